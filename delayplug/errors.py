@@ -1,0 +1,65 @@
+"""Every exception that delayplug raises on purpose.
+
+    DelayplugError
+    |-- ArgumentError (ValueError)            an argument is not what it should be
+    |-- BackendError
+    |   |-- UnknownBackendError (LookupError)   no plugin of that name
+    |   |-- BackendMissingError (ImportError)   the plugin is there, its toolkit is not installed
+    |   `-- BackendBrokenError                  the plugin or its toolkit fails to load
+    |-- WiringError                           a model cannot be delayed as asked
+    |-- SequenceError (RuntimeError)          it cannot be told where a sequence begins
+    |-- DataError (ValueError)                a file or folder of recordings is unusable
+    `-- RunError                              a folder of runs cannot take this run
+"""
+
+from typing import Any
+
+
+class DelayplugError(Exception):
+    """Base of all errors that delayplug raises on purpose."""
+
+
+class ArgumentError(DelayplugError, ValueError):
+    """An argument has a wrong value, shape or dtype.
+
+    >>> raise ArgumentError("max_delay", "an integer >= 0", -1)
+    Traceback (most recent call last):
+    delayplug.errors.ArgumentError: max_delay: expected an integer >= 0, got -1
+    """
+
+    def __init__(self, name: str, expected: str, got: Any, advice: str = "") -> None:
+        text = f"{name}: expected {expected}, got {got}"
+        super().__init__(f"{text}. {advice}" if advice else text)
+        self.name = name
+
+
+class BackendError(DelayplugError):
+    """A backend cannot be used."""
+
+
+class UnknownBackendError(BackendError, LookupError):
+    """No installed plugin has this name."""
+
+
+class BackendMissingError(BackendError, ImportError):
+    """The plugin is known, but the toolkit it speaks for is not installed."""
+
+
+class BackendBrokenError(BackendError):
+    """The plugin, or the toolkit it speaks for, failed while loading. The cause is chained."""
+
+
+class WiringError(DelayplugError):
+    """A model cannot be delayed as asked. The model is unchanged."""
+
+
+class SequenceError(DelayplugError, RuntimeError):
+    """A delay cannot tell whether a new sequence began."""
+
+
+class DataError(DelayplugError, ValueError):
+    """A file or folder of recordings is empty, truncated or not in the expected layout."""
+
+
+class RunError(DelayplugError):
+    """A folder of runs holds something else than this run."""
