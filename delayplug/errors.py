@@ -1,15 +1,15 @@
 """Every exception that delayplug raises on purpose.
 
-    DelayplugError
-    |-- ArgumentError (ValueError)            an argument is not what it should be
-    |-- BackendError
-    |   |-- UnknownBackendError (LookupError)   no plugin of that name
-    |   |-- BackendMissingError (ImportError)   the plugin is there, its toolkit is not installed
-    |   `-- BackendBrokenError                  the plugin or its toolkit fails to load
-    |-- WiringError                           a model cannot be delayed as asked
-    |-- SequenceError (RuntimeError)          it cannot be told where a sequence begins
-    |-- DataError (ValueError)                a file or folder of recordings is unusable
-    `-- RunError                              a folder of runs cannot take this run
+DelayplugError
+|-- ArgumentError (ValueError)            an argument is not what it should be
+|-- BackendError
+|   |-- UnknownBackendError (LookupError)   no plugin of that name
+|   |-- BackendMissingError (ImportError)   the plugin is there, its toolkit is not installed
+|   `-- BackendBrokenError                  the plugin or its toolkit fails to load
+|-- WiringError                           a model cannot be delayed as asked
+|-- SequenceError (RuntimeError)          it cannot be told where a sequence begins
+|-- DataError (ValueError)                a file or folder of recordings is unusable
+`-- RunError                              a folder of runs cannot take this run
 """
 
 from typing import Any

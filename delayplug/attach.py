@@ -1,0 +1,276 @@
+"""Delays inside of a layer that stays the user's own.
+
+A delayed layer is the user's module with its class exchanged for a subclass made here, and a `LearnableDelay` in it. Its
+weight and bias are the very Parameters it had; its name, its place and its `isinstance` are unchanged; undoing it puts
+the class back.
+
+What is under way between two calls lives in a `DelayState`. Where a container hands every child its state (Norse's
+`SequentialState`), the delayed layer takes and returns one like any stateful module. Everywhere else it is kept in a
+`Memory`, which learns from the neurons that the layer feeds when a new sequence begins.
+"""
+
+import functools
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .errors import SequenceError
+from .layers import DelayState, LearnableDelay
+
+Granularity = Literal["synaptic", "axonal", "dendritic"]
+Mode = Literal["step", "sequence"]
+
+
+class Probe(Protocol):
+    """What a delay asks a toolkit about a neuron. `delayplug.backend.Toolkit` implements it."""
+
+    def mode(self, neuron: nn.Module) -> Mode:
+        """Whether a call of the neuron is one step or a whole sequence, as it is set now."""
+
+    def keeps_state(self, neuron: nn.Module) -> bool:
+        """Whether the neuron itself keeps its state between calls, rather than its caller."""
+
+    def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
+        """The objects on the neuron that its calls replace and a reset replaces."""
+
+    def passed_state(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:
+        """The state tensors in the arguments of a call; empty if the caller asks for a new state."""
+
+    def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
+        """The state tensors in the result of a call."""
+
+
+class Memory:
+    """What a delayed layer keeps between calls, and its watch over the neuron that tells when a sequence begins.
+
+    A sequence begins when
+
+    - the neuron's own state is no longer the object that its last call left (it was reset), or
+    - for a neuron whose caller keeps the state: the model is called without the state that the neuron returned last, or
+    - the shape of the batch changes, or
+    - `forget` is called.
+
+    A neuron whose state was cut off from the graph has its delay cut off too.
+    """
+
+    def __init__(self, neuron: nn.Module, probe: Probe) -> None:
+        self.neuron, self.probe = neuron, probe
+        self.state: DelayState | None = None
+        self._held: tuple[object, ...] | None = None  # as the last call of the neuron left it
+        self._returned: tuple[Tensor, ...] = ()  # the same memory, without its graph
+        self._had_graph = False
+        self._continues = False
+
+    def read(self, batch: torch.Size) -> DelayState | None:
+        """The state to go on from, None at the beginning of a sequence. `batch` is the shape of one input step."""
+        if self.state is not None and self.state.history.shape[1:] != batch:
+            self.state = None
+        if self._held is not None:
+            held = self.probe.held_state(self.neuron)
+            if len(held) != len(self._held) or any(now is not then for now, then in zip(held, self._held, strict=True)):
+                self.state = None
+            elif self.state is not None and self._had_graph and held and not _has_graph(held):
+                self.detach()
+        self._continues = self.state is not None
+        return self.state
+
+    def forget(self) -> None:
+        """The next call begins a sequence."""
+        self.state, self._held, self._returned = None, None, ()
+
+    def detach(self) -> None:
+        """Cut what is under way off from the graph."""
+        if self.state is not None:
+            self.state = self.state.detach()
+        self._had_graph = False
+
+    def model_called(self, tensors: list[Tensor]) -> None:
+        """The model is called, and `tensors` are all that its caller can have kept a state in."""
+        if self.state is None or self.probe.keeps_state(self.neuron):
+            return
+        kept = {_storage(tensor): tensor for tensor in self._returned}
+        carried = [tensor for tensor in tensors if _storage(tensor) in kept]
+        if not carried:
+            self.forget()
+        elif self._had_graph and not _has_graph(carried):
+            self.detach()
+
+    def before_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the neuron: does it agree that this is not the first step?"""
+        if not self._continues or self.probe.keeps_state(neuron) or self.probe.mode(neuron) == "sequence":
+            return
+        passed = self.probe.passed_state(neuron, args, kwargs)
+        known = {_storage(tensor) for tensor in self._returned}
+        if not known or any(_storage(tensor) in known for tensor in passed):
+            return
+        if not any(bool(tensor.any()) for tensor in passed):  # an edited state goes on; none, or zeros, is a new one
+            self.forget()
+            raise SequenceError(
+                f"{type(neuron).__name__} was given a new state in the middle of what its delayed input takes for one "
+                "sequence. Call delayplug.reset_delays(model) before each sequence, or run the whole sequence in the "
+                "forward of the model that was given to add_delays"
+            )
+
+    def after_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Forward hook of the neuron: remember the state it is left in."""
+        self._held = self.probe.held_state(neuron)
+        returned = self.probe.returned_state(neuron, output)
+        self._had_graph = _has_graph((*self._held, *returned))
+        self._returned = tuple(tensor.detach() for tensor in returned)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A tensor with a graph cannot be copied; whoever copies a model between two steps wants its values.
+        return {**self.__dict__, "state": None if self.state is None else self.state.detach()}
+
+
+class ModelWatch:
+    """Forward pre-hook of the whole model: shows the memories what its caller passes."""
+
+    def __init__(self) -> None:
+        self.memories: list[Memory] = []
+
+    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        waiting = [m for m in self.memories if m.state is not None and not m.probe.keeps_state(m.neuron)]
+        if waiting:
+            # A state may also be kept as an attribute of the user's own module.
+            tensors = tensors_in((args, kwargs, [_attributes(module) for module in model.modules()]))
+            for memory in waiting:
+                memory.model_called(tensors)
+
+
+class Delayed:
+    """Mixin of a layer with a delay: `forward(x)`, the state kept in a `Memory`."""
+
+    delay: LearnableDelay
+    delay_granularity: Granularity
+    delay_memory: Memory
+    delay_inner: str  # name of the child that holds the weights, "" for the layer itself
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory = self.delay_memory
+        mode = memory.probe.mode(memory.neuron)
+        y, memory.state = self._run(x, memory.read(_inputs(self, x, mode)), mode)
+        return y
+
+    def _run(self, x: Tensor, state: DelayState | None, mode: Mode) -> tuple[Tensor, DelayState]:
+        delay, layer = self.delay, _linear(self)
+        if self.delay_granularity == "synaptic":
+            y, state = _advance(delay, x, state, mode, layer.weight)
+            return y if layer.bias is None else y + layer.bias, state
+        plain = super().forward  # type: ignore[misc]
+        if self.delay_granularity == "axonal":
+            x, state = _advance(delay, x, state, mode)
+            return plain(x), state
+        y = plain(x)
+        if layer.bias is None:
+            return _advance(delay, y, state, mode)
+        y, state = _advance(delay, y - layer.bias, state, mode)  # the bias is not delayed
+        return y + layer.bias, state
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # The checkpoint of the plain network loads: it has nothing to say about delays, so they stay as they are.
+        inner = f"{prefix}delay."
+        if not any(key.startswith(inner) for key in state_dict):
+            state_dict.update({inner + key: value for key, value in self.delay.state_dict().items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class is made at run time and cannot be found by name; its two parents can.
+        mixin, plain = type(self).__bases__
+        return (_blank, (mixin, plain), *super().__reduce_ex__(protocol)[2:])
+
+
+class StatefulDelayed(Delayed):
+    """Mixin of a layer with a delay in a container that hands out states: `forward(x, state)` -> (y, state)."""
+
+    def forward(self, x: Tensor, state: DelayState | None = None) -> tuple[Tensor, DelayState]:  # type: ignore[override]
+        memory = self.delay_memory
+        return self._run(x, state, memory.probe.mode(memory.neuron))
+
+
+def attach(
+    layer: nn.Module,
+    delay: LearnableDelay,
+    neuron: nn.Module,
+    probe: Probe,
+    *,
+    granularity: Granularity,
+    inner: str = "",
+    stateful: bool = False,
+) -> Memory:
+    """Give a layer a delay. The neuron's hooks are part of it; the caller puts the memory into a `ModelWatch`."""
+    memory = Memory(neuron, probe)
+    mixin = StatefulDelayed if stateful else Delayed
+    layer.__class__ = _delayed_class(mixin, type(layer))
+    layer.add_module("delay", delay)
+    layer.delay_granularity, layer.delay_memory, layer.delay_inner = granularity, memory, inner  # type: ignore[assignment]
+    handles = []
+    if not stateful:
+        handles.append(neuron.register_forward_pre_hook(memory.before_neuron, with_kwargs=True))
+        handles.append(neuron.register_forward_hook(memory.after_neuron, with_kwargs=True))
+    layer.delay_handles = handles  # type: ignore[assignment]
+    return memory
+
+
+def detach(layer: nn.Module) -> None:
+    """Undo `attach`."""
+    assert isinstance(layer, Delayed)
+    for handle in layer.delay_handles:  # type: ignore[attr-defined]
+        handle.remove()
+    for name in ("delay", "delay_granularity", "delay_memory", "delay_inner", "delay_handles"):
+        delattr(layer, name)
+    layer.__class__ = type(layer).__bases__[1]
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors in nested tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for item in value for t in tensors_in(item)] if isinstance(value, list | tuple) else []
+
+
+@functools.cache
+def _delayed_class(mixin: type, plain: type) -> type:
+    return type(f"Delayed{plain.__name__}", (mixin, plain), {"__doc__": f"{plain.__name__} with learnable delays."})
+
+
+def _blank(mixin: type, plain: type) -> Any:
+    cls = _delayed_class(mixin, plain)
+    return cls.__new__(cls)
+
+
+def _linear(layer: Any) -> Any:
+    return getattr(layer, layer.delay_inner) if layer.delay_inner else layer
+
+
+def _inputs(layer: Delayed, x: Tensor, mode: Mode) -> torch.Size:
+    """The shape of what one step of the delay takes, when the layer takes x."""
+    batch = x.shape if mode == "step" else x.shape[1:]
+    return batch if layer.delay_granularity != "dendritic" else torch.Size((*batch[:-1], layer.delay.in_features))
+
+
+def _advance(
+    delay: LearnableDelay, x: Tensor, state: DelayState | None, mode: Mode, weight: Tensor | None = None
+) -> tuple[Tensor, DelayState]:
+    if mode == "sequence":
+        return delay.chunk(x, state, weight=weight)
+    return delay.step(x, _empty(delay, x) if state is None else state, weight=weight)
+
+
+def _empty(delay: LearnableDelay, x: Tensor) -> DelayState:
+    return DelayState(delay.delays.detach().new_zeros((delay.max_delay, *x.shape)))
+
+
+def _attributes(module: nn.Module) -> list[Any]:
+    return [value for name, value in module.__dict__.items() if not name.startswith("_") and name != "delay_memory"]
+
+
+def _has_graph(values: Any) -> bool:
+    return any(isinstance(value, Tensor) and value.grad_fn is not None for value in values)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
