@@ -1,0 +1,55 @@
+"""Learnable delays for spiking neural networks, in the toolkit you already use."""
+
+from .attach import Granularity, Mode, tensors_in
+from .backend import Backend, Toolkit
+from .errors import (
+    ArgumentError,
+    BackendBrokenError,
+    BackendError,
+    BackendMissingError,
+    DataError,
+    DelayplugError,
+    RunError,
+    SequenceError,
+    UnknownBackendError,
+    WiringError,
+)
+from .hookspecs import hookimpl
+from .layers import DelayState, LearnableDelay
+from .schedules import SigmaSchedule, parameter_groups
+from .surgery import add_delays, detach_delays, named_delays, remove_delays, reset_delays
+from .wiring import Connection, Plan, Skipped, plan_delays
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "Backend",
+    "BackendBrokenError",
+    "BackendError",
+    "BackendMissingError",
+    "Connection",
+    "DataError",
+    "DelayState",
+    "DelayplugError",
+    "Granularity",
+    "LearnableDelay",
+    "Mode",
+    "Plan",
+    "RunError",
+    "SequenceError",
+    "SigmaSchedule",
+    "Skipped",
+    "Toolkit",
+    "UnknownBackendError",
+    "WiringError",
+    "add_delays",
+    "detach_delays",
+    "hookimpl",
+    "named_delays",
+    "parameter_groups",
+    "plan_delays",
+    "remove_delays",
+    "reset_delays",
+    "tensors_in",
+]

@@ -1,8 +1,8 @@
 """Delays inside of a layer that stays the user's own.
 
-A delayed layer is the user's module with its class exchanged for a subclass made here, and a `LearnableDelay` in it. Its
-weight and bias are the very Parameters it had; its name, its place and its `isinstance` are unchanged; undoing it puts
-the class back.
+A delayed layer is the user's module with its class exchanged for a subclass made here, and a `LearnableDelay` in it.
+Its weight and bias are the very Parameters it had; its name, its place and its `isinstance` are unchanged; undoing it
+puts the class back.
 
 What is under way between two calls lives in a `DelayState`. Where a container hands every child its state (Norse's
 `SequentialState`), the delayed layer takes and returns one like any stateful module. Everywhere else it is kept in a
@@ -22,20 +22,23 @@ Granularity = Literal["synaptic", "axonal", "dendritic"]
 Mode = Literal["step", "sequence"]
 
 
+# What every module has, and what a delayed layer adds: no place for a state of the user's.
+_NOT_A_STATE = frozenset((*nn.Module().__dict__, "delay_memory", "delay_handles"))
+
+
 class Probe(Protocol):
     """What a delay asks a toolkit about a neuron. `delayplug.backend.Toolkit` implements it."""
 
     def mode(self, neuron: nn.Module) -> Mode:
         """Whether a call of the neuron is one step or a whole sequence, as it is set now."""
 
-    def keeps_state(self, neuron: nn.Module) -> bool:
-        """Whether the neuron itself keeps its state between calls, rather than its caller."""
-
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
-        """The objects on the neuron that its calls replace and a reset replaces."""
+        """The objects on the neuron that each call and each reset replaces."""
 
-    def passed_state(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:
-        """The state tensors in the arguments of a call; empty if the caller asks for a new state."""
+    def passed_state(
+        self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, ...] | None:
+        """The state in the arguments of a call: () for a fresh start, None to go on from what the neuron holds."""
 
     def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
         """The state tensors in the result of a call."""
@@ -58,6 +61,7 @@ class Memory:
         self.neuron, self.probe = neuron, probe
         self.state: DelayState | None = None
         self._held: tuple[object, ...] | None = None  # as the last call of the neuron left it
+        self._caller_keeps_state = False  # in that call
         self._returned: tuple[Tensor, ...] = ()  # the same memory, without its graph
         self._had_graph = False
         self._continues = False
@@ -87,7 +91,7 @@ class Memory:
 
     def model_called(self, tensors: list[Tensor]) -> None:
         """The model is called, and `tensors` are all that its caller can have kept a state in."""
-        if self.state is None or self.probe.keeps_state(self.neuron):
+        if self.state is None or not self._caller_keeps_state:
             return
         kept = {_storage(tensor): tensor for tensor in self._returned}
         carried = [tensor for tensor in tensors if _storage(tensor) in kept]
@@ -98,11 +102,12 @@ class Memory:
 
     def before_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the neuron: does it agree that this is not the first step?"""
-        if not self._continues or self.probe.keeps_state(neuron) or self.probe.mode(neuron) == "sequence":
-            return
         passed = self.probe.passed_state(neuron, args, kwargs)
+        self._caller_keeps_state = passed is not None
+        if passed is None or not self._continues:
+            return
         known = {_storage(tensor) for tensor in self._returned}
-        if not known or any(_storage(tensor) in known for tensor in passed):
+        if any(_storage(tensor) in known for tensor in passed):
             return
         if not any(bool(tensor.any()) for tensor in passed):  # an edited state goes on; none, or zeros, is a new one
             self.forget()
@@ -131,10 +136,12 @@ class ModelWatch:
         self.memories: list[Memory] = []
 
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        waiting = [m for m in self.memories if m.state is not None and not m.probe.keeps_state(m.neuron)]
+        waiting = [memory for memory in self.memories if memory.state is not None]
         if waiting:
-            # A state may also be kept as an attribute of the user's own module.
-            tensors = tensors_in((args, kwargs, [_attributes(module) for module in model.modules()]))
+            # A state may also be kept on a module of the user's own, as an attribute or a buffer.
+            neurons = {id(memory.neuron) for memory in self.memories}
+            kept = [_attributes(module) for module in model.modules() if id(module) not in neurons]
+            tensors = tensors_in((args, kwargs, kept))
             for memory in waiting:
                 memory.model_called(tensors)
 
@@ -201,26 +208,26 @@ def attach(
 ) -> Memory:
     """Give a layer a delay. The neuron's hooks are part of it; the caller puts the memory into a `ModelWatch`."""
     memory = Memory(neuron, probe)
-    mixin = StatefulDelayed if stateful else Delayed
-    layer.__class__ = _delayed_class(mixin, type(layer))
-    layer.add_module("delay", delay)
-    layer.delay_granularity, layer.delay_memory, layer.delay_inner = granularity, memory, inner  # type: ignore[assignment]
+    delayed: Any = layer
+    plain: Any = type(layer)
+    delayed.__class__ = _delayed_class(StatefulDelayed if stateful else Delayed, plain)
+    delayed.delay = delay
+    delayed.delay_granularity, delayed.delay_memory, delayed.delay_inner = granularity, memory, inner
     handles = []
     if not stateful:
         handles.append(neuron.register_forward_pre_hook(memory.before_neuron, with_kwargs=True))
         handles.append(neuron.register_forward_hook(memory.after_neuron, with_kwargs=True))
-    layer.delay_handles = handles  # type: ignore[assignment]
+    delayed.delay_handles = handles
     return memory
 
 
-def detach(layer: nn.Module) -> None:
+def undo(delayed: Any) -> None:
     """Undo `attach`."""
-    assert isinstance(layer, Delayed)
-    for handle in layer.delay_handles:  # type: ignore[attr-defined]
+    for handle in delayed.delay_handles:
         handle.remove()
     for name in ("delay", "delay_granularity", "delay_memory", "delay_inner", "delay_handles"):
-        delattr(layer, name)
-    layer.__class__ = type(layer).__bases__[1]
+        delattr(delayed, name)
+    delayed.__class__ = type(delayed).__bases__[1]
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -233,12 +240,12 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 @functools.cache
-def _delayed_class(mixin: type, plain: type) -> type:
+def _delayed_class(mixin: Any, plain: Any) -> type:
     return type(f"Delayed{plain.__name__}", (mixin, plain), {"__doc__": f"{plain.__name__} with learnable delays."})
 
 
 def _blank(mixin: type, plain: type) -> Any:
-    cls = _delayed_class(mixin, plain)
+    cls: Any = _delayed_class(mixin, plain)
     return cls.__new__(cls)
 
 
@@ -265,7 +272,8 @@ def _empty(delay: LearnableDelay, x: Tensor) -> DelayState:
 
 
 def _attributes(module: nn.Module) -> list[Any]:
-    return [value for name, value in module.__dict__.items() if not name.startswith("_") and name != "delay_memory"]
+    own = [value for name, value in module.__dict__.items() if name not in _NOT_A_STATE]
+    return [*own, *module._buffers.values()]
 
 
 def _has_graph(values: Any) -> bool:

@@ -223,7 +223,7 @@ class LearnableDelay(nn.Module):
         return self._convolve(x, self.kernel(weight), x.shape[0] + tail)
 
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
-        """A part of a sequence: as `forward`, with what `state` says is under way (None: nothing), and the next state."""
+        """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
         x = self._check(x, leading=1)
         if state is not None:
             self._check_state(state, x.shape[1:])

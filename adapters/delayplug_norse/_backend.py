@@ -1,0 +1,113 @@
+"""Norse: cells that take one step and layers that take a sequence, all with an explicit state."""
+
+import math
+from typing import Any
+
+import norse.torch as norse
+import torch
+from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
+from torch import Tensor, nn
+
+from delayplug import Mode, Toolkit, tensors_in
+
+_READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
+_RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell)
+
+
+class Norse(Toolkit):
+    """Neurons of Norse 1.1. A call without a state starts afresh."""
+
+    def is_neuron(self, module: nn.Module) -> bool:
+        return isinstance(module, (SNNCell, SNN, *_RECURRENT))
+
+    def is_spiking(self, neuron: nn.Module) -> bool:
+        return not isinstance(neuron, _READOUT)
+
+    def is_recurrent(self, neuron: nn.Module) -> bool:
+        return isinstance(neuron, _RECURRENT)
+
+    def mode(self, neuron: nn.Module) -> Mode:
+        return "sequence" if isinstance(neuron, (SNN, SNNRecurrent)) else "step"
+
+    def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
+        return ()
+
+    def passed_state(
+        self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, ...] | None:
+        return tuple(tensors_in((args[1:], kwargs)))
+
+    def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
+        return tuple(tensors_in(output[1]))
+
+    def reset_signal(self, neuron: nn.Module) -> str:
+        return "a call of the model without the state it returned last"
+
+    def lifted(self, module: nn.Module) -> str:
+        return "lifted_module" if isinstance(module, norse.Lift) else ""
+
+    def threads_state(self, container: nn.Module) -> bool:
+        return isinstance(container, norse.SequentialState)
+
+    def set_stateful(self, container: nn.Module, child: str, stateful: bool) -> None:
+        flags: Any = container.stateful_layers
+        flags[list(container._modules).index(child)] = stateful
+
+    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+        return _ArctanCell(tau, threshold, alpha)
+
+    def readout_neuron(self, *, tau: float) -> nn.Module:
+        neuron: nn.Module = norse.LIBoxCell(norse.LIBoxParameters(tau_mem_inv=torch.tensor(1 / tau)), dt=1.0)
+        return neuron
+
+    def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
+        # Norse scales its input by dt / tau; the paper's neuron does not.
+        parameters: Any = neuron.p
+        state, outputs = None, []
+        for x_t in (x / parameters.tau_mem_inv).unbind(0):
+            out, state = neuron(x_t, state)
+            outputs.append(out)
+        return torch.stack(outputs)
+
+
+class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
+    """`LIFBoxCell` with two things that its parameters have no name for: an arctan surrogate and a detached reset.
+
+    The cell calls its `activation` with its parameters, and the parameters carry the reset: both are given ours.
+    """
+
+    def __init__(self, tau: float, threshold: float, alpha: float) -> None:
+        parameters = norse.LIFBoxParameters(
+            tau_mem_inv=torch.tensor(1 / tau),  # per step: dt = 1
+            v_th=torch.tensor(threshold),
+            alpha=torch.tensor(alpha),
+            reset_method=_detached_reset,
+        )
+        super().__init__(parameters, dt=1.0)
+        self.activation = _arctan_step
+
+
+def _arctan_step(x: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, Any]:
+    v = state.v + dt * p.tau_mem_inv * (x + p.v_leak - state.v)
+    spikes = _Arctan.apply(v - p.v_th, float(p.alpha))
+    return spikes, norse.LIFBoxFeedForwardState(v=p.reset_method(spikes, v, p.v_reset, p.v_th))
+
+
+def _detached_reset(spikes: Tensor, v: Tensor, reset: Tensor, threshold: Tensor) -> Tensor:
+    spikes = spikes.detach()
+    return (1 - spikes) * v + spikes * reset
+
+
+class _Arctan(torch.autograd.Function):
+    """Heaviside with the surrogate gradient alpha / 2 / (1 + (pi / 2 alpha x)^2)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.alpha = alpha
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * (ctx.alpha / 2) / (1 + (math.pi / 2 * ctx.alpha * x) ** 2), None

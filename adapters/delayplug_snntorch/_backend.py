@@ -1,0 +1,81 @@
+"""snnTorch: step neurons that return their state and also leave it on themselves, and a few that take sequences."""
+
+from typing import Any
+
+import snntorch
+import torch
+from snntorch import surrogate
+from torch import Tensor, nn
+
+from delayplug import Mode, Toolkit
+
+_STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
+_RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic, snntorch.SLSTM, snntorch.SConv2dLSTM)
+_WITH_WEIGHTS = (snntorch.LeakyParallel, snntorch.LinearLeaky, snntorch.AssociativeLeaky)
+_SEQUENCE = (*_WITH_WEIGHTS, snntorch.StateLeaky)
+
+
+class SnnTorch(Toolkit):
+    """Neurons of snnTorch 1.0.
+
+    A call without a state goes on from what the last one left on the neuron, with or without `init_hidden`.
+    """
+
+    def is_neuron(self, module: nn.Module) -> bool:
+        return isinstance(module, (snntorch.SpikingNeuron, *_SEQUENCE))
+
+    def is_spiking(self, neuron: nn.Module) -> bool:
+        return True
+
+    def is_recurrent(self, neuron: nn.Module) -> bool:
+        return isinstance(neuron, (*_RECURRENT, *_WITH_WEIGHTS))
+
+    def mode(self, neuron: nn.Module) -> Mode:
+        return "sequence" if isinstance(neuron, _SEQUENCE) else "step"
+
+    def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
+        if isinstance(neuron, _SEQUENCE):
+            return ()
+        return tuple(neuron._buffers[name] for name in _STATES if name in neuron._buffers)
+
+    def passed_state(
+        self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, ...] | None:
+        if isinstance(neuron, _SEQUENCE):
+            return ()
+        passed = [value for value in (*args[1:], *kwargs.values()) if isinstance(value, Tensor)]
+        return tuple(passed) or None
+
+    def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
+        return tuple(value for value in self.held_state(neuron) if isinstance(value, Tensor))
+
+    def reset_signal(self, neuron: nn.Module) -> str:
+        if isinstance(neuron, _SEQUENCE):
+            return "each call of the model"
+        if getattr(neuron, "init_hidden", False):
+            return "reset_mem() of the neuron, or snntorch.utils.reset(model)"
+        return "reset_mem() or init_*() of the neuron, or a call of the model without the state it returned last"
+
+    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+        # reset_delay=True resets before the next input, with the spike detached: the reset of the paper's neuron.
+        neuron: nn.Module = snntorch.Leaky(
+            beta=1 - 1 / tau,
+            threshold=threshold,
+            spike_grad=surrogate.atan(alpha=alpha),
+            reset_mechanism="zero",
+            reset_delay=True,
+        )
+        return neuron
+
+    def readout_neuron(self, *, tau: float) -> nn.Module:
+        neuron: nn.Module = snntorch.Leaky(beta=1 - 1 / tau, reset_mechanism="none")
+        return neuron
+
+    def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
+        steps = x.unbind(0)  # x[t] in the loop would cost a full-size gradient per step
+        mem, outputs = torch.zeros_like(steps[0]), []
+        reads_membrane = neuron.reset_mechanism == "none"
+        for x_t in steps:
+            spikes, mem = neuron(x_t, mem)
+            outputs.append(mem if reads_membrane else spikes)
+        return torch.stack(outputs)

@@ -1,0 +1,76 @@
+"""SpikingJelly: neurons that keep their state and switch between steps ("s") and sequences ("m")."""
+
+import math
+from typing import Any
+
+from spikingjelly.activation_based import base, functional, neuron, surrogate
+from torch import Tensor, nn
+
+from delayplug import Mode, Toolkit
+
+_NEURONS = "spikingjelly.activation_based.neuron"
+_RECURRENT = "spikingjelly.activation_based.rnn"
+_CONTAINERS = "spikingjelly.activation_based.layer.container"
+
+
+class SpikingJelly(Toolkit):
+    """Neurons of SpikingJelly 2.0: whatever its neuron package defines, and subclasses of it."""
+
+    def is_neuron(self, module: nn.Module) -> bool:
+        return _comes_from(module, _NEURONS) or self.is_recurrent(module)
+
+    def is_spiking(self, neuron_: nn.Module) -> bool:
+        return not isinstance(neuron_, neuron.NonSpikingBaseNode) and getattr(neuron_, "v_threshold", 0) != math.inf
+
+    def is_recurrent(self, neuron_: nn.Module) -> bool:
+        return _comes_from(neuron_, _RECURRENT)
+
+    def mode(self, neuron_: nn.Module) -> Mode:
+        return "step" if getattr(neuron_, "step_mode", "m") == "s" else "sequence"
+
+    def held_state(self, neuron_: nn.Module) -> tuple[object, ...]:
+        return tuple(neuron_._memories.values()) if isinstance(neuron_, base.MemoryModule) else ()
+
+    def passed_state(
+        self, neuron_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, ...] | None:
+        return None if self.held_state(neuron_) else ()
+
+    def returned_state(self, neuron_: nn.Module, output: Any) -> tuple[Tensor, ...]:
+        return ()
+
+    def reset_signal(self, neuron_: nn.Module) -> str:
+        return "functional.reset_net(model)" if self.held_state(neuron_) else "each call of the model"
+
+    def hides_time(self, container: nn.Module) -> bool:
+        return _comes_from(container, _CONTAINERS)
+
+    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+        node: nn.Module = neuron.LIFNode(
+            tau=tau,
+            decay_input=False,
+            v_threshold=threshold,
+            v_reset=0.0,
+            surrogate_function=surrogate.ATan(alpha=alpha),
+            detach_reset=True,
+            step_mode="m",
+        )
+        return node
+
+    def readout_neuron(self, *, tau: float) -> nn.Module:
+        node: nn.Module = neuron.LIFNode(
+            tau=tau, decay_input=False, v_threshold=math.inf, detach_reset=True, step_mode="m", store_v_seq=True
+        )
+        return node
+
+    def run(self, neuron_: nn.Module, x: Tensor) -> Tensor:
+        functional.reset_net(neuron_)
+        node: Any = neuron_
+        spikes = node(x)
+        out: Tensor = node.v_seq if node.store_v_seq else spikes
+        functional.reset_net(node)  # leave nothing of the sequence, or of its graph, behind
+        return out
+
+
+def _comes_from(module: nn.Module, package: str) -> bool:
+    return any(cls.__module__.startswith(package) for cls in type(module).__mro__)

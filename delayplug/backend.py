@@ -1,0 +1,112 @@
+"""What a toolkit has to say about itself, so that its networks can have delays.
+
+A plugin hands out a `Backend`, a description that costs nothing to make; its `toolkit` function imports the toolkit's
+package and returns the `Toolkit` that answers questions about modules.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from .attach import Mode
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A plugin's description of itself.
+
+    Attributes:
+        name: what users type, such as "norse".
+        package: the import name of the toolkit.
+        extra: what installs it, as in `pip install 'delayplug[norse]'`; for plugins of other distributions, the
+            distribution to install.
+        toolkit: imports the toolkit and returns its `Toolkit`.
+    """
+
+    name: str
+    package: str
+    extra: str
+    toolkit: "Callable[[], Toolkit]"
+
+
+class Toolkit(ABC):
+    """Answers about the modules of one toolkit. Without state of its own, so that it can be pickled with a model.
+
+    The first group is all that `add_delays` needs; the second one is for the benchmark.
+    """
+
+    @abstractmethod
+    def is_neuron(self, module: nn.Module) -> bool:
+        """Whether the module is a neuron of this toolkit, spiking or readout."""
+
+    @abstractmethod
+    def is_spiking(self, neuron: nn.Module) -> bool:
+        """Whether the neuron spikes; delays in front of readouts are left out."""
+
+    def is_recurrent(self, neuron: nn.Module) -> bool:
+        """Whether the neuron holds input or recurrent weights of its own."""
+        return False
+
+    @abstractmethod
+    def mode(self, neuron: nn.Module) -> Mode:
+        """Whether a call of the neuron is one step (B, ...) or a whole sequence (T, B, ...), as it is set now."""
+
+    @abstractmethod
+    def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
+        """The objects on the neuron that each call and each reset replaces; empty if there are none."""
+
+    @abstractmethod
+    def passed_state(
+        self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, ...] | None:
+        """The state in the arguments of a call: () for a fresh start, None to go on from what the neuron holds."""
+
+    @abstractmethod
+    def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
+        """The state tensors in the result of a call; empty if the neuron keeps them to itself."""
+
+    @abstractmethod
+    def reset_signal(self, neuron: nn.Module) -> str:
+        """What marks a new sequence for this neuron, in words for the user."""
+
+    def lifted(self, module: nn.Module) -> str:
+        """The name of the child that a wrapper applies at every step of a sequence; "" if it is no such wrapper."""
+        return ""
+
+    def hides_time(self, container: nn.Module) -> bool:
+        """Whether modules inside of the container see time folded into the batch, or not at all."""
+        return False
+
+    def threads_state(self, container: nn.Module) -> bool:
+        """Whether the container hands each stateful child its state and takes back the next."""
+        return False
+
+    def set_stateful(self, container: nn.Module, child: str, stateful: bool) -> None:
+        """Tell a container of that kind that a child has become stateful, or is no more."""
+        raise TypeError(f"{type(container).__name__} does not hand out states")
+
+    # --- the benchmark: the paper's neuron, in this toolkit's own terms
+
+    @abstractmethod
+    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+        """A leaky integrate-and-fire neuron, v <- v (1 - 1/tau) + x, that fires above the threshold.
+
+        Reset to zero, detached from the graph; surrogate gradient alpha / 2 / (1 + (pi / 2 alpha z)^2) at distance z
+        from the threshold.
+
+        Args:
+            tau: time constant in steps, above 1.
+            threshold: of the membrane potential.
+            alpha: sharpness of the surrogate.
+        """
+
+    @abstractmethod
+    def readout_neuron(self, *, tau: float) -> nn.Module:
+        """The same membrane without threshold; its output is the membrane potential."""
+
+    @abstractmethod
+    def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
+        """One of these two neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""

@@ -1,0 +1,17 @@
+"""Recordings of spikes: reading them, binning them into frames, holding out a part for validation."""
+
+from .frames import BINNINGS, Binning, Frames, bin_recordings
+from .recordings import Recordings, find_splits, read_recordings
+from .splits import HoldOut, hold_out
+
+__all__ = [
+    "BINNINGS",
+    "Binning",
+    "Frames",
+    "HoldOut",
+    "Recordings",
+    "bin_recordings",
+    "find_splits",
+    "hold_out",
+    "read_recordings",
+]

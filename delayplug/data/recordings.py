@@ -1,0 +1,257 @@
+"""Recordings of spikes in the HDF5 layout of the Spiking Heidelberg Digits (SHD).
+
+    spikes/times    variable-length floats, seconds, ascending       labels         integers
+    spikes/units    variable-length integers, the channel            extra/speaker  integers (optional)
+                                                                     extra/keys     class names (optional)
+
+Shapes: N recordings, E events of all recordings together.
+"""
+
+import gzip
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError, DataError
+
+_AGAIN = "Download or copy the file again."
+_LAYOUT = "The file must have the layout of the Spiking Heidelberg Digits."
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """Spikes of N recordings, one recording after another.
+
+    Attributes:
+        times: float32 (E,), seconds, ascending within each recording.
+        units: uint16 (E,), the channel of each event, below `channels`.
+        offsets: int64 (N + 1,); recording n holds the events offsets[n] .. offsets[n + 1] - 1, possibly none.
+        labels: int64 (N,), positions in `classes`.
+        speakers: int64 (N,), or None where the file does not name them.
+        classes: the class names.
+        channels: number of channels.
+        source: the file.
+    """
+
+    times: NDArray[np.float32]
+    units: NDArray[np.uint16]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    speakers: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    channels: int
+    source: Path
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def find_splits(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """The files of one data set in a folder: "train", "test" and, if there, "valid".
+
+    They are named `<data set>_train.h5`, `_valid.h5`, `_test.h5`, or the same with `.h5.gz`; where both are there, the
+    unpacked one is taken.
+
+    Raises:
+        DataError: no such folder, train or test missing, or files of several data sets.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "nothing of that name"
+        raise _bad(folder, "a folder with *_train.h5 and *_test.h5 (or .h5.gz)", got, "Check the path.")
+    found: dict[str, Path] = {}
+    names: dict[str, str] = {}
+    for split in ("train", "valid", "test"):
+        candidates: dict[str, Path] = {}
+        for ending in (f"_{split}.h5.gz", f"_{split}.h5"):  # in this order, so that .h5 replaces its own .h5.gz
+            for path in folder.glob(f"*{ending}"):
+                if path.is_file() and not path.name.startswith("."):
+                    candidates[path.name.removesuffix(ending)] = path
+        if len(candidates) > 1:
+            got = ", ".join(sorted(path.name for path in candidates.values()))
+            raise _bad(folder, f"one data set, hence one {split} file", got, "Give each data set its own folder.")
+        if candidates:
+            names[split], found[split] = next(iter(candidates.items()))
+        elif split != "valid":
+            got = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "an empty folder"
+            raise _bad(folder, f"a file *_{split}.h5 or *_{split}.h5.gz", got, "Download it, or name another folder.")
+    if len(set(names.values())) > 1:
+        got = ", ".join(path.name for path in found.values())
+        raise _bad(folder, "the splits of one data set", got, "Give each data set its own folder.")
+    return found
+
+
+def read_recordings(path: str | os.PathLike[str], *, channels: int = 700) -> Recordings:
+    """Read one `.h5` or `.h5.gz` file in SHD's layout, and check all of it.
+
+    Times become float32 before anything is computed with them: the float16 of SHD overflows at 65 504, which 66 s in
+    milliseconds or 0.07 s in microseconds already exceed. Without `extra/keys` the classes are called "0", "1", ...
+    A `.gz` is unpacked into a temporary file.
+
+    Args:
+        path: the file.
+        channels: number of channels, at most 65 536.
+
+    Raises:
+        ArgumentError: channels is not a number of channels.
+        DataError: the file is missing, empty, truncated, corrupt or not in the layout, or its contents are impossible.
+    """
+    if not isinstance(channels, Integral) or not 1 <= channels <= 1 << 16:
+        raise ArgumentError("channels", "an integer in 1..65536", channels)
+    path = Path(path)
+    with _opened(path) as file:
+        # The layout first, and all of it: it costs nothing, and reading the events does.
+        times_set, units_set = _dataset(file, "spikes/times", path), _dataset(file, "spikes/units", path)
+        labels = _integers(file, "labels", path)
+        _check_numbers(path, {"labels": len(labels), "spikes/times": len(times_set), "spikes/units": len(units_set)})
+        speakers = _integers(file, "extra/speaker", path) if "extra/speaker" in file else None
+        if speakers is not None:
+            _check_numbers(path, {"labels": len(labels), "extra/speaker": len(speakers)})
+        names = _dataset(file, "extra/keys", path)[:] if "extra/keys" in file else None
+        raw_times, lengths = _ragged(times_set, "f", "floating-point seconds", path)
+        raw_units, unit_lengths = _ragged(units_set, "iu", "integer channels", path)
+
+    differs = lengths != unit_lengths
+    if differs.any():
+        n = int(differs.argmax())
+        got = f"{lengths[n]} times and {unit_lengths[n]} units in recording {n}"
+        raise _bad(path, "as many times as units in each recording", got, _AGAIN)
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which the check then names
+        times = raw_times.astype(np.float32, copy=False)
+    _check_times(times, offsets, path)
+    _check_units(raw_units, offsets, channels, path)
+    if names is None:  # at most as many as SHD's uint16 labels can tell apart; a damaged label may be anything
+        classes = tuple(map(str, range(min(int(labels.max()), 65535) + 1)))
+    else:
+        classes = tuple(k.decode(errors="backslashreplace") if isinstance(k, bytes) else str(k) for k in names)
+    _check_labels(labels, classes, path)
+    units = raw_units.astype(np.uint16, copy=False)
+    return Recordings(times, units, offsets, labels, speakers, classes, int(channels), path)
+
+
+def _bad(path: Path, expected: str, got: str, advice: str) -> DataError:
+    return DataError(f"{path}: expected {expected}, got {got}. {advice}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The open h5py file; whatever HDF5 stumbles over while it is open becomes a DataError."""
+    import h5py  # here, so that frames and synthetic data do without it
+
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "nothing of that name"
+        raise _bad(path, "a file of recordings", got, "Check the path, or download the file.")
+    with ExitStack() as stack:
+        stream: IO[bytes] = stack.enter_context(path.open("rb"))
+        if path.suffix == ".gz":
+            stream = stack.enter_context(_unpacked(stream, path))
+        if stream.seek(0, os.SEEK_END) == 0:
+            raise _bad(path, "recordings in HDF5", "an empty file", _AGAIN)
+        stream.seek(0)
+        is_hdf5 = stream.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+        try:
+            yield stack.enter_context(h5py.File(stream, "r"))
+        except (OSError, RuntimeError, KeyError) as error:  # what h5py raises, depending on where the damage is
+            got = f"a truncated or damaged one ({error})" if is_hdf5 else "something that is not HDF5"
+            advice = _AGAIN if is_hdf5 else "Unpack it if it is an archive, or download it again."
+            raise _bad(path, "an HDF5 file", got, advice) from error
+
+
+@contextmanager
+def _unpacked(packed: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
+    # A temporary file and not memory: the archives unpack to gigabytes, and HDF5 reads each byte about once.
+    with tempfile.TemporaryFile() as unpacked:
+        try:
+            with gzip.GzipFile(fileobj=packed) as stream:
+                shutil.copyfileobj(stream, unpacked, 1 << 20)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _bad(path, "a whole gzip file", f"a truncated or damaged one ({error})", _AGAIN) from error
+        yield unpacked
+
+
+def _dataset(file: Any, name: str, path: Path) -> Any:
+    import h5py
+
+    if name not in file:
+        raise _bad(path, f"a dataset {name}", f"only {', '.join(file) or 'an empty file'}", _LAYOUT)
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or len(dataset.shape or ()) != 1:
+        raise _bad(path, f"a list of one dimension in {name}", str(dataset), _LAYOUT)
+    return dataset
+
+
+def _integers(file: Any, name: str, path: Path) -> NDArray[np.int64]:
+    dataset = _dataset(file, name, path)
+    if dataset.dtype.kind not in "iu":
+        raise _bad(path, f"integers in {name}", str(dataset.dtype), _LAYOUT)
+    values: NDArray[np.int64] = dataset[:].astype(np.int64)
+    return values
+
+
+def _ragged(dataset: Any, kinds: str, what: str, path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """All entries of a variable-length dataset one after another, and the length of each."""
+    import h5py
+
+    element = h5py.check_vlen_dtype(dataset.dtype)
+    if element is None or np.dtype(element).kind not in kinds:
+        got = str(dataset.dtype if element is None else element)
+        raise _bad(path, f"lists of variable length of {what} in {dataset.name[1:]}", got, _LAYOUT)
+    rows = dataset[:]
+    return np.concatenate(rows), np.fromiter(map(len, rows), np.int64, len(rows))
+
+
+def _check_numbers(path: Path, numbers: dict[str, int]) -> None:
+    if len(set(numbers.values())) > 1:
+        got = ", ".join(f"{number} in {name}" for name, number in numbers.items())
+        raise _bad(path, "one entry per recording in each dataset", got, _AGAIN)
+    if 0 in numbers.values():
+        raise _bad(path, "recordings", "none", _AGAIN)
+
+
+def _where(event: int, offsets: NDArray[np.int64]) -> str:
+    recording = int(offsets.searchsorted(event, side="right")) - 1
+    return f"recording {recording}, event {event - offsets[recording]}"
+
+
+def _check_times(times: NDArray[np.float32], offsets: NDArray[np.int64], path: Path) -> None:
+    bad = ~((times >= 0) & np.isfinite(times))
+    if bad.any():
+        event = int(bad.argmax())
+        got = f"{times[event]} in {_where(event, offsets)}"
+        raise _bad(path, "finite times in seconds, >= 0", got, "Times are seconds since the start of the recording.")
+    falls = times[1:] < times[:-1]
+    starts = offsets[1:-1]
+    falls[starts[(starts > 0) & (starts < len(times))] - 1] = False  # from one recording to the next, times may fall
+    if falls.any():
+        event = int(falls.argmax()) + 1
+        got = f"{times[event]} s after {times[event - 1]} s in {_where(event, offsets)}"
+        raise _bad(path, "ascending times in each recording", got, "Sort the events of each recording by time.")
+
+
+def _check_units(units: NDArray[Any], offsets: NDArray[np.int64], channels: int, path: Path) -> None:
+    bad = (units < 0) | (units >= channels)
+    if bad.any():
+        event = int(bad.argmax())
+        got = f"{units[event]} in {_where(event, offsets)}"
+        raise _bad(path, f"units in 0..{channels - 1}", got, "Pass the number of channels of this data set.")
+
+
+def _check_labels(labels: NDArray[np.int64], classes: tuple[str, ...], path: Path) -> None:
+    bad = (labels < 0) | (labels >= len(classes))
+    if bad.any():
+        n = int(bad.argmax())
+        got = f"label {labels[n]} in recording {n}"
+        advice = f"{_AGAIN} If its labels are right, extra/keys must name all classes."
+        raise _bad(path, f"labels of the {len(classes)} classes, 0..{len(classes) - 1}", got, advice)

@@ -1,0 +1,93 @@
+"""Holding out a part of the training recordings for validation."""
+
+from numbers import Integral
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ArgumentError
+
+HoldOut = Literal["auto", "speaker", "stratified"]
+_Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def hold_out(
+    labels: ArrayLike, speakers: ArrayLike | None, *, fraction: float = 0.2, by: HoldOut = "auto", seed: int = 0
+) -> _Split:
+    """Which of N recordings to train on, and which to hold out for validation.
+
+    "speaker" holds out whole speakers, so that validation asks what the test asks: how well unheard speakers are
+    understood. Speakers are drawn at random, as many as bring the share of recordings nearest to `fraction`, at least
+    one and never all. "stratified" draws that fraction of each class at random, at least one recording of each class
+    that has two. "auto" is "speaker" if there are two speakers or more, else "stratified".
+
+    Args:
+        labels: (N,) integers.
+        speakers: (N,) integers, or None if unknown.
+        fraction: share of recordings to hold out, between 0 and 1.
+        by: "auto", "speaker" or "stratified".
+        seed: the same seed gives the same split.
+
+    Returns:
+        (training, validation): two int64 arrays of positions, ascending, disjoint, together 0..N-1.
+
+    Raises:
+        ArgumentError: an argument is impossible, nothing can be held out, or a class would be left without training.
+    """
+    label = _one_each("labels", labels)
+    speaker = None if speakers is None else _one_each("speakers", speakers)
+    if speaker is not None and speaker.shape != label.shape:
+        raise ArgumentError("speakers", f"one per recording, ({len(label)},)", speaker.shape)
+    if not 0 < fraction < 1:
+        raise ArgumentError("fraction", "a number between 0 and 1, both excluded", fraction)
+    if by not in get_args(HoldOut):
+        raise ArgumentError("by", " or ".join(map(repr, get_args(HoldOut))), repr(by))
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ArgumentError("seed", "an integer >= 0", seed)
+
+    rng = np.random.default_rng(int(seed))
+    several = speaker is not None and len(np.unique(speaker)) > 1
+    if speaker is not None and several and by != "stratified":
+        held = _whole_speakers(label, speaker, fraction, rng)
+    elif by == "speaker":
+        got = "None" if speaker is None else "only one"
+        raise ArgumentError("speakers", "two or more", got, "Take by='stratified'.")
+    else:
+        held = _of_each_class(label, fraction, rng)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _one_each(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
+    array = np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ArgumentError(name, "integers (N,), one per recording", f"{array.dtype} {array.shape}")
+    return array
+
+
+def _whole_speakers(
+    label: NDArray[Any], speaker: NDArray[Any], fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    who, number = np.unique(speaker, return_counts=True)
+    order = rng.permutation(len(who))
+    share = number[order][:-1].cumsum() / len(speaker)  # of the first 1, 2, ... speakers; the last one is never held
+    chosen = who[order[: int(np.abs(share - fraction).argmin()) + 1]]
+    held: NDArray[np.bool_] = np.isin(speaker, chosen)
+    lost = np.setdiff1d(label, label[~held])
+    if len(lost):
+        expected = "every class spoken by a speaker who stays in training"
+        got = f"label {lost[0]} only by the held-out {chosen.tolist()}"
+        raise ArgumentError("speakers", expected, got, "Take another seed, a smaller fraction, or by='stratified'.")
+    return held
+
+
+def _of_each_class(label: NDArray[Any], fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    held = np.zeros(len(label), np.bool_)
+    for one in np.unique(label):
+        members = np.flatnonzero(label == one)
+        if len(members) > 1:  # a class of one stays in training
+            number = min(max(round(fraction * len(members)), 1), len(members) - 1)
+            held[rng.permutation(members)[:number]] = True
+    if not held.any():
+        raise ArgumentError("labels", "a class with two recordings or more", f"{len(label)} recordings, none like that")
+    return held

@@ -1,0 +1,221 @@
+"""Putting delays into a user's network, in place, and taking them out again."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import plugins
+from .attach import Delayed, Granularity, ModelWatch, StatefulDelayed, attach, undo
+from .convolution import Engine
+from .errors import ArgumentError, WiringError
+from .kernels import Interpolation
+from .layers import LearnableDelay
+from .tracing import Example, drive, preserved
+from .wiring import Connection, Filter, Plan, check_model, plan_delays
+
+Init = str | float | Mapping[str, float | Tensor]
+
+
+def add_delays(
+    model: nn.Module,
+    max_delay: int,
+    *,
+    example: Example | None = None,
+    granularity: Granularity = "synaptic",
+    interpolation: Interpolation = "gauss",
+    sigma: float | None = None,
+    learn_sigma: bool = False,
+    init: Init = "uniform",
+    round_in_eval: bool = True,
+    filter_fn: Filter | None = None,
+    backend: str | None = None,
+    engine: Engine = "auto",
+) -> nn.Module:
+    """Give the connections of a network learnable delays, in place.
+
+    The layers stay the user's own: names, weight and bias Parameters, `isinstance` and state-dict keys are unchanged,
+    and each gets a child `delay`, a `LearnableDelay`. `plan_delays` shows beforehand which ones; everything is checked
+    before anything is changed.
+
+    Args:
+        model: a network of snnTorch, Norse, SpikingJelly, or another installed backend.
+        max_delay: the largest delay, in steps.
+        example, granularity, filter_fn, backend: as for `plan_delays`. With an example the delayed model is run on it
+            once; if that fails, the model is put back.
+        interpolation, sigma, learn_sigma, round_in_eval, engine: as for `LearnableDelay`.
+        init: delays to begin with, in steps: "uniform" in 0..max_delay, a number, or a mapping from names of layers
+            to a number or a tensor of the shape of the delays, (out, in, 1) per synapse or (channels,); layers that
+            it leaves out are uniform.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        WiringError: there is nothing to delay, or the delayed model does not run on the example.
+        ArgumentError: an argument is not what it should be, or `init` names a layer that gets no delay.
+        BackendError: the toolkit cannot be used.
+    """
+    plan = plan_delays(model, example, granularity=granularity, filter_fn=filter_fn, backend=backend)
+    if not plan.connections:
+        _nothing_to_do(plan)
+        return model
+    options: dict[str, Any] = {
+        "interpolation": interpolation,
+        "sigma": sigma,
+        "learn_sigma": learn_sigma,
+        "round_in_eval": round_in_eval,
+        "engine": engine,
+    }
+    delays = {c.layer: _make(model, c, max_delay, options) for c in plan.connections}
+    _initialise(delays, init)
+    toolkit = plugins.toolkit(plan.backend)
+    watch = _watch(model) or ModelWatch()
+    for c in plan.connections:
+        if c.container is not None:
+            toolkit.set_stateful(model.get_submodule(c.container), c.layer.rpartition(".")[2], True)
+        memory = attach(
+            model.get_submodule(c.layer),
+            delays[c.layer],
+            model.get_submodule(c.neuron),
+            toolkit,
+            granularity=c.granularity,
+            inner=c.inner,
+            stateful=c.container is not None,
+        )
+        if c.container is None:
+            watch.memories.append(memory)
+    if watch.memories and _watch(model) is None:
+        model.register_forward_pre_hook(watch, with_kwargs=True)
+    if example is not None:
+        _verify(model, example, [c.layer for c in plan.connections])
+    return model
+
+
+def remove_delays(model: nn.Module) -> nn.Module:
+    """Take all delays out again, in place: types, keys and hooks are as before `add_delays`. Returns the model."""
+    _take_out(model, {name for name, _ in _delayed(model)})
+    return model
+
+
+def named_delays(model: nn.Module) -> Iterator[tuple[str, LearnableDelay]]:
+    """(name, delay) of every `LearnableDelay` in a model; for a delayed layer, the name of that layer."""
+    layers = {id(layer.delay): name for name, layer in _delayed(model)}
+    for name, module in model.named_modules():
+        if isinstance(module, LearnableDelay):
+            yield layers.get(id(module), name), module
+
+
+def reset_delays(model: nn.Module) -> None:
+    """The next call begins a new sequence: nothing is under way.
+
+    Needed only where no reset of the toolkit can be seen; `plan_delays` says what is.
+    """
+    for memory in _memories(model):
+        memory.forget()
+
+
+def detach_delays(model: nn.Module) -> None:
+    """Cut what is under way off from the graph, as for truncated backpropagation through time.
+
+    Needed only where the neurons' own state is not detached in a way that can be seen.
+    """
+    for memory in _memories(model):
+        memory.detach()
+
+
+def _delayed(model: nn.Module) -> Iterator[tuple[str, Delayed]]:
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, Delayed))
+
+
+def _memories(model: nn.Module) -> Iterator[Any]:
+    check_model(model)
+    return (layer.delay_memory for _, layer in _delayed(model))
+
+
+def _watch(model: nn.Module) -> ModelWatch | None:
+    hooks = model._forward_pre_hooks.values()
+    return next((hook for hook in hooks if isinstance(hook, ModelWatch)), None)
+
+
+def _nothing_to_do(plan: Plan) -> None:
+    if any(skipped.reason == "it has delays already" for skipped in plan.skipped):
+        warnings.warn("the model has delays already; nothing was changed", stacklevel=3)
+        return
+    if not plan.skipped:
+        raise WiringError(
+            f"nothing to delay: the model has {plan.backend} neurons, but no layer with weights feeds them"
+        )
+    reasons = "\n".join(f"  {skipped.layer}: {skipped.reason}" for skipped in plan.skipped)
+    raise WiringError(f"nothing to delay: no layer of the model qualifies\n{reasons}")
+
+
+def _make(model: nn.Module, c: Connection, max_delay: int, options: dict[str, Any]) -> LearnableDelay:
+    layer: Any = model.get_submodule(c.layer)
+    if hasattr(layer, "delay"):
+        raise WiringError(
+            f"{c.layer} has an attribute 'delay' of its own; rename it, or leave the layer out with filter_fn"
+        )
+    weight = (getattr(layer, c.inner) if c.inner else layer).weight
+    per_synapse = c.granularity == "synaptic"
+    delay = LearnableDelay(
+        c.out_features if c.granularity == "dendritic" else c.in_features,
+        c.out_features if per_synapse else None,
+        max_delay=max_delay,
+        weight=False,
+        device=weight.device,
+        dtype=weight.dtype,
+        **options,
+    )
+    return delay.train(layer.training)
+
+
+def _initialise(delays: dict[str, LearnableDelay], init: Init) -> None:
+    if not isinstance(init, Mapping):
+        for delay in delays.values():
+            delay.reset_parameters(init)
+        return
+    unknown = sorted(set(init) - set(delays))
+    if unknown:
+        raise ArgumentError("init", f"names among {', '.join(delays)}", ", ".join(unknown))
+    for name, value in init.items():
+        delay = delays[name]
+        if not isinstance(value, Tensor):
+            delay.reset_parameters(value)
+            continue
+        if value.shape != delay.delays.shape:
+            raise ArgumentError(f"init[{name!r}]", f"shape {tuple(delay.delays.shape)}", tuple(value.shape))
+        if not bool(((value >= 0) & (value <= delay.max_delay)).all()):
+            got = f"values from {value.min().item():g} to {value.max().item():g}"
+            raise ArgumentError(f"init[{name!r}]", f"delays between 0 and max_delay={delay.max_delay} steps", got)
+        with torch.no_grad():
+            delay.delays.copy_(value)
+
+
+def _verify(model: nn.Module, example: Example, names: list[str]) -> None:
+    try:
+        with preserved(model):
+            drive(model, example)
+    except Exception as error:
+        _take_out(model, set(names))
+        raise WiringError(f"the delayed model does not run on the example, and was put back: {error}") from error
+
+
+def _take_out(model: nn.Module, names: set[str]) -> None:
+    watch = _watch(model)
+    for name, layer in list(_delayed(model)):
+        if name not in names:
+            continue
+        if isinstance(layer, StatefulDelayed):
+            parent, _, child = name.rpartition(".")
+            layer.delay_memory.probe.set_stateful(model.get_submodule(parent), child, False)  # type: ignore[attr-defined]
+        elif watch is not None:
+            watch.memories.remove(layer.delay_memory)
+        undo(model.get_submodule(name))
+    if watch is not None and not watch.memories:
+        for key, hook in list(model._forward_pre_hooks.items()):
+            if hook is watch:
+                del model._forward_pre_hooks[key]
+                model._forward_pre_hooks_with_kwargs.pop(key, None)
