@@ -10,7 +10,7 @@ What is under way between two calls lives in a `DelayState`. Where a container h
 """
 
 import functools
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,8 @@ class Memory:
     - the shape of the batch changes, or
     - `forget` is called.
 
-    A neuron whose state was cut off from the graph has its delay cut off too.
+    A neuron whose state was cut off from the graph has its delay cut off too. Layer and neuron must take turns: where
+    one of them runs over the time and the other one steps, there is nothing to be kept in step with.
     """
 
     def __init__(self, neuron: nn.Module, probe: Probe) -> None:
@@ -65,23 +66,34 @@ class Memory:
         self._returned: tuple[Tensor, ...] = ()  # the same memory, without its graph
         self._had_graph = False
         self._continues = False
+        self._on_its_way = False  # the layer has run, the neuron not yet
+        self._steps: int | None = None  # that the layer took in that run, if it takes sequences
+        self._is_fed = False  # this call of the neuron is the one that the layer ran for
 
-    def read(self, batch: torch.Size) -> DelayState | None:
-        """The state to go on from, None at the beginning of a sequence. `batch` is the shape of one input step."""
+    def read(self, batch: torch.Size, steps: int | None = None) -> DelayState | None:
+        """The state to go on from, None at the beginning of a sequence.
+
+        `batch` is the shape of one input step; `steps` are those in this call, None if it is a single one.
+        """
         if self.state is not None and self.state.history.shape[1:] != batch:
             self.state = None
-        if self._held is not None:
+        if self._held is None:
+            self.state = None  # the neuron has not run since: what the layer has seen came to nothing
+        else:
             held = self.probe.held_state(self.neuron)
             if len(held) != len(self._held) or any(now is not then for now, then in zip(held, self._held, strict=True)):
                 self.state = None
             elif self.state is not None and self._had_graph and held and not _has_graph(held):
                 self.detach()
+        if self.state is not None and self._on_its_way:
+            self._fail("was not called between two calls of its delayed input")
         self._continues = self.state is not None
+        self._on_its_way, self._steps = True, steps
         return self.state
 
     def forget(self) -> None:
         """The next call begins a sequence."""
-        self.state, self._held, self._returned = None, None, ()
+        self.state, self._held, self._returned, self._on_its_way = None, None, (), False
 
     def detach(self) -> None:
         """Cut what is under way off from the graph."""
@@ -103,11 +115,18 @@ class Memory:
     def before_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the neuron: does it agree that this is not the first step?"""
         passed = self.probe.passed_state(neuron, args, kwargs)
-        self._caller_keeps_state = passed is not None
-        if passed is None or not self._continues:
-            return
         known = {_storage(tensor) for tensor in self._returned}
-        if any(_storage(tensor) in known for tensor in passed):
+        goes_on = passed is None or any(_storage(tensor) in known for tensor in passed)
+        self._is_fed, self._on_its_way = self._on_its_way, False
+        if not self._is_fed:  # a neuron may be shared, as Norse's are: then this call is another layer's
+            if goes_on and self.state is not None and self._is_held():
+                self._fail("was called twice for one call of its delayed input")
+            return
+        self._caller_keeps_state = passed is not None
+        inputs = tensors_in((args[:1], kwargs))
+        if self._steps is not None and inputs and inputs[0].shape[0] != self._steps:
+            self._fail(f"takes {inputs[0].shape[0]} steps where its delayed input was given {self._steps}")
+        if passed is None or not self._continues or goes_on:
             return
         if not any(bool(tensor.any()) for tensor in passed):  # an edited state goes on; none, or zeros, is a new one
             self.forget()
@@ -120,9 +139,22 @@ class Memory:
     def after_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Forward hook of the neuron: remember the state it is left in."""
         self._held = self.probe.held_state(neuron)
+        if not self._is_fed:
+            return
         returned = self.probe.returned_state(neuron, output)
         self._had_graph = _has_graph((*self._held, *returned))
         self._returned = tuple(tensor.detach() for tensor in returned)
+
+    def _is_held(self) -> bool:
+        held = self.probe.held_state(self.neuron)
+        return self._held is not None and all(now is then for now, then in zip(held, self._held, strict=False))
+
+    def _fail(self, what: str) -> NoReturn:
+        self.forget()
+        raise SequenceError(
+            f"{type(self.neuron).__name__} {what}. A delayed layer and its neuron must take turns, both step by step or "
+            "both over whole sequences with time first; leave this layer out with filter_fn otherwise"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # A tensor with a graph cannot be copied; whoever copies a model between two steps wants its values.
@@ -157,7 +189,8 @@ class Delayed:
     def forward(self, x: Tensor) -> Tensor:
         memory = self.delay_memory
         mode = memory.probe.mode(memory.neuron)
-        y, memory.state = self._run(x, memory.read(_inputs(self, x, mode)), mode)
+        steps = x.shape[0] if mode == "sequence" else None
+        y, memory.state = self._run(x, memory.read(_inputs(self, x, mode), steps), mode)
         return y
 
     def _run(self, x: Tensor, state: DelayState | None, mode: Mode) -> tuple[Tensor, DelayState]:

@@ -12,6 +12,7 @@ tensor is kept as two real ones stacked in front, (2, F, ...), so that a transfo
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -79,7 +80,7 @@ def _cheaper(x_shape: torch.Size, taps_shape: torch.Size) -> Engine:
 def _direct(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
     K, T = taps_KOI.shape[0], x_TBI.shape[0]
     if K == 1:
-        return functional.linear(x_TBI, taps_KOI[0])
+        return functional.linear(x_TBI[:steps], taps_KOI[0])
     x_BIT = functional.pad(x_TBI.permute(1, 2, 0), (K - 1, steps - T))
     return functional.conv1d(x_BIT, taps_KOI.flip(0).permute(1, 2, 0)).permute(2, 0, 1)
 
@@ -127,43 +128,57 @@ class _Fourier(torch.autograd.Function):
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:
     """A matrix over dim 0 of x."""
-    return (matrix @ x.reshape(x.shape[0], -1)).view(-1, *x.shape[1:])
+    return (matrix @ x.reshape(x.shape[0], -1)).view(matrix.shape[0], *x.shape[1:])
 
 
 def _stacked(x: Tensor) -> Tensor:
     """(2F, ...) to (2, F, ...): real and imaginary parts."""
-    return x.view(2, -1, *x.shape[1:])
+    return x.view(2, x.shape[0] // 2, *x.shape[1:])
 
 
 def _complex_product(a: Tensor, b: Tensor, conj: bool = False) -> Tensor:
     """a @ b, or a @ conj(b), of stacked complex matrices (2, F, ., .), in three real products instead of four."""
     sign = -1 if conj else 1
-    real, imaginary = torch.bmm(a[0], b[0]), torch.bmm(a[1], b[1])
-    mixed = torch.bmm(a[0] + a[1], torch.add(b[0], b[1], alpha=sign))
-    out = torch.empty((2, *real.shape), dtype=real.dtype, device=real.device)
-    torch.sub(real, imaginary, alpha=sign, out=out[0])
-    torch.sub(mixed, real, out=out[1]).sub_(imaginary, alpha=sign)
-    return out
+    # In place rather than with `out=`, which torch.export cannot trace; beta=0 ignores what is there.
+    out = a.new_empty((2, a.shape[1], a.shape[2], b.shape[3]))
+    imaginary = torch.bmm(a[1], b[1])
+    out[0].baddbmm_(a[0], b[0], beta=0)
+    out[1].baddbmm_(a[0] + a[1], torch.add(b[0], b[1], alpha=sign), beta=0).sub_(out[0])
+    return out.sub_(imaginary, alpha=sign)
+
+
+Matrix = Callable[[int, int, torch.dtype, torch.device], Tensor]
+
+
+def _cached(build: Matrix) -> Matrix:
+    """Keep the last matrices, but none made while torch.compile or torch.export traces: those hold no values."""
+    kept = functools.lru_cache(maxsize=64)(build)
+
+    @functools.wraps(build)
+    def matrix(n: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return (build if torch.compiler.is_compiling() else kept)(n, length, dtype, device)
+
+    return matrix
 
 
 def _angles(n: int, length: int) -> Tensor:
     """(F, length) angles of the transform, exact for large products of frequency and time."""
-    frequency, time = torch.arange(n // 2 + 1).view(-1, 1), torch.arange(length)
+    frequency, time = torch.arange(n // 2 + 1, device="cpu").view(-1, 1), torch.arange(length, device="cpu")
     return (2 * math.pi / n) * ((frequency * time) % n).double()
 
 
-@functools.lru_cache(maxsize=64)
+@_cached
 def _analysis(n: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(2F, length): time to frequency, zero-padded to n."""
     angles = _angles(n, length)
     return torch.cat((angles.cos(), -angles.sin())).to(device, dtype)
 
 
-@functools.lru_cache(maxsize=64)
+@_cached
 def _synthesis(n: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(length, 2F): frequency to the first `length` steps. All but the first and the middle frequency count twice."""
     angles = _angles(n, length)
-    twice = torch.full((angles.shape[0], 1), 2.0, dtype=angles.dtype)
+    twice = angles.new_full((angles.shape[0], 1), 2.0)
     twice[0] = 1
     if n % 2 == 0:
         twice[-1] = 1

@@ -109,6 +109,8 @@ class LearnableDelay(nn.Module):
         if interpolation not in INTERPOLATIONS:
             raise ArgumentError("interpolation", f"one of {', '.join(INTERPOLATIONS)}", repr(interpolation))
         check_engine(engine)
+        if dtype is not None and not dtype.is_floating_point:
+            raise ArgumentError("dtype", "a floating point type", dtype)
         self.in_features, self.out_features = in_features, out_features
         self.max_delay, self.taps = max_delay, taps
         self.interpolation: Interpolation = interpolation
@@ -118,8 +120,6 @@ class LearnableDelay(nn.Module):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         shape = (in_features,) if out_features is None else (out_features, in_features, taps)
         self.delays = nn.Parameter(torch.empty(shape, **factory))
-        if not self.delays.is_floating_point():
-            raise ArgumentError("dtype", "a floating point type", dtype)
         has_weight = weight and out_features is not None
         self.weight = nn.Parameter(torch.empty(shape, **factory)) if has_weight else None
         self.bias = nn.Parameter(torch.empty(out_features or 0, **factory)) if bias else None
@@ -150,6 +150,11 @@ class LearnableDelay(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._limit()
+
+    def _apply(self, *args: Any, **options: Any) -> "LearnableDelay":
+        super()._apply(*args, **options)  # type: ignore[no-untyped-call]
+        self._limit()  # `to_empty` and moves between some devices make new Parameters
+        return self
 
     @torch.no_grad()
     def reset_parameters(self, init: str | float = "uniform") -> None:
@@ -194,6 +199,8 @@ class LearnableDelay(nn.Module):
 
     def _weight(self, weight: Tensor | None) -> Tensor | None:
         if self.out_features is None:
+            if weight is not None:
+                raise ArgumentError("weight", "None for delays per channel, which have no weights", tuple(weight.shape))
             return None
         weight = self.weight if weight is None else weight
         if weight is None:
@@ -217,7 +224,7 @@ class LearnableDelay(nn.Module):
         Returns:
             (T + tail, *batch, O), or the shape of x with T + tail steps.
         """
-        if not 0 <= tail <= self.max_delay:
+        if not isinstance(tail, int) or not 0 <= tail <= self.max_delay:
             raise ArgumentError("tail", f"a number of steps between 0 and max_delay={self.max_delay}", tail)
         x = self._check(x, leading=1)
         return self._convolve(x, self.kernel(weight), x.shape[0] + tail)
@@ -305,7 +312,7 @@ class LearnableDelay(nn.Module):
                 raise ArgumentError("x", f"dtype {self.delays.dtype}, a bool or an integer type", x.dtype, advice)
             x = x.to(self.delays.dtype)
         # On a GPU the look would wait for the device; there a NaN travels on, as it does through any layer.
-        if x.device.type == "cpu" and not torch.compiler.is_compiling() and not math.isfinite(x.detach().sum().item()):
+        if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _is_finite(x.detach()):
             raise ArgumentError("x", "finite values", "NaN or infinity")
         return x
 
@@ -387,7 +394,14 @@ class LearnableDelay(nn.Module):
         delays = state_dict.get(f"{prefix}delays")
         if isinstance(delays, Tensor):
             _check_range(delays, self.max_delay, f"{prefix}delays", "Make the layer with a larger max_delay")
+        sigma = state_dict.get(f"{prefix}sigma")
+        if isinstance(sigma, Tensor) and self.sigma is not None:
+            floor = SIGMA_FLOOR[self.interpolation]
+            if not bool(((sigma >= floor) & sigma.isfinite()).all()):
+                got = f"values from {sigma.min().item():g} to {sigma.max().item():g}"
+                raise ArgumentError(f"{prefix}sigma", f"finite widths >= {floor} steps", got)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        self._limit()  # with assign=True there are new Parameters
 
     def extra_repr(self) -> str:
         size = f"{self.in_features}" if self.out_features is None else f"{self.in_features}, {self.out_features}"
@@ -418,10 +432,15 @@ def _check_range(delays: Tensor, max_delay: int, name: str, advice: str) -> None
         raise ArgumentError(name, f"delays between 0 and {max_delay} steps", got, advice)
 
 
+def _is_finite(x: Tensor) -> bool:
+    # The sum is the quick look; that of large finite values may overflow.
+    return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
+
+
 def _along_channels(kernel: Tensor, dims: int) -> Tensor:
     """(K, C) such that it broadcasts against K inputs of `dims` dimensions, (K, C) or (K, B, C, ...)."""
     return kernel if dims == 1 else kernel.view(kernel.shape[0], 1, -1, *(1,) * (dims - 2))
 
 
 def _mean(sigma: Tensor) -> str:
-    return f"{sigma.mean().item():.4g}"
+    return "?" if sigma.is_meta else f"{sigma.mean().item():.4g}"

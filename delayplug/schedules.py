@@ -1,5 +1,6 @@
 """What a training script needs beside the layers: the annealing of sigma, and groups of parameters."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -66,9 +67,9 @@ class SigmaSchedule:
         starts = [_width(layer) if start is None else start for layer in self._layers]
         ends = [floor + 0.23 if end is None else end for floor in floors]
         for floor, first, last in zip(floors, starts, ends, strict=True):
-            if first < floor:
+            if not floor <= first < math.inf:
                 raise ArgumentError("start", f"a width >= {floor} steps", first)
-            if last < floor or (last == floor and shape == "exponential"):
+            if not floor <= last < math.inf or (last == floor and shape == "exponential"):
                 least = f">= {floor}" if shape == "linear" else f"> {floor}"
                 raise ArgumentError("end", f"a width {least} steps for shape={shape!r}", last)
         self._ranges = list(zip(floors, starts, ends, strict=True))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import plugins
-from .attach import Delayed, Granularity, ModelWatch, StatefulDelayed, attach, undo
+from .attach import Delayed, Granularity, Memory, ModelWatch, StatefulDelayed, attach, undo
 from .convolution import Engine
 from .errors import ArgumentError, WiringError
 from .kernels import Interpolation
@@ -127,11 +127,12 @@ def detach_delays(model: nn.Module) -> None:
 
 
 def _delayed(model: nn.Module) -> Iterator[tuple[str, Delayed]]:
+    if not isinstance(model, nn.Module):
+        raise ArgumentError("model", "a torch.nn.Module", type(model).__name__)
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Delayed))
 
 
 def _memories(model: nn.Module) -> Iterator[Any]:
-    check_model(model)
     return (layer.delay_memory for _, layer in _delayed(model))
 
 
@@ -204,18 +205,24 @@ def _verify(model: nn.Module, example: Example, names: list[str]) -> None:
 
 
 def _take_out(model: nn.Module, names: set[str]) -> None:
-    watch = _watch(model)
     for name, layer in list(_delayed(model)):
         if name not in names:
             continue
         if isinstance(layer, StatefulDelayed):
             parent, _, child = name.rpartition(".")
             layer.delay_memory.probe.set_stateful(model.get_submodule(parent), child, False)  # type: ignore[attr-defined]
-        elif watch is not None:
-            watch.memories.remove(layer.delay_memory)
+        for root in model.modules():  # delays may have been added to parts of the model one by one
+            _unwatch(root, layer.delay_memory)
         undo(model.get_submodule(name))
-    if watch is not None and not watch.memories:
-        for key, hook in list(model._forward_pre_hooks.items()):
+
+
+def _unwatch(root: nn.Module, memory: Memory) -> None:
+    watch = _watch(root)
+    if watch is None or memory not in watch.memories:
+        return
+    watch.memories.remove(memory)
+    if not watch.memories:
+        for key, hook in list(root._forward_pre_hooks.items()):
             if hook is watch:
-                del model._forward_pre_hooks[key]
-                model._forward_pre_hooks_with_kwargs.pop(key, None)
+                del root._forward_pre_hooks[key]
+                root._forward_pre_hooks_with_kwargs.pop(key, None)

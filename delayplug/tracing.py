@@ -1,6 +1,7 @@
 """Running a model on an example to see which weight layers feed which neurons, and leaving no trace of it."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .attach import tensors_in
+from .attach import Delayed, tensors_in
 from .errors import ArgumentError
 
 Example = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any] | Callable[[nn.Module], Any]
@@ -22,6 +23,8 @@ class Flow:
     def __init__(self) -> None:
         self.neurons: dict[str, set[str]] = {}
         self.layers: dict[str, set[str]] = {}
+        self.calls: Counter[str] = Counter()  # of each layer
+        self.arrivals: Counter[tuple[str, str]] = Counter()  # calls of a neuron with something from a layer
 
     @property
     def called(self) -> set[str]:
@@ -67,12 +70,17 @@ def drive(model: nn.Module, example: Example) -> None:
 
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Put back every attribute, buffer and random state of the model that the block changes; not its parameters."""
+    """Put back every attribute, buffer and random state of the model that the block changes; not its parameters.
+
+    What is under way in its delays, if it has any, is put back too.
+    """
     modules = list(model.modules())
     before = [dict(module.__dict__) for module in modules]
     inner = [{k: copy.copy(v) for k, v in b.items() if isinstance(v, dict | list)} for b in before]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = list({buffer.device.index or 0 for buffer in model.buffers() if buffer.device.type == "cuda"})
+    memories = [(m.delay_memory, dict(m.delay_memory.__dict__)) for m in modules if isinstance(m, Delayed)]
+    tensors = (*model.parameters(), *model.buffers())
+    devices = list({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
             yield
@@ -82,6 +90,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
             module.__dict__.update(attributes)
             for name, content in containers.items():
                 _refill(attributes[name], content)
+        for memory, attributes in memories:
+            memory.__dict__.update(attributes)
         with torch.no_grad():
             for buffer, value in buffers:
                 # A state may have been freed or resized in place; then the object is not a buffer any more.
@@ -135,6 +145,7 @@ def _hook(handle: Any) -> Iterator[None]:
 def _layer_hook(name: str, sources: _Sources, flow: Flow) -> Callable[..., None]:
     def hook(layer: nn.Module, args: Any, output: Any) -> None:
         flow.neurons.setdefault(name, set())
+        flow.calls[name] += 1
         for source in sources.of(args):
             flow.layers.setdefault(source, set()).add(name)
         sources.set(output, {name})
@@ -147,6 +158,7 @@ def _neuron_pre_hook(name: str, sources: _Sources, flow: Flow) -> Callable[..., 
         inputs = args[:1] or tuple(kwargs.values())[:1]  # what follows is its state
         for source in sources.of(inputs):
             flow.neurons.setdefault(source, set()).add(name)
+            flow.arrivals[source, name] += 1
 
     return hook
 

@@ -133,7 +133,7 @@ def check_model(model: nn.Module) -> None:
     """Raise unless `model` is a module that can be changed."""
     if not isinstance(model, nn.Module):
         raise ArgumentError("model", "a torch.nn.Module", type(model).__name__)
-    if hasattr(model, "_orig_mod"):
+    if any(hasattr(module, "_orig_mod") or module._compiled_call_impl is not None for module in model.modules()):
         raise WiringError("the model is compiled: add delays to the plain model, then compile it")
 
 
@@ -230,7 +230,9 @@ def _from_example(network: _Network, example: Example) -> dict[str, Target]:
         if name not in flow.called:
             targets[name] = Skipped(name, "it was not called on the example (its weights may be used directly)")
         elif len(fed) == 1:
-            targets[name] = _accepts(network, name, fed[0])
+            calls, arrivals = flow.calls[name], flow.arrivals[name, fed[0]]
+            turns = f"it was called {calls} times and its result came to {fed[0]} {arrivals} times: they must take turns"
+            targets[name] = _accepts(network, name, fed[0]) if calls == arrivals else Skipped(name, turns)
         elif fed:
             targets[name] = Skipped(name, f"it feeds several neurons: {', '.join(fed)}")
         elif flow.layers.get(name):
@@ -286,11 +288,17 @@ def _alternates(kinds: str) -> bool:
 
 
 def _items(network: _Network, scope: nn.Module, scopes: list[nn.Module]) -> Iterator[tuple[str, str]]:
-    """(kind, name) of the children in order: L layer, N neuron, - passive, ? anything else. Adds inner scopes."""
-    for child in scope.children():
+    """(kind, name) of the children in order: L layer, N neuron, - passive, ? anything else. Adds inner scopes.
+
+    A child that is there twice, which an ordered scope calls twice, is "?": what it feeds is not plain.
+    """
+    children = [child for child in scope._modules.values() if child is not None]
+    for child in children if _is_ordered(network, scope) else dict.fromkeys(children):
         name = network.names[id(child)]
         inner = network.toolkit.lifted(child)
-        if name in network.neurons:
+        if children.count(child) > 1 and (name in network.neurons or name in network.layers):
+            yield "?", name
+        elif name in network.neurons:
             yield "N", name
         elif name in network.layers:
             yield "L", name

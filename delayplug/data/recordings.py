@@ -163,7 +163,9 @@ def _opened(path: Path) -> Iterator[Any]:
         is_hdf5 = stream.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
         try:
             yield stack.enter_context(h5py.File(stream, "r"))
-        except (OSError, RuntimeError, KeyError) as error:  # what h5py raises, depending on where the damage is
+        except DataError:
+            raise
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py's, by where the damage is
             got = f"a truncated or damaged one ({error})" if is_hdf5 else "something that is not HDF5"
             advice = _AGAIN if is_hdf5 else "Unpack it if it is an archive, or download it again."
             raise _bad(path, "an HDF5 file", got, advice) from error
@@ -185,7 +187,7 @@ def _dataset(file: Any, name: str, path: Path) -> Any:
     import h5py
 
     if name not in file:
-        raise _bad(path, f"a dataset {name}", f"only {', '.join(file) or 'an empty file'}", _LAYOUT)
+        raise _bad(path, f"a dataset {name}", f"only {', '.join(map(str, file)) or 'an empty file'}", _LAYOUT)
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or len(dataset.shape or ()) != 1:
         raise _bad(path, f"a list of one dimension in {name}", str(dataset), _LAYOUT)
@@ -208,6 +210,10 @@ def _ragged(dataset: Any, kinds: str, what: str, path: Path) -> tuple[NDArray[An
     if element is None or np.dtype(element).kind not in kinds:
         got = str(dataset.dtype if element is None else element)
         raise _bad(path, f"lists of variable length of {what} in {dataset.name[1:]}", got, _LAYOUT)
+    if not np.dtype(element).isnative:  # h5py 3.16 returns lists of these numbers with their bytes in the wrong order
+        raise _bad(
+            path, f"numbers in this machine's byte order in {dataset.name[1:]}", str(element), "Convert the file."
+        )
     rows = dataset[:]
     return np.concatenate(rows), np.fromiter(map(len, rows), np.int64, len(rows))
 

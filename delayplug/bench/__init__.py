@@ -1,0 +1,1 @@
+"""The benchmark: one network, one training loop and one data pipeline; only the neurons differ by backend."""

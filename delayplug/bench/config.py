@@ -1,0 +1,118 @@
+"""What a run is made of, and the presets."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from ..data import BINNINGS, Binning, HoldOut
+from ..errors import ArgumentError
+from .network import VARIANTS, Variant
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the result of one run.
+
+    Attributes:
+        dataset: "synthetic", or a folder in SHD's file layout.
+        backend: name of the toolkit.
+        delays: "none", "fixed" or "learned".
+        seed: of weights, delays, batches, dropout and the validation split.
+        preset: where the other values come from.
+        hidden: sizes of the hidden layers.
+        max_delay: in steps.
+        taps: per synapse.
+        tau: time constant of the neurons in steps.
+        dropout: of hidden spikes.
+        lr, delay_lr: largest learning rates of weights and of delays (in steps).
+        weight_decay: L2, of the weights.
+        epochs, batch_size: of the training.
+        sigma_until: fraction of the epochs over which sigma shrinks.
+        step_ms, pool, binning: how recordings become frames.
+        validation: "auto", "speaker" or "stratified"; not used where the data has a validation set of its own.
+        validation_fraction: of the training recordings, held out.
+    """
+
+    dataset: str = SYNTHETIC
+    backend: str = "snntorch"
+    delays: Variant = "learned"
+    seed: int = 0
+    preset: str = "quick"
+    hidden: tuple[int, ...] = (64,)
+    max_delay: int = 24
+    taps: int = 1
+    tau: float = 1.005
+    dropout: float = 0.1
+    lr: float = 5e-3
+    delay_lr: float = 0.1
+    weight_decay: float = 1e-5
+    epochs: int = 20
+    batch_size: int = 64
+    sigma_until: float = 0.5
+    step_ms: float = 10.0
+    pool: int = 5
+    binning: Binning = "grid"
+    validation: HoldOut = "auto"
+    validation_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, known in {"delays": VARIANTS, "binning": BINNINGS, "preset": tuple(PRESETS)}.items():
+            if getattr(self, name) not in known:
+                raise ArgumentError(name, f"one of {', '.join(known)}", repr(getattr(self, name)))
+        for name in ("epochs", "batch_size", "taps"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(name, "an integer >= 1", getattr(self, name))
+        if self.batch_size == 1:
+            raise ArgumentError("batch_size", "at least 2, for batch norm", 1)
+
+    @property
+    def cell(self) -> str:
+        """The name of this run's folder."""
+        data = self.dataset.rstrip("/").rpartition("/")[2]
+        return f"{data}-{self.preset}-{self.backend}-{self.delays}-seed{self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON keeps it: tuples become lists."""
+        return {**asdict(self), "hidden": list(self.hidden)}
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """What is not the same in the JSON of another configuration, in words."""
+        mine = self.to_json()
+        keys = sorted(mine.keys() | other.keys())
+        return [f"{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in keys if mine.get(k) != other.get(k)]
+
+
+# Hammouamri et al., ICLR 2024, appendix; "quick" is ours, for the synthetic task on a laptop.
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {},
+    "shd": {
+        "hidden": (256, 256),
+        "max_delay": 24,
+        "tau": 1.005,
+        "dropout": 0.4,
+        "epochs": 150,
+        "batch_size": 256,
+        "sigma_until": 0.25,
+    },
+    "ssc": {
+        "hidden": (512, 512, 512),
+        "max_delay": 30,
+        "tau": 1.5,
+        "dropout": 0.25,
+        "epochs": 60,
+        "batch_size": 128,
+        "sigma_until": 0.25,
+    },
+}
+
+
+def configure(preset: str, **changes: Any) -> RunConfig:
+    """A configuration: a preset, and what differs from it. Changes that are None count as not made."""
+    if preset not in PRESETS:
+        raise ArgumentError("preset", f"one of {', '.join(PRESETS)}", repr(preset))
+    unknown = changes.keys() - {field.name for field in fields(RunConfig)}
+    if unknown:
+        raise ArgumentError("changes", "fields of RunConfig", ", ".join(sorted(unknown)))
+    base = RunConfig(preset=preset, **PRESETS[preset])
+    return replace(base, **{name: value for name, value in changes.items() if value is not None})

@@ -1,0 +1,119 @@
+"""Runs on disk: a folder each, with one JSON record, written only when the run is complete.
+
+OUT/sfsd-shd-norse-learned-seed0/
+    record.json     configuration, versions, data, every epoch, accuracies, seconds, memory, parameters
+    model.pt        state dict after the last epoch, and the delays before and after training
+"""
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import RunError
+from .config import RunConfig
+from .planted import planted_correlation
+from .tasks import Task
+from .training import Outcome
+
+FORMAT = 1
+_PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy", "snntorch", "norse", "spikingjelly")
+
+
+def finished(folder: Path, config: RunConfig) -> dict[str, Any] | None:
+    """The record of a run that is already there; None if it is still to be made.
+
+    Raises:
+        RunError: the folder holds a run of another configuration, or something that is not a record.
+    """
+    path = folder / "record.json"
+    if not path.exists():
+        return None
+    record = read_record(path)
+    differences = config.differences(record["config"])
+    if differences:
+        advice = "Choose another --out, or move it away"
+        raise RunError(f"{folder} holds a run of another configuration ({'; '.join(differences)}). {advice}")
+    return record
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record, or RunError if the file is not one."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT or "config" not in record:
+        raise RunError(f"{path}: expected the record of a run (format {FORMAT}), got other content")
+    return record
+
+
+def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) -> dict[str, Any]:
+    """Everything that a table, a plot or a doubt may ask for later."""
+    record = {
+        "format": FORMAT,
+        "config": config.to_json(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {"device": device, "processor": platform.machine(), "threads": torch.get_num_threads()},
+        "data": {
+            "train": len(task.train),
+            "valid": len(task.valid),
+            "test": len(task.test),
+            "steps": task.train.counts.shape[0],
+            "channels": task.channels,
+            "classes": list(task.train.classes),
+            "split": task.split,
+        },
+        "parameters": outcome.parameters,
+        "epochs": outcome.epochs,
+        "accuracy": outcome.accuracy,
+        "best_epoch": outcome.best_epoch,
+        "seconds_per_epoch": median(entry["seconds"] for entry in outcome.epochs),
+        "peak_memory_mb": outcome.peak_memory_mb,
+    }
+    if task.planted is not None and outcome.delays:
+        before, after = outcome.delays[0]
+        weights = outcome.state["synapses.0.weight"]
+        record["planted_correlation"] = {
+            "before training": planted_correlation(before, weights, task.planted),
+            "after training": planted_correlation(after, weights, task.planted),
+        }
+    return record
+
+
+def write_run(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
+    """Save a run. The record comes last and in one piece: where there is one, everything is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    delays = {"before": [b for b, _ in outcome.delays], "after": [a for _, a in outcome.delays]}
+    _replace(folder / "model.pt", lambda path: torch.save({"state": outcome.state, "delays": delays}, path))
+    _replace(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def read_delays(folder: Path) -> list[tuple[Tensor, Tensor]]:
+    """(before, after) training of each delay layer, in steps."""
+    delays = torch.load(folder / "model.pt", weights_only=True)["delays"]
+    return list(zip(delays["before"], delays["after"], strict=True))
+
+
+def _replace(path: Path, write: Any) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    write(temporary)
+    temporary.replace(path)
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for package in _PACKAGES:
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed

@@ -1,0 +1,88 @@
+"""The data of a run: the embedded task, or a folder in SHD's layout, as frames of one common length."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data import Frames, bin_recordings, find_splits, hold_out, read_recordings
+from ..data.synthetic import TimingTask
+from ..errors import DataError
+from .config import SYNTHETIC, RunConfig
+
+_SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
+_SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Frames to train on, to choose by, and to report; and how they were split, in words.
+
+    Attributes:
+        train, valid, test: frames (T, N, C) with the same T, C and classes.
+        split: in words.
+        planted: (classes, C) delays that solve the task, if they are known.
+    """
+
+    train: Frames
+    valid: Frames
+    test: Frames
+    split: str
+    planted: Tensor | None = None
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.train.counts.shape[2]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.train.classes)
+
+
+def load_task(config: RunConfig) -> Task:
+    """Read, bin and split what `config` asks for.
+
+    Raises:
+        DataError: the folder or a file in it is not usable.
+    """
+    if config.dataset == SYNTHETIC:
+        sizes = zip(_SYNTHETIC_SIZES, (1, 2, 3), strict=True)
+        train, valid, test = (_SYNTHETIC_TASK.sample(size, seed) for size, seed in sizes)
+        return Task(train, valid, test, "drawn anew for each part", _SYNTHETIC_TASK.planted_delays())
+    recordings = {name: read_recordings(path) for name, path in find_splits(Path(config.dataset)).items()}
+    classes = {name: part.classes for name, part in recordings.items()}
+    if len(set(classes.values())) > 1:
+        raise DataError(f"{config.dataset}: expected the same classes in all files, got {classes}")
+    parts = {
+        name: bin_recordings(part, step_ms=config.step_ms, pool=config.pool, binning=config.binning)
+        for name, part in recordings.items()
+    }
+    # One length for all: padding enters batch norm and the summed softmax, so it must not depend on the batch.
+    steps = max(part.counts.shape[0] for part in parts.values())
+    parts = {name: _padded(part, steps) for name, part in parts.items()}
+    if "valid" in parts:
+        return Task(parts["train"], parts["valid"], parts["test"], "the validation file of the data")
+    whole = parts["train"]
+    keep, held = hold_out(
+        whole.labels.numpy(),
+        None if whole.speakers is None else whole.speakers.numpy(),
+        fraction=config.validation_fraction,
+        by=config.validation,
+        seed=config.seed,
+    )
+    train, valid = whole.select(keep), whole.select(held)
+    speakers = _speakers(valid)
+    how = "drawn by class" if not speakers or speakers & _speakers(train) else f"all of speakers {sorted(speakers)}"
+    return Task(train, valid, parts["test"], f"{len(held)} training recordings held out, {how}")
+
+
+def _padded(frames: Frames, steps: int) -> Frames:
+    missing = steps - frames.counts.shape[0]
+    return replace(frames, counts=torch.nn.functional.pad(frames.counts, (0, 0, 0, 0, 0, missing)))
+
+
+def _speakers(frames: Frames) -> set[int]:
+    return set() if frames.speakers is None else set(frames.speakers.tolist())

@@ -1,0 +1,241 @@
+"""Training one network, on Lightning: the paper's optimisers, schedules and loss."""
+
+import contextlib
+import copy
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from .. import plugins
+from ..data import Frames
+from ..layers import LearnableDelay
+from ..schedules import SigmaSchedule, parameter_groups
+from .config import RunConfig
+from .memory import PeakMemory
+from .network import DelayNetwork, class_scores
+from .tasks import Task
+
+_EVALUATION_BATCH = 256
+
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        epochs: one entry per epoch: epoch, sigma, train_loss, train_accuracy, valid_accuracy, seconds.
+        accuracy: on the test set, by the rule that chose the epoch: "last epoch", "best on validation".
+        best_epoch: chosen by validation among the epochs after sigma stopped shrinking.
+        parameters: trainable, delays included.
+        peak_memory_mb: of the process, or of the GPU.
+        delays: per delay layer, before and after training, (O, I, N) steps.
+        state: state dict of the network after the last epoch.
+    """
+
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    accuracy: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    parameters: int = 0
+    peak_memory_mb: float = 0.0
+    delays: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+
+def train(
+    config: RunConfig,
+    task: Task,
+    *,
+    accelerator: str = "auto",
+    devices: int = 1,
+    on_epoch: OnEpoch | None = None,
+) -> Outcome:
+    """Train the network that `config` describes and test it once, at the end.
+
+    Args:
+        config: the run.
+        task: its data.
+        accelerator, devices: as Lightning takes them.
+        on_epoch: called with each epoch's entry.
+    """
+    with _quiet():
+        lightning.seed_everything(config.seed, verbose=False)
+        network = build_network(config, task)
+        outcome = Outcome(parameters=sum(p.numel() for p in network.parameters() if p.requires_grad))
+        initial = [layer.delays.detach().clone() for layer in _delay_layers(network)]
+        module = _Training(network, config, outcome, on_epoch)
+        trainer = lightning.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            max_epochs=config.epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        test = _loader(task.test, _EVALUATION_BATCH, shuffle=False)
+        with PeakMemory() as peak:
+            trainer.fit(module, _loader(task.train, config.batch_size, shuffle=True), module.loader(task.valid))
+            final = copy.deepcopy(network.state_dict())
+            for rule, state in {"last epoch": final, "best on validation": module.best_state}.items():
+                network.load_state_dict(state)
+                trainer.test(module, test, verbose=False)
+                outcome.accuracy[rule] = module.accuracy
+        network.load_state_dict(final)
+        outcome.peak_memory_mb = peak.megabytes
+    after = [layer.delays.detach().cpu().clone() for layer in _delay_layers(network)]
+    outcome.delays = list(zip(initial, after, strict=True))
+    outcome.state = {name: value.cpu() for name, value in final.items()}
+    return outcome
+
+
+def build_network(config: RunConfig, task: Task) -> DelayNetwork:
+    """The untrained network of a run."""
+    return DelayNetwork(
+        (task.channels, *config.hidden, task.classes),
+        plugins.toolkit(config.backend),
+        delays=config.delays,
+        max_delay=config.max_delay,
+        taps=config.taps,
+        tau=config.tau,
+        dropout=config.dropout,
+    )
+
+
+class _Training(lightning.LightningModule):
+    """Two optimisers (weights: Adam with OneCycle; delays: Adam with cosine), stepped by hand, scheduled per epoch."""
+
+    def __init__(self, network: DelayNetwork, config: RunConfig, outcome: Outcome, on_epoch: OnEpoch | None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.on_epoch = on_epoch
+        self.network, self.config, self.outcome = network, config, outcome
+        learned = config.delays == "learned"
+        self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if learned else None
+        self.best_state: dict[str, Tensor] = {}
+        self.best_accuracy = -1.0
+        self.accuracy = 0.0
+        self._loss, self._seconds = 0.0, 0.0
+
+    def loader(self, frames: Frames) -> "DataLoader[Any]":
+        return _loader(frames, _EVALUATION_BATCH, shuffle=False)
+
+    def configure_optimizers(self) -> Any:
+        config = self.config
+        groups = parameter_groups(self.network, config.lr, config.delay_lr, config.weight_decay)
+        weights = torch.optim.Adam([group for group in groups if group["name"] != "delays"])
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=config.lr, total_steps=config.epochs)
+        delays = [group for group in groups if group["name"] == "delays"]
+        if not delays:
+            return [weights], [one_cycle]
+        positions = torch.optim.Adam(delays)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(positions, T_max=config.epochs)
+        return [weights, positions], [one_cycle, cosine]
+
+    def on_train_epoch_start(self) -> None:
+        self._hits, self._seen, self._loss = 0, 0, 0.0
+        self._start = time.perf_counter()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        x, y = batch
+        scores = class_scores(self.network(x))
+        loss = nn.functional.cross_entropy(scores, y)  # softmax twice, as in the paper
+        optimizers = _listed(self.optimizers())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer in optimizers:
+            optimizer.step()
+        self._loss += loss.item() * len(y)
+        self._count(scores, y)
+
+    def on_train_epoch_end(self) -> None:
+        # Lightning validates before this hook: the times and hits of training were taken at the start of validation.
+        for scheduler in _listed(self.lr_schedulers()):
+            scheduler.step()
+        entry = {
+            "epoch": self.current_epoch + 1,
+            "sigma": None if self.sigma is None else self.sigma.after(self.sigma.epoch)[0],
+            "train_loss": self._train_loss,
+            "train_accuracy": self._train_accuracy,
+            "valid_accuracy": self.accuracy,
+            "seconds": self._seconds,
+        }
+        if self.sigma is not None:
+            self.sigma.step()
+        self._choose(entry)
+        self.outcome.epochs.append(entry)
+        if self.on_epoch is not None:
+            self.on_epoch(entry)
+
+    def _choose(self, entry: dict[str, Any]) -> None:
+        # While sigma is wide, the network with rounded delays is another one than the network being trained.
+        settled = self.sigma is None or entry["epoch"] > self.sigma.length or entry["epoch"] == self.config.epochs
+        if settled and entry["valid_accuracy"] >= self.best_accuracy:
+            self.best_accuracy = entry["valid_accuracy"]
+            self.best_state = copy.deepcopy(self.network.state_dict())
+            self.outcome.best_epoch = entry["epoch"]
+
+    def on_validation_epoch_start(self) -> None:
+        self._seconds = time.perf_counter() - self._start
+        self._train_loss, self._train_accuracy = self._loss / self._seen, self._hits / self._seen
+        self._hits, self._seen = 0, 0
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        x, y = batch
+        self._count(class_scores(self.network(x)), y)
+
+    def on_validation_epoch_end(self) -> None:
+        self.accuracy = self._hits / self._seen
+
+    def on_test_epoch_start(self) -> None:
+        self._hits, self._seen = 0, 0
+
+    def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        self.validation_step(batch, index)
+
+    def on_test_epoch_end(self) -> None:
+        self.accuracy = self._hits / self._seen
+
+    def _count(self, scores: Tensor, y: Tensor) -> None:
+        # Counted, not averaged over batches: the accuracy does not depend on how the data was cut.
+        self._hits += int((scores.argmax(-1) == y).sum())
+        self._seen += len(y)
+
+
+def _loader(frames: Frames, batch_size: int, shuffle: bool) -> "DataLoader[Any]":
+    # A last batch of one cannot be normalised; with fewer recordings than a batch, take what there is.
+    drop = shuffle and len(frames) % batch_size == 1 and len(frames) > 1
+    return DataLoader(range(len(frames)), batch_size, shuffle=shuffle, collate_fn=frames.batch, drop_last=drop)  # type: ignore[arg-type]
+
+
+def _delay_layers(network: nn.Module) -> list[LearnableDelay]:
+    return [module for module in network.modules() if isinstance(module, LearnableDelay)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice on workers and accelerators is not the user's concern here."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
