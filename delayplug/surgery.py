@@ -14,7 +14,7 @@ from .errors import ArgumentError, WiringError
 from .kernels import Interpolation
 from .layers import LearnableDelay
 from .tracing import Example, drive, preserved
-from .wiring import Connection, Filter, Plan, check_model, plan_delays
+from .wiring import Connection, Filter, Plan, plan_delays
 
 Init = str | float | Mapping[str, float | Tensor]
 

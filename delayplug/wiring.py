@@ -143,7 +143,10 @@ class _Network:
     def __init__(self, model: nn.Module, toolkit: Toolkit) -> None:
         self.model, self.toolkit = model, toolkit
         self.names = {id(module): name for name, module in model.named_modules()}
-        self.neurons = {name: m for name, m in model.named_modules() if toolkit.is_neuron(m)}
+        neurons = {name: m for name, m in model.named_modules() if toolkit.is_neuron(m)}
+        self.neurons = {  # without those that are a part of another one
+            name: m for name, m in neurons.items() if not any(parent in neurons for parent, _ in self.ancestors(name))
+        }
         self.layers = {name: m for name, m in model.named_modules() if self.is_layer(m) and not self._belongs(name)}
 
     def is_layer(self, module: nn.Module) -> bool:
@@ -231,7 +234,9 @@ def _from_example(network: _Network, example: Example) -> dict[str, Target]:
             targets[name] = Skipped(name, "it was not called on the example (its weights may be used directly)")
         elif len(fed) == 1:
             calls, arrivals = flow.calls[name], flow.arrivals[name, fed[0]]
-            turns = f"it was called {calls} times and its result came to {fed[0]} {arrivals} times: they must take turns"
+            turns = (
+                f"it was called {calls} times and its result came to {fed[0]} {arrivals} times: they must take turns"
+            )
             targets[name] = _accepts(network, name, fed[0]) if calls == arrivals else Skipped(name, turns)
         elif fed:
             targets[name] = Skipped(name, f"it feeds several neurons: {', '.join(fed)}")

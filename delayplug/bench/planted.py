@@ -1,30 +1,38 @@
 """Checking learned delays against those that the synthetic task was made with."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def planted_correlation(delays: Tensor, weights: Tensor, planted: Tensor) -> float:
-    """How well some hidden neuron aligns each class, on average over classes.
+def planted_correlation(delays: Sequence[Tensor], weights: Sequence[Tensor], planted: Tensor) -> float | None:
+    """How far the delays on the way from each channel to each class follow the planted ones.
 
-    For each class the hidden neuron is taken whose delays correlate best with the planted ones over the channels, each
-    channel counting with its positive weight: an alignment is a correlation of 1, whatever constant is added to the
-    delays. Taking the best of many neurons makes random delays score above 0: compare with the same number before
-    training.
+    Every path from a channel over a hidden neuron to a class has a delay, the sum of its synapses', and counts with the
+    product of its positive weights. For each class this is the weighted correlation, over all paths, of that delay with
+    the planted delay of its channel; the mean over classes is returned. Perfect alignment gives 1, random delays 0.
 
     Args:
-        delays: (O, C, N) of the first layer, in steps; the first tap is looked at.
-        weights: (O, C, N), or (O, C).
+        delays: (O, I, N) of each layer, in steps; the first tap is looked at.
+        weights: (O, I, N) of each layer.
         planted: (classes, C), in steps.
+
+    Returns:
+        The correlation, or None for networks with more than one hidden layer.
     """
-    d_OC = delays[..., 0].double()
-    w_OC = weights.double().view(*d_OC.shape, -1)[..., 0].clamp(min=0)
-    w_OC = w_OC / w_OC.sum(1, keepdim=True).clamp(min=1e-12)
-    p_KC = planted.double()
-    d_OC = d_OC - (w_OC * d_OC).sum(1, keepdim=True)
-    mean_OK = w_OC @ p_KC.T
-    covariance_OK = (w_OC * d_OC) @ p_KC.T  # d is centred, so p need not be
-    variance_d_O = (w_OC * d_OC.square()).sum(1, keepdim=True)
-    variance_p_OK = w_OC @ p_KC.square().T - mean_OK.square()
-    correlation_OK = covariance_OK / (variance_d_O * variance_p_OK).clamp(min=1e-12).sqrt()
-    return float(torch.nan_to_num(correlation_OK).max(0).values.mean())
+    d = [layer[..., 0].double() for layer in delays]
+    w = [layer[..., 0].double().clamp(min=0) for layer in weights]
+    if len(d) == 1:
+        path_KOC, weight_KOC = d[0].unsqueeze(1), w[0].unsqueeze(1)
+    elif len(d) == 2:
+        path_KOC = d[1].unsqueeze(2) + d[0].unsqueeze(0)
+        weight_KOC = w[1].unsqueeze(2) * w[0].unsqueeze(0)
+    else:
+        return None
+    planted_KOC = planted.double().unsqueeze(1).expand_as(path_KOC)
+    weight_KOC = weight_KOC / weight_KOC.sum((1, 2), keepdim=True)
+    x, y = (v - (weight_KOC * v).sum((1, 2), keepdim=True) for v in (path_KOC, planted_KOC))
+    covariance, variance_x, variance_y = ((weight_KOC * a * b).sum((1, 2)) for a, b in ((x, y), (x, x), (y, y)))
+    correlation_K = covariance / (variance_x * variance_y).sqrt()
+    return float(torch.nan_to_num(correlation_K).mean())

@@ -80,8 +80,8 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         "peak_memory_mb": outcome.peak_memory_mb,
     }
     if task.planted is not None and outcome.delays:
-        before, after = outcome.delays[0]
-        weights = outcome.state["synapses.0.weight"]
+        weights = [outcome.state[f"synapses.{n}.weight"] for n in range(len(outcome.delays))]
+        before, after = zip(*outcome.delays, strict=True)
         record["planted_correlation"] = {
             "before training": planted_correlation(before, weights, task.planted),
             "after training": planted_correlation(after, weights, task.planted),

@@ -1,10 +1,10 @@
 """The timing task: classes that differ only in when spikes come, never in how many.
 
 Each class has a pattern, a permutation that says how many steps after the pattern's start each channel spikes. A
-sample is one pattern at a random start, each spike jittered, among distractor spikes at random times. Every channel has
-the same number of spikes in every sample, and no two channels of a pattern spike together but for the jitter, so that
-rates carry nothing and coincidences next to nothing: delays that align a pattern do. Those delays, `C - 1 - offset`, are
-known: a trained network can be checked against them.
+sample is one pattern at a random start, each spike jittered, among distractor spikes at random times. Every channel
+has the same number of spikes in every sample, and no two channels of a pattern spike together but for the jitter:
+rates carry nothing and coincidences next to nothing, delays that align a pattern do. Those delays, `C - 1 - offset`,
+are known: a trained network can be checked against them.
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,10 @@ GRANULARITIES = ("synaptic", "axonal", "dendritic")
 UNPICKLABLE = {c.name for c in CASES if c.toolkit != "spikingjelly"} - {"snntorch-one-step"}
 EXACT = {"init": 0, "interpolation": "linear"}
 
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:snntorch"), pytest.mark.filterwarnings("ignore:The .grad")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:snntorch"),
+    pytest.mark.filterwarnings("ignore:The .grad"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,149 @@
+"""What a comparison looks like: a table for the terminal, and plots."""
+
+import itertools
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from .runs import read_delays
+
+Record = dict[str, Any]
+
+# One colour per variant, one line style per backend; readable in print and for the colour-blind (Okabe and Ito).
+_COLOURS = {"none": "#999999", "fixed": "#E69F00", "learned": "#0072B2"}
+_STYLES = ("-", "--", ":", "-.")
+
+
+def table(records: Iterable[Record]) -> Table:
+    """One row per backend and variant, means over seeds. Accuracies are of the test set.
+
+    The interval is the sampling error of one test set (95 %, Wilson) at the mean accuracy.
+    """
+    groups = _grouped(records)
+    first = next(iter(groups.values()))[0]
+    config, data = first["config"], first["data"]
+    seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
+    result = Table(
+        title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
+        f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
+        caption=f"Test accuracy on {data['test']} recordings; validation: {data['split']}.",
+    )
+    for name in ("backend", "delays"):
+        result.add_column(name)
+    for name in ("last epoch %", "95 % interval", "best on valid. %", "parameters", "s / epoch", "peak MB"):
+        result.add_column(name, justify="right", no_wrap=True)
+    planted = any("planted_correlation" in record for group in groups.values() for record in group)
+    if planted:
+        result.add_column("planted r", justify="right", no_wrap=True)
+    previous = None
+    for (backend, delays), group in groups.items():
+        if previous not in (None, backend):
+            result.add_section()
+        last = mean(record["accuracy"]["last epoch"] for record in group)
+        low, high = wilson(last, data["test"])
+        row = [
+            backend if backend != previous else "",
+            delays,
+            f"{100 * last:.1f}",
+            f"{100 * low:.1f} - {100 * high:.1f}",
+            f"{100 * mean(record['accuracy']['best on validation'] for record in group):.1f}",
+            f"{group[0]['parameters']:,}",
+            f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
+            f"{max(record['peak_memory_mb'] for record in group):.0f}",
+        ]
+        if planted:
+            row.append(_planted(group))
+        result.add_row(*row)
+        previous = backend
+    return result
+
+
+def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval in which the true accuracy lies with 95 %, given that of a sample (Wilson, 1927)."""
+    centre = accuracy + z * z / (2 * samples)
+    width = z * math.sqrt(accuracy * (1 - accuracy) / samples + z * z / (4 * samples * samples))
+    scale = 1 + z * z / samples
+    return (centre - width) / scale, (centre + width) / scale
+
+
+def plot_learning_curves(records: Iterable[Record], path: Path) -> None:
+    """Validation accuracy and training loss over epochs, one line per run."""
+    records = list(records)
+    backends = list(dict.fromkeys(record["config"]["backend"] for record in records))
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2)
+    seen = set()
+    for record in records:
+        config, epochs = record["config"], record["epochs"]
+        label = f"{config['delays']}, {config['backend']}"
+        style = {
+            "color": _COLOURS[config["delays"]],
+            "linestyle": _STYLES[backends.index(config["backend"]) % len(_STYLES)],
+            "linewidth": 1.6,
+        }
+        x = [entry["epoch"] for entry in epochs]
+        name = None if label in seen else label
+        accuracy.plot(x, [100 * entry["valid_accuracy"] for entry in epochs], label=name, **style)
+        loss.plot(x, [entry["train_loss"] for entry in epochs], **style)
+        seen.add(label)
+    data, config = records[0]["data"], records[0]["config"]
+    accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
+    accuracy.annotate("chance", (1, 100 / len(data["classes"])), textcoords="offset points", xytext=(0, 3), fontsize=8)
+    accuracy.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(0, 101))
+    loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    for axes in (accuracy, loss):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = accuracy.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.suptitle(f"{Path(config['dataset']).name}, preset {config['preset']}")
+    _save(figure, path)
+
+
+def plot_delays(record: Record, folder: Path, path: Path) -> None:
+    """Histograms of the delays of each layer, before and after training."""
+    layers = read_delays(folder)
+    config = record["config"]
+    most = config["max_delay"]
+    figure = Figure(figsize=(3.4 * len(layers), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(layers), squeeze=False)[0]
+    for n, (axes, (before, after)) in enumerate(zip(panels, layers, strict=True)):
+        bins = [k - 0.5 for k in range(most + 2)]
+        axes.hist(before.flatten().numpy(), bins, color="#BBBBBB", label="before training")
+        axes.hist(after.flatten().numpy(), bins, histtype="step", color="#0072B2", linewidth=1.8, label="after")
+        out_features, in_features = after.shape[:2]
+        axes.set(title=f"layer {n + 1}: {in_features} to {out_features}", xlabel="delay (steps)")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("synapses")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(f"{Path(config['dataset']).name}, {config['backend']}, {config['delays']} delays")
+    _save(figure, path)
+
+
+def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    def key(record: Record) -> tuple[str, str]:
+        return record["config"]["backend"], record["config"]["delays"]
+
+    ordered = sorted(records, key=lambda record: (key(record)[0], list(_COLOURS).index(key(record)[1])))
+    return {name: list(group) for name, group in itertools.groupby(ordered, key)}
+
+
+def _planted(group: list[Record]) -> str:
+    records = [record.get("planted_correlation", {}) for record in group]
+    found = [values for values in records if values.get("after training") is not None]
+    if not found:
+        return ""
+    before, after = (mean(values[when] for values in found) for when in ("before training", "after training"))
+    return f"{after:.2f} (untrained {before:.2f})"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with matplotlib.rc_context({"font.size": 9}):
+        figure.savefig(path, dpi=150)
