@@ -10,6 +10,7 @@ What is under way between two calls lives in a `DelayState`. Where a container h
 """
 
 import functools
+import warnings
 from typing import Any, Literal, NoReturn, Protocol
 
 import torch
@@ -62,6 +63,8 @@ class Memory:
         self.neuron, self.probe = neuron, probe
         self.state: DelayState | None = None
         self._held: tuple[object, ...] | None = None  # as the last call of the neuron left it
+        self._versions: tuple[int, ...] = ()  # of these
+        self._dropped = False  # the model was called without the state that the neuron returned last
         self._caller_keeps_state = False  # in that call
         self._returned: tuple[Tensor, ...] = ()  # the same memory, without its graph
         self._had_graph = False
@@ -81,7 +84,7 @@ class Memory:
             self.state = None  # the neuron has not run since: what the layer has seen came to nothing
         else:
             held = self.probe.held_state(self.neuron)
-            if len(held) != len(self._held) or any(now is not then for now, then in zip(held, self._held, strict=True)):
+            if not self._is_held() or _zeroed(held, self._versions):
                 self.state = None
             elif self.state is not None and self._had_graph and held and not _has_graph(held):
                 self.detach()
@@ -93,7 +96,8 @@ class Memory:
 
     def forget(self) -> None:
         """The next call begins a sequence."""
-        self.state, self._held, self._returned, self._on_its_way = None, None, (), False
+        self.state, self._held, self._returned = None, None, ()
+        self._on_its_way = self._dropped = False
 
     def detach(self) -> None:
         """Cut what is under way off from the graph."""
@@ -109,6 +113,7 @@ class Memory:
         carried = [tensor for tensor in tensors if _storage(tensor) in kept]
         if not carried:
             self.forget()
+            self._dropped = True
         elif self._had_graph and not _has_graph(carried):
             self.detach()
 
@@ -126,19 +131,27 @@ class Memory:
         inputs = tensors_in((args[:1], kwargs))
         if self._steps is not None and inputs and inputs[0].shape[0] != self._steps:
             self._fail(f"takes {inputs[0].shape[0]} steps where its delayed input was given {self._steps}")
+        if self._dropped and passed and any(bool(tensor.any()) for tensor in passed):
+            warnings.warn(
+                f"{type(neuron).__name__} was given a state that it did not return, so its delayed input starts with "
+                "nothing under way. To carry a state, pass on the very tensors (detaching them is fine)",
+                stacklevel=2,
+            )
+        self._dropped = False
         if passed is None or not self._continues or goes_on:
             return
         if not any(bool(tensor.any()) for tensor in passed):  # an edited state goes on; none, or zeros, is a new one
             self.forget()
             raise SequenceError(
                 f"{type(neuron).__name__} was given a new state in the middle of what its delayed input takes for one "
-                "sequence. Call delayplug.reset_delays(model) before each sequence, or run the whole sequence in the "
-                "forward of the model that was given to add_delays"
+                "sequence. Call delayplug.reset_delays(model) before each sequence, or run the whole sequence in one "
+                "call model(...), not model.forward(...), of the model that was given to add_delays"
             )
 
     def after_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Forward hook of the neuron: remember the state it is left in."""
         self._held = self.probe.held_state(neuron)
+        self._versions = tuple(map(_version, self._held))
         if not self._is_fed:
             return
         returned = self.probe.returned_state(neuron, output)
@@ -146,14 +159,17 @@ class Memory:
         self._returned = tuple(tensor.detach() for tensor in returned)
 
     def _is_held(self) -> bool:
+        """Whether the neuron still holds the very state that its last call left."""
         held = self.probe.held_state(self.neuron)
-        return self._held is not None and all(now is then for now, then in zip(held, self._held, strict=False))
+        if self._held is None or len(held) != len(self._held):
+            return False
+        return all(now is then for now, then in zip(held, self._held, strict=True))
 
     def _fail(self, what: str) -> NoReturn:
         self.forget()
         raise SequenceError(
-            f"{type(self.neuron).__name__} {what}. A delayed layer and its neuron must take turns, both step by step or "
-            "both over whole sequences with time first; leave this layer out with filter_fn otherwise"
+            f"{type(self.neuron).__name__} {what}. A delayed layer and its neuron must take turns, both step by step "
+            "or both over whole sequences with time first; leave this layer out with filter_fn otherwise"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -311,6 +327,16 @@ def _attributes(module: nn.Module) -> list[Any]:
 
 def _has_graph(values: Any) -> bool:
     return any(isinstance(value, Tensor) and value.grad_fn is not None for value in values)
+
+
+def _version(value: object) -> int:
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
+
+
+def _zeroed(held: tuple[object, ...], versions: tuple[int, ...]) -> bool:
+    """Whether a state was reset in place since its versions were taken."""
+    changed = [h for h, v in zip(held, versions, strict=True) if isinstance(h, Tensor) and _version(h) != v]
+    return bool(changed) and not any(bool(tensor.any()) for tensor in changed)
 
 
 def _storage(tensor: Tensor) -> int:

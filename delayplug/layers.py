@@ -22,10 +22,12 @@ class DelayState(NamedTuple):
     history: (D, *batch, I), or (D, *batch, C, *trailing): the last D inputs, oldest first.
     kernel: the taps in the form `LearnableDelay.step` uses, or None before the first step. Kept here so that a
         sequence builds them once.
+    made_from: what tells whether the kernel is still that of the layer.
     """
 
     history: Tensor
     kernel: Tensor | None = None
+    made_from: tuple[int, ...] = ()
 
     def detach(self) -> "DelayState":
         """The same inputs, cut off from the graph; the kernel will be built anew."""
@@ -254,8 +256,8 @@ class LearnableDelay(nn.Module):
         """
         x = self._check(x, leading=0)
         self._check_state(state, x.shape)
-        kernel = state.kernel
-        if kernel is None or kernel.requires_grad != self._kernel_requires_grad(weight):
+        kernel, made_from = state.kernel, self._fingerprint(weight)
+        if kernel is None or state.made_from != made_from or kernel.requires_grad != self._learns(weight):
             kernel = self._step_kernel(weight)
         window = torch.cat((state.history, x.unsqueeze(0)))  # (K, *batch, I), oldest first
         if self.out_features is None:
@@ -264,7 +266,7 @@ class LearnableDelay(nn.Module):
             y = window.movedim(0, -2).flatten(-2) @ kernel
             if self.bias is not None:
                 y = y + self.bias
-        return y, DelayState(window[1:], kernel)
+        return y, DelayState(window[1:], kernel, made_from)
 
     def initial_state(self, *batch: int, trailing: tuple[int, ...] = ()) -> DelayState:
         """The state before a sequence: nothing is under way.
@@ -288,10 +290,25 @@ class LearnableDelay(nn.Module):
         taps = self.kernel(weight).flip(0)
         return taps if self.out_features is None else taps.mT.flatten(0, 1)
 
-    def _kernel_requires_grad(self, weight: Tensor | None) -> bool:
-        sources = [self.weight if weight is None else weight]
-        sources += [] if self._rounds else [self.delays, self.sigma]
-        return torch.is_grad_enabled() and any(s is not None and s.requires_grad for s in sources)
+    def _sources(self, weight: Tensor | None) -> list[Tensor]:
+        """What the kernel depends on."""
+        sources = (self.delays, self.sigma, self.weight if weight is None else weight)
+        return [source for source in sources if source is not None]
+
+    def _learns(self, weight: Tensor | None) -> bool:
+        """Whether a kernel built now requires a gradient."""
+        learned = [
+            s for s in self._sources(weight) if (s is not self.delays and s is not self.sigma) or not self._rounds
+        ]
+        return torch.is_grad_enabled() and any(source.requires_grad for source in learned)
+
+    def _fingerprint(self, weight: Tensor | None) -> tuple[int, ...]:
+        """Changes whenever the kernel does: by an optimizer step, a schedule, a checkpoint, or the mode."""
+        if torch.compiler.is_compiling():
+            return ()
+        # Tensors made under inference_mode do not count their versions; nor can anything change them in training.
+        versions = (n for s in self._sources(weight) for n in (id(s), 0 if s.is_inference() else s._version))
+        return (self.training, *versions)
 
     def _check(self, x: Tensor, leading: int) -> Tensor:
         """x as a float tensor of the right dtype, or an error; `leading` dimensions of time come first."""

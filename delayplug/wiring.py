@@ -183,6 +183,8 @@ def _exclusion(network: _Network, name: str, layer: nn.Module, filter_fn: Filter
         return Skipped(name, "it has delays already")
     inner = network.toolkit.lifted(layer)
     weights = getattr(layer, inner) if inner else layer
+    if isinstance(weights, nn.modules.lazy.LazyModuleMixin):
+        return Skipped(name, "its size is not known yet: run the model once first")
     if isinstance(weights, _CONVOLUTIONS):
         return Skipped(name, f"{type(weights).__name__}: only nn.Linear can have delays in this version")
     for parent, module in network.ancestors(name):

@@ -64,11 +64,11 @@ def test_length_is_that_of_the_input_by_default(engine):
     assert torch.equal(convolve_channels(x, channels), convolve_channels(x, channels, steps=9))
 
 
-@pytest.mark.parametrize("steps", [40, 33, 46])
-def test_long_path(monkeypatch, steps):
+@pytest.mark.parametrize(("T", "steps"), [(40, 40), (40, 33), (40, 46), (59, 65)])  # the last is one more than 64
+def test_long_path(monkeypatch, T, steps):
     monkeypatch.setattr(convolution, "_MATRIX_TRANSFORM", 20)
     monkeypatch.setattr(convolution._Fourier, "apply", lambda *_: pytest.fail("took the short path"))
-    x, taps = tensors(40, 7)
+    x, taps = tensors(T, 7)
     agree(convolve(x, taps, steps=steps, engine="fft"), oracle.convolve(x, taps, steps), (x, taps))
 
 

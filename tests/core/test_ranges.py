@@ -124,9 +124,9 @@ def from_meta(layer):
     return new
 
 
-def emptied(layer):
+def emptied(_):
     new = LearnableDelay(4, 3, max_delay=5, learn_sigma=True, device="meta").to_empty(device="cpu")
-    new.load_state_dict(layer.state_dict())
+    new.reset_parameters()
     return new
 
 

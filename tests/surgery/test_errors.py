@@ -132,7 +132,7 @@ def test_nothing_to_delay_tells_not_found_from_excluded():
         add_delays(nn.Sequential(nn.Linear(F, H), nn.ReLU()), MAX_DELAY)
     with pytest.raises(WiringError, match="no layer with weights feeds them"):
         add_delays(nn.Sequential(snntorch.Leaky(beta=0.5)), MAX_DELAY)
-    with pytest.raises(WiringError, match="0: it feeds 1 .*a readout"):
+    with pytest.raises(WiringError, match=r"0: it feeds 1 .*a readout"):
         add_delays(norse.SequentialState(nn.Linear(F, H), norse.LICell()), MAX_DELAY)
 
 

@@ -110,7 +110,7 @@ def test_missing_toolkit(install, extra, target):
 def test_broken_plugin(install):
     cause = RuntimeError("boom")
     install(EntryPoint("bad", fails(cause)))
-    with pytest.raises(BackendBrokenError, match="'bad' of their-dist 7.1 does not load.*boom") as caught:
+    with pytest.raises(BackendBrokenError, match=r"'bad' of their-dist 7.1 does not load.*boom") as caught:
         plugins.toolkit("bad")
     assert caught.value.__cause__ is cause
 
@@ -119,7 +119,7 @@ def test_broken_toolkit(install):
     cause = OSError("libcuda.so")
     install(EntryPoint("bad", lambda: module(backend("bad", toolkit=fails(cause)))))
     with pytest.raises(
-        BackendBrokenError, match="torch is installed, but the plugin 'bad' of their-dist 7.1"
+        BackendBrokenError, match=r"torch is installed, but the plugin 'bad' of their-dist 7\.1"
     ) as caught:
         plugins.toolkit("bad")
     assert caught.value.__cause__ is cause

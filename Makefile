@@ -1,0 +1,29 @@
+# Every target makes the environment it needs: a fresh machine wants python3.11 or newer, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: test bench lint types unit clean
+
+test: lint types unit
+
+bench: $(VENV)/ready
+	$(BIN)/delayplug bench --out runs/quick
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy delayplug adapters
+
+unit: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,261 @@
+"""One run, a comparison, and what they leave behind."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from delayplug import ArgumentError, DataError, RunError, UnknownBackendError
+from delayplug.bench.compare import compare, configurations, unwatched
+from delayplug.bench.config import PRESETS, RunConfig, configure
+from delayplug.bench.network import DelayNetwork, class_scores
+from delayplug.bench.planted import planted_correlation
+from delayplug.bench.runs import finished, read_delays
+from delayplug.bench.show import plot_delays, plot_learning_curves, table, wilson
+from delayplug.bench.tasks import load_task
+from delayplug.bench.training import build_network, train
+from delayplug.data.synthetic import TimingTask
+from delayplug.plugins import toolkit
+
+TINY = {"epochs": 2, "hidden": (8,), "max_delay": 6}
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunConfig], Path, list[dict]]:
+    out = tmp_path_factory.mktemp("runs")
+    configs = configurations("quick", backends=["spikingjelly"], delays=["none", "fixed", "learned"], **TINY)
+    return configs, out, compare(configs, out, watch=unwatched, accelerator="cpu")
+
+
+def test_record_holds_everything(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
+    configs, out, records = comparison
+    for config, record in zip(configs, records, strict=True):
+        assert json.loads((out / config.cell / "record.json").read_text()) == record
+        assert record["config"] == config.to_json()
+        assert {"python", "torch", "delayplug", "spikingjelly"} <= record["versions"].keys()
+        assert [entry["epoch"] for entry in record["epochs"]] == [1, 2]
+        assert all(entry["seconds"] > 0 for entry in record["epochs"])
+        assert record["accuracy"].keys() == {"last epoch", "best on validation"}
+        assert all(0 <= value <= 1 for value in record["accuracy"].values())
+        assert record["peak_memory_mb"] > 50
+        assert record["seconds_per_epoch"] > 0
+    parameters = {record["config"]["delays"]: record["parameters"] for record in records}
+    synapses = 20 * 8 + 8 * 10
+    assert parameters == {"none": synapses + 16, "fixed": synapses + 16, "learned": 2 * synapses + 16}
+
+
+def test_saved_delays(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
+    configs, out, _ = comparison
+    none, fixed, learned = (read_delays(out / config.cell) for config in configs)
+    assert none == []
+    for before, after in fixed:
+        assert torch.equal(before, after)
+        assert torch.equal(before, before.round())
+    for before, after in learned:
+        assert not torch.equal(before, after)
+        assert 0 <= float(after.min()) <= float(after.max()) <= 6
+
+
+def test_finished_runs_are_kept(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
+    configs, out, records = comparison
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert compare(configs, out, watch=unwatched) == records
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_another_configuration_is_refused(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
+    configs, out, _ = comparison
+    other = dataclasses.replace(configs[0], epochs=3)
+    with pytest.raises(RunError, match=r"epochs: 2 there, 3 here.*--out"):
+        compare([other], out, watch=unwatched)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', "\xff"])
+def test_unreadable_record(tmp_path: Path, content: str) -> None:
+    (tmp_path / "record.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(RunError, match=r"record\.json: expected the record of a run"):
+        finished(tmp_path, RunConfig())
+
+
+def test_same_seed_same_result() -> None:
+    config = configure("quick", backend="snntorch", **TINY)
+    task = load_task(config)
+    first, second = (train(config, task, accelerator="cpu") for _ in range(2))
+    for name, value in first.state.items():
+        assert torch.equal(value, second.state[name]), name
+    without = [{k: v for k, v in e.items() if k != "seconds"} for e in first.epochs]
+    assert without == [{k: v for k, v in e.items() if k != "seconds"} for e in second.epochs]
+    other = train(dataclasses.replace(config, seed=1), task, accelerator="cpu")
+    assert not torch.equal(first.state["synapses.0.weight"], other.state["synapses.0.weight"])
+
+
+def test_accuracy_is_exact_and_does_not_depend_on_batches() -> None:
+    config = configure("quick", backend="spikingjelly", **TINY)
+    task = load_task(config)
+    outcome = train(config, task, accelerator="cpu")
+    network = build_network(config, task)
+    network.load_state_dict(outcome.state)
+    network.eval()
+    with torch.no_grad():
+        x, y = task.test.batch(torch.arange(len(task.test)))
+        scores = torch.cat([class_scores(network(part)) for part in x.split(77, dim=1)])
+    assert outcome.accuracy["last epoch"] == pytest.approx(float((scores.argmax(-1) == y).double().mean()), abs=1e-12)
+
+
+def test_rates_follow_the_paper() -> None:
+    """Adam with OneCycle per epoch for weights, Adam with cosine for delays, no decay on delays and batch norm."""
+    seen = []
+    config = configure("shd", backend="spikingjelly", hidden=(8,), epochs=8, batch_size=256)
+    task = load_task(configure("quick"))
+    train(config, task, accelerator="cpu", on_epoch=seen.append)
+    assert [round(entry["sigma"], 4) for entry in seen[:4]] == [
+        12.27,
+        round(0.27 + 12 * (0.23 / 12) ** 0.5, 4),
+        0.5,
+        0.5,
+    ]
+    assert config.sigma_until == 0.25
+    assert (config.lr, config.delay_lr, config.weight_decay) == (5e-3, 0.1, 1e-5)
+
+
+def test_learned_delays_find_the_planted_ones() -> None:
+    """With the readout alone, the delays from channels to classes must become the planted ones."""
+    task = TimingTask(jitter=0.3, distractors=1, classes=4, channels=12, steps=30)
+    frames = task.sample(512, seed=1)
+    torch.manual_seed(0)
+    network = DelayNetwork((12, 4), toolkit("spikingjelly"), max_delay=12, dropout=0.0)
+    synapse = network.synapses[0]
+    with torch.no_grad():
+        synapse.weight.fill_(0.3)
+    untrained = planted_correlation([synapse.delays.detach()], [synapse.weight.detach()], task.planted_delays())
+    weights = torch.optim.Adam([synapse.weight], lr=5e-3)
+    delays = torch.optim.Adam([synapse.delays], lr=0.3)
+    epochs = 15
+    for epoch in range(epochs):
+        synapse.sigma.fill_(0.27 + 6 * (0.23 / 6) ** (epoch / (epochs - 1)))
+        for indices in torch.randperm(512).split(64):
+            x, y = frames.batch(indices)
+            loss = torch.nn.functional.cross_entropy(class_scores(network(x)), y)
+            weights.zero_grad(), delays.zero_grad()
+            loss.backward()
+            weights.step(), delays.step()
+    trained = planted_correlation([synapse.delays.detach()], [synapse.weight.detach()], task.planted_delays())
+    assert abs(untrained) < 0.4
+    assert trained > 0.8
+
+
+def test_planted_correlation_of_a_perfect_network() -> None:
+    planted = TimingTask(classes=3, channels=8).planted_delays()
+    direct = planted.float().unsqueeze(-1) + 2
+    assert planted_correlation([direct], [torch.ones(3, 8, 1)], planted) == pytest.approx(1.0)
+    hidden = [planted.float().unsqueeze(-1), torch.zeros(3, 3, 1)]
+    assert planted_correlation(hidden, [torch.ones(3, 8, 1), torch.eye(3).unsqueeze(-1)], planted) == pytest.approx(1.0)
+    assert planted_correlation([direct] * 3, [direct] * 3, planted) is None
+
+
+def test_timing_task_carries_nothing_in_rates() -> None:
+    task = TimingTask(distractors=2)
+    frames = task.sample(200, seed=5)
+    assert torch.equal(frames.counts.sum(0), torch.full((200, 20), 3, dtype=torch.int64))
+    assert torch.equal(frames.labels.bincount(), torch.full((10,), 20))
+    offsets = task.offsets()
+    assert torch.equal(offsets.sort(1).values, torch.arange(20).expand(10, 20))
+    assert torch.equal(offsets + task.planted_delays(), torch.full((10, 20), 19))
+
+
+def test_timing_task_spikes_where_its_pattern_says() -> None:
+    task = TimingTask(jitter=0.0, distractors=0)
+    frames = task.sample(50, seed=1)
+    times = frames.counts.argmax(0)  # (N, C)
+    relative = times - times.min(1, keepdim=True).values
+    assert torch.equal(relative, task.offsets()[frames.labels])
+    assert not torch.equal(task.sample(50, seed=2).counts, frames.counts)
+
+
+@pytest.mark.parametrize("changes", [{"classes": 1}, {"channels": 1}, {"steps": 10}, {"jitter": -1.0}])
+def test_impossible_timing_task(changes: dict[str, float]) -> None:
+    with pytest.raises(ArgumentError, match=next(iter(changes))):
+        TimingTask(**changes)  # type: ignore[arg-type]
+
+
+def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
+    write = pytest.importorskip("h5py").File
+    for split, size in (("train", 40), ("test", 12)):
+        with write(tmp_path / f"mini_{split}.h5", "w") as file:
+            import h5py
+            import numpy as np
+
+            rng = np.random.default_rng(len(split))
+            times = [np.sort(rng.uniform(0, 0.3, 50)).astype(np.float16) for _ in range(size)]
+            units = [rng.integers(0, 700, 50).astype(np.uint16) for _ in range(size)]
+            for name, values, kind in (("times", times, np.float16), ("units", units, np.uint16)):
+                data = file.create_dataset(f"spikes/{name}", (size,), dtype=h5py.vlen_dtype(kind))
+                for n, value in enumerate(values):
+                    data[n] = value
+            file["labels"] = np.arange(size, dtype=np.uint16) % 2
+            file["extra/speaker"] = np.arange(size, dtype=np.uint16) // 2 % 4
+            file["extra/keys"] = np.array([b"zero", b"one"])
+    config = configure("shd", dataset=str(tmp_path), backend="spikingjelly", hidden=(4,), epochs=1, batch_size=16)
+    task = load_task(config)
+    assert task.channels == 140
+    assert task.train.counts.shape[0] == task.test.counts.shape[0] == task.valid.counts.shape[0]
+    assert len(task.train) + len(task.valid) == 40
+    assert "all of speakers" in task.split
+    (record,) = compare([config], tmp_path / "runs", watch=unwatched, accelerator="cpu")
+    assert record["data"]["test"] == 12
+    stratified = load_task(dataclasses.replace(config, validation="stratified"))
+    assert "drawn by class" in stratified.split
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"delays": "some"}, "delays"),
+        ({"binning": "fine"}, "binning"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_bad_configuration(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(ArgumentError, match=named):
+        configure("quick", **changes)
+
+
+def test_bad_names() -> None:
+    with pytest.raises(ArgumentError, match="preset"):
+        configure("mnist")
+    with pytest.raises(UnknownBackendError, match="Did you mean 'snntorch'"):
+        configurations("quick", backends=["snntroch"])
+    with pytest.raises(DataError, match="nowhere"):
+        load_task(configure("shd", dataset="nowhere"))
+
+
+def test_presets_are_complete_configurations() -> None:
+    assert {configure(name).preset for name in PRESETS} == {"quick", "shd", "ssc"}
+
+
+def test_wilson_interval() -> None:
+    low, high = wilson(0.95, 2264)
+    assert (low, high) == pytest.approx((0.9402, 0.9583), abs=2e-4)  # +-0.9 points, as for SHD
+    assert wilson(1.0, 100)[0] > 0.95
+
+
+def test_table_and_plots(comparison: tuple[list[RunConfig], Path, list[dict]], tmp_path: Path) -> None:
+    from rich.console import Console
+
+    configs, out, records = comparison
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table(records))
+    text = console.export_text()
+    for word in ("spikingjelly", "none", "fixed", "learned", "last epoch %", "best on valid. %", "planted r", "496"):
+        assert word in text
+    assert f"{100 * records[2]['accuracy']['last epoch']:.1f}" in text
+    plot_learning_curves(records, tmp_path / "curves.png")
+    plot_delays(records[2], out / configs[2].cell, tmp_path / "delays.png")
+    for name in ("curves.png", "delays.png"):
+        content = (tmp_path / name).read_bytes()
+        assert content[:8] == b"\x89PNG\r\n\x1a\n"
+        assert len(content) > 10_000

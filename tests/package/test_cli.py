@@ -1,0 +1,91 @@
+"""The command line, as a user meets it."""
+
+import json
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+from delayplug import cli
+from delayplug.bench.config import PRESETS
+from delayplug.data import Binning, HoldOut
+
+
+def delayplug(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from delayplug.cli import main; main()", *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+def test_help_names_every_command_and_option() -> None:
+    assert all(word in delayplug("--help").stdout for word in ("backends", "bench", "--version"))
+    text = delayplug("bench", "--help").stdout
+    options = [
+        "--dataset",
+        "--preset",
+        "--backend",
+        "--delays",
+        "--epochs",
+        "--batch-size",
+        "--seeds",
+        "--devices",
+        "--out",
+    ]
+    assert all(option in text for option in options)
+    assert "delayplug bench --backend snntorch norse --delays learned --seeds 0 1 2" in text
+
+
+def test_backends_lists_the_three() -> None:
+    text = delayplug("backends").stdout
+    assert all(name in text for name in ("snntorch", "norse", "spikingjelly"))
+    assert text.count("ready") == 3
+
+
+def test_choices_are_the_librarys() -> None:
+    assert set(typing.get_args(cli.Preset)) == set(PRESETS)
+    assert typing.get_args(cli.Binning) == typing.get_args(Binning)
+    assert typing.get_args(cli.HoldOut) == typing.get_args(HoldOut)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--a", "1", "2", "3"], ["--a", "1", "--a", "2", "--a", "3"]),
+        (["--a", "1", "--b", "2", "3"], ["--a", "1", "--b", "2", "3"]),
+        (["--a", "1", "--a", "2"], ["--a", "1", "--a", "2"]),
+        (["--b", "x", "--a", "1", "2", "--b", "y"], ["--b", "x", "--a", "1", "--a", "2", "--b", "y"]),
+        ([], []),
+    ],
+)
+def test_several_values_after_one_option(args: list[str], expected: list[str]) -> None:
+    assert cli.spread(args, {"--a"}) == expected
+
+
+def test_bench_end_to_end(tmp_path: Path) -> None:
+    args = ["bench", "--backend", "norse", "snntorch", "--delays", "none", "learned", "--epochs", "1", "--seeds", "3"]
+    first = delayplug(*args, "--accelerator", "cpu", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    for word in ("norse", "snntorch", "learned", "last epoch %", "learning_curves.png"):
+        assert word in first.stdout
+    records = sorted(tmp_path.glob("runs/*/record.json"))
+    assert len(records) == 4
+    assert {json.loads(path.read_text())["config"]["seed"] for path in records} == {3}
+    assert (tmp_path / "runs" / "learning_curves.png").exists()
+    assert (tmp_path / "runs" / "synthetic-quick-norse-learned-seed3" / "delays.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["bench", "--backend", "spikingjely"], ["expected one of", "'spikingjely'", "'spikingjelly'"]),
+        (["bench", "--dataset", "no/such/folder", "--backend", "norse"], ["no/such/folder"]),
+        (["bench", "--delays", "sometimes"], ["delays", "none, fixed, learned", "'sometimes'"]),
+        (["bench", "--epochs", "0"], ["--epochs", "0"]),
+    ],
+)
+def test_errors_are_one_message_without_traceback(args: list[str], words: list[str], tmp_path: Path) -> None:
+    done = delayplug(*args, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
