@@ -313,11 +313,7 @@ def _advance(
 ) -> tuple[Tensor, DelayState]:
     if mode == "sequence":
         return delay.chunk(x, state, weight=weight)
-    return delay.step(x, _empty(delay, x) if state is None else state, weight=weight)
-
-
-def _empty(delay: LearnableDelay, x: Tensor) -> DelayState:
-    return DelayState(delay.delays.detach().new_zeros((delay.max_delay, *x.shape)))
+    return delay.step(x, state, weight=weight)
 
 
 def _attributes(module: nn.Module) -> list[Any]:

@@ -42,7 +42,7 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
     Returns:
         (steps, B, O).
     """
-    steps = x_TBI.shape[0] if steps is None else steps
+    steps = _length(x_TBI, taps_KOI, steps)
     if engine == "auto":
         engine = _cheaper(x_TBI.shape, taps_KOI.shape)
     if engine == "fft":
@@ -61,10 +61,19 @@ def convolve_channels(x_TBC: Tensor, taps_KC: Tensor, *, steps: int | None = Non
     Returns:
         (steps, B, C, ...).
     """
-    steps = x_TBC.shape[0] if steps is None else steps
+    steps = _length(x_TBC, taps_KC, steps)
     trailing = max(0, x_TBC.dim() - 3)
     result: Tensor = _Channels.apply(x_TBC, taps_KC.view(*taps_KC.shape, *(1,) * trailing), steps)
     return result
+
+
+def _length(x: Tensor, taps: Tensor, steps: int | None) -> int:
+    most = x.shape[0] + taps.shape[0] - 1
+    if steps is None:
+        return x.shape[0]
+    if not 1 <= steps <= most:
+        raise ArgumentError("steps", f"a length between 1 and T + K - 1 = {most}", steps)
+    return steps
 
 
 def _cheaper(x_shape: torch.Size, taps_shape: torch.Size) -> Engine:

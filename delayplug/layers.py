@@ -243,18 +243,20 @@ class LearnableDelay(nn.Module):
         # A copy, or a state would keep the whole sequence alive.
         return y[skip:], DelayState(past_and_x[x.shape[0] :].clone())
 
-    def step(self, x: Tensor, state: DelayState, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
+    def step(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """One step of a sequence; equal to the same step of `forward`.
 
         Args:
             x: (*batch, I) per synapse; (B, C, *trailing) or (C,) per channel.
-            state: from `initial_state` or the previous step.
+            state: from `initial_state` or the previous step; None at the beginning.
             weight: (O, I, N) or (O, I) instead of the layer's own.
 
         Returns:
             (*batch, O) or the shape of x, and the next state.
         """
         x = self._check(x, leading=0)
+        if state is None:
+            state = DelayState(x.new_zeros((self.max_delay, *x.shape)))
         self._check_state(state, x.shape)
         kernel, made_from = state.kernel, self._fingerprint(weight)
         if kernel is None or state.made_from != made_from or kernel.requires_grad != self._learns(weight):
@@ -297,9 +299,8 @@ class LearnableDelay(nn.Module):
 
     def _learns(self, weight: Tensor | None) -> bool:
         """Whether a kernel built now requires a gradient."""
-        learned = [
-            s for s in self._sources(weight) if (s is not self.delays and s is not self.sigma) or not self._rounds
-        ]
+        rounded = (self.delays, self.sigma) if self._rounds else ()  # rounding passes no gradient
+        learned = [source for source in self._sources(weight) if all(source is not other for other in rounded)]
         return torch.is_grad_enabled() and any(source.requires_grad for source in learned)
 
     def _fingerprint(self, weight: Tensor | None) -> tuple[int, ...]:
@@ -346,7 +347,10 @@ class LearnableDelay(nn.Module):
 
     @classmethod
     def from_dcls(cls, module: nn.Module, **options: Any) -> "LearnableDelay":
-        """The layer that computes what a `Dcls1d` does on an input padded by K - 1 steps on the left.
+        """The layer that computes, while training, what a `Dcls1d` does on an input padded by K - 1 steps on the left.
+
+        In `eval()` the new layer rounds its delays, as the paper does and DCLS by itself does not; pass
+        `round_in_eval=False` to keep them as they are.
 
         Args:
             module: a `DCLS.construct.modules.Dcls1d` with stride 1, padding 0, groups 1, version "gauss", "max" or

@@ -4,6 +4,8 @@ Hammouamri, Khalfaoui-Hassani, Masquelier, ICLR 2024: per hidden layer a padded 
 neuron; a DCLS convolution and a neuron that never fires as the readout.
 """
 
+import itertools
+
 import pytest
 import torch
 from DCLS.construct.modules import Dcls1d
@@ -25,7 +27,7 @@ class PaperNetwork(nn.Module):
         super().__init__()
         self.convolutions = nn.ModuleList(
             Dcls1d(i, o, kernel_count=1, dilated_kernel_size=TAPS, bias=False, version="gauss")
-            for i, o in zip(SIZES[:-1], SIZES[1:], strict=True)
+            for i, o in itertools.pairwise(SIZES)
         )
         self.norms = nn.ModuleList(layer.BatchNorm1d(size, step_mode="m") for size in SIZES[1:-1])
         self.neurons = nn.ModuleList(self._lif(1.0) for _ in SIZES[1:-1])

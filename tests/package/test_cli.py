@@ -1,6 +1,7 @@
 """The command line, as a user meets it."""
 
 import json
+import os
 import subprocess
 import sys
 import typing
@@ -15,7 +16,8 @@ from delayplug.data import Binning, HoldOut
 
 def delayplug(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from delayplug.cli import main; main()", *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+    environment = {**os.environ, "COLUMNS": "140", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False)
 
 
 def test_help_names_every_command_and_option() -> None:
@@ -81,7 +83,7 @@ def test_bench_end_to_end(tmp_path: Path) -> None:
         (["bench", "--backend", "spikingjely"], ["expected one of", "'spikingjely'", "'spikingjelly'"]),
         (["bench", "--dataset", "no/such/folder", "--backend", "norse"], ["no/such/folder"]),
         (["bench", "--delays", "sometimes"], ["delays", "none, fixed, learned", "'sometimes'"]),
-        (["bench", "--epochs", "0"], ["--epochs", "0"]),
+        (["bench", "--epochs", "0"], ["--epochs", "greater than or equal to 1"]),
     ],
 )
 def test_errors_are_one_message_without_traceback(args: list[str], words: list[str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import snntorch
 import torch
+from snntorch import utils
 from torch import nn
 
 import delayplug
@@ -55,7 +56,7 @@ def test_a_state_zeroed_in_place_is_a_new_sequence() -> None:
     net, neuron = delayed_sequential()
     x = torch.rand(8, 2, 4) * 4
     with torch.no_grad():
-        snntorch.utils.reset(net)
+        utils.reset(net)
         first = torch.stack([net(x_t) for x_t in x])
         neuron.mem.zero_()
         second = torch.stack([net(x_t) for x_t in x])
@@ -65,7 +66,7 @@ def test_a_state_zeroed_in_place_is_a_new_sequence() -> None:
 def test_a_state_edited_in_place_goes_on() -> None:
     net, neuron = delayed_sequential()
     with torch.no_grad():
-        snntorch.utils.reset(net)
+        utils.reset(net)
         for x_t in torch.rand(4, 2, 4) * 4:
             net(x_t)
         neuron.mem.add_(0.5)

@@ -1,0 +1,86 @@
+"""Everything documented runs: README blocks, docstrings, examples, commands."""
+
+import doctest
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import delayplug
+from delayplug import cli
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: re.sub(r"\W+", " ", block)[:40])
+def test_readme_block(block: str) -> None:
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_readme_has_a_block_per_toolkit() -> None:
+    text = "".join(blocks("python"))
+    assert all(toolkit in text for toolkit in ("snntorch", "norse", "spikingjelly"))
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("console") for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line.removeprefix("$ "), comments=True) for line in lines if line.startswith("$ ")]
+
+
+def test_readme_commands_exist() -> None:
+    group = typer.main.get_command(cli.app)
+    makefile = (ROOT / "Makefile").read_text()
+    seen = set()
+    for command in commands():
+        seen.add(command[0])
+        if command[0] == "delayplug" and command[1] in group.commands:  # type: ignore[attr-defined]
+            group.commands[command[1]].make_context(command[1], command[2:])  # type: ignore[attr-defined]
+        elif command[0] == "make":
+            assert re.search(rf"^{command[1]}:", makefile, flags=re.MULTILINE), command
+        else:
+            assert command[:2] in (["pip", "install"], ["python", "examples/snntorch_class.py"]), command
+    assert {"delayplug", "make", "pip"} <= seen
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(delayplug.__path__, "delayplug.")
+    return ["delayplug", *(module.name for module in found)]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_docstrings(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__, "a module says what it is for"
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL).failed == 0
+
+
+def test_public_names_are_documented() -> None:
+    for name in delayplug.__all__:
+        thing = getattr(delayplug, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert thing.__doc__, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_example_gains_from_delays(path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    without, with_delays = (float(number) for number in re.findall(r"([\d.]+)%", done.stdout))
+    assert with_delays > 80
+    assert without < with_delays / 2
