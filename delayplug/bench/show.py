@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 
 from .runs import read_delays
@@ -30,17 +31,19 @@ def table(records: Iterable[Record]) -> Table:
     config, data = first["config"], first["data"]
     seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
     result = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
         title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
         caption=f"Test accuracy on {data['test']} recordings; validation: {data['split']}.",
     )
     for name in ("backend", "delays"):
-        result.add_column(name)
-    for name in ("last epoch %", "95 % interval", "best on valid. %", "parameters", "s / epoch", "peak MB"):
-        result.add_column(name, justify="right", no_wrap=True)
+        result.add_column(name, no_wrap=True, vertical="bottom")
+    numbers = ["last\nepoch %", "95 %\ninterval", "best on\nvalid. %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
     planted = any("planted_correlation" in record for group in groups.values() for record in group)
-    if planted:
-        result.add_column("planted r", justify="right", no_wrap=True)
+    for name in [*numbers, "planted r\n(untrained)"] if planted else numbers:
+        result.add_column(name, justify="right", no_wrap=True)
     previous = None
     for (backend, delays), group in groups.items():
         if previous not in (None, backend):
@@ -51,7 +54,7 @@ def table(records: Iterable[Record]) -> Table:
             backend if backend != previous else "",
             delays,
             f"{100 * last:.1f}",
-            f"{100 * low:.1f} - {100 * high:.1f}",
+            f"{100 * low:.0f} - {100 * high:.0f}",
             f"{100 * mean(record['accuracy']['best on validation'] for record in group):.1f}",
             f"{group[0]['parameters']:,}",
             f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
@@ -141,7 +144,7 @@ def _planted(group: list[Record]) -> str:
     if not found:
         return ""
     before, after = (mean(values[when] for values in found) for when in ("before training", "after training"))
-    return f"{after:.2f} (untrained {before:.2f})"
+    return f"{after:.2f} ({before:.2f})"
 
 
 def _save(figure: Figure, path: Path) -> None:
