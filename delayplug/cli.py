@@ -104,7 +104,7 @@ def bench(
     binning: Annotated[Binning | None, typer.Option(help=_BINNING)] = None,
     validation: Annotated[HoldOut | None, typer.Option(help="What is held out of train (auto).")] = None,
     accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto, as Lightning takes it.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="How many of them.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="How many of them (one, in this version).")] = 1,
     out: Annotated[Path, typer.Option(help=_OUT)] = Path("runs"),
 ) -> None:
     """Train the paper's network under one or more toolkits and compare them.

@@ -4,6 +4,7 @@ Shapes: T steps, B batch, I inputs, O outputs, C channels, N taps per synapse, D
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from .convolution import Engine, check_engine, convolve, convolve_channels
 from .errors import ArgumentError
 from .kernels import INTERPOLATIONS, SIGMA_FLOOR, Interpolation
 from .ranges import limit, project
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class DelayState(NamedTuple):
@@ -153,8 +156,17 @@ class LearnableDelay(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._limit()
 
-    def _apply(self, *args: Any, **options: Any) -> "LearnableDelay":
-        super()._apply(*args, **options)  # type: ignore[no-untyped-call]
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> "LearnableDelay":
+        # In bfloat16 a delay near 24 has a resolution of 0.125 steps: delays and widths are moved, but stay precise.
+        precise = [self.delays, self.delays.grad]
+        precise += [] if self.sigma is None else [self.sigma, self.sigma.grad if self.sigma.is_leaf else None]
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            keeps = result.dtype in _HALF and any(tensor is other for other in precise)
+            return tensor.to(result.device) if keeps else result
+
+        super()._apply(moved, *args, **options)  # type: ignore[no-untyped-call]
         self._limit()  # `to_empty` and moves between some devices make new Parameters
         return self
 
@@ -210,7 +222,7 @@ class LearnableDelay(nn.Module):
         weight = weight.unsqueeze(-1) if weight.dim() == 2 else weight
         if weight.shape != self.delays.shape:
             raise ArgumentError("weight", f"shape {tuple(self.delays.shape)} (out, in, taps)", tuple(weight.shape))
-        return weight
+        return weight.to(self.delays.dtype)
 
     # --------------------------------------------------------------------------------------------- application
 
@@ -219,7 +231,7 @@ class LearnableDelay(nn.Module):
 
         Args:
             x: (T, *batch, I) per synapse; (T, B, C, *trailing) or (T, C) per channel. Spikes may come as bool or
-                integers.
+                integers. Half-precision input is computed in the precision of the delays and comes back in its own.
             tail: steps to append with silent input, at most max_delay, so that what is under way arrives.
             weight: (O, I, N) or (O, I) instead of the layer's own.
 
@@ -228,12 +240,12 @@ class LearnableDelay(nn.Module):
         """
         if not isinstance(tail, int) or not 0 <= tail <= self.max_delay:
             raise ArgumentError("tail", f"a number of steps between 0 and max_delay={self.max_delay}", tail)
-        x = self._check(x, leading=1)
-        return self._convolve(x, self.kernel(weight), x.shape[0] + tail)
+        dtype, x = x.dtype, self._check(x, leading=1)
+        return _as_given(self._convolve(x, self.kernel(weight), x.shape[0] + tail), dtype)
 
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
-        x = self._check(x, leading=1)
+        dtype, x = x.dtype, self._check(x, leading=1)
         if state is not None:
             self._check_state(state, x.shape[1:])
         history = x.new_zeros((self.max_delay, *x.shape[1:])) if state is None else state.history
@@ -241,7 +253,7 @@ class LearnableDelay(nn.Module):
         past_and_x = torch.cat((history, x))
         y = self._convolve(past_and_x[self.max_delay - skip :], self.kernel(weight), x.shape[0] + skip)
         # A copy, or a state would keep the whole sequence alive.
-        return y[skip:], DelayState(past_and_x[x.shape[0] :].clone())
+        return _as_given(y[skip:], dtype), DelayState(past_and_x[x.shape[0] :].clone())
 
     def step(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """One step of a sequence; equal to the same step of `forward`.
@@ -254,7 +266,7 @@ class LearnableDelay(nn.Module):
         Returns:
             (*batch, O) or the shape of x, and the next state.
         """
-        x = self._check(x, leading=0)
+        dtype, x = x.dtype, self._check(x, leading=0)
         if state is None:
             state = DelayState(x.new_zeros((self.max_delay, *x.shape)))
         self._check_state(state, x.shape)
@@ -268,7 +280,7 @@ class LearnableDelay(nn.Module):
             y = window.movedim(0, -2).flatten(-2) @ kernel
             if self.bias is not None:
                 y = y + self.bias
-        return y, DelayState(window[1:], kernel, made_from)
+        return _as_given(y, dtype), DelayState(window[1:], kernel, made_from)
 
     def initial_state(self, *batch: int, trailing: tuple[int, ...] = ()) -> DelayState:
         """The state before a sequence: nothing is under way.
@@ -325,9 +337,11 @@ class LearnableDelay(nn.Module):
         if x.is_complex():
             raise ArgumentError("x", "real values", x.dtype)
         if x.dtype != self.delays.dtype:
-            if x.is_floating_point() and not torch.is_autocast_enabled(x.device.type):
+            if x.is_floating_point() and x.dtype not in _HALF:
                 advice = "Convert the input or the layer with .to(dtype)"
-                raise ArgumentError("x", f"dtype {self.delays.dtype}, a bool or an integer type", x.dtype, advice)
+                raise ArgumentError(
+                    "x", f"dtype {self.delays.dtype}, half precision, bool or integers", x.dtype, advice
+                )
             x = x.to(self.delays.dtype)
         # On a GPU the look would wait for the device; there a NaN travels on, as it does through any layer.
         if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _is_finite(x.detach()):
@@ -456,6 +470,10 @@ def _check_range(delays: Tensor, max_delay: int, name: str, advice: str) -> None
 def _is_finite(x: Tensor) -> bool:
     # The sum is the quick look; that of large finite values may overflow.
     return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
+
+
+def _as_given(y: Tensor, dtype: torch.dtype) -> Tensor:
+    return y.to(dtype) if dtype in _HALF else y
 
 
 def _along_channels(kernel: Tensor, dims: int) -> Tensor:

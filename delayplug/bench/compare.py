@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plugins
+from ..errors import ArgumentError
 from .config import RunConfig, configure
 from .network import VARIANTS, Variant
 from .runs import finished, make_record, write_run
@@ -49,9 +50,13 @@ def compare(
         accelerator, devices: as Lightning takes them.
 
     Raises:
+        ArgumentError: more than one device.
         RunError: a folder holds another run. Said before anything is trained.
         DataError: the data cannot be used.
     """
+    if devices != 1:
+        advice = "Run independent comparisons side by side instead, with an --out each"
+        raise ArgumentError("devices", "1: a run uses one device in this version", devices, advice)
     records = {config.cell: finished(out / config.cell, config) for config in configs}
     tasks = _Tasks()
     for config in configs:

@@ -32,7 +32,7 @@ def table(records: Iterable[Record]) -> Table:
     seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
     result = Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         pad_edge=False,
         title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
@@ -99,7 +99,8 @@ def plot_learning_curves(records: Iterable[Record], path: Path) -> None:
     accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
     accuracy.annotate("chance", (1, 100 / len(data["classes"])), textcoords="offset points", xytext=(0, 3), fontsize=8)
     accuracy.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(0, 101))
-    loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    loss.set(xlabel="epoch", ylabel="training loss")
+    loss.set_ylim(bottom=0)
     for axes in (accuracy, loss):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

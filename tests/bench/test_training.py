@@ -249,6 +249,12 @@ def test_bad_names() -> None:
         load_task(configure("shd", dataset="nowhere"))
 
 
+def test_several_devices_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="devices: expected 1"):
+        compare([configure("quick", backend="norse")], tmp_path, watch=unwatched, devices=2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_presets_are_complete_configurations() -> None:
     assert {configure(name).preset for name in PRESETS} == {"quick", "shd", "ssc"}
 

@@ -691,8 +691,11 @@ SYNAPSE, CHANNEL = LearnableDelay(4, 3, max_delay=5), LearnableDelay(4, max_dela
         (CHANNEL, torch.zeros(9, 2, 5, 4), r"x: expected shape \(T, B, 4, ...\), got \(9, 2, 5, 4\)"),
         (CHANNEL, torch.zeros(9, 5), r"x: expected shape \(T, B, 4, ...\), got \(9, 5\)"),
         (SYNAPSE, torch.zeros(0, 2, 4), r"x: expected at least one step, got \(0, 2, 4\)"),
-        (SYNAPSE, torch.zeros(9, 2, 4, dtype=F64), "x: expected dtype torch.float32, a bool or .*, got torch.float64"),
-        (SYNAPSE, torch.zeros(9, 2, 4, dtype=torch.float16), "x: expected dtype torch.float32.*, got torch.float16"),
+        (
+            SYNAPSE,
+            torch.zeros(9, 2, 4, dtype=F64),
+            "x: expected dtype torch.float32, half .*, got torch.float64",
+        ),
         (SYNAPSE, torch.zeros(9, 2, 4, dtype=torch.complex64), "x: expected real values, got torch.complex64"),
         (SYNAPSE, torch.zeros(9, 2, 4).index_fill(0, torch.tensor(3), math.nan), "x: expected finite values, got NaN"),
         (CHANNEL, torch.zeros(9, 2, 4).index_fill(1, torch.tensor(1), math.inf), "x: expected finite values, got NaN"),
@@ -744,3 +747,29 @@ def test_weight_errors():
         SYNAPSE(x, weight=torch.zeros(4, 3))
     with pytest.raises(ArgumentError, match=r"weight: expected None for delays per channel, .* got \(4, 4\)"):
         CHANNEL(x, weight=torch.zeros(4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("out_features", [5, None])
+@pytest.mark.parametrize("train", [True, False])
+def test_half_precision_leaves_delays_precise(dtype: torch.dtype, out_features: int | None, train: bool) -> None:
+    """Recipe, trap 11: in bfloat16 a delay of 23.55 would be one of 23.5."""
+    layer = LearnableDelay(4, out_features, max_delay=24, init=23.55, sigma=1.0).train(train)
+    x = (torch.rand(40, 3, 4) < 0.3).float()
+    expected = layer(x)
+    expected.requires_grad and layer(x).sum().backward()  # a gradient has to be moved along
+    layer.to(dtype)
+    assert layer.delays.dtype == layer.sigma.dtype == torch.float32
+    assert torch.all(layer.delays == 23.55)
+    if layer.weight is not None:
+        assert layer.weight.dtype == dtype
+    y = layer(x.to(dtype))
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.float(), expected, rtol=2e-2, atol=2e-2)
+    state = None
+    for t, x_t in enumerate(x.to(dtype)):
+        y_t, state = layer.step(x_t, state)
+        assert y_t.dtype == dtype
+        torch.testing.assert_close(y_t, y[t], rtol=2e-2, atol=2e-2)
+    assert y.requires_grad == expected.requires_grad
+    y.requires_grad and y.float().sum().backward()
