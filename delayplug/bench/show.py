@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
+from .config import SYNTHETIC
 from .runs import read_delays
 
 Record = dict[str, Any]
@@ -36,7 +37,7 @@ def table(records: Iterable[Record]) -> Table:
         pad_edge=False,
         title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
-        caption=f"Test accuracy on {data['test']} recordings; validation: {data['split']}.",
+        caption=f"Test accuracy on {data['test']} recordings; validation: {data['split']}.{_frames(config)}",
     )
     for name in ("backend", "delays"):
         result.add_column(name, no_wrap=True, vertical="bottom")
@@ -137,6 +138,12 @@ def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
 
     ordered = sorted(records, key=lambda record: (key(record)[0], list(_COLOURS).index(key(record)[1])))
     return {name: list(group) for name, group in itertools.groupby(ordered, key)}
+
+
+def _frames(config: dict[str, Any]) -> str:
+    if config["dataset"] == SYNTHETIC:
+        return ""
+    return f" Frames: {config['step_ms']:g} ms, binning {config['binning']!r}, {config['pool']} channels summed."
 
 
 def _planted(group: list[Record]) -> str:
