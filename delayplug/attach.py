@@ -9,6 +9,7 @@ What is under way between two calls lives in a `DelayState`. Where a container h
 `Memory`, which learns from the neurons that the layer feeds when a new sequence begins.
 """
 
+import dataclasses
 import functools
 import warnings
 from typing import Any, Literal, NoReturn, Protocol
@@ -62,13 +63,16 @@ class Memory:
     def __init__(self, neuron: nn.Module, probe: Probe) -> None:
         self.neuron, self.probe = neuron, probe
         self.state: DelayState | None = None
-        self._held: tuple[object, ...] | None = None  # as the last call of the neuron left it
+        self._held: tuple[object, ...] | None = None  # what the neuron's last call left on it
         self._versions: tuple[int, ...] = ()  # of these
         self._dropped = False  # the model was called without the state that the neuron returned last
         self._caller_keeps_state = False  # in that call
-        self._returned: tuple[Tensor, ...] = ()  # the same memory, without its graph
+        self._returned: tuple[Tensor, ...] = ()  # state of the last call, detached: it shares storage with the caller's
         self._had_graph = False
         self._continues = False
+        self._length = 0  # of the present sequence, in calls
+        self._single = 0  # sequences in a row that had one step
+        self._missed = 0  # calls of the model in a row in which the layer ran and the neuron did not
         self._on_its_way = False  # the layer has run, the neuron not yet
         self._steps: int | None = None  # that the layer took in that run, if it takes sequences
         self._is_fed = False  # this call of the neuron is the one that the layer ran for
@@ -81,7 +85,9 @@ class Memory:
         if self.state is not None and self.state.history.shape[1:] != batch:
             self.state = None
         if self._held is None:
-            self.state = None  # the neuron has not run since: what the layer has seen came to nothing
+            if self._on_its_way:
+                self._fail("was not called between two calls of its delayed input")
+            self.state = None
         else:
             held = self.probe.held_state(self.neuron)
             if not self._is_held() or _zeroed(held, self._versions):
@@ -91,8 +97,24 @@ class Memory:
         if self.state is not None and self._on_its_way:
             self._fail("was not called between two calls of its delayed input")
         self._continues = self.state is not None
+        self._count(steps)
         self._on_its_way, self._steps = True, steps
         return self.state
+
+    def _count(self, steps: int | None) -> None:
+        """Warn where every step is a sequence of its own: then no delay ever delivers anything."""
+        if self._continues:
+            self._length += 1
+            return
+        self._single = self._single + 1 if self._length == 1 and steps is None else 0
+        self._length = 1
+        if self._single == 3:
+            warnings.warn(
+                f"every call of {type(self.neuron).__name__} seems to begin a new sequence, so that what is delayed "
+                "never arrives. Carry its state from step to step, as the very tensors that it returned (or tuples, "
+                "lists, dicts or dataclasses of them)",
+                stacklevel=2,
+            )
 
     def forget(self) -> None:
         """The next call begins a sequence."""
@@ -104,6 +126,14 @@ class Memory:
         if self.state is not None:
             self.state = self.state.detach()
         self._had_graph = False
+
+    def model_begins(self) -> None:
+        """The model is called: whatever was on its way in the last call, which an error may have ended, is gone."""
+        if self._on_its_way:
+            self._missed += 1
+            if self._missed > 1:
+                self._fail("was not called after its delayed input")
+            self.forget()
 
     def model_called(self, tensors: list[Tensor]) -> None:
         """The model is called, and `tensors` are all that its caller can have kept a state in."""
@@ -122,7 +152,7 @@ class Memory:
         passed = self.probe.passed_state(neuron, args, kwargs)
         known = {_storage(tensor) for tensor in self._returned}
         goes_on = passed is None or any(_storage(tensor) in known for tensor in passed)
-        self._is_fed, self._on_its_way = self._on_its_way, False
+        self._is_fed, self._on_its_way, self._missed = self._on_its_way, False, 0
         if not self._is_fed:  # a neuron may be shared, as Norse's are: then this call is another layer's
             if goes_on and self.state is not None and self._is_held():
                 self._fail("was called twice for one call of its delayed input")
@@ -140,12 +170,15 @@ class Memory:
         self._dropped = False
         if passed is None or not self._continues or goes_on:
             return
-        if not any(bool(tensor.any()) for tensor in passed):  # an edited state goes on; none, or zeros, is a new one
+        if _has_graph(passed) or (passed and not any(bool(tensor.any()) for tensor in self._returned)):
+            return  # an edited state, of which zeros can be one
+        if not any(bool(tensor.any()) for tensor in passed):  # none, or zeros, is a new one
             self.forget()
             raise SequenceError(
                 f"{type(neuron).__name__} was given a new state in the middle of what its delayed input takes for one "
                 "sequence. Call delayplug.reset_delays(model) before each sequence, or run the whole sequence in one "
-                "call model(...), not model.forward(...), of the model that was given to add_delays"
+                "call model(...), not model.forward(...), of the module that was given to add_delays. (States kept on "
+                "the model, such as recordings, look like states carried on.)"
             )
 
     def after_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -184,11 +217,13 @@ class ModelWatch:
         self.memories: list[Memory] = []
 
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for memory in self.memories:
+            memory.model_begins()
         waiting = [memory for memory in self.memories if memory.state is not None]
         if waiting:
             # A state may also be kept on a module of the user's own, as an attribute or a buffer.
             neurons = {id(memory.neuron) for memory in self.memories}
-            kept = [_attributes(module) for module in model.modules() if id(module) not in neurons]
+            kept = [_attributes(m, len(neurons)) for m in model.modules() if id(m) not in neurons]
             tensors = tensors_in((args, kwargs, kept))
             for memory in waiting:
                 memory.model_called(tensors)
@@ -280,9 +315,11 @@ def undo(delayed: Any) -> None:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists and dictionaries."""
+    """All tensors in nested tuples, lists, dictionaries and dataclasses."""
     if isinstance(value, Tensor):
         return [value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | nn.Module):
+        value = vars(value)
     if isinstance(value, dict):
         value = list(value.values())
     return [t for item in value for t in tensors_in(item)] if isinstance(value, list | tuple) else []
@@ -316,8 +353,10 @@ def _advance(
     return delay.step(x, state, weight=weight)
 
 
-def _attributes(module: nn.Module) -> list[Any]:
+def _attributes(module: nn.Module, neurons: int) -> list[Any]:
+    """What a module of the user's keeps that can be the states of so many neurons; a longer list is a recording."""
     own = [value for name, value in module.__dict__.items() if name not in _NOT_A_STATE]
+    own = [value for value in own if not isinstance(value, list) or len(value) <= neurons]
     return [*own, *module._buffers.values()]
 
 

@@ -52,7 +52,10 @@ def spread(args: list[str], lists: set[str]) -> list[str]:
     result: list[str] = []
     current, values = "", 0
     for arg in args:
-        if arg.startswith("-"):
+        name, equals, _ = arg.partition("=")
+        if equals and name in lists:  # --seeds=0 1
+            current, values = name, 1
+        elif arg.startswith("-"):
             current, values = (arg if arg in lists else ""), 0
         elif current:
             values += 1

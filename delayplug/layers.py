@@ -5,6 +5,7 @@ Shapes: T steps, B batch, I inputs, O outputs, C channels, N taps per synapse, D
 
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
@@ -64,7 +65,8 @@ class LearnableDelay(nn.Module):
         sigma: width of the bump in steps, a number; max_delay / 2 plus the floor (0.27 for "gauss", 1 for
             "triangle") by default, which reaches across all delays. Not used by "linear".
         learn_sigma: make the width a Parameter, one per delay (a scalar buffer otherwise).
-        init: "uniform" in 0..max_delay, or one delay for all in steps.
+        init: "uniform" in 0..max_delay, or one delay for all in steps. With "linear" (and "triangle" of width 1), whole
+            delays have a gradient of zero, as in DCLS: to train, start between whole steps.
         round_in_eval: round the delays in `eval()`.
         engine: "auto", "fft", "direct", or "dcls" for DCLS's own kernel construction (for comparison; per synapse).
 
@@ -116,8 +118,8 @@ class LearnableDelay(nn.Module):
         check_engine(engine)
         if dtype is not None and not dtype.is_floating_point:
             raise ArgumentError("dtype", "a floating point type", dtype)
-        self.in_features, self.out_features = in_features, out_features
-        self.max_delay, self.taps = max_delay, taps
+        self.in_features, self.out_features = int(in_features), None if out_features is None else int(out_features)
+        self.max_delay, self.taps = int(max_delay), int(taps)
         self.interpolation: Interpolation = interpolation
         self.round_in_eval = round_in_eval
         self.engine: Engine = engine
@@ -140,7 +142,7 @@ class LearnableDelay(nn.Module):
             return
         floor = SIGMA_FLOOR[self.interpolation]
         width = self.max_delay / 2 + floor if sigma is None else sigma
-        if not (math.isfinite(width) and width >= floor):
+        if not (isinstance(width, Real) and math.isfinite(width) and width >= floor):
             raise ArgumentError("sigma", f"a width >= {floor} steps with interpolation={self.interpolation!r}", sigma)
         if learn:
             self.sigma = nn.Parameter(torch.full_like(self.delays, width))
@@ -177,7 +179,7 @@ class LearnableDelay(nn.Module):
             if init != "uniform":
                 raise ArgumentError("init", "'uniform' or a delay in steps", repr(init))
             self.delays.uniform_(0, self.max_delay)
-        elif not 0 <= init <= self.max_delay:
+        elif not isinstance(init, Real) or isinstance(init, bool) or not 0 <= init <= self.max_delay:
             raise ArgumentError("init", f"a delay between 0 and max_delay={self.max_delay} steps", init)
         else:
             self.delays.fill_(init)
@@ -240,12 +242,12 @@ class LearnableDelay(nn.Module):
         """
         if not isinstance(tail, int) or not 0 <= tail <= self.max_delay:
             raise ArgumentError("tail", f"a number of steps between 0 and max_delay={self.max_delay}", tail)
-        dtype, x = x.dtype, self._check(x, leading=1)
+        x, dtype = self._check(x, leading=1)
         return _as_given(self._convolve(x, self.kernel(weight), x.shape[0] + tail), dtype)
 
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
-        dtype, x = x.dtype, self._check(x, leading=1)
+        x, dtype = self._check(x, leading=1)
         if state is not None:
             self._check_state(state, x.shape[1:])
         history = x.new_zeros((self.max_delay, *x.shape[1:])) if state is None else state.history
@@ -266,7 +268,7 @@ class LearnableDelay(nn.Module):
         Returns:
             (*batch, O) or the shape of x, and the next state.
         """
-        dtype, x = x.dtype, self._check(x, leading=0)
+        x, dtype = self._check(x, leading=0)
         if state is None:
             state = DelayState(x.new_zeros((self.max_delay, *x.shape)))
         self._check_state(state, x.shape)
@@ -316,15 +318,17 @@ class LearnableDelay(nn.Module):
         return torch.is_grad_enabled() and any(source.requires_grad for source in learned)
 
     def _fingerprint(self, weight: Tensor | None) -> tuple[int, ...]:
-        """Changes whenever the kernel does: by an optimizer step, a schedule, a checkpoint, or the mode."""
+        """Changes with the kernel: by optimizer steps, schedules, checkpoints, the mode; not by writing to `.data`."""
         if torch.compiler.is_compiling():
             return ()
         # Tensors made under inference_mode do not count their versions; nor can anything change them in training.
         versions = (n for s in self._sources(weight) for n in (id(s), 0 if s.is_inference() else s._version))
         return (self.training, *versions)
 
-    def _check(self, x: Tensor, leading: int) -> Tensor:
-        """x as a float tensor of the right dtype, or an error; `leading` dimensions of time come first."""
+    def _check(self, x: Tensor, leading: int) -> tuple[Tensor, torch.dtype]:
+        """x in the dtype of the delays, and its own, or an error; `leading` dimensions of time come first."""
+        if not isinstance(x, Tensor):
+            raise ArgumentError("x", "a tensor", type(x).__name__)
         dims = x.dim() - leading
         per_synapse = self.out_features is not None
         channel = -1 if per_synapse else min(dims - 1, 1) + leading
@@ -336,7 +340,8 @@ class LearnableDelay(nn.Module):
             raise ArgumentError("x", "at least one step", tuple(x.shape))
         if x.is_complex():
             raise ArgumentError("x", "real values", x.dtype)
-        if x.dtype != self.delays.dtype:
+        dtype = x.dtype
+        if dtype != self.delays.dtype:
             if x.is_floating_point() and x.dtype not in _HALF:
                 advice = "Convert the input or the layer with .to(dtype)"
                 raise ArgumentError(
@@ -346,7 +351,7 @@ class LearnableDelay(nn.Module):
         # On a GPU the look would wait for the device; there a NaN travels on, as it does through any layer.
         if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _is_finite(x.detach()):
             raise ArgumentError("x", "finite values", "NaN or infinity")
-        return x
+        return x, dtype
 
     def _check_state(self, state: DelayState, shape: torch.Size) -> None:
         if state.history.shape != (self.max_delay, *shape):
@@ -456,7 +461,7 @@ class LearnableDelay(nn.Module):
 
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise ArgumentError unless `value` is an integer of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ArgumentError(name, f"an integer >= {least}", repr(value))
 
 

@@ -111,7 +111,8 @@ def named_delays(model: nn.Module) -> Iterator[tuple[str, LearnableDelay]]:
 def reset_delays(model: nn.Module) -> None:
     """The next call begins a new sequence: nothing is under way.
 
-    Needed only where no reset of the toolkit can be seen; `plan_delays` says what is.
+    Needed only where no reset of the toolkit can be seen; `plan_delays` says what is. Delays whose state travels with
+    the caller's, as in Norse's `SequentialState`, keep nothing: pass a state of None there.
     """
     for memory in _memories(model):
         memory.forget()
@@ -120,7 +121,8 @@ def reset_delays(model: nn.Module) -> None:
 def detach_delays(model: nn.Module) -> None:
     """Cut what is under way off from the graph, as for truncated backpropagation through time.
 
-    Needed only where the neurons' own state is not detached in a way that can be seen.
+    Needed only where the neurons' own state is not detached in a way that can be seen. Delays whose state travels with
+    the caller's, as in Norse's `SequentialState`, keep nothing: detach that state (`DelayState.detach`).
     """
     for memory in _memories(model):
         memory.detach()

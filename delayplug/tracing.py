@@ -12,7 +12,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .attach import Delayed, tensors_in
-from .errors import ArgumentError
+from .errors import ArgumentError, DelayplugError, WiringError
+
+_NEURON = "neuron:"  # what comes from a neuron is marked with this and its name, what comes from a layer with its name
 
 Example = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any] | Callable[[nn.Module], Any]
 
@@ -25,6 +27,8 @@ class Flow:
         self.layers: dict[str, set[str]] = {}
         self.calls: Counter[str] = Counter()  # of each layer
         self.arrivals: Counter[tuple[str, str]] = Counter()  # calls of a neuron with something from a layer
+        self.inputs: dict[str, set[str]] = {}  # the neurons that each layer is fed by
+        self.added: set[str] = set()  # layers whose result came to a neuron together with another layer's
 
     @property
     def called(self) -> set[str]:
@@ -46,9 +50,14 @@ def trace(model: nn.Module, example: Example, layers: dict[str, nn.Module], neur
         for name, neuron in neurons.items():
             hook = neuron.register_forward_pre_hook(_neuron_pre_hook(name, sources, flow), with_kwargs=True)
             stack.enter_context(_hook(hook))
-            stack.enter_context(_hook(neuron.register_forward_hook(_neuron_hook(sources))))
+            stack.enter_context(_hook(neuron.register_forward_hook(_neuron_hook(name, sources))))
         stack.enter_context(sources)
-        drive(model, example)
+        try:
+            drive(model, example)
+        except DelayplugError:
+            raise
+        except Exception as error:
+            raise WiringError(f"the model does not run on the example: {error!r}") from error
     return flow
 
 
@@ -108,7 +117,7 @@ def _refill(container: Any, content: Any) -> None:
 
 
 class _Sources(TorchFunctionMode):
-    """While active, every tensor carries the names of the weight layers that it comes from."""
+    """While active, every tensor carries the names of the weight layers and neurons that it comes from directly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +156,10 @@ def _layer_hook(name: str, sources: _Sources, flow: Flow) -> Callable[..., None]
         flow.neurons.setdefault(name, set())
         flow.calls[name] += 1
         for source in sources.of(args):
-            flow.layers.setdefault(source, set()).add(name)
+            if source.startswith(_NEURON):
+                flow.inputs.setdefault(name, set()).add(source.removeprefix(_NEURON))
+            else:
+                flow.layers.setdefault(source, set()).add(name)
         sources.set(output, {name})
 
     return hook
@@ -156,15 +168,18 @@ def _layer_hook(name: str, sources: _Sources, flow: Flow) -> Callable[..., None]
 def _neuron_pre_hook(name: str, sources: _Sources, flow: Flow) -> Callable[..., None]:
     def hook(neuron: nn.Module, args: Any, kwargs: Any) -> None:
         inputs = args[:1] or tuple(kwargs.values())[:1]  # what follows is its state
-        for source in sources.of(inputs):
+        layers = [source for source in sources.of(inputs) if not source.startswith(_NEURON)]
+        if len(layers) > 1:
+            flow.added.update(layers)
+        for source in layers:
             flow.neurons.setdefault(source, set()).add(name)
             flow.arrivals[source, name] += 1
 
     return hook
 
 
-def _neuron_hook(sources: _Sources) -> Callable[..., None]:
+def _neuron_hook(name: str, sources: _Sources) -> Callable[..., None]:
     def hook(neuron: nn.Module, args: Any, output: Any) -> None:
-        sources.set(output, ())
+        sources.set(output, {_NEURON + name})
 
     return hook

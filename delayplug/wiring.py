@@ -121,7 +121,7 @@ def plan_delays(
     targets = _from_structure(network) if example is None else _from_example(network, example)
     connections, skipped = [], []
     for name, layer in network.layers.items():
-        verdict = _exclusion(network, name, layer, filter_fn) or targets[name]
+        verdict = _exclusion(network, name, layer, filter_fn, granularity) or targets[name]
         if isinstance(verdict, Skipped):
             skipped.append(verdict)
         else:
@@ -175,7 +175,9 @@ class _Network:
 Target = str | Skipped  # the neuron that a layer feeds, or why it gets no delay
 
 
-def _exclusion(network: _Network, name: str, layer: nn.Module, filter_fn: Filter | None) -> Skipped | None:
+def _exclusion(
+    network: _Network, name: str, layer: nn.Module, filter_fn: Filter | None, granularity: Granularity
+) -> Skipped | None:
     """Reasons that do not depend on the wiring."""
     if filter_fn is not None and not filter_fn(layer, name):
         return Skipped(name, "filter_fn leaves it out")
@@ -185,6 +187,9 @@ def _exclusion(network: _Network, name: str, layer: nn.Module, filter_fn: Filter
     weights = getattr(layer, inner) if inner else layer
     if isinstance(weights, nn.modules.lazy.LazyModuleMixin):
         return Skipped(name, "its size is not known yet: run the model once first")
+    if isinstance(weights, nn.Linear) and granularity == "synaptic" and type(weights).forward is not nn.Linear.forward:
+        kind = type(weights).__name__
+        return Skipped(name, f"{kind} has a forward of its own: give it granularity='axonal' or 'dendritic'")
     if isinstance(weights, _CONVOLUTIONS):
         return Skipped(name, f"{type(weights).__name__}: only nn.Linear can have delays in this version")
     for parent, module in network.ancestors(name):
@@ -234,6 +239,8 @@ def _from_example(network: _Network, example: Example) -> dict[str, Target]:
         fed = sorted(flow.neurons.get(name, ()))
         if name not in flow.called:
             targets[name] = Skipped(name, "it was not called on the example (its weights may be used directly)")
+        elif name in flow.added and set(fed) <= flow.inputs.get(name, set()):
+            targets[name] = Skipped(name, f"it feeds back into {fed[0]}: recurrent connections, not in this version")
         elif len(fed) == 1:
             calls, arrivals = flow.calls[name], flow.arrivals[name, fed[0]]
             turns = (

@@ -10,9 +10,9 @@ from .. import plugins
 from ..errors import ArgumentError
 from .config import RunConfig, configure
 from .network import VARIANTS, Variant
-from .runs import finished, make_record, write_run
+from .runs import finished, make_folder, make_record, write_run
 from .tasks import Task, load_task
-from .training import OnEpoch, train
+from .training import OnEpoch, check_accelerator, train
 
 Watch = Callable[[RunConfig, int], contextlib.AbstractContextManager[OnEpoch]]
 
@@ -38,7 +38,7 @@ def configurations(
 
 
 def compare(
-    configs: list[RunConfig], out: Path, *, watch: Watch, accelerator: str = "auto", devices: int = 1
+    configs: list[RunConfig], out: Path, *, watch: Watch | None = None, accelerator: str = "auto", devices: int = 1
 ) -> list[dict[str, Any]]:
     """Make the runs that are not there yet, one after the other, and return the records of all.
 
@@ -46,25 +46,28 @@ def compare(
         configs: the runs.
         out: folder of the comparison; each run has a folder of its own in it.
         watch: called with a run that starts and its number of epochs; gives a context with a function to call after
-            each epoch.
-        accelerator, devices: as Lightning takes them.
+            each epoch. None shows nothing.
+        accelerator: as Lightning takes it.
+        devices: how many; one, in this version.
 
     Raises:
-        ArgumentError: more than one device.
+        ArgumentError: more than one device, or an accelerator that is not there.
         RunError: a folder holds another run. Said before anything is trained.
         DataError: the data cannot be used.
     """
     if devices != 1:
         advice = "Run independent comparisons side by side instead, with an --out each"
         raise ArgumentError("devices", "1: a run uses one device in this version", devices, advice)
+    check_accelerator(accelerator)
+    make_folder(out)
     records = {config.cell: finished(out / config.cell, config) for config in configs}
     tasks = _Tasks()
     for config in configs:
         if records[config.cell] is None:
             task = tasks.of(config)
-            with watch(config, config.epochs) as on_epoch:
-                outcome = train(config, task, accelerator=accelerator, devices=devices, on_epoch=on_epoch)
-            made = make_record(config, task, outcome, f"{accelerator} x {devices}")
+            with (watch or _unwatched)(config, config.epochs) as on_epoch:
+                outcome = train(config, task, accelerator=accelerator, on_epoch=on_epoch)
+            made = make_record(config, task, outcome, accelerator)
             write_run(out / config.cell, made, outcome)
             records[config.cell] = made
     return [record for config in configs if (record := records[config.cell]) is not None]
@@ -93,6 +96,6 @@ class _Tasks:
 
 
 @contextlib.contextmanager
-def unwatched(config: RunConfig, epochs: int) -> Iterator[OnEpoch]:
-    """A `watch` that shows nothing."""
+def _unwatched(config: RunConfig, epochs: int) -> Iterator[OnEpoch]:
+    """Shows nothing."""
     yield lambda entry: None

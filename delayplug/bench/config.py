@@ -63,6 +63,10 @@ class RunConfig:
         for name in ("epochs", "batch_size", "taps"):
             if getattr(self, name) < 1:
                 raise ArgumentError(name, "an integer >= 1", getattr(self, name))
+        if not 0 <= self.seed < 2**32:
+            raise ArgumentError("seed", "an integer from 0 to 2**32 - 1", self.seed)
+        if not self.dataset:
+            raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
         if self.batch_size == 1:
             raise ArgumentError("batch_size", "at least 2, for batch norm", 1)
 

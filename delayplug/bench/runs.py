@@ -8,6 +8,7 @@ OUT/sfsd-shd-norse-learned-seed0/
 import json
 import os
 import platform
+import tempfile
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -34,13 +35,14 @@ def finished(folder: Path, config: RunConfig) -> dict[str, Any] | None:
         RunError: the folder holds a run of another configuration, or something that is not a record.
     """
     path = folder / "record.json"
-    if not path.exists():
+    if not path.exists() or not (folder / "model.pt").exists():
         return None
     record = read_record(path)
     differences = config.differences(record["config"])
     if differences:
         advice = "Choose another --out, or move it away"
-        raise RunError(f"{folder} holds a run of another configuration ({'; '.join(differences)}). {advice}")
+        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+        raise RunError(f"{folder} holds a run of another configuration ({shown}). {advice}")
     return record
 
 
@@ -50,7 +52,7 @@ def read_record(path: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT or "config" not in record:
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
         raise RunError(f"{path}: expected the record of a run (format {FORMAT}), got other content")
     return record
 
@@ -95,6 +97,20 @@ def write_run(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
     delays = {"before": [b for b, _ in outcome.delays], "after": [a for _, a in outcome.delays]}
     _replace(folder / "model.pt", lambda path: torch.save({"state": outcome.state, "delays": delays}, path))
     _replace(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a comparison, and see that it can be written to, before hours are spent.
+
+    Raises:
+        RunError: it cannot.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise RunError(f"out: expected a folder that can be written to, got {out}: {error}") from error
 
 
 def read_delays(folder: Path) -> list[tuple[Tensor, Tensor]]:

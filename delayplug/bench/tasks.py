@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..data import Frames, bin_recordings, find_splits, hold_out, read_recordings
 from ..data.synthetic import TimingTask
-from ..errors import DataError
+from ..errors import ArgumentError, DataError
 from .config import SYNTHETIC, RunConfig
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
@@ -66,13 +66,17 @@ def load_task(config: RunConfig) -> Task:
     if "valid" in parts:
         return Task(parts["train"], parts["valid"], parts["test"], "the validation file of the data")
     whole = parts["train"]
-    keep, held = hold_out(
-        whole.labels.numpy(),
-        None if whole.speakers is None else whole.speakers.numpy(),
-        fraction=config.validation_fraction,
-        by=config.validation,
-        seed=config.seed,
-    )
+    try:
+        keep, held = hold_out(
+            whole.labels.numpy(),
+            None if whole.speakers is None else whole.speakers.numpy(),
+            fraction=config.validation_fraction,
+            by=config.validation,
+            seed=config.seed,
+        )
+    except ArgumentError as error:
+        advice = "Take another seed, or --validation stratified"
+        raise DataError(f"{config.dataset}: nothing can be held out for validation: {error} ({advice})") from error
     train, valid = whole.select(keep), whole.select(held)
     speakers = _speakers(valid)
     how = "drawn by class" if not speakers or speakers & _speakers(train) else f"all of speakers {sorted(speakers)}"

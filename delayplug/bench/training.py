@@ -11,11 +11,13 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .. import plugins
 from ..data import Frames
+from ..errors import ArgumentError
 from ..layers import LearnableDelay
 from ..schedules import SigmaSchedule, parameter_groups
 from .config import RunConfig
@@ -56,7 +58,6 @@ def train(
     task: Task,
     *,
     accelerator: str = "auto",
-    devices: int = 1,
     on_epoch: OnEpoch | None = None,
 ) -> Outcome:
     """Train the network that `config` describes and test it once, at the end.
@@ -64,7 +65,7 @@ def train(
     Args:
         config: the run.
         task: its data.
-        accelerator, devices: as Lightning takes them.
+        accelerator: as Lightning takes it.
         on_epoch: called with each epoch's entry.
     """
     with _quiet():
@@ -75,7 +76,7 @@ def train(
         module = _Training(network, config, outcome, on_epoch)
         trainer = lightning.Trainer(
             accelerator=accelerator,
-            devices=devices,
+            devices=1,
             max_epochs=config.epochs,
             logger=False,
             enable_checkpointing=False,
@@ -97,6 +98,15 @@ def train(
     outcome.delays = list(zip(initial, after, strict=True))
     outcome.state = {name: value.cpu() for name, value in final.items()}
     return outcome
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Raise ArgumentError unless Lightning finds this accelerator here."""
+    try:
+        with _quiet():
+            lightning.Trainer(accelerator=accelerator, devices=1, logger=False, enable_checkpointing=False)
+    except (ValueError, MisconfigurationException) as error:
+        raise ArgumentError("accelerator", "one that is there: cpu, gpu, auto, ...", repr(accelerator)) from error
 
 
 def build_network(config: RunConfig, task: Task) -> DelayNetwork:

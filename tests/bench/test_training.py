@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from delayplug import ArgumentError, DataError, RunError, UnknownBackendError
-from delayplug.bench.compare import compare, configurations, unwatched
+from delayplug.bench.compare import compare, configurations
 from delayplug.bench.config import PRESETS, RunConfig, configure
 from delayplug.bench.network import DelayNetwork, class_scores
 from delayplug.bench.planted import planted_correlation
@@ -26,7 +26,7 @@ TINY = {"epochs": 2, "hidden": (8,), "max_delay": 6}
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunConfig], Path, list[dict]]:
     out = tmp_path_factory.mktemp("runs")
     configs = configurations("quick", backends=["spikingjelly"], delays=["none", "fixed", "learned"], **TINY)
-    return configs, out, compare(configs, out, watch=unwatched, accelerator="cpu")
+    return configs, out, compare(configs, out, accelerator="cpu")
 
 
 def test_record_holds_everything(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
@@ -61,7 +61,7 @@ def test_saved_delays(comparison: tuple[list[RunConfig], Path, list[dict]]) -> N
 def test_finished_runs_are_kept(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
     configs, out, records = comparison
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert compare(configs, out, watch=unwatched) == records
+    assert compare(configs, out) == records
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
@@ -69,11 +69,12 @@ def test_another_configuration_is_refused(comparison: tuple[list[RunConfig], Pat
     configs, out, _ = comparison
     other = dataclasses.replace(configs[0], epochs=3)
     with pytest.raises(RunError, match=r"epochs: 2 there, 3 here.*--out"):
-        compare([other], out, watch=unwatched)
+        compare([other], out)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 1, "config": [1]}', "\xff"])
 def test_unreadable_record(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model.pt").touch()
     (tmp_path / "record.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(RunError, match=r"record\.json: expected the record of a run"):
         finished(tmp_path, RunConfig())
@@ -219,7 +220,7 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
     assert task.train.counts.shape[0] == task.test.counts.shape[0] == task.valid.counts.shape[0]
     assert len(task.train) + len(task.valid) == 40
     assert "all of speakers" in task.split
-    (record,) = compare([config], tmp_path / "runs", watch=unwatched, accelerator="cpu")
+    (record,) = compare([config], tmp_path / "runs", accelerator="cpu")
     assert record["data"]["test"] == 12
     stratified = load_task(dataclasses.replace(config, validation="stratified"))
     assert "drawn by class" in stratified.split
@@ -233,6 +234,8 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
         ({"epochs": 0}, "epochs"),
         ({"batch_size": 1}, "batch_size"),
         ({"colour": 1}, "colour"),
+        ({"seed": -1}, "seed"),
+        ({"dataset": ""}, "dataset"),
     ],
 )
 def test_bad_configuration(changes: dict[str, object], named: str) -> None:
@@ -251,8 +254,19 @@ def test_bad_names() -> None:
 
 def test_several_devices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="devices: expected 1"):
-        compare([configure("quick", backend="norse")], tmp_path, watch=unwatched, devices=2)
+        compare([configure("quick", backend="norse")], tmp_path, devices=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_out_must_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="out: expected a folder that can be written to"):
+        compare([configure("quick", backend="norse")], tmp_path / "file")
+
+
+def test_unknown_accelerator(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"accelerator: expected .* got 'abacus'"):
+        compare([configure("quick", backend="norse")], tmp_path, accelerator="abacus")
 
 
 def test_presets_are_complete_configurations() -> None:

@@ -139,7 +139,7 @@ def test_nothing_to_delay_tells_not_found_from_excluded():
 def test_an_example_that_does_not_run():
     net = InitLeaky()
     before = look(net)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(WiringError, match="the model does not run on the example"):
         add_delays(net, MAX_DELAY, example=torch.zeros(2, B, F + 1))
     assert look(net) == before
 

@@ -1,5 +1,7 @@
 """What may happen between two steps of one sequence."""
 
+from dataclasses import dataclass
+
 import pytest
 import snntorch
 import torch
@@ -106,3 +108,127 @@ def test_a_lazy_layer_is_left_out_with_a_reason() -> None:
     net = nn.Sequential(nn.LazyLinear(6), snntorch.Leaky(beta=0.9, init_hidden=True))
     with pytest.raises(delayplug.WiringError, match="run the model once first"):
         delayplug.add_delays(net, 5)
+
+
+class Masked(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * 2
+
+
+def test_a_forward_of_its_own_is_kept_or_refused() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(Masked(4, 6), snntorch.Leaky(beta=0.9, init_hidden=True))
+    with pytest.raises(delayplug.WiringError, match="forward of its own"):
+        delayplug.add_delays(net, 5)
+    x = torch.rand(2, 4) * 3
+    expected = net[0](x)
+    delayplug.add_delays(net, 5, granularity="axonal", init=0, interpolation="linear")
+    torch.testing.assert_close(net[0](x), expected)
+
+
+def test_recordings_kept_on_the_model_are_not_states() -> None:
+    class Recording(OneStep):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.recorded: list[torch.Tensor] = []
+            mem = torch.zeros(x.shape[1], 6)
+            for x_t in x.unbind(0):
+                _, mem = self.lif(self.fc(x_t), mem)
+                self.recorded.append(mem)
+            return mem
+
+    net = Recording()
+    delayplug.add_delays(net, 3, init=2, interpolation="linear")
+    x = torch.rand(8, 2, 4)
+    assert torch.equal(net(x), net(x))
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_an_edited_state_may_still_be_zero(grad: bool) -> None:
+    class Clamped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 6, bias=False)
+            self.lif = snntorch.Leaky(beta=0.9)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            mem = torch.zeros(x.shape[1], 6)
+            for x_t in x.unbind(0):
+                _, mem = self.lif(self.fc(x_t), mem)
+                mem = mem.clamp(-1, 1)
+            return mem
+
+    net = Clamped()
+    delayplug.add_delays(net, 3, init=2, interpolation="linear")
+    x = torch.rand(8, 2, 4)
+    x[:3] = 0  # silence at first: the membrane stays at zero
+    with torch.set_grad_enabled(grad):
+        assert net(x).any()
+        assert torch.equal(net(x), net(x))
+
+
+def test_a_state_made_anew_at_every_step_is_told_about() -> None:
+    class Forgetful(OneStep):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for x_t in x.unbind(0):
+                mem = self.lif.init_leaky()
+                _, mem = self.lif(self.fc(x_t), mem)
+            return mem
+
+    net = Forgetful()
+    delayplug.add_delays(net, 3)
+    with pytest.warns(UserWarning, match="seems to begin a new sequence"):
+        net(torch.rand(8, 2, 4))
+
+
+def test_a_state_in_a_dataclass_is_carried() -> None:
+    @dataclass
+    class State:
+        mem: torch.Tensor
+
+    class Net(OneStep):
+        def forward(self, x: torch.Tensor, state: State) -> State:
+            _, mem = self.lif(self.fc(x), state.mem)
+            return State(mem)
+
+    net = Net()
+    delayplug.add_delays(net, 5)
+    state = State(torch.zeros(2, 6))
+    for _ in range(3):
+        state = net(torch.rand(2, 4) + 1, state)
+    assert all(step.any() for step in net.fc.delay_memory.state.history[-3:])
+
+
+def test_a_layer_whose_neuron_never_runs_is_an_error() -> None:
+    class Bypassed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.lif1 = nn.Linear(4, 6), snntorch.Leaky(beta=0.9)
+            self.fc2, self.lif2 = nn.Linear(6, 6), snntorch.Leaky(beta=0.9)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            mem = self.lif2.init_leaky()
+            for x_t in x.unbind(0):
+                _, mem = self.lif2(self.fc2(self.fc1(x_t)), mem)
+            return mem
+
+    net = Bypassed()
+    delayplug.add_delays(net, 3)
+    with pytest.raises(delayplug.SequenceError, match="was not called between two calls"):
+        net(torch.rand(8, 2, 4))
+
+
+def test_a_recurrence_written_by_hand_is_left_out() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif, self.rec = nn.Linear(4, 6), snntorch.Leaky(beta=0.9), nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            mem, spikes = self.lif.init_leaky(), torch.zeros(x.shape[1], 6)
+            for x_t in x.unbind(0):
+                spikes, mem = self.lif(self.fc(x_t) + self.rec(spikes), mem)
+            return mem
+
+    plan = delayplug.plan_delays(Recurrent(), torch.rand(8, 2, 4))
+    assert [c.layer for c in plan.connections] == ["fc"]
+    assert [(s.layer, "recurrent" in s.reason) for s in plan.skipped] == [("rec", True)]
