@@ -10,11 +10,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from typer.core import TyperCommand
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Table
+    from typer.core import TyperCommand
+except ModuleNotFoundError as error:  # the library alone needs neither
+    raise SystemExit(f"The command line needs {error.name}. Run: pip install 'delayplug[bench]'") from error
 
 app = typer.Typer(
     help="Learnable delays for spiking neural networks: see which toolkits are there, and compare them.",

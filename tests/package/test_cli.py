@@ -92,3 +92,10 @@ def test_errors_are_one_message_without_traceback(args: list[str], words: list[s
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['typer'] = None; import delayplug.cli"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "The command line needs typer. Run: pip install 'delayplug[bench]'"
