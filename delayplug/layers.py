@@ -5,19 +5,18 @@ Shapes: T steps, B batch, I inputs, O outputs, C channels, N taps per synapse, D
 
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from . import dcls, kernels
+from .checks import HALF, check_count, check_delays, check_input
 from .convolution import Engine, check_engine, convolve, convolve_channels
 from .errors import ArgumentError
 from .kernels import INTERPOLATIONS, SIGMA_FLOOR, Interpolation
 from .ranges import limit, project
-
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class DelayState(NamedTuple):
@@ -165,7 +164,7 @@ class LearnableDelay(nn.Module):
 
         def moved(tensor: Tensor) -> Tensor:
             result = fn(tensor)
-            keeps = result.dtype in _HALF and any(tensor is other for other in precise)
+            keeps = result.dtype in HALF and any(tensor is other for other in precise)
             return tensor.to(result.device) if keeps else result
 
         super()._apply(moved, *args, **options)  # type: ignore[no-untyped-call]
@@ -326,32 +325,12 @@ class LearnableDelay(nn.Module):
         return (self.training, *versions)
 
     def _check(self, x: Tensor, leading: int) -> tuple[Tensor, torch.dtype]:
-        """x in the dtype of the delays, and its own, or an error; `leading` dimensions of time come first."""
-        if not isinstance(x, Tensor):
-            raise ArgumentError("x", "a tensor", type(x).__name__)
-        dims = x.dim() - leading
-        per_synapse = self.out_features is not None
-        channel = -1 if per_synapse else min(dims - 1, 1) + leading
-        if dims < 1 or x.shape[channel] != self.in_features:
-            time = "T, " if leading else ""
-            shape = f"({time}*batch, {self.in_features})" if per_synapse else f"({time}B, {self.in_features}, ...)"
-            raise ArgumentError("x", f"shape {shape}", tuple(x.shape))
-        if leading and x.shape[0] == 0:
-            raise ArgumentError("x", "at least one step", tuple(x.shape))
-        if x.is_complex():
-            raise ArgumentError("x", "real values", x.dtype)
-        dtype = x.dtype
-        if dtype != self.delays.dtype:
-            if x.is_floating_point() and x.dtype not in _HALF:
-                advice = "Convert the input or the layer with .to(dtype)"
-                raise ArgumentError(
-                    "x", f"dtype {self.delays.dtype}, half precision, bool or integers", x.dtype, advice
-                )
-            x = x.to(self.delays.dtype)
-        # On a GPU the look would wait for the device; there a NaN travels on, as it does through any layer.
-        if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _is_finite(x.detach()):
-            raise ArgumentError("x", "finite values", "NaN or infinity")
-        return x, dtype
+        """x in the dtype of the delays, and its own dtype; `leading` dimensions of time come first."""
+        check_input(x, self.in_features, channels_last=self.out_features is not None, leading=leading)
+        if x.dtype != self.delays.dtype and x.is_floating_point() and x.dtype not in HALF:
+            expected = f"dtype {self.delays.dtype}, half precision, bool or integers"
+            raise ArgumentError("x", expected, x.dtype, "Convert the input or the layer with .to(dtype)")
+        return x.to(self.delays.dtype), x.dtype
 
     def _check_state(self, state: DelayState, shape: torch.Size) -> None:
         if state.history.shape != (self.max_delay, *shape):
@@ -378,7 +357,7 @@ class LearnableDelay(nn.Module):
         """
         parts = dcls.read(module)
         advice = "Clamp the positions of a kernel of even size to at most K / 2 - 1"
-        _check_range(parts.delays, parts.max_delay, "module.P", advice)
+        check_delays(parts.delays, parts.max_delay, "module.P", advice)
         out_features, in_features, taps = parts.delays.shape
         layer = cls(
             in_features,
@@ -433,7 +412,7 @@ class LearnableDelay(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         delays = state_dict.get(f"{prefix}delays")
         if isinstance(delays, Tensor):
-            _check_range(delays, self.max_delay, f"{prefix}delays", "Make the layer with a larger max_delay")
+            check_delays(delays, self.max_delay, f"{prefix}delays", "Make the layer with a larger max_delay")
         sigma = state_dict.get(f"{prefix}sigma")
         if isinstance(sigma, Tensor) and self.sigma is not None:
             floor = SIGMA_FLOOR[self.interpolation]
@@ -459,26 +438,8 @@ class LearnableDelay(nn.Module):
         return ", ".join(parts)
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise ArgumentError unless `value` is an integer of at least `least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ArgumentError(name, f"an integer >= {least}", repr(value))
-
-
-def _check_range(delays: Tensor, max_delay: int, name: str, advice: str) -> None:
-    # NaN fails both comparisons, so ask for what is wanted rather than for what is not.
-    if not bool(((delays >= 0) & (delays <= max_delay)).all()):
-        got = f"values from {delays.min().item():g} to {delays.max().item():g}"
-        raise ArgumentError(name, f"delays between 0 and {max_delay} steps", got, advice)
-
-
-def _is_finite(x: Tensor) -> bool:
-    # The sum is the quick look; that of large finite values may overflow.
-    return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
-
-
 def _as_given(y: Tensor, dtype: torch.dtype) -> Tensor:
-    return y.to(dtype) if dtype in _HALF else y
+    return y.to(dtype) if dtype in HALF else y
 
 
 def _along_channels(kernel: Tensor, dims: int) -> Tensor:

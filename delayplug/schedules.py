@@ -7,9 +7,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from .checks import check_count
 from .errors import ArgumentError
 from .kernels import SIGMA_FLOOR
-from .layers import LearnableDelay, check_count
+from .layers import LearnableDelay
 
 Shape = Literal["exponential", "linear"]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from . import plugins
 from .attach import Delayed, Granularity, Memory, ModelWatch, StatefulDelayed, attach, undo
+from .checks import check_delays
 from .convolution import Engine
 from .errors import ArgumentError, WiringError
 from .kernels import Interpolation
@@ -190,9 +191,7 @@ def _initialise(delays: dict[str, LearnableDelay], init: Init) -> None:
             continue
         if value.shape != delay.delays.shape:
             raise ArgumentError(f"init[{name!r}]", f"shape {tuple(delay.delays.shape)}", tuple(value.shape))
-        if not bool(((value >= 0) & (value <= delay.max_delay)).all()):
-            got = f"values from {value.min().item():g} to {value.max().item():g}"
-            raise ArgumentError(f"init[{name!r}]", f"delays between 0 and max_delay={delay.max_delay} steps", got)
+        check_delays(value, delay.max_delay, f"init[{name!r}]")
         with torch.no_grad():
             delay.delays.copy_(value)
 

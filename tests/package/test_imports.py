@@ -14,6 +14,7 @@ TOOLKITS = {"snntorch", "norse", "spikingjelly"}
 # Each module may import what stands before it, and nothing else of the package.
 ORDER = (
     "errors",
+    "checks",
     "kernels",
     "dcls",
     "convolution",
