@@ -84,17 +84,14 @@ class Memory:
         """
         if self.state is not None and self.state.history.shape[1:] != batch:
             self.state = None
-        if self._held is None:
-            if self._on_its_way:
-                self._fail("was not called between two calls of its delayed input")
-            self.state = None
-        else:
+        never_ran = self._held is None  # since the sequence began
+        if not never_ran:
             held = self.probe.held_state(self.neuron)
             if not self._is_held() or _zeroed(held, self._versions):
                 self.state = None
             elif self.state is not None and self._had_graph and held and not _has_graph(held):
                 self.detach()
-        if self.state is not None and self._on_its_way:
+        if self._on_its_way and (never_ran or self.state is not None):
             self._fail("was not called between two calls of its delayed input")
         self._continues = self.state is not None
         self._count(steps)

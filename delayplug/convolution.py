@@ -22,8 +22,9 @@ from torch.nn import functional
 
 from .errors import ArgumentError
 
-Engine = Literal["auto", "fft", "direct", "dcls"]
+Engine = Literal["auto", "fft", "direct", "dcls", "channel"]
 ENGINES: tuple[str, ...] = get_args(Engine)
+CHANNEL_ENGINES = ("auto", "channel")
 
 # Up to this length a transform by matrix product beats the fast algorithm, which strides through memory over dim 0.
 _MATRIX_TRANSFORM = 512
@@ -225,7 +226,9 @@ class _Channels(torch.autograd.Function):
         return grad_x, grad_taps, None
 
 
-def check_engine(engine: str) -> None:
-    """Raise ArgumentError unless `engine` is one of `ENGINES`."""
-    if engine not in ENGINES:
-        raise ArgumentError("engine", f"one of {', '.join(ENGINES)}", repr(engine))
+def check_engine(engine: str, per_synapse: bool) -> None:
+    """Raise ArgumentError unless `engine` is one for delays per synapse, or per channel."""
+    known = [name for name in ENGINES if name != "channel"] if per_synapse else CHANNEL_ENGINES
+    if engine not in known:
+        kind = "synapse" if per_synapse else "channel"
+        raise ArgumentError("engine", f"one of {', '.join(known)} for delays per {kind}", repr(engine))

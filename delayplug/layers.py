@@ -67,7 +67,8 @@ class LearnableDelay(nn.Module):
         init: "uniform" in 0..max_delay, or one delay for all in steps. With "linear" (and "triangle" of width 1), whole
             delays have a gradient of zero, as in DCLS: to train, start between whole steps.
         round_in_eval: round the delays in `eval()`.
-        engine: "auto", "fft", "direct", or "dcls" for DCLS's own kernel construction (for comparison; per synapse).
+        engine: per synapse "auto", "fft", "direct", or "dcls" for DCLS's own kernel construction (for comparison);
+            per channel "auto" or "channel", which are the same.
 
     Attributes:
         delays: Parameter (O, I, N) or (C,), in steps.
@@ -109,12 +110,11 @@ class LearnableDelay(nn.Module):
         check_count("taps", taps, 1)
         if out_features is not None:
             check_count("out_features", out_features, 1)
-        elif taps != 1 or bias or engine == "dcls":
-            got = f"taps={taps}, bias={bias}, engine={engine!r}"
-            raise ArgumentError("out_features", "a number of outputs for taps > 1, bias or engine='dcls'", got)
+        elif taps != 1 or bias:
+            raise ArgumentError("out_features", "a number of outputs for taps > 1 or bias", f"taps={taps}, bias={bias}")
         if interpolation not in INTERPOLATIONS:
             raise ArgumentError("interpolation", f"one of {', '.join(INTERPOLATIONS)}", repr(interpolation))
-        check_engine(engine)
+        check_engine(engine, per_synapse=out_features is not None)
         if dtype is not None and not dtype.is_floating_point:
             raise ArgumentError("dtype", "a floating point type", dtype)
         self.in_features, self.out_features = int(in_features), None if out_features is None else int(out_features)
@@ -202,9 +202,7 @@ class LearnableDelay(nn.Module):
         if self._rounds:
             return kernels.integer_taps(delays, weight, max_delay=self.max_delay)
         sigma = self.sigma if self.sigma is None or self.sigma.dim() == 0 else self.sigma.view_as(delays)
-        if self.engine == "dcls":
-            if weight is None:
-                raise ArgumentError("engine", "one for delays per channel", "'dcls'")
+        if self.engine == "dcls" and weight is not None:
             return dcls.taps(delays, weight, sigma, max_delay=self.max_delay, interpolation=self.interpolation)
         return kernels.taps(delays, weight, sigma, max_delay=self.max_delay, interpolation=self.interpolation)
 

@@ -84,9 +84,9 @@ def train(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        test = _loader(task.test, _EVALUATION_BATCH, shuffle=False)
+        valid, test = (_loader(part, _EVALUATION_BATCH, shuffle=False) for part in (task.valid, task.test))
         with PeakMemory() as peak:
-            trainer.fit(module, _loader(task.train, config.batch_size, shuffle=True), module.loader(task.valid))
+            trainer.fit(module, _loader(task.train, config.batch_size, shuffle=True), valid)
             final = copy.deepcopy(network.state_dict())
             for rule, state in {"last epoch": final, "best on validation": module.best_state}.items():
                 network.load_state_dict(state)
@@ -136,9 +136,6 @@ class _Training(lightning.LightningModule):
         self.best_accuracy = -1.0
         self.accuracy = 0.0
         self._loss, self._seconds = 0.0, 0.0
-
-    def loader(self, frames: Frames) -> "DataLoader[Any]":
-        return _loader(frames, _EVALUATION_BATCH, shuffle=False)
 
     def configure_optimizers(self) -> Any:
         config = self.config

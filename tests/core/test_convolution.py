@@ -172,6 +172,10 @@ def test_a_default_device_is_not_in_the_way():
 
 def test_engine_names():
     for engine in convolution.ENGINES:
-        check_engine(engine)
-    with pytest.raises(ArgumentError, match="engine: expected one of auto, fft, direct, dcls, got 'quick'"):
-        check_engine("quick")
+        per_synapse = engine != "channel"
+        check_engine(engine, per_synapse=per_synapse)
+        if engine != "auto":  # every other engine is for one kind of delays
+            with pytest.raises(ArgumentError, match=f"engine: expected one of auto, .*, got '{engine}'|channel for"):
+                check_engine(engine, per_synapse=not per_synapse)
+    with pytest.raises(ArgumentError, match="engine: expected one of auto, fft, direct, dcls for .*, got 'quick'"):
+        check_engine("quick", per_synapse=True)
