@@ -654,7 +654,7 @@ def test_initialisation():
         ({"out_features": None, "bias": True}, "out_features: expected .* got taps=1, bias=True"),
         (
             {"out_features": None, "engine": "dcls"},
-            "engine: expected one of auto, channel for delays per channel, got 'dcls'",
+            "engine: expected one of auto, channel for .*, got 'dcls'",
         ),
         ({"interpolation": "cubic"}, "interpolation: expected one of gauss, triangle, linear, got 'cubic'"),
         ({"engine": "gpu"}, "engine: expected one of auto, fft, direct, dcls for delays per synapse, got 'gpu'"),
