@@ -1,7 +1,8 @@
 """Learnable delays for spiking neural networks, in the toolkit you already use."""
 
-from .attach import Granularity, Mode, tensors_in
-from .backend import Backend, Toolkit
+from .attach import Granularity
+from .backend import Backend, TimeInside, Toolkit
+from .delays import DelayLayer, DelayState
 from .errors import (
     ArgumentError,
     BackendBrokenError,
@@ -15,10 +16,13 @@ from .errors import (
     WiringError,
 )
 from .hookspecs import hookimpl
-from .layers import DelayState, LearnableDelay
+from .layers import LearnableDelay
+from .memory import Mode, tensors_in
 from .schedules import SigmaSchedule, parameter_groups
+from .spatial import ConvDelay
+from .structure import Skipped
 from .surgery import add_delays, detach_delays, named_delays, remove_delays, reset_delays
-from .wiring import Connection, Plan, Skipped, plan_delays
+from .wiring import Connection, Plan, plan_delays
 
 __version__ = "0.1.0"
 
@@ -29,7 +33,9 @@ __all__ = [
     "BackendError",
     "BackendMissingError",
     "Connection",
+    "ConvDelay",
     "DataError",
+    "DelayLayer",
     "DelayState",
     "DelayplugError",
     "Granularity",
@@ -40,6 +46,7 @@ __all__ = [
     "SequenceError",
     "SigmaSchedule",
     "Skipped",
+    "TimeInside",
     "Toolkit",
     "UnknownBackendError",
     "WiringError",

@@ -7,11 +7,13 @@ package and returns the `Toolkit` that answers questions about modules.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from .attach import Mode
+from .memory import Mode
+
+TimeInside = Literal["kept", "folded", "steps", "hidden"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,23 @@ class Toolkit(ABC):
     def is_spiking(self, neuron: nn.Module) -> bool:
         """Whether the neuron spikes; delays in front of readouts are left out."""
 
-    def is_recurrent(self, neuron: nn.Module) -> bool:
-        """Whether the neuron holds input or recurrent weights of its own."""
+    def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
+        """(channels, dimensions of space behind them) of the input of a neuron that weighs it by itself.
+
+        None for a neuron that takes a current. Such weights are out of reach for a delay per synapse; a delay per
+        channel can go before them.
+        """
+        return None
+
+    def recurrent_layer(self, module: nn.Module) -> str | None:
+        """For a neuron or a container that feeds its spikes back through weights: the child that does.
+
+        "" if that is no layer of its own, so that it cannot have delays; None if nothing is fed back.
+        """
+        return None
+
+    def is_plain(self, layer: nn.Module) -> bool:
+        """Whether a layer of the toolkit's computes what the layer of torch's that it derives from does."""
         return False
 
     @abstractmethod
@@ -76,9 +93,14 @@ class Toolkit(ABC):
         """The name of the child that a wrapper applies at every step of a sequence; "" if it is no such wrapper."""
         return ""
 
-    def hides_time(self, container: nn.Module) -> bool:
-        """Whether modules inside of the container see time folded into the batch, or not at all."""
-        return False
+    def in_order(self, container: nn.Module) -> bool:
+        """Whether the container runs its children one after the other, and nothing else."""
+        return self.threads_state(container)
+
+    def time_inside(self, container: nn.Module) -> TimeInside:
+        """What modules inside of a container see of the time: "kept" as outside, "folded" into the batch, in single
+        "steps", or not where they could find it ("hidden")."""
+        return "kept"
 
     def threads_state(self, container: nn.Module) -> bool:
         """Whether the container hands each stateful child its state and takes back the next."""

@@ -42,6 +42,11 @@ def check_input(x: Any, features: int, *, channels_last: bool, leading: int) -> 
         time = "T, " if leading else ""
         shape = f"({time}*batch, {features})" if channels_last else f"({time}B, {features}, ...)"
         raise ArgumentError("x", f"shape {shape}", tuple(x.shape))
+    check_finite(x, leading)
+
+
+def check_finite(x: Tensor, leading: int) -> None:
+    """Raise ArgumentError unless x holds real finite values and, with a dimension of time, at least one step."""
     if leading and x.shape[0] == 0:
         raise ArgumentError("x", "at least one step", tuple(x.shape))
     if x.is_complex():

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_count
+from .delays import DelayLayer
 from .errors import ArgumentError
 from .kernels import SIGMA_FLOOR
-from .layers import LearnableDelay
 
 Shape = Literal["exponential", "linear"]
 
@@ -30,13 +30,14 @@ class SigmaSchedule:
     Call `step()` once per epoch. Layers with a learned sigma, or with interpolation "linear", are left alone.
 
     Args:
-        model: any module that contains `LearnableDelay` layers.
+        model: any module that contains layers with delays.
         epochs: length of the whole training.
         start: width in steps at the beginning; what each layer has now by default.
         end: width in steps at the end of the annealing; f + 0.23 by default.
         until: the fraction of the epochs over which sigma changes, 0 < until <= 1.
         shape: "exponential" or "linear".
 
+    >>> from delayplug import LearnableDelay
     >>> layer = LearnableDelay(3, 2, max_delay=24)
     >>> schedule = SigmaSchedule(layer, epochs=150)
     >>> round(layer.sigma.item(), 2), round(schedule.after(37)[0], 2)
@@ -147,15 +148,15 @@ def parameter_groups(
     return [{"name": name, "params": params, **settings[name]} for name, params in groups.items() if params]
 
 
-def _delays(model: nn.Module) -> Iterator[LearnableDelay]:
-    return (module for module in model.modules() if isinstance(module, LearnableDelay))
+def _delays(model: nn.Module) -> Iterator[DelayLayer]:
+    return (module for module in model.modules() if isinstance(module, DelayLayer))
 
 
-def _follows(layer: LearnableDelay) -> bool:
+def _follows(layer: DelayLayer) -> bool:
     return layer.sigma is not None and not isinstance(layer.sigma, nn.Parameter)
 
 
 @torch.no_grad()
-def _width(layer: LearnableDelay) -> float:
+def _width(layer: DelayLayer) -> float:
     assert layer.sigma is not None
     return float(layer.sigma.mean())

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from . import plugins
-from .attach import Delayed, Granularity, Memory, ModelWatch, StatefulDelayed, attach, undo
+from .attach import Delayed, Granularity, StatefulDelayed, attach, undo
 from .checks import check_delays
-from .convolution import Engine
+from .convolution import Engine, check_engine
+from .delays import DelayLayer
 from .errors import ArgumentError, WiringError
 from .kernels import Interpolation
 from .layers import LearnableDelay
+from .memory import Memory, ModelWatch
+from .spatial import ConvDelay
 from .tracing import Example, drive, preserved
 from .wiring import Connection, Filter, Plan, plan_delays
 
@@ -32,6 +35,7 @@ def add_delays(
     init: Init = "uniform",
     round_in_eval: bool = True,
     filter_fn: Filter | None = None,
+    recurrent: bool = False,
     backend: str | None = None,
     engine: Engine = "auto",
 ) -> nn.Module:
@@ -44,12 +48,12 @@ def add_delays(
     Args:
         model: a network of snnTorch, Norse, SpikingJelly, or another installed backend.
         max_delay: the largest delay, in steps.
-        example, granularity, filter_fn, backend: as for `plan_delays`. With an example the delayed model is run on it
-            once; if that fails, the model is put back.
+        example, granularity, filter_fn, recurrent, backend: as for `plan_delays`. With an example the delayed model is
+            run on it once; if that fails, or if a delay does not run, the model is put back.
         interpolation, sigma, learn_sigma, round_in_eval, engine: as for `LearnableDelay`.
         init: delays to begin with, in steps: "uniform" in 0..max_delay, a number, or a mapping from names of layers
             to a number or a tensor of the shape of the delays, (out, in, 1) per synapse or (channels,); layers that
-            it leaves out are uniform.
+            it leaves out are uniform. Those of convolutions have the shape of the weight and a last 1.
 
     Returns:
         The model itself.
@@ -59,7 +63,9 @@ def add_delays(
         ArgumentError: an argument is not what it should be, or `init` names a layer that gets no delay.
         BackendError: the toolkit cannot be used.
     """
-    plan = plan_delays(model, example, granularity=granularity, filter_fn=filter_fn, backend=backend)
+    plan = plan_delays(
+        model, example, granularity=granularity, filter_fn=filter_fn, recurrent=recurrent, backend=backend
+    )
     if not plan.connections:
         _nothing_to_do(plan)
         return model
@@ -82,14 +88,14 @@ def add_delays(
             delays[c.layer],
             model.get_submodule(c.neuron),
             toolkit,
-            granularity=c.granularity,
-            inner=c.inner,
+            c.place,
             stateful=c.container is not None,
+            fold=None if c.fold is None else model.get_submodule(c.fold),
         )
-        if c.container is None:
-            watch.memories.append(memory)
-    if watch.memories and _watch(model) is None:
+        watch.memories.append(memory)
+    if _watch(model) is None:
         model.register_forward_pre_hook(watch, with_kwargs=True)
+    watch.plans.append(plan)
     if example is not None:
         _verify(model, example, [c.layer for c in plan.connections])
     return model
@@ -101,11 +107,11 @@ def remove_delays(model: nn.Module) -> nn.Module:
     return model
 
 
-def named_delays(model: nn.Module) -> Iterator[tuple[str, LearnableDelay]]:
-    """(name, delay) of every `LearnableDelay` in a model; for a delayed layer, the name of that layer."""
+def named_delays(model: nn.Module) -> Iterator[tuple[str, DelayLayer]]:
+    """(name, delay) of every layer of delays in a model; for a layer with delays, the name of that layer."""
     layers = {id(layer.delay): name for name, layer in _delayed(model)}
     for name, module in model.named_modules():
-        if isinstance(module, LearnableDelay):
+        if isinstance(module, DelayLayer):
             yield layers.get(id(module), name), module
 
 
@@ -145,38 +151,40 @@ def _watch(model: nn.Module) -> ModelWatch | None:
 
 
 def _nothing_to_do(plan: Plan) -> None:
+    reasons = "\n".join(f"  {skipped.layer}: {skipped.reason}" for skipped in plan.skipped)
     if any(skipped.reason == "it has delays already" for skipped in plan.skipped):
-        warnings.warn("the model has delays already; nothing was changed", stacklevel=3)
+        warnings.warn(f"the model has delays already; nothing was changed\n{reasons}", stacklevel=3)
         return
     if not plan.skipped:
         raise WiringError(
             f"nothing to delay: the model has {plan.backend} neurons, but no layer with weights feeds them"
         )
-    reasons = "\n".join(f"  {skipped.layer}: {skipped.reason}" for skipped in plan.skipped)
     raise WiringError(f"nothing to delay: no layer of the model qualifies\n{reasons}")
 
 
-def _make(model: nn.Module, c: Connection, max_delay: int, options: dict[str, Any]) -> LearnableDelay:
+def _make(model: nn.Module, c: Connection, max_delay: int, options: dict[str, Any]) -> DelayLayer:
     layer: Any = model.get_submodule(c.layer)
     if hasattr(layer, "delay"):
         raise WiringError(
             f"{c.layer} has an attribute 'delay' of its own; rename it, or leave the layer out with filter_fn"
         )
-    weight = (getattr(layer, c.inner) if c.inner else layer).weight
-    per_synapse = c.granularity == "synaptic"
-    delay = LearnableDelay(
-        c.out_features if c.granularity == "dendritic" else c.in_features,
-        c.out_features if per_synapse else None,
-        max_delay=max_delay,
-        weight=False,
-        device=weight.device,
-        dtype=weight.dtype,
-        **options,
-    )
-    return delay.train(layer.training)
+    weights = getattr(layer, c.place.inner) if c.place.inner else layer
+    like = next((p for p in (getattr(weights, "weight", None), *weights.parameters()) if isinstance(p, Tensor)), None)
+    options = {**options, "max_delay": max_delay}
+    options |= {} if like is None else {"device": like.device, "dtype": like.dtype}
+    engine = options.pop("engine")
+    check_engine(engine, per_synapse=c.granularity == "synaptic")
+    if c.granularity != "synaptic":
+        channels = c.out_features if c.granularity == "dendritic" else c.in_features
+        return LearnableDelay(channels, **options).train(layer.training)
+    if c.place.space:
+        if engine not in ("auto", "direct"):
+            raise ArgumentError("engine", "auto or direct for convolutions", repr(engine), f"{c.layer} is one")
+        return ConvDelay(weights, **options).train(layer.training)
+    return LearnableDelay(c.in_features, c.out_features, weight=False, engine=engine, **options).train(layer.training)
 
 
-def _initialise(delays: dict[str, LearnableDelay], init: Init) -> None:
+def _initialise(delays: dict[str, DelayLayer], init: Init) -> None:
     if not isinstance(init, Mapping):
         for delay in delays.values():
             delay.reset_parameters(init)
@@ -197,12 +205,25 @@ def _initialise(delays: dict[str, LearnableDelay], init: Init) -> None:
 
 
 def _verify(model: nn.Module, example: Example, names: list[str]) -> None:
+    """Run the delayed model on the example, and see that every delay runs."""
+    idle = set(names)
+    handles = [
+        # The child is called where its layer is: what counts is that the layer's own forward is not passed by.
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: idle.discard(name))
+        for name in names
+    ]
     try:
         with preserved(model):
             drive(model, example)
+        if idle:
+            raise WiringError(f"the delays of {', '.join(sorted(idle))} did not run")
     except Exception as error:
+        for handle in handles:
+            handle.remove()
         _take_out(model, set(names))
         raise WiringError(f"the delayed model does not run on the example, and was put back: {error}") from error
+    for handle in handles:
+        handle.remove()
 
 
 def _take_out(model: nn.Module, names: set[str]) -> None:

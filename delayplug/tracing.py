@@ -1,39 +1,61 @@
-"""Running a model on an example to see which weight layers feed which neurons, and leaving no trace of it."""
+"""Running a model on an example to see what flows where, and leaving no trace of it."""
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from .attach import Delayed, tensors_in
+from .attach import Delayed
 from .errors import ArgumentError, DelayplugError, WiringError
+from .memory import tensors_in
 
 _NEURON = "neuron:"  # what comes from a neuron is marked with this and its name, what comes from a layer with its name
 
 Example = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any] | Callable[[nn.Module], Any]
 
 
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer or of a neuron.
+
+    Attributes:
+        name: of the module.
+        is_neuron: which of the two it is.
+        shape: of its first input.
+        layers, neurons: whose results, directly, its first input is made of.
+        outer: (name, shape of the first input) of the modules around it, outermost first.
+    """
+
+    name: str
+    is_neuron: bool
+    shape: torch.Size
+    layers: frozenset[str]
+    neurons: frozenset[str]
+    outer: tuple[tuple[str, torch.Size], ...] = ()
+
+
+@dataclass
 class Flow:
-    """What a traced run saw: for each layer that was called, the neurons and the further layers that it fed."""
+    """What a run of a model showed.
 
-    def __init__(self) -> None:
-        self.neurons: dict[str, set[str]] = {}
-        self.layers: dict[str, set[str]] = {}
-        self.calls: Counter[str] = Counter()  # of each layer
-        self.arrivals: Counter[tuple[str, str]] = Counter()  # calls of a neuron with something from a layer
-        self.inputs: dict[str, set[str]] = {}  # the neurons that each layer is fed by
-        self.added: set[str] = set()  # layers whose result came to a neuron together with another layer's
+    Attributes:
+        calls: of layers and neurons, in order.
+        outputs: shape of what each layer gave last.
+        selected: dimensions along which the results of a layer were taken apart.
+        moved: layers whose results had their dimensions exchanged.
+    """
 
-    @property
-    def called(self) -> set[str]:
-        """Names of the layers that ran."""
-        return set(self.neurons)
+    calls: list[Call] = field(default_factory=list)
+    outputs: dict[str, torch.Size] = field(default_factory=dict)
+    selected: dict[str, set[int]] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
 
 
 def trace(model: nn.Module, example: Example, layers: dict[str, nn.Module], neurons: dict[str, nn.Module]) -> Flow:
@@ -41,28 +63,31 @@ def trace(model: nn.Module, example: Example, layers: dict[str, nn.Module], neur
 
     Whatever the run changes in the model (buffers, states, random numbers) is put back.
     """
-    flow = Flow()
-    sources = _Sources()
+    tracer = _Tracer()
     with ExitStack() as stack:
         stack.enter_context(preserved(model))
+        for name, module in model.named_modules():
+            if any(module.children()):
+                tracer.enclose(stack, name, module)
         for name, layer in layers.items():
-            stack.enter_context(_hook(layer.register_forward_hook(_layer_hook(name, sources, flow))))
+            tracer.follow(stack, name, layer, is_neuron=False)
         for name, neuron in neurons.items():
-            hook = neuron.register_forward_pre_hook(_neuron_pre_hook(name, sources, flow), with_kwargs=True)
-            stack.enter_context(_hook(hook))
-            stack.enter_context(_hook(neuron.register_forward_hook(_neuron_hook(name, sources))))
-        stack.enter_context(sources)
+            tracer.follow(stack, name, neuron, is_neuron=True)
+        stack.enter_context(tracer)
         try:
             drive(model, example)
         except DelayplugError:
             raise
         except Exception as error:
             raise WiringError(f"the model does not run on the example: {error!r}") from error
-    return flow
+    return tracer.flow
 
 
 def drive(model: nn.Module, example: Example) -> None:
-    """Run the model as the example says, without gradients: an input, arguments, or a function of the model."""
+    """Run the model as the example says: on an input or on arguments, without gradients, or a function of the model."""
+    if callable(example) and not isinstance(example, nn.Module | Tensor):
+        example(model)  # with gradients: it may train, as its user does
+        return
     with torch.no_grad():
         if isinstance(example, Tensor):
             model(example)
@@ -70,8 +95,6 @@ def drive(model: nn.Module, example: Example) -> None:
             model(*example)
         elif isinstance(example, dict):
             model(**example)
-        elif callable(example) and not isinstance(example, nn.Module):
-            example(model)
         else:
             expected = "an input tensor, forward arguments (tuple or dict), or a function that drives the model"
             raise ArgumentError("example", expected, type(example).__name__)
@@ -79,13 +102,15 @@ def drive(model: nn.Module, example: Example) -> None:
 
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Put back every attribute, buffer and random state of the model that the block changes; not its parameters.
+    """Put back every attribute, parameter, buffer and random state of the model that the block changes.
 
     What is under way in its delays, if it has any, is put back too.
     """
     modules = list(model.modules())
     before = [dict(module.__dict__) for module in modules]
     inner = [{k: copy.copy(v) for k, v in b.items() if isinstance(v, dict | list)} for b in before]
+    parameters = [(p, p.detach().clone()) for p in model.parameters()]
+    grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     memories = [(m.delay_memory, dict(m.delay_memory.__dict__)) for m in modules if isinstance(m, Delayed)]
     tensors = (*model.parameters(), *model.buffers())
@@ -102,6 +127,13 @@ def preserved(model: nn.Module) -> Iterator[None]:
         for memory, attributes in memories:
             memory.__dict__.update(attributes)
         with torch.no_grad():
+            for parameter, value in parameters:
+                if not torch.equal(parameter, value):
+                    parameter.copy_(value)
+            for parameter, grad, value in grads:
+                parameter.grad = grad
+                if grad is not None and value is not None:
+                    grad.copy_(value)
             for buffer, value in buffers:
                 # A state may have been freed or resized in place; then the object is not a buffer any more.
                 if buffer.shape == value.shape:
@@ -116,31 +148,99 @@ def _refill(container: Any, content: Any) -> None:
         container[:] = content
 
 
-class _Sources(TorchFunctionMode):
-    """While active, every tensor carries the names of the weight layers and neurons that it comes from directly."""
+class _Tracer(TorchDispatchMode):
+    """While active, memory carries the names of the layers and neurons that its content comes from directly.
+
+    Names go with the storage rather than with the tensor: so they reach through views and writes in place. A weak
+    reference keeps a storage's address from being used again, not its memory.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._names: Any = WeakIdKeyDictionary()
+        self.flow = Flow()
+        self._names: dict[int, tuple[StorageWeakRef, frozenset[str]]] = {}
+        self._open: list[tuple[str, torch.Size]] = []  # the containers that are being run
 
-    def of(self, values: Any) -> frozenset[str]:
-        """Names of the layers behind all tensors in `values`."""
-        return frozenset().union(*(self._names.get(tensor, frozenset()) for tensor in tensors_in(values)))
+    def of(self, values: Iterable[Any]) -> frozenset[str]:
+        """Names behind all tensors among the values."""
+        found = (self._names.get(_address(value)) for value in values if isinstance(value, Tensor))
+        return frozenset().union(*(entry[1] for entry in found if entry is not None))
 
-    def set(self, values: Any, names: Iterable[str]) -> None:
-        """From here on, all tensors in `values` come from these layers."""
-        for tensor in tensors_in(values):
-            self._names[tensor] = frozenset(names)
+    def mark(self, values: Iterable[Any], names: frozenset[str]) -> None:
+        """From here on, all tensors among the values come from these."""
+        for value in values:
+            address = _address(value) if isinstance(value, Tensor) else 0
+            if address:
+                self._names[address] = (StorageWeakRef(value.untyped_storage()), names)
 
-    def __torch_function__(
+    def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        names = self.of((args, kwargs))
+        names = self.of(tree_leaves((args, kwargs)))
         if names:
-            self.set(out, names | self.of(out))
+            self._look(func, args, names)
+            schema = zip(args, func._schema.arguments, strict=False)
+            written = [arg for arg, said in schema if said.alias_info is not None and said.alias_info.is_write]
+            for result in (*tree_leaves(out), *tree_leaves(written)):
+                if isinstance(result, Tensor) and not isinstance(result, nn.Parameter):
+                    self.mark([result], names | self.of([result]))
         return out
+
+    def _look(self, func: Any, args: tuple[Any, ...], names: frozenset[str]) -> None:
+        """Keep what an operation says about where the time is."""
+        kind = func._schema.name.removeprefix("aten::")
+        layers = [name for name in names if not name.startswith(_NEURON)]
+        if kind in ("transpose", "permute", "t", "movedim", "swapaxes"):
+            self.flow.moved.update(layers)
+        elif kind in ("select", "unbind"):
+            dims = args[0].dim()
+            for name in layers:
+                self.flow.selected.setdefault(name, set()).add((args[1] if len(args) > 1 else 0) % dims)
+
+    # ------------------------------------------------------------------------------------------------- modules
+
+    def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
+        """Know when a container runs, and on what."""
+
+        def begins(module: nn.Module, args: Any, kwargs: Any) -> None:
+            inputs = tensors_in((args, kwargs))
+            self._open.append((name, inputs[0].shape if inputs else torch.Size()))
+
+        def ends(module: nn.Module, args: Any, output: Any) -> None:
+            self._open.pop()
+
+        stack.enter_context(_hook(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True)))
+        stack.enter_context(_hook(module.register_forward_hook(ends)))
+
+    def follow(self, stack: ExitStack, name: str, module: nn.Module, *, is_neuron: bool) -> None:
+        """Record the calls of a module, and mark what comes from it."""
+
+        def begins(module: nn.Module, args: Any, kwargs: Any) -> None:
+            first = tensors_in(args[:1] or tuple(kwargs.values())[:1])  # what follows is its state
+            names = self.of(first)
+            neurons = frozenset(n.removeprefix(_NEURON) for n in names if n.startswith(_NEURON))
+            layers = frozenset(n for n in names if not n.startswith(_NEURON))
+            shape = first[0].shape if first else torch.Size()
+            outer = tuple(pair for pair in self._open if pair[0] != name)
+            self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer))
+
+        def ends(module: nn.Module, args: Any, output: Any) -> None:
+            results = tensors_in(output)
+            if results:
+                self.flow.outputs[name] = results[0].shape
+            self.mark(results, frozenset({_NEURON + name if is_neuron else name}))
+
+        stack.enter_context(_hook(module.register_forward_pre_hook(begins, with_kwargs=True)))
+        stack.enter_context(_hook(module.register_forward_hook(ends)))
+
+
+def _address(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # functorch's wrappers have none
+        return 0
 
 
 @contextmanager
@@ -149,37 +249,3 @@ def _hook(handle: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _layer_hook(name: str, sources: _Sources, flow: Flow) -> Callable[..., None]:
-    def hook(layer: nn.Module, args: Any, output: Any) -> None:
-        flow.neurons.setdefault(name, set())
-        flow.calls[name] += 1
-        for source in sources.of(args):
-            if source.startswith(_NEURON):
-                flow.inputs.setdefault(name, set()).add(source.removeprefix(_NEURON))
-            else:
-                flow.layers.setdefault(source, set()).add(name)
-        sources.set(output, {name})
-
-    return hook
-
-
-def _neuron_pre_hook(name: str, sources: _Sources, flow: Flow) -> Callable[..., None]:
-    def hook(neuron: nn.Module, args: Any, kwargs: Any) -> None:
-        inputs = args[:1] or tuple(kwargs.values())[:1]  # what follows is its state
-        layers = [source for source in sources.of(inputs) if not source.startswith(_NEURON)]
-        if len(layers) > 1:
-            flow.added.update(layers)
-        for source in layers:
-            flow.neurons.setdefault(source, set()).add(name)
-            flow.arrivals[source, name] += 1
-
-    return hook
-
-
-def _neuron_hook(name: str, sources: _Sources) -> Callable[..., None]:
-    def hook(neuron: nn.Module, args: Any, output: Any) -> None:
-        sources.set(output, {_NEURON + name})
-
-    return hook

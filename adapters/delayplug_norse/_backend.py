@@ -8,7 +8,7 @@ import torch
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
-from delayplug import Mode, Toolkit, tensors_in
+from delayplug import Mode, TimeInside, Toolkit, tensors_in
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell)
@@ -23,8 +23,11 @@ class Norse(Toolkit):
     def is_spiking(self, neuron: nn.Module) -> bool:
         return not isinstance(neuron, _READOUT)
 
-    def is_recurrent(self, neuron: nn.Module) -> bool:
-        return isinstance(neuron, _RECURRENT)
+    def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
+        return (int(neuron.input_size), 0) if isinstance(neuron, _RECURRENT) else None
+
+    def recurrent_layer(self, module: nn.Module) -> str | None:
+        return "" if isinstance(module, (SNNRecurrentCell, SNNRecurrent)) else None
 
     def mode(self, neuron: nn.Module) -> Mode:
         return "sequence" if isinstance(neuron, (SNN, SNNRecurrent)) else "step"
@@ -45,6 +48,9 @@ class Norse(Toolkit):
 
     def lifted(self, module: nn.Module) -> str:
         return "lifted_module" if isinstance(module, norse.Lift) else ""
+
+    def time_inside(self, container: nn.Module) -> TimeInside:
+        return "steps" if isinstance(container, norse.Lift) else "kept"
 
     def threads_state(self, container: nn.Module) -> bool:
         return isinstance(container, norse.SequentialState)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from delayplug import Mode, Toolkit
 
 _STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
-_RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic, snntorch.SLSTM, snntorch.SConv2dLSTM)
+_RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
 _WITH_WEIGHTS = (snntorch.LeakyParallel, snntorch.LinearLeaky, snntorch.AssociativeLeaky)
 _SEQUENCE = (*_WITH_WEIGHTS, snntorch.StateLeaky)
 
@@ -27,8 +27,20 @@ class SnnTorch(Toolkit):
     def is_spiking(self, neuron: nn.Module) -> bool:
         return True
 
-    def is_recurrent(self, neuron: nn.Module) -> bool:
-        return isinstance(neuron, (*_RECURRENT, *_WITH_WEIGHTS))
+    def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
+        if isinstance(neuron, snntorch.SConv2dLSTM):
+            return neuron.in_channels, 2
+        weights = {snntorch.SLSTM: "lstm_cell.weight_ih", snntorch.LeakyParallel: "rnn.weight_ih_l0"}
+        weights |= {snntorch.LinearLeaky: "linear.weight", snntorch.AssociativeLeaky: "to_v.weight"}
+        for kind, name in weights.items():
+            if isinstance(neuron, kind):
+                return neuron.get_parameter(name).shape[1], 0
+        return None
+
+    def recurrent_layer(self, module: nn.Module) -> str | None:
+        if isinstance(module, _RECURRENT):
+            return "recurrent" if isinstance(module.recurrent, nn.Linear | nn.Conv2d) else ""
+        return "" if isinstance(module, (snntorch.SLSTM, snntorch.SConv2dLSTM, snntorch.LeakyParallel)) else None
 
     def mode(self, neuron: nn.Module) -> Mode:
         return "sequence" if isinstance(neuron, _SEQUENCE) else "step"

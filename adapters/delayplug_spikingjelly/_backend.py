@@ -3,27 +3,41 @@
 import math
 from typing import Any
 
-from spikingjelly.activation_based import base, functional, neuron, surrogate
+from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
-from delayplug import Mode, Toolkit
+from delayplug import Mode, TimeInside, Toolkit
 
 _NEURONS = "spikingjelly.activation_based.neuron"
 _RECURRENT = "spikingjelly.activation_based.rnn"
 _CONTAINERS = "spikingjelly.activation_based.layer.container"
+# These fold the time into the batch and call torch's own forward, or do nothing at all.
+_PLAIN = (
+    layer.Linear,
+    *(layer.Conv1d, layer.Conv2d, layer.Conv3d),
+    *(layer.ConvTranspose1d, layer.ConvTranspose2d, layer.ConvTranspose3d),
+)
 
 
 class SpikingJelly(Toolkit):
     """Neurons of SpikingJelly 2.0: whatever its neuron package defines, and subclasses of it."""
 
     def is_neuron(self, module: nn.Module) -> bool:
-        return _comes_from(module, _NEURONS) or self.is_recurrent(module)
+        return _comes_from(module, _NEURONS) or _comes_from(module, _RECURRENT)
 
     def is_spiking(self, neuron_: nn.Module) -> bool:
         return not isinstance(neuron_, neuron.NonSpikingBaseNode) and getattr(neuron_, "v_threshold", 0) != math.inf
 
-    def is_recurrent(self, neuron_: nn.Module) -> bool:
-        return _comes_from(neuron_, _RECURRENT)
+    def own_input(self, neuron_: nn.Module) -> tuple[int, int] | None:
+        return (getattr(neuron_, "input_size"), 0) if _comes_from(neuron_, _RECURRENT) else None  # noqa: B009
+
+    def recurrent_layer(self, module: nn.Module) -> str | None:
+        if isinstance(module, layer.LinearRecurrentContainer):
+            return "rc"
+        return "" if _comes_from(module, _RECURRENT) else None
+
+    def is_plain(self, layer_: nn.Module) -> bool:
+        return type(layer_) in _PLAIN
 
     def mode(self, neuron_: nn.Module) -> Mode:
         return "step" if getattr(neuron_, "step_mode", "m") == "s" else "sequence"
@@ -42,8 +56,17 @@ class SpikingJelly(Toolkit):
     def reset_signal(self, neuron_: nn.Module) -> str:
         return "functional.reset_net(model)" if self.held_state(neuron_) else "each call of the model"
 
-    def hides_time(self, container: nn.Module) -> bool:
-        return _comes_from(container, _CONTAINERS)
+    def in_order(self, container: nn.Module) -> bool:
+        return isinstance(container, nn.Sequential) and _comes_from(container, _CONTAINERS)
+
+    def time_inside(self, container: nn.Module) -> TimeInside:
+        if isinstance(container, layer.TLastMultiStepContainer | layer.TLastSeqToANNContainer):
+            return "hidden"
+        if isinstance(container, layer.StepModeContainer):
+            return "steps" if container.stateful else "folded"
+        if isinstance(container, layer.SeqToANNContainer):
+            return "folded"
+        return "steps" if isinstance(container, layer.MultiStepContainer) else "kept"
 
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         node: nn.Module = neuron.LIFNode(

@@ -19,15 +19,23 @@ ORDER = (
     "dcls",
     "convolution",
     "ranges",
+    "delays",
     "layers",
+    "spatial",
     "schedules",
+    "compiling",
+    "memory",
     "attach",
     "backend",
     "hookspecs",
     "plugins",
     "tracing",
+    "network",
+    "structure",
+    "flow",
     "wiring",
     "surgery",
+    "testing",
 )
 
 

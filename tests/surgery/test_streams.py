@@ -72,7 +72,7 @@ def test_a_state_edited_in_place_goes_on() -> None:
         for x_t in torch.rand(4, 2, 4) * 4:
             net(x_t)
         neuron.mem.add_(0.5)
-        assert net[0].delay_memory.read(torch.Size((2, 4))) is not None
+        assert net[0].delay_memory.read(torch.Size((2, 4)), None) is not None
 
 
 class OneStep(nn.Module):
@@ -86,12 +86,60 @@ class OneStep(nn.Module):
         return spikes, mem
 
 
-def test_a_copied_state_is_told_about() -> None:
+def test_a_foreign_state_is_told_about() -> None:
     net = OneStep()
     delayplug.add_delays(net, 5)
     _, mem = net(torch.rand(2, 4) * 4, torch.zeros(2, 6))
     with pytest.warns(UserWarning, match="a state that it did not return"):
-        net(torch.rand(2, 4), mem.clone())
+        net(torch.rand(2, 4), torch.ones_like(mem))
+
+
+@pytest.mark.parametrize("carry", [torch.clone, lambda mem: mem.detach().clone(), lambda mem: mem.double().float()])
+def test_a_copied_state_is_carried(carry) -> None:
+    net = OneStep()
+    delayplug.add_delays(net, 5)
+    x = torch.rand(2, 4) * 4
+    _, mem = net(x, torch.zeros(2, 6))
+    _, mem = net(torch.rand(2, 4), carry(mem))
+    assert torch.equal(net.fc.delay_memory.state.history[-2], x)
+    mem.sum().backward()
+
+
+def test_a_state_in_an_object_of_the_users_is_carried() -> None:
+    class State:
+        def __init__(self, mem: torch.Tensor) -> None:
+            self.mem, self.me = mem, self
+
+    class Net(OneStep):
+        def forward(self, x: torch.Tensor, state: State) -> State:
+            _, mem = self.lif(self.fc(x), state.mem)
+            return State(mem)
+
+    net = Net()
+    delayplug.add_delays(net, 5)
+    state = State(torch.zeros(2, 6))
+    for _ in range(3):
+        state = net(torch.rand(2, 4) + 1, state)
+    assert all(step.any() for step in net.fc.delay_memory.state.history[-3:])
+
+
+def test_a_reset_between_layer_and_neuron_is_an_error() -> None:
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(4, 6), snntorch.Leaky(beta=0.9, init_hidden=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            currents = self.fc(x)
+            self.lif.reset_mem()
+            return torch.stack([self.lif(current) for current in currents])
+
+    net = Late()
+    x = torch.rand(8, 2, 4)
+    delayplug.add_delays(net, 3, example=x)
+    net(x)
+    with pytest.raises(delayplug.SequenceError, match="reset it before"):
+        net(x)
 
 
 def test_a_detached_state_is_carried() -> None:

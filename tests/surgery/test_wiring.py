@@ -4,7 +4,7 @@ import norse.torch as norse
 import pytest
 import snntorch
 import torch
-from networks import CASES, MAX_DELAY, B, CellNet, Crossed, F, H, InitLeaky, LayerNet, O, ResetMem, T, jelly, sequence
+from networks import MAX_DELAY, B, CellNet, Crossed, F, H, InitLeaky, LayerNet, O, ResetMem, T, jelly, sequence
 from spikingjelly.activation_based import functional, layer, neuron, rnn
 from torch import nn
 
@@ -26,23 +26,6 @@ def leaky(**options) -> nn.Module:
 
 
 # ------------------------------------------------------------------------------------------------- the plan
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_plan_says_what_is_what(case):
-    plan = plan_delays(case.build(), case.example)
-    assert plan.backend == case.toolkit
-    assert len({c.neuron for c in plan.connections}) == 2
-    for c, shape in zip(plan.connections, ((F, H), (H, O)), strict=True):
-        assert (c.in_features, c.out_features) == shape
-        whole = {"norse-layers", "norse-sequential-layers", "norse-sequential-lift"}
-        whole |= {"spikingjelly-m", "spikingjelly-class-m"}
-        assert c.mode == ("sequence" if case.name in whole else "step")
-        assert c.container == ("" if "norse-sequential" in case.name else None)
-        assert c.inner == ("lifted_module" if case.name == "norse-sequential-lift" else "")
-        assert c.reset in str(plan)
-        assert f"{c.layer} -> {c.neuron}" in str(plan)
-    assert not plan.skipped
 
 
 EXAMPLES = {
@@ -110,21 +93,23 @@ def test_layers_can_be_added_one_by_one():
 @pytest.mark.parametrize(
     ("make", "x", "reason"),
     [
-        (lambda: nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), leaky()), torch.ones(B, 1, 5), "Conv1d"),
         (
-            lambda: nn.Sequential(nn.Linear(F, H), snntorch.RLeaky(0.8, linear_features=H, init_hidden=True)),
+            lambda: norse.SequentialState(nn.Linear(F, H), norse.LIFRecurrentCell(H, H)),
             None,
-            "own",
+            "another layer of weights",
         ),
-        (lambda: norse.SequentialState(nn.Linear(F, H), norse.LIFRecurrentCell(H, H)), None, "weights of its own"),
         (lambda: norse.SequentialState(nn.Linear(F, H), norse.LICell()), None, "readout"),
-        (lambda: nn.Sequential(nn.Linear(F, H), rnn.SpikingGRU(H, H, 1)), torch.ones(T, B, F), "weights of its own"),
+        (
+            lambda: nn.Sequential(nn.Linear(F, H), rnn.SpikingGRU(H, H, 1)),
+            torch.ones(T, B, F),
+            "another layer of weights",
+        ),
         (lambda: nn.Sequential(nn.Linear(F, H), neuron.NonSpikingLIFNode(tau=2.0)), None, "readout"),
         (lambda: nn.Sequential(nn.Linear(F, H), neuron.LIFNode(v_threshold=float("inf"))), None, "readout"),
         (lambda: nn.Sequential(leaky(), nn.Linear(F, H)), None, "no neuron follows"),
         (lambda: nn.Sequential(nn.Linear(F, F), nn.Linear(F, H), leaky())[::1], None, "another weight layer"),
     ],
-    ids=["conv", "rleaky", "lif-recurrent", "li", "gru", "non-spiking", "infinite-threshold", "last", "two-in-a-row"],
+    ids=["lif-recurrent", "li", "gru", "non-spiking", "infinite-threshold", "last", "two-in-a-row"],
 )
 def test_refused(make, x, reason, by_example):
     x = torch.ones(B, F) if x is None else x
@@ -133,11 +118,19 @@ def test_refused(make, x, reason, by_example):
     assert reason in next(iter(reasons(plan).values()))
 
 
-def test_time_folded_into_the_batch_is_refused():
-    net = nn.Sequential(layer.SeqToANNContainer(nn.Linear(F, H)), neuron.LIFNode(step_mode="m"))
-    for example in (None, sequence()):
+def test_time_behind_everything_is_refused():
+    net = nn.Sequential(layer.TLastSeqToANNContainer(nn.Linear(F, H)), Last())
+    for example in (None, sequence().permute(1, 2, 0)):
         with pytest.raises(WiringError, match="hides the time axis"):
             add_delays(net, MAX_DELAY, example=example)
+
+
+class Last(neuron.LIFNode):
+    """With the time behind."""
+
+    def forward(self, x):
+        self.step_mode = "m"
+        return super().forward(x.movedim(-1, 0)).movedim(0, -1)
 
 
 def test_a_layer_that_was_not_called():
@@ -149,7 +142,7 @@ def test_a_layer_that_was_not_called():
 def test_a_layer_used_twice_is_refused():
     shared = nn.Linear(F, F)
     net = nn.Sequential(shared, leaky(), shared, leaky())
-    assert "feeds several neurons: 1, 3" in reasons(plan_delays(net, sequence()[0]))["0"]
+    assert "used for several neurons: 1, 3" in reasons(plan_delays(net, sequence()[0]))["0"]
     with pytest.raises(WiringError):
         add_delays(net, MAX_DELAY)
 
@@ -207,21 +200,47 @@ class Folded(nn.Module):
 @pytest.mark.parametrize("make", [Hoisted, HoistedLeaky, TwoEars, Folded])
 def test_layer_and_neuron_must_take_turns(make):
     net = make()
-    plain = {name: type(module) for name, module in net.named_modules()}
-    with pytest.raises(WiringError, match="turns"):
-        add_delays(net, MAX_DELAY, example=sequence())
-    assert {name: type(module) for name, module in net.named_modules()} == plain
     net(sequence())
     add_delays(net, MAX_DELAY)  # the structure does not show it, the first run does
     with pytest.raises(SequenceError, match="take turns"):
         net(sequence())
 
 
-def test_a_neuron_inside_of_lift_steps_where_its_layer_does_not():
-    net = norse.SequentialState(norse.Lift(nn.Linear(F, H)), norse.Lift(norse.LIFCell()))
-    for example in (None, sequence()):
-        with pytest.raises(WiringError, match="nothing to delay"):
-            add_delays(net, MAX_DELAY, example=example)
+def test_turns_that_do_not_fit_are_refused():
+    net = TwoEars()
+    plain = {name: type(module) for name, module in net.named_modules()}
+    with pytest.raises(WiringError, match="turns"):
+        add_delays(net, MAX_DELAY, example=sequence())
+    assert {name: type(module) for name, module in net.named_modules()} == plain
+
+
+@pytest.mark.parametrize(
+    ("make", "turns", "time"),
+    [
+        (Hoisted, "sequence, then steps", "first"),
+        (HoistedLeaky, "sequence, then steps", "first"),
+        (Folded, "together", "folded"),
+    ],
+)
+def test_turns_that_an_example_shows(make, turns, time):
+    place = plan_delays(make(), sequence()).connections[0].place
+    assert (place.turns, place.time) == (turns, time)
+
+
+@pytest.mark.parametrize("example", [None, sequence()])
+def test_a_neuron_inside_of_lift_steps_where_its_layer_does_not(example):
+    net = nn.Sequential(norse.Lift(nn.Linear(F, H)), norse.Lift(norse.LIFCell()))
+    with torch.no_grad():
+        net[0].lifted_module.weight.mul_(60)
+    plain = net(sequence())[0]
+    delay = dict(named_delays(add_delays(net, MAX_DELAY, example=example, init=2, interpolation="linear")))["0"]
+    late = net(sequence())[0]
+    earlier = torch.cat((torch.zeros(2, B, F), sequence()[:-2]))
+    with torch.no_grad():
+        delay.delays.zero_()
+    torch.testing.assert_close(net(sequence())[0], plain)
+    torch.testing.assert_close(net(earlier)[0], late)
+    assert not torch.equal(late, plain)
 
 
 def test_a_shared_cell_of_norse():

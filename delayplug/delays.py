@@ -1,0 +1,322 @@
+"""What every layer with delays is made of: the delays, the width of their kernels, and a run over time.
+
+Shapes: T steps, K = max_delay + 1 ages of an input, D = max_delay, N taps per synapse; S the shape of whatever has a
+delay each, (O, I) or (C,) or that of a convolution's kernel.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from . import kernels
+from .checks import HALF, check_count, check_delays
+from .errors import ArgumentError
+from .kernels import INTERPOLATIONS, SIGMA_FLOOR, Interpolation
+from .ranges import limit, project
+
+
+class DelayState(NamedTuple):
+    """What a delay carries from one step to the next.
+
+    history: (D, *input of one step), such as (D, *batch, I) or (D, B, C, *trailing): the last D inputs, oldest first.
+    kernel: the taps in the form `step` uses, or None before the first step. Kept here so that a sequence builds them
+        once.
+    made_from: what tells whether the kernel is still that of the layer.
+    """
+
+    history: Tensor
+    kernel: Tensor | None = None
+    made_from: tuple[int, ...] = ()
+
+    def detach(self) -> "DelayState":
+        """The same inputs, cut off from the graph; the kernel will be built anew."""
+        return DelayState(self.history.detach())
+
+
+class DelayLayer(nn.Module):
+    """Base of `LearnableDelay` and `ConvDelay`: delays of any shape, and a run over a sequence, a part or a step.
+
+    Delays are in steps, continuous in 0..max_delay while training. In `eval()` they count as rounded to whole steps
+    (halves up); the parameters are not changed by that. They are brought back into their range after each step of any
+    torch optimizer, by a hook that importing this module registers with all optimizers, and once more whenever a
+    kernel is built, for updates made by hand: there is nothing to call and nothing to forget.
+
+    A subclass says how taps are applied: `_convolve`, `_step_kernel`, `_weigh`, `_check_input`.
+
+    Attributes:
+        delays: Parameter, in steps.
+        weight: Parameter of the shape of the delays, or None.
+        sigma: buffer () or Parameter of the shape of the delays, in steps; None for "linear".
+    """
+
+    delays: nn.Parameter
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    sigma: Tensor | None
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        max_delay: int,
+        weight: bool,
+        bias: int,
+        fan_in: int,
+        interpolation: Interpolation,
+        sigma: float | None,
+        learn_sigma: bool,
+        init: str | float,
+        round_in_eval: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        check_count("max_delay", max_delay, 0)
+        if interpolation not in INTERPOLATIONS:
+            raise ArgumentError("interpolation", f"one of {', '.join(INTERPOLATIONS)}", repr(interpolation))
+        if dtype is not None and not dtype.is_floating_point:
+            raise ArgumentError("dtype", "a floating point type", dtype)
+        self.max_delay = int(max_delay)
+        self.interpolation: Interpolation = interpolation
+        self.round_in_eval = round_in_eval
+        self._fan_in = fan_in
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.delays = nn.Parameter(torch.empty(shape, **factory))
+        self.weight = nn.Parameter(torch.empty(shape, **factory)) if weight else None
+        self.bias = nn.Parameter(torch.empty(bias, **factory)) if bias else None
+        self._set_sigma(sigma, learn_sigma)
+        self._limit()
+        self.reset_parameters(init)
+
+    def _set_sigma(self, sigma: float | None, learn: bool) -> None:
+        if self.interpolation == "linear":
+            if sigma is not None or learn:
+                raise ArgumentError("sigma", "None with interpolation='linear', which has no width", sigma)
+            self.register_buffer("sigma", None)
+            return
+        floor = SIGMA_FLOOR[self.interpolation]
+        width = self.max_delay / 2 + floor if sigma is None else sigma
+        if not (isinstance(width, Real) and math.isfinite(width) and width >= floor):
+            raise ArgumentError("sigma", f"a width >= {floor} steps with interpolation={self.interpolation!r}", sigma)
+        if learn:
+            self.sigma = nn.Parameter(torch.full_like(self.delays, width))
+        else:
+            self.register_buffer("sigma", self.delays.new_full((), width).detach())
+
+    def _limit(self) -> None:
+        limit(self.delays, 0, self.max_delay)
+        if isinstance(self.sigma, nn.Parameter):
+            limit(self.sigma, SIGMA_FLOOR[self.interpolation], math.inf)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._limit()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> Self:
+        # In bfloat16 a delay near 24 has a resolution of 0.125 steps: delays and widths are moved, but stay precise.
+        precise = [self.delays, self.delays.grad]
+        precise += [] if self.sigma is None else [self.sigma, self.sigma.grad if self.sigma.is_leaf else None]
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            keeps = result.dtype in HALF and any(tensor is other for other in precise)
+            return tensor.to(result.device) if keeps else result
+
+        super()._apply(moved, *args, **options)  # type: ignore[no-untyped-call]
+        self._limit()  # `to_empty` and moves between some devices make new Parameters
+        return self
+
+    @torch.no_grad()
+    def reset_parameters(self, init: str | float = "uniform") -> None:
+        """Draw weights and bias as `nn.Linear` does, and delays as `init` says."""
+        if isinstance(init, str):
+            if init != "uniform":
+                raise ArgumentError("init", "'uniform' or a delay in steps", repr(init))
+            self.delays.uniform_(0, self.max_delay)
+        elif not isinstance(init, Real) or isinstance(init, bool) or not 0 <= init <= self.max_delay:
+            raise ArgumentError("init", f"a delay between 0 and max_delay={self.max_delay} steps", init)
+        else:
+            self.delays.fill_(init)
+        bound = 1 / math.sqrt(self._fan_in)
+        for parameter in (self.weight, self.bias):
+            if parameter is not None:
+                parameter.uniform_(-bound, bound)
+
+    # ------------------------------------------------------------------------------------------------ kernel
+
+    def kernel(self, weight: Tensor | None = None) -> Tensor:
+        """The taps, (K, *S). In `eval()` the delays count as rounded.
+
+        `weight`, of the shape of the delays or without its last dimension, stands in for the layer's own.
+        """
+        project(self.delays)
+        if self.sigma is not None:
+            project(self.sigma)
+        weight = self._weight(weight)
+        delays = self._per_tap(self.delays)
+        if self._rounds:
+            return kernels.integer_taps(delays, weight, max_delay=self.max_delay)
+        sigma = self.sigma if self.sigma is None or self.sigma.dim() == 0 else self._per_tap(self.sigma)
+        return self._taps(delays, weight, sigma)
+
+    def _taps(self, delays: Tensor, weight: Tensor | None, sigma: Tensor | None) -> Tensor:
+        return kernels.taps(delays, weight, sigma, max_delay=self.max_delay, interpolation=self.interpolation)
+
+    def _per_tap(self, value: Tensor) -> Tensor:
+        """(*S, N) of something that has the shape of the delays."""
+        return value
+
+    @property
+    def _rounds(self) -> bool:
+        return self.round_in_eval and not self.training
+
+    def _weight(self, weight: Tensor | None) -> Tensor | None:
+        weight = self.weight if weight is None else weight
+        if weight is None:
+            raise ArgumentError("weight", "a tensor, since this layer does not hold the weights", None)
+        weight = weight.unsqueeze(-1) if weight.dim() == self.delays.dim() - 1 else weight
+        if weight.shape != self.delays.shape:
+            raise ArgumentError("weight", f"shape {tuple(self.delays.shape)} (..., taps)", tuple(weight.shape))
+        return weight.to(self.delays.dtype)
+
+    # --------------------------------------------------------------------------------------------- application
+
+    def forward(self, x: Tensor, tail: int = 0, weight: Tensor | None = None) -> Tensor:
+        """A whole sequence: causal, of the same length.
+
+        Args:
+            x: input, time first. Spikes may come as bool or integers. Half-precision input is computed in the
+                precision of the delays and comes back in its own.
+            tail: steps to append with silent input, at most max_delay, so that what is under way arrives.
+            weight: instead of the layer's own.
+
+        Returns:
+            The output, time first, T + tail steps.
+        """
+        if not isinstance(tail, int) or not 0 <= tail <= self.max_delay:
+            raise ArgumentError("tail", f"a number of steps between 0 and max_delay={self.max_delay}", tail)
+        x, dtype = self._check(x, leading=1)
+        return _as_given(self._convolve(x, self.kernel(weight), x.shape[0] + tail), dtype)
+
+    def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
+        """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
+        x, dtype = self._check(x, leading=1)
+        if state is not None:
+            self._check_state(state, x.shape[1:])
+        history = x.new_zeros((self.max_delay, *x.shape[1:])) if state is None else state.history
+        skip = 0 if state is None else self.max_delay
+        past_and_x = torch.cat((history, x))
+        y = self._convolve(past_and_x[self.max_delay - skip :], self.kernel(weight), x.shape[0] + skip)
+        # A copy, or a state would keep the whole sequence alive.
+        return _as_given(y[skip:], dtype), DelayState(past_and_x[x.shape[0] :].clone())
+
+    def step(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
+        """One step of a sequence; equal to the same step of `forward`.
+
+        Args:
+            x: the input of one step, without the dimension of time.
+            state: from `initial_state` or the previous step; None at the beginning.
+            weight: instead of the layer's own.
+
+        Returns:
+            The output of the step, and the next state.
+        """
+        x, dtype = self._check(x, leading=0)
+        if state is None:
+            state = DelayState(x.new_zeros((self.max_delay, *x.shape)))
+        self._check_state(state, x.shape)
+        kernel, made_from = state.kernel, self._fingerprint(weight)
+        if kernel is None or state.made_from != made_from or kernel.requires_grad != self._learns(weight):
+            kernel = self._step_kernel(self.kernel(weight))
+        window = torch.cat((state.history, x.unsqueeze(0)))  # (K, *x), oldest first
+        return _as_given(self._weigh(window, kernel), dtype), DelayState(window[1:], kernel, made_from)
+
+    @abstractmethod
+    def _convolve(self, x: Tensor, kernel: Tensor, steps: int) -> Tensor:
+        """The taps over a sequence."""
+
+    @abstractmethod
+    def _step_kernel(self, kernel: Tensor) -> Tensor:
+        """The taps in the form that `_weigh` wants."""
+
+    @abstractmethod
+    def _weigh(self, window: Tensor, kernel: Tensor) -> Tensor:
+        """One step's output from the last K inputs, oldest first."""
+
+    @abstractmethod
+    def _check_input(self, x: Tensor, leading: int) -> None:
+        """Raise ArgumentError unless x is a step (leading=0) or a sequence of steps (leading=1)."""
+
+    def _sources(self, weight: Tensor | None) -> list[Tensor]:
+        """What the kernel depends on."""
+        sources = (self.delays, self.sigma, self.weight if weight is None else weight)
+        return [source for source in sources if source is not None]
+
+    def _learns(self, weight: Tensor | None) -> bool:
+        """Whether a kernel built now requires a gradient."""
+        rounded = (self.delays, self.sigma) if self._rounds else ()  # rounding passes no gradient
+        learned = [source for source in self._sources(weight) if all(source is not other for other in rounded)]
+        return torch.is_grad_enabled() and any(source.requires_grad for source in learned)
+
+    def _fingerprint(self, weight: Tensor | None) -> tuple[int, ...]:
+        """Changes with the kernel: by optimizer steps, schedules, checkpoints, the mode; not by writing to `.data`."""
+        if torch.compiler.is_compiling():
+            return ()
+        # Tensors made under inference_mode do not count their versions; nor can anything change them in training.
+        versions = (n for s in self._sources(weight) for n in (id(s), 0 if s.is_inference() else s._version))
+        return (self.training, *versions)
+
+    def _check(self, x: Tensor, leading: int) -> tuple[Tensor, torch.dtype]:
+        """x in the dtype of the delays, and its own dtype; `leading` dimensions of time come first."""
+        self._check_input(x, leading)
+        if x.dtype != self.delays.dtype and x.is_floating_point() and x.dtype not in HALF:
+            expected = f"dtype {self.delays.dtype}, half precision, bool or integers"
+            raise ArgumentError("x", expected, x.dtype, "Convert the input or the layer with .to(dtype)")
+        return x.to(self.delays.dtype), x.dtype
+
+    def _check_state(self, state: DelayState, shape: torch.Size) -> None:
+        if state.history.shape != (self.max_delay, *shape):
+            raise ArgumentError(
+                "state",
+                f"a history of shape {(self.max_delay, *shape)}",
+                tuple(state.history.shape),
+                "Start a new sequence with initial_state(...) when the batch changes",
+            )
+
+    # --------------------------------------------------------------------------------------------- bookkeeping
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        delays = state_dict.get(f"{prefix}delays")
+        if isinstance(delays, Tensor):
+            check_delays(delays, self.max_delay, f"{prefix}delays", "Make the layer with a larger max_delay")
+        sigma = state_dict.get(f"{prefix}sigma")
+        if isinstance(sigma, Tensor) and self.sigma is not None:
+            floor = SIGMA_FLOOR[self.interpolation]
+            if not bool(((sigma >= floor) & sigma.isfinite()).all()):
+                got = f"values from {sigma.min().item():g} to {sigma.max().item():g}"
+                raise ArgumentError(f"{prefix}sigma", f"finite widths >= {floor} steps", got)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._limit()  # with assign=True there are new Parameters
+
+    def _describe(self, size: str, *more: str) -> str:
+        """For `extra_repr`."""
+        parts = [size, f"max_delay={self.max_delay}", f"interpolation={self.interpolation!r}"]
+        if self.sigma is not None:
+            parts.append("learn_sigma=True" if isinstance(self.sigma, nn.Parameter) else f"sigma={_mean(self.sigma)}")
+        parts += more
+        if not self.round_in_eval:
+            parts.append("round_in_eval=False")
+        return ", ".join(parts)
+
+
+def _as_given(y: Tensor, dtype: torch.dtype) -> Tensor:
+    return y.to(dtype) if dtype in HALF else y
+
+
+def _mean(sigma: Tensor) -> str:
+    return "?" if sigma.is_meta else f"{sigma.mean().item():.4g}"

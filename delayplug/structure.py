@@ -1,0 +1,173 @@
+"""The wiring that the structure of a model shows by itself: order in containers, order of registration."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .attach import Time
+from .memory import Turns
+from .network import Network
+
+ASK = "pass example= (an input, or a function that drives the model)"
+BY_NAME = "name it in filter_fn=[...] to delay it"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A layer that gets no delays, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """The neuron that a layer feeds, and how they lie in time.
+
+    Attributes:
+        neuron: its name.
+        turns: how their calls follow each other.
+        time: where the time is in what the layer takes.
+        fold: name of the module whose input still has the time that the layer sees folded into its batch.
+        in_shape, out_shape: of what the layer takes and gives, if a run showed it.
+        leading: dimensions of time and batch that these begin with, at least.
+        note: for the user.
+    """
+
+    neuron: str
+    turns: Turns = "together"
+    time: Time = "first"
+    fold: str | None = None
+    in_shape: torch.Size | None = None
+    out_shape: torch.Size | None = None
+    leading: int = 0
+    note: str = ""
+
+
+def accepts(network: Network, layer: str, target: Target, by_name: frozenset[str]) -> Target | Skipped:
+    """The target, unless its neuron is of a kind that gets no delays."""
+    module = network.neurons[target.neuron]
+    kind = type(module).__name__
+    if layer in by_name:
+        return target
+    if network.toolkit.own_input(module):
+        return Skipped(
+            layer, f"it feeds {target.neuron} ({kind}), another layer of weights before any neuron; {BY_NAME}"
+        )
+    if not network.toolkit.is_spiking(module):
+        return Skipped(layer, f"it feeds {target.neuron} ({kind}), a readout; {BY_NAME}")
+    return target
+
+
+def targets(network: Network, by_name: frozenset[str]) -> dict[str, Target | Skipped]:
+    """For every layer the neuron that it feeds, or why that is not known."""
+    found: dict[str, Target | Skipped] = {}
+    for name, owner in network.recurrent.items():
+        if owner in network.neurons:
+            found[name] = Target(owner, turns="inside")
+        else:
+            inside = [n for n in network.neurons if n.startswith(f"{owner}." if owner else "")]
+            found[name] = Target(inside[0]) if len(inside) == 1 else Skipped(name, f"its neuron is not plain: {ASK}")
+    scopes = [network.model]
+    seen: set[int] = set()
+    while scopes:
+        scope = scopes.pop()
+        if id(scope) not in seen:
+            seen.add(id(scope))
+            _read_scope(network, scope, found, scopes, by_name)
+    for name in network.layers:
+        found.setdefault(name, Skipped(name, f"the structure does not show which neuron it feeds: {ASK}"))
+    return found
+
+
+def _read_scope(
+    network: Network,
+    scope: nn.Module,
+    found: dict[str, Target | Skipped],
+    scopes: list[nn.Module],
+    by_name: frozenset[str],
+) -> None:
+    """Match the layers of one container with the neurons that follow them."""
+    items = list(_items(network, scope, scopes))
+    kinds = "".join(kind for kind, _ in items)
+    if not _is_ordered(network, scope) and not _alternates(kinds):
+        return  # the order of registration says nothing
+    pending: str | None = None
+    for kind, name in items:
+        if kind == "L" and pending is not None:
+            _settle(found, pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron"))
+        elif kind == "?" and pending is not None:
+            _settle(found, pending, Skipped(pending, f"{name} follows, and what it does is not plain: {ASK}"))
+        elif kind == "N" and pending is not None:
+            _settle(found, pending, _reach(network, pending, name, by_name))
+        if kind != "-":
+            pending = name if kind == "L" else None
+    if pending is not None:
+        ends = scope is network.model
+        reason = "no neuron follows it" if ends else f"the structure does not show which neuron it feeds: {ASK}"
+        _settle(found, pending, Skipped(pending, reason))
+
+
+def _settle(found: dict[str, Target | Skipped], name: str, verdict: Target | Skipped) -> None:
+    found.setdefault(name, verdict)
+
+
+def _reach(network: Network, layer: str, neuron: str, by_name: frozenset[str]) -> Target | Skipped:
+    """The neuron as a target, given the containers that lie around the layer and around the neuron."""
+    ours = [(name, network.toolkit.time_inside(module)) for name, module in network.ancestors(layer)]
+    theirs = [(name, network.toolkit.time_inside(module)) for name, module in network.ancestors(neuron)]
+    mine = [(name, kind) for name, kind in ours if (name, kind) not in theirs and kind != "kept"]
+    its = [(name, kind) for name, kind in theirs if (name, kind) not in ours and kind != "kept"]
+    if len(mine) + len(its) > 1 or any(kind != "steps" for _, kind in its):
+        return Skipped(layer, f"it and {neuron} see the time in different ways: {ASK}")
+    if its:
+        return accepts(network, layer, Target(neuron, turns="sequence, then steps"), by_name)
+    if not mine and network.toolkit.mode(network.neurons[neuron]) == "sequence" and network.takes_steps(layer):
+        return Skipped(layer, f"it takes no sequences, while {neuron} does: {ASK}")
+    if not mine:
+        return accepts(network, layer, Target(neuron), by_name)
+    container, kind = mine[0]
+    if kind == "hidden":
+        return Skipped(layer, f"it is inside of {container}, which hides the time axis from it")
+    if kind == "folded":
+        return accepts(network, layer, Target(neuron, time="folded", fold=container), by_name)
+    return accepts(network, layer, Target(neuron, turns="steps, then sequence"), by_name)
+
+
+def _alternates(kinds: str) -> bool:
+    """Whether layers and neurons take turns, as in a class that registers fc1, lif1, fc2, lif2."""
+    order = kinds.replace("-", "").replace("?", "")
+    return order in ("LN" * (len(order) // 2), "LN" * (len(order) // 2) + "L") or order.strip("N") == ""
+
+
+def _items(network: Network, scope: nn.Module, scopes: list[nn.Module]) -> Iterator[tuple[str, str]]:
+    """(kind, name) of the children in order: L layer, N neuron, - passive, ? anything else. Adds inner scopes.
+
+    A child that is there twice, which an ordered scope calls twice, is "?": what it feeds is not plain.
+    """
+    children = [child for child in scope._modules.values() if child is not None]
+    for child in children if _is_ordered(network, scope) else dict.fromkeys(children):
+        name = network.names[id(child)]
+        if children.count(child) > 1 and (name in network.neurons or name in network.layers):
+            yield "?", name
+        elif name in network.neurons:
+            yield "N", name
+        elif name in network.layers:
+            yield "L", name
+        elif f"{name}.{network.toolkit.lifted(child)}" in network.neurons:
+            yield "N", f"{name}.{network.toolkit.lifted(child)}"
+        elif network.is_passive(child):
+            yield "-", name
+        elif _is_ordered(network, scope) and _is_ordered(network, child):
+            yield from _items(network, child, scopes)
+        else:
+            scopes.append(child)
+            yield "?", name
+
+
+def _is_ordered(network: Network, module: nn.Module) -> bool:
+    """Whether the module runs its children one after the other, and nothing else."""
+    plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    return plain or network.toolkit.in_order(module)
