@@ -3,6 +3,7 @@
 from .attach import Granularity
 from .backend import Backend, TimeInside, Toolkit
 from .delays import DelayLayer, DelayState
+from .describe import Description, describe_delays
 from .errors import (
     ArgumentError,
     BackendBrokenError,
@@ -38,6 +39,7 @@ __all__ = [
     "DelayLayer",
     "DelayState",
     "DelayplugError",
+    "Description",
     "Granularity",
     "LearnableDelay",
     "Mode",
@@ -51,6 +53,7 @@ __all__ = [
     "UnknownBackendError",
     "WiringError",
     "add_delays",
+    "describe_delays",
     "detach_delays",
     "hookimpl",
     "named_delays",

@@ -98,12 +98,30 @@ class _Graph:
     def feeds_back(self, layer: str, neuron: str) -> bool:
         """Whether a layer brings a neuron what it, or one that comes later, gave a step before."""
         calls = self.calls_of(neuron)
-        if neuron in self.sources(layer):
-            # A neuron that two layers share is not called with this layer's result every time.
-            return all(layer in call.layers for call in calls[1:])
-        fed = [call for call in calls if layer in call.layers]
-        late = self.calls.index(calls[0]) < self.calls.index(self.calls_of(layer)[0])
-        return late and layer not in calls[0].layers and all(len(call.layers) > 1 for call in fed)
+        for source in self._neurons_behind(layer):
+            if source == neuron:
+                # A neuron that two layers share is not called with this layer's result every time.
+                if all(layer in call.layers for call in calls[1:]):
+                    return True
+            elif self._first(source) > self._first(neuron):
+                return True
+        return False
+
+    def _neurons_behind(self, layer: str) -> frozenset[str]:
+        """The neurons that a layer's input comes from, through other layers or directly."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        waiting = [layer]
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                found |= {source for call in self.calls_of(name) for source in call.neurons}
+                waiting += [source for call in self.calls_of(name) for source in call.layers]
+        return frozenset(found)
+
+    def _first(self, name: str) -> int:
+        return next(i for i, call in enumerate(self.calls) if call.name == name)
 
     def skips_to(self, layer: str, neuron: str) -> str | None:
         """The deeper layer that another one, which skips some neurons, is added to in front of a neuron."""

@@ -38,6 +38,9 @@ class Probe(Protocol):
     def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
         """The state tensors in the result of a call."""
 
+    def reset_signal(self, neuron: nn.Module) -> str:
+        """What marks a new sequence for this neuron, in words for the user."""
+
 
 class Memory:
     """What a delayed layer keeps between calls, and its watch over the neuron that tells when a sequence begins.

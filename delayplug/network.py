@@ -129,8 +129,7 @@ def channels_of(weights: Any) -> tuple[int | None, int | None]:
         return weights.in_channels, weights.out_channels
     if isinstance(weights, nn.Linear):
         return weights.in_features, weights.out_features
-    matrix = next((p for p in weights._parameters.values() if p is not None and p.dim() > 1), None)
-    return (None, None) if matrix is None else (int(matrix.shape[1]), int(matrix.shape[0]))
+    return None, None
 
 
 def is_lazy(weights: nn.Module) -> bool:

@@ -86,7 +86,7 @@ class ConvDelay(DelayLayer):
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.dims = len(conv.kernel_size)
         self.geometry, self._pad = _geometry(conv)
-        self._pad_mode = conv.padding_mode
+        self._pad_mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
 
     def initial_state(self, batch: int, *space: int) -> DelayState:
         """The state before a sequence, for inputs (batch, C, *space): nothing is under way."""

@@ -1,5 +1,35 @@
-"""One thread: the tensors of tests are small, and two processes with two threads each hinder one another."""
+"""One thread: the tensors of tests are small, and two processes with two threads each hinder one another.
+
+At the end of a run: how many networks of each toolkit kept each law.
+"""
+
+import re
+from typing import Any
 
 import torch
 
 torch.set_num_threads(1)
+
+_LAW = re.compile(r"test_corpus\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """A table of laws and toolkits: networks for which every variant of the law held, of those it was tried on."""
+    results: dict[str, dict[str, dict[str, bool]]] = {}
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            match = _LAW.search(report.nodeid)
+            if match:
+                toolkit, law, network = match.groups()
+                held = results.setdefault(law, {}).setdefault(toolkit, {})
+                held[network] = held.get(network, True) and outcome == "passed"
+    if not results:
+        return
+    toolkits = sorted({toolkit for by_toolkit in results.values() for toolkit in by_toolkit})
+    terminalreporter.section("networks that keep each law")
+    width = max(map(len, results))
+    terminalreporter.write_line(" " * width + "".join(f"{toolkit:>14}" for toolkit in toolkits))
+    for law, by_toolkit in results.items():
+        cells = (by_toolkit.get(toolkit, {}) for toolkit in toolkits)
+        counts = "".join(f"{f'{sum(held.values())} of {len(held)}':>14}" for held in cells)
+        terminalreporter.write_line(f"{law.replace('_', ' '):<{width}}{counts}")

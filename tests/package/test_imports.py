@@ -35,6 +35,7 @@ ORDER = (
     "flow",
     "wiring",
     "surgery",
+    "describe",
     "testing",
 )
 

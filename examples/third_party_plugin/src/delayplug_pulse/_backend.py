@@ -1,0 +1,63 @@
+"""pulse: neurons that keep their charge, take steps or sequences, and are told when a sequence begins."""
+
+import functools
+import math
+from typing import Any
+
+import pulse
+import torch
+from torch import Tensor, nn
+
+from delayplug import Mode, Toolkit
+
+
+class Pulse(Toolkit):
+    """Neurons of pulse 0.1."""
+
+    def is_neuron(self, module: nn.Module) -> bool:
+        return isinstance(module, pulse.Neuron)
+
+    def is_spiking(self, neuron: nn.Module) -> bool:
+        return isinstance(neuron, pulse.Spiking)
+
+    def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
+        return (neuron.inputs, 0) if isinstance(neuron, pulse.Cell) else None
+
+    def mode(self, neuron: nn.Module) -> Mode:
+        return "sequence" if neuron.over_time else "step"
+
+    def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
+        # A new sequence leaves the charge where it is and only raises the flag, so the flag belongs to the state. The
+        # charge tells whether it was cut off from the graph.
+        return (neuron.charge, neuron.fresh)
+
+    def passed_state(
+        self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, ...] | None:
+        return None  # nobody passes a state: a neuron goes on from its charge
+
+    def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
+        return ()
+
+    def reset_signal(self, neuron: nn.Module) -> str:
+        return "pulse.new_sequence(model)"
+
+    def in_order(self, container: nn.Module) -> bool:
+        return isinstance(container, pulse.Chain) and type(container).forward is pulse.Chain.forward
+
+    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+        return pulse.Spiking(tau, threshold, functools.partial(_arctan, alpha=alpha))
+
+    def readout_neuron(self, *, tau: float) -> nn.Module:
+        return pulse.Readout(tau)
+
+    def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
+        pulse.new_sequence(pulse.over_time(neuron))
+        y: Tensor = neuron(x)
+        neuron.charge = None  # leave nothing of the sequence, or of its graph, behind
+        return y
+
+
+def _arctan(z: Tensor, alpha: float) -> Tensor:
+    """Has the derivative alpha / 2 / (1 + (pi / 2 alpha z)^2), the surrogate of the paper."""
+    return torch.atan(math.pi / 2 * alpha * z) / math.pi
