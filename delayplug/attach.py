@@ -82,16 +82,13 @@ class Delayed:
         silent = self._silent(value, plain, args, kwargs)  # what the layer gives without input is not delayed
         return _plus(through(_plus(y, None if silent is None else -silent), None), silent)
 
-    @torch.no_grad()
-    def _answer_to_nothing(self, x: Tensor, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        one = x[:1] if self.delay_place.time == "folded" or self.delay_memory.mode() == "step" else x[:1, :1]
-        answer: Tensor = plain(torch.zeros_like(one), *args, **kwargs)
-        return answer
-
     def _silent(self, x: Tensor, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """What the layer gives without input: its bias, or its answer to one sample of nothing."""
         if self.delay_place.affine:
             return _bias(_weights(self), self.delay_place)
-        return self._answer_to_nothing(x, plain, args, kwargs)
+        has_time = self.delay_memory.mode() == "sequence" and self.delay_place.time != "folded"
+        answer: Tensor = plain(torch.zeros_like(x[:1, :1] if has_time else x[:1]), *args, **kwargs)
+        return answer
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # The checkpoint of the plain network loads: it has nothing to say about delays, so they stay as they are.
@@ -110,7 +107,7 @@ class StatefulDelayed(Delayed):
     """Mixin of a layer with a delay in a container that hands out states: `forward(x, state)` -> (y, state)."""
 
     @eager
-    def forward(self, x: Any, state: DelayState | None = None) -> tuple[Any, DelayState | None]:  # type: ignore[override]
+    def forward(self, x: Any, state: DelayState | None = None) -> tuple[Any, DelayState | None]:
         after = state
 
         def through(value: Tensor, weight: Tensor | None) -> Tensor:
@@ -186,7 +183,8 @@ def attach(
     """
     memory = InnerMemory(neuron, probe) if place.turns == "inside" else Memory(neuron, probe, place.turns)
     delayed: Any = layer
-    delayed.__class__ = _delayed_class(StatefulDelayed if stateful else Delayed, type(layer))
+    plain: Any = type(layer)
+    delayed.__class__ = _delayed_class(StatefulDelayed if stateful else Delayed, plain)
     delayed.delay, delayed.delay_place, delayed.delay_memory = delay, place, memory
     handles = []
     if not stateful:

@@ -1,6 +1,7 @@
 """The wiring that a run of a model on an example shows."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
@@ -162,19 +163,19 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
     note = ""
     if graph.ends_at(neuron):
         note = f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout"
-    seen = {"in_shape": groups[0][0][0].shape if groups[0][0] else None, "out_shape": graph.flow.outputs.get(name)}
+    seen = Target(neuron, note=note, in_shape=groups[0][0][0].shape, out_shape=graph.flow.outputs.get(name))
     counts = [(len(given), len(taken)) for given, taken in groups]
     if all(count == (1, 1) for count in counts):
         if not is_sequence:
-            return Target(neuron, note=note, leading=1, **seen)
+            return replace(seen, leading=1)
         pairs = [(given[0], taken[0].shape[0], taken[0].shape[1:2]) for given, taken in groups]
-        return _placed(network, graph, name, neuron, pairs, Target(neuron, note=note, leading=2, **seen))
+        return _placed(network, graph, name, neuron, pairs, replace(seen, leading=2))
     if not is_sequence and all(given == 1 for given, _ in counts):
         pairs = [(given[0], len(taken), taken[0].shape[:1]) for given, taken in groups if taken]
-        found = Target(neuron, "sequence, then steps", note=note, leading=2, **seen)
+        found = replace(seen, turns="sequence, then steps", leading=2)
         return _placed(network, graph, name, neuron, pairs, found)
     if is_sequence and all(len(taken) == 1 and len(given) == taken[0].shape[0] for given, taken in groups):
-        return Target(neuron, "steps, then sequence", note=note, leading=1, **seen)
+        return replace(seen, turns="steps, then sequence", leading=1)
     calls, arrivals = sum(given for given, _ in counts), sum(taken for _, taken in counts)
     return Skipped(
         name, f"it was called {calls} times and its result came to {neuron} {arrivals} times: they must take turns"
@@ -230,9 +231,8 @@ def _placed(
         if not known:
             return Skipped(name, "its time is folded into the batch, and no module around it is given the time")
         fold = known[-1]
-    # With the dimensions that this place implies: a folded layer sees one less.
-    leading = 1 if place == "folded" else target.leading
-    return Target(target.neuron, target.turns, place, fold, target.in_shape, target.out_shape, leading, target.note)
+    # A folded layer sees one dimension less in front.
+    return replace(target, time=place, fold=fold, leading=1 if place == "folded" else target.leading)
 
 
 def _batch_dims(network: Network, name: str, shape: torch.Size) -> int:

@@ -115,10 +115,11 @@ class ConvDelay(DelayLayer):
         if not self.geometry.transposed:
             return taps.movedim(0, 1).flatten(1, 2)  # (O, K C / g, *)
         groups = self.geometry.groups
-        return taps.unflatten(1, (groups, -1)).movedim(0, 1).flatten(0, 2)  # (g K C / g, O / g, *)
+        side_by_side: Tensor = taps.unflatten(1, (groups, -1)).movedim(0, 1).flatten(0, 2)
+        return side_by_side  # (g K C / g, O / g, *)
 
     def _weigh(self, window: Tensor, kernel: Tensor) -> Tensor:
-        x = self._padded(window).unflatten(2, (self.geometry.groups, -1))  # (K, B, g, C / g, *)
+        x: Tensor = self._padded(window).unflatten(2, (self.geometry.groups, -1))  # (K, B, g, C / g, *)
         result: Tensor = torch.ops.aten.convolution(
             x.permute(1, 2, 0, *range(3, x.dim())).flatten(1, 3), kernel, None, *self.geometry
         )

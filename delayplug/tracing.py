@@ -130,10 +130,10 @@ def preserved(model: nn.Module) -> Iterator[None]:
             for parameter, value in parameters:
                 if not torch.equal(parameter, value):
                     parameter.copy_(value)
-            for parameter, grad, value in grads:
+            for parameter, grad, kept in grads:
                 parameter.grad = grad
-                if grad is not None and value is not None:
-                    grad.copy_(value)
+                if grad is not None and kept is not None:
+                    grad.copy_(kept)
             for buffer, value in buffers:
                 # A state may have been freed or resized in place; then the object is not a buffer any more.
                 if buffer.shape == value.shape:
@@ -156,7 +156,7 @@ class _Tracer(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flow = Flow()
         self._names: dict[int, tuple[StorageWeakRef, frozenset[str]]] = {}
         self._open: list[tuple[str, torch.Size]] = []  # the containers that are being run
@@ -238,7 +238,7 @@ class _Tracer(TorchDispatchMode):
 
 def _address(tensor: Tensor) -> int:
     try:
-        return tensor.untyped_storage()._cdata
+        return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):  # functorch's wrappers have none
         return 0
 

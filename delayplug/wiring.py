@@ -118,6 +118,7 @@ def plan_delays(
     connections: list[Connection] = []
     skipped: list[Skipped] = []
     for name in [n for n in network.modules if n in network.layers or n in network.neurons]:
+        verdict: Connection | Skipped | None
         if name in network.layers:
             verdict = wanted.exclusion(name) or _connection(network, name, targets[name], granularity)
         else:
