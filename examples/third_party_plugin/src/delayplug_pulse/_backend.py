@@ -53,8 +53,9 @@ class Pulse(Toolkit):
 
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
         pulse.new_sequence(pulse.over_time(neuron))
-        y: Tensor = neuron(x)
-        neuron.charge = None  # leave nothing of the sequence, or of its graph, behind
+        membrane: Any = neuron
+        y: Tensor = membrane(x)
+        membrane.charge = None  # leave nothing of the sequence, or of its graph, behind
         return y
 
 

@@ -1,0 +1,128 @@
+"""An outsider's plugin, really installed: found, ready, lawful; and the laws notice when it is not."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_plugin"
+
+WRONG = """
+import pulse
+from delayplug_pulse._backend import Pulse
+from test_conformance import TestPulse
+
+{mistake}
+"""
+
+AGREE = """
+import torch
+from delayplug import plugins
+
+torch.manual_seed(0)
+x = (1.5 * torch.rand(60, 8, 32)).requires_grad_()
+weight = torch.randn(60, 8, 32)
+results = []
+for name in ("pulse", "snntorch"):
+    toolkit = plugins.toolkit(name)
+    neuron, readout = toolkit.spiking_neuron(tau=1.5), toolkit.readout_neuron(tau=3.0)
+    for _ in range(2):  # the second run starts afresh
+        spikes, membranes = toolkit.run(neuron, x), toolkit.run(readout, x)
+    (grad,) = torch.autograd.grad((spikes * weight).sum(), x)
+    results.append((spikes, membranes, grad))
+(spikes, membranes, grad), (their_spikes, their_membranes, their_grad) = results
+assert 0.05 < spikes.mean() < 0.95
+assert torch.equal(spikes, their_spikes)
+torch.testing.assert_close(membranes, their_membranes)
+torch.testing.assert_close(grad, their_grad, rtol=1e-4, atol=1e-4)
+"""
+
+
+class Outsider:
+    """A folder with a copy of the example, and what pip installed from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source, self.site = folder / "source", folder / "site"
+        ignored = shutil.ignore_patterns("build", "*.egg-info", "__pycache__", ".*")
+        shutil.copytree(EXAMPLE, self.source, ignore=ignored)  # building writes into its folder
+        # The setuptools that is here builds it, so that nothing is downloaded.
+        options = ("--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check")
+        self.python("-m", "pip", "install", *options, "--target", str(self.site), str(self.source))
+
+    def python(self, *args: str, fails: bool = False) -> str:
+        """What a Python that sees the plugin prints."""
+        environment = {**os.environ, "PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
+        command = [sys.executable, *args]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=self.source, env=environment, timeout=300, check=False
+        )
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done.stdout
+
+    def pytest(self, *args: str, fails: bool = False) -> tuple[dict[str, int], str]:
+        """Its tests: how many passed, failed, were skipped and so on, and all that was printed."""
+        printed = self.python("-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", *args, fails=fails)
+        counts = re.findall(r"(\d+) ([a-z]+)", printed.strip().splitlines()[-1].partition(" in ")[0])
+        return {outcome: int(count) for count, outcome in counts}, printed
+
+
+@pytest.fixture(scope="module")
+def outsider(tmp_path_factory: pytest.TempPathFactory) -> Outsider:
+    return Outsider(tmp_path_factory.mktemp("outsider"))
+
+
+def test_it_is_listed_as_ready(outsider: Outsider) -> None:
+    printed = outsider.python("-c", "from delayplug.cli import main; main()", "backends")
+    (line,) = [line for line in printed.splitlines() if "pulse" in line]
+    assert "ready" in line
+    assert "delayplug-pulse 0.1.0" in line
+    assert printed.count("ready") == 4
+
+
+def test_finding_it_does_not_import_its_toolkit(outsider: Outsider) -> None:
+    code = "import sys; from delayplug import plugins; plugins.plugins(); print('pulse' in sys.modules)"
+    assert outsider.python("-c", code).strip() == "False"
+
+
+def test_it_passes_the_laws(outsider: Outsider) -> None:
+    counts, printed = outsider.pytest()
+    assert counts["passed"] >= 140, printed
+    assert counts.keys() <= {"passed", "warning", "warnings"}, printed
+
+
+@pytest.mark.parametrize(
+    ("mistake", "law"),
+    [
+        ("Pulse.held_state = lambda self, neuron: ()", "test_each_sequence_starts_afresh"),
+        ("Pulse.held_state = lambda self, neuron: (neuron.charge,)", "test_each_sequence_starts_afresh"),
+        ("Pulse.held_state = lambda self, neuron: (neuron.fresh,)", "test_carried_truncated_backpropagation"),
+    ],
+    ids=["sees no reset", "sees the charge only", "sees no cut"],
+)
+def test_the_laws_notice_a_mistake(outsider: Outsider, mistake: str, law: str) -> None:
+    path = outsider.source / "tests" / "test_wrong.py"
+    path.write_text(WRONG.format(mistake=mistake))
+    try:
+        counts, printed = outsider.pytest(str(path), "-k", law, fails=True)
+    finally:
+        path.unlink()
+    assert counts.get("failed", 0) >= 2, printed
+    assert "error" not in counts, printed
+
+
+def test_its_neurons_are_the_benchmarks(outsider: Outsider) -> None:
+    outsider.python("-W", "ignore", "-c", AGREE)
+
+
+def test_it_imports_public_names_only() -> None:
+    import delayplug
+
+    for path in EXAMPLE.glob("src/delayplug_pulse/*.py"):
+        text = path.read_text()
+        assert "delayplug." not in "".join(re.findall(r"^(?:from|import) .*$", text, flags=re.MULTILINE))
+        names = re.findall(r"^from delayplug import (.*)$", text, flags=re.MULTILINE)
+        assert {name for line in names for name in line.split(", ")} <= set(delayplug.__all__)
