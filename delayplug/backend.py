@@ -37,7 +37,8 @@ class Backend:
 class Toolkit(ABC):
     """Answers about the modules of one toolkit. Without state of its own, so that it can be pickled with a model.
 
-    The first group is all that `add_delays` needs; the second one is for the benchmark.
+    The first group is all that `add_delays` needs; the second one is for the benchmark. Neurons must be called as
+    modules, `neuron(x)`, so that their hooks run.
     """
 
     @abstractmethod
@@ -73,7 +74,11 @@ class Toolkit(ABC):
 
     @abstractmethod
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
-        """The objects on the neuron that each call and each reset replaces; empty if there are none."""
+        """The objects on the neuron that each call and each reset replaces; empty if there are none.
+
+        Tensors as such, not inside of something; a flag or a number if that is what a reset changes. A tensor that is
+        detached, in place or by `v = v.detach()`, goes on; any other object in its place is a new sequence.
+        """
 
     @abstractmethod
     def passed_state(

@@ -158,8 +158,8 @@ class _Graph:
 
 def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str) -> Target | Skipped:
     """How the calls of a layer and of its neuron follow each other, and where the time is."""
-    is_sequence = network.toolkit.mode(network.neurons[neuron]) == "sequence"
     groups = _groups(graph, name, last, neuron)
+    is_sequence = any(call.is_sequence for _, taken in groups for call in taken)
     note = ""
     if graph.ends_at(neuron):
         note = f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout"

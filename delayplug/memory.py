@@ -220,7 +220,7 @@ class Memory:
         held = self.probe.held_state(self.neuron)
         if self._held is None or len(held) != len(self._held):
             return False
-        return all(now is then for now, then in zip(held, self._held, strict=True))
+        return all(map(_unchanged, held, self._held, self._versions))
 
     def _is_mine(self, tensor: Tensor) -> bool:
         """Whether the tensor is a state that the neuron returned last, or a copy of one."""
@@ -229,8 +229,8 @@ class Memory:
     def _fail(self, what: str) -> NoReturn:
         self.forget()
         raise SequenceError(
-            f"{type(self.neuron).__name__} {what}. A delayed layer and its neuron must take turns, both step by step "
-            "or both over whole sequences with time first; leave this layer out with filter_fn otherwise"
+            f"{type(self.neuron).__name__} {what}. A delayed layer and its neuron must take turns: pass example= to "
+            "add_delays, which then sees how they do, or leave this layer out with filter_fn"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -343,6 +343,13 @@ def _version(value: object) -> int:
     return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
 
 
+def _unchanged(now: object, then: object, version: int) -> bool:
+    """Whether a state is the one of then, be it cut off from the graph (`v = v.detach()` shares memory and version)."""
+    if now is then or not (isinstance(now, Tensor) and isinstance(then, Tensor)):
+        return now is then
+    return now.shape == then.shape and _storage(now) == _storage(then) and now.numel() > 0 and _version(now) == version
+
+
 def _zeroed(held: tuple[object, ...], versions: tuple[int, ...]) -> bool:
     """Whether a state was reset in place since its versions were taken."""
     changed = [h for h, v in zip(held, versions, strict=True) if isinstance(h, Tensor) and _version(h) != v]
@@ -351,8 +358,12 @@ def _zeroed(held: tuple[object, ...], versions: tuple[int, ...]) -> bool:
 
 def _same(tensor: Tensor, returned: Tensor) -> bool:
     """Whether they share memory, or are equal and not just zeros, with which every state begins."""
-    if tensor.untyped_storage().data_ptr() == returned.untyped_storage().data_ptr() and tensor.numel():
+    if _storage(tensor) == _storage(returned) and tensor.numel():
         return True
     if tensor.shape != returned.shape or tensor.dtype != returned.dtype or tensor.device != returned.device:
         return False
     return bool(torch.equal(tensor, returned)) and bool(tensor.any())
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

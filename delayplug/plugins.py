@@ -99,7 +99,10 @@ def _import(backend: Backend, distribution: str) -> Toolkit:
             f"Run: pip install '{install_target(backend)}'"
         )
     try:
-        return backend.toolkit()
+        toolkit = backend.toolkit()
+        if not isinstance(toolkit, Toolkit):
+            raise TypeError(f"expected a delayplug.Toolkit, got {toolkit!r}")
+        return toolkit
     except Exception as error:
         plugin = f"the plugin {backend.name!r} of {distribution}"
         raise BackendBrokenError(f"{backend.package} is installed, but {plugin} cannot load it: {error!r}") from error
@@ -159,7 +162,5 @@ def toolkit_of(modules: Iterable[nn.Module]) -> tuple[str, Toolkit]:
 
 
 def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
+    distributions = metadata.packages_distributions().get(package, ())
+    return metadata.version(distributions[0]) if distributions else ""

@@ -6,9 +6,10 @@ In a test module of the plugin:
 
     class TestMyToolkit(Laws):
         backend = "mytoolkit"
-        networks = (Network("two layers", make, (5,), ("fc1", "fc2"), advance), ...)
+        networks = (Network("two layers", make, (5,), ("fc1", "fc2"), advance, start, cut), ...)
 
-pytest then runs every law on every network. This module needs no pytest to be imported.
+pytest then runs every law on every network. For failures with values, a conftest.py next to it says
+`pytest.register_assert_rewrite("delayplug.testing")`. This module needs no pytest to be imported.
 """
 
 import copy
@@ -25,6 +26,8 @@ from torch.nn import functional
 
 from . import plugins
 from .attach import Delayed, Granularity
+from .backend import Toolkit
+from .memory import Mode
 from .schedules import parameter_groups
 from .surgery import add_delays, detach_delays, named_delays, remove_delays, reset_delays
 from .wiring import plan_delays
@@ -43,7 +46,8 @@ class Network:
 
     Attributes:
         name: for the test report.
-        make: builds the network, with weights that make it spike.
+        make: builds the network, with weights large enough that all its neurons spike, and not always, on the samples:
+            most laws say little about a silent network, and some say so.
         features: shape of one input step without batch, such as (5,) or (2, 8, 8).
         layers: names of the layers that get delays per synapse when an example is given.
         advance: `advance(net, x, state)` runs a part (T, B, *features) of a sequence from the user's state and returns
@@ -116,6 +120,8 @@ class Laws:
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Run every law on every network, and where it matters for all granularities, while training and not."""
+        if not self.networks:
+            raise ValueError(f"{type(self).__name__}.networks: expected at least one Network, got none")
         names = metafunc.fixturenames
         if "network" in names:
             cases = [n for n in self.networks if n.cut is not None or "carried" not in metafunc.function.__name__]
@@ -142,7 +148,12 @@ class Laws:
         modules = dict(network.build().named_modules())
         toolkit = plugins.toolkit(self.backend)
         for c in plan.connections:
-            assert toolkit.is_neuron(modules[c.neuron])
+            neuron = modules[c.neuron]
+            assert toolkit.is_neuron(neuron)
+            assert toolkit.is_spiking(neuron) is True
+            assert toolkit.mode(neuron) in get_args(Mode)
+            assert isinstance(toolkit.held_state(neuron), tuple)
+            assert c.reset
             assert c.reset in str(plan)
         assert all(skipped.reason in str(plan) for skipped in plan.skipped)
 
@@ -373,7 +384,8 @@ class Laws:
         net = network.build()
         torch.manual_seed(3)
         network.run(net, network.sample())  # states and statistics worth keeping
-        before, held, random = snapshot(net), states(net), torch.get_rng_state()
+        toolkit = plugins.toolkit(self.backend)
+        before, held, random = snapshot(net), states(net, toolkit), torch.get_rng_state()
 
         def example(model: nn.Module) -> None:
             torch.rand(3)
@@ -384,7 +396,7 @@ class Laws:
         assert torch.equal(torch.get_rng_state(), random)
         add_delays(net, MAX_DELAY, example=example, init=1)
         for key, (value, content) in held.items():
-            now = states(net)[key][0]
+            now = states(net, toolkit)[key][0]
             assert now is value, key
             same = (
                 torch.equal(value, content)
@@ -530,10 +542,12 @@ def snapshot(net: nn.Module) -> dict[str, Any]:
     }
 
 
-def states(net: nn.Module) -> dict[str, tuple[object, object]]:
+def states(net: nn.Module, toolkit: Toolkit) -> dict[str, tuple[object, object]]:
     """Every buffer and state on a network: the object, and a copy of its content."""
-    kept = {f"{name}.{key}": value for name, m in net.named_modules() for key, value in m._buffers.items()}
-    kept |= {f"{n}.{k}": v for n, m in net.named_modules() for k, v in getattr(m, "_memories", {}).items()}
+    kept: dict[str, object] = {f"{n}.{key}": value for n, m in net.named_modules() for key, value in m._buffers.items()}
+    for name, module in net.named_modules():
+        if toolkit.is_neuron(module):
+            kept |= {f"{name}.state {i}": value for i, value in enumerate(toolkit.held_state(module))}
     return {k: (v, v.detach().clone() if isinstance(v, Tensor) else v) for k, v in kept.items()}
 
 

@@ -28,6 +28,7 @@ class Call:
     Attributes:
         name: of the module.
         is_neuron: which of the two it is.
+        is_sequence: the neuron took a whole sequence.
         shape: of its first input.
         layers, neurons: whose results, directly, its first input is made of.
         outer: (name, shape of the first input) of the modules around it, outermost first.
@@ -39,6 +40,7 @@ class Call:
     layers: frozenset[str]
     neurons: frozenset[str]
     outer: tuple[tuple[str, torch.Size], ...] = ()
+    is_sequence: bool = False
 
 
 @dataclass
@@ -58,8 +60,16 @@ class Flow:
     moved: set[str] = field(default_factory=set)
 
 
-def trace(model: nn.Module, example: Example, layers: dict[str, nn.Module], neurons: dict[str, nn.Module]) -> Flow:
+def trace(
+    model: nn.Module,
+    example: Example,
+    layers: dict[str, nn.Module],
+    neurons: dict[str, nn.Module],
+    is_sequence: Callable[[nn.Module], bool],
+) -> Flow:
     """Run the model on the example and report what flowed from layers into neurons.
+
+    `is_sequence` says whether a neuron takes sequences, as it is set when it is called.
 
     Whatever the run changes in the model (buffers, states, random numbers) is put back.
     """
@@ -70,9 +80,9 @@ def trace(model: nn.Module, example: Example, layers: dict[str, nn.Module], neur
             if any(module.children()):
                 tracer.enclose(stack, name, module)
         for name, layer in layers.items():
-            tracer.follow(stack, name, layer, is_neuron=False)
+            tracer.follow(stack, name, layer)
         for name, neuron in neurons.items():
-            tracer.follow(stack, name, neuron, is_neuron=True)
+            tracer.follow(stack, name, neuron, is_sequence)
         stack.enter_context(tracer)
         try:
             drive(model, example)
@@ -214,8 +224,11 @@ class _Tracer(TorchDispatchMode):
         stack.enter_context(_hook(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True)))
         stack.enter_context(_hook(module.register_forward_hook(ends)))
 
-    def follow(self, stack: ExitStack, name: str, module: nn.Module, *, is_neuron: bool) -> None:
-        """Record the calls of a module, and mark what comes from it."""
+    def follow(
+        self, stack: ExitStack, name: str, module: nn.Module, is_sequence: Callable[[nn.Module], bool] | None = None
+    ) -> None:
+        """Record the calls of a layer, or of a neuron if `is_sequence` is given, and mark what comes from it."""
+        is_neuron = is_sequence is not None
 
         def begins(module: nn.Module, args: Any, kwargs: Any) -> None:
             first = tensors_in(args[:1] or tuple(kwargs.values())[:1])  # what follows is its state
@@ -224,7 +237,8 @@ class _Tracer(TorchDispatchMode):
             layers = frozenset(n for n in names if not n.startswith(_NEURON))
             shape = first[0].shape if first else torch.Size()
             outer = tuple(pair for pair in self._open if pair[0] != name)
-            self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer))
+            sequence = is_sequence is not None and is_sequence(module)
+            self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer, sequence))
 
         def ends(module: nn.Module, args: Any, output: Any) -> None:
             results = tensors_in(output)

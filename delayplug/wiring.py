@@ -112,9 +112,10 @@ def plan_delays(
     if example is None:
         targets = structure.targets(network, wanted.by_name)
     else:
-        targets = flow.targets(
-            network, trace(model, example, network.layers, network.neurons), wanted.by_name, recurrent
+        traced = trace(
+            model, example, network.layers, network.neurons, lambda neuron: toolkit.mode(neuron) == "sequence"
         )
+        targets = flow.targets(network, traced, wanted.by_name, recurrent)
     connections: list[Connection] = []
     skipped: list[Skipped] = []
     for name in [n for n in network.modules if n in network.layers or n in network.neurons]:

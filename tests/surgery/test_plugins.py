@@ -12,6 +12,7 @@ from delayplug import (
     Backend,
     BackendBrokenError,
     BackendMissingError,
+    Toolkit,
     UnknownBackendError,
     WiringError,
     add_delays,
@@ -40,7 +41,15 @@ def module(*backends: Backend) -> types.ModuleType:
     return made
 
 
-def backend(name: str, package: str = "torch", toolkit=lambda: None, extra: str = "their-dist") -> Backend:
+class Nothing(Toolkit):
+    """A toolkit that knows no modules."""
+
+    is_neuron = is_spiking = lambda self, module: False
+    mode = held_state = passed_state = returned_state = reset_signal = None
+    spiking_neuron = readout_neuron = run = None
+
+
+def backend(name: str, package: str = "torch", toolkit=Nothing, extra: str = "their-dist") -> Backend:
     return Backend(name=name, package=package, extra=extra, toolkit=toolkit)
 
 
@@ -166,7 +175,13 @@ def test_one_entry_point_twice(install):
     made = module(backend("same"))
     install(EntryPoint("same", lambda: made, dist="one"), EntryPoint("same", lambda: made, dist="two"))
     assert [p.error is None for p in plugins.plugins()] == [True, False]
-    assert plugins.toolkit("same") is None  # the good one is used
+    assert isinstance(plugins.toolkit("same"), Nothing)  # the good one is used
+
+
+def test_a_toolkit_that_is_none(install):
+    install(EntryPoint("odd", lambda: module(backend("odd", toolkit=lambda: None))))
+    with pytest.raises(BackendBrokenError, match=r"expected a delayplug\.Toolkit, got None"):
+        plugins.toolkit("odd")
 
 
 def test_statuses(install):

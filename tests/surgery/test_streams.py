@@ -280,3 +280,17 @@ def test_a_recurrence_written_by_hand_is_left_out() -> None:
     plan = delayplug.plan_delays(Recurrent(), torch.rand(8, 2, 4))
     assert [c.layer for c in plan.connections] == ["fc"]
     assert [(s.layer, "recurrent" in s.reason) for s in plan.skipped] == [("rec", True)]
+
+
+def test_a_state_detached_by_replacing_it_goes_on() -> None:
+    net, neuron = delayed_sequential()
+    utils.reset(net)
+    x = torch.rand(8, 2, 4) * 4
+    whole = torch.stack([net(x_t) for x_t in x])
+    utils.reset(net)
+    parts = [net(x_t) for x_t in x[:4]]
+    torch.stack(parts).sum().backward()
+    neuron.mem = neuron.mem.detach()
+    parts += [net(x_t) for x_t in x[4:]]
+    assert torch.equal(torch.stack(parts), whole)
+    torch.stack(parts[4:]).sum().backward()
