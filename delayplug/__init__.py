@@ -14,6 +14,7 @@ from .errors import (
     RunError,
     SequenceError,
     UnknownBackendError,
+    UnrollError,
     WiringError,
 )
 from .hookspecs import hookimpl
@@ -23,6 +24,7 @@ from .schedules import SigmaSchedule, parameter_groups
 from .spatial import ConvDelay
 from .structure import Skipped
 from .surgery import add_delays, detach_delays, named_delays, remove_delays, reset_delays
+from .unrolling import unroll
 from .wiring import Connection, Plan, plan_delays
 
 __version__ = "0.1.0"
@@ -51,6 +53,7 @@ __all__ = [
     "TimeInside",
     "Toolkit",
     "UnknownBackendError",
+    "UnrollError",
     "WiringError",
     "add_delays",
     "describe_delays",
@@ -62,4 +65,5 @@ __all__ = [
     "remove_delays",
     "reset_delays",
     "tensors_in",
+    "unroll",
 ]

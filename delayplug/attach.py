@@ -63,10 +63,25 @@ class Delayed:
 
     def _remembering(self, value: Tensor, weight: Tensor | None) -> Tensor:
         memory = self.delay_memory
-        frame = _Frame(value, self.delay_place, memory, per_channel=weight is None)
+        frame = self._frame(value, weight)
         state = memory.read(frame.step_shape, frame.steps)
         y, memory.state = frame.advance(self.delay, state, weight)
         return y
+
+    def _frame(self, value: Tensor, weight: Tensor | None) -> "_Frame":
+        memory, place = self.delay_memory, self.delay_place
+        time = place.time if memory.mode() == "sequence" else None
+        return _Frame(value, time, memory.fold or 1, place.space, per_channel=weight is None)
+
+    def delayed_sequence(self, x: Any, steps: int) -> Any:
+        """The layer over a whole sequence from a fresh state, the time folded into the batch (T B, ...)."""
+        space = self.delay_place.space
+
+        def through(value: Tensor, weight: Tensor | None) -> Tensor:
+            frame = _Frame(value, "folded", steps, space, per_channel=weight is None)
+            return frame.back(self.delay(frame.value) if weight is None else self.delay(frame.value, weight=weight))
+
+        return self._run(through, x, (), {})
 
     def _run(self, through: Through, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         place, plain = self.delay_place, super().forward  # type: ignore[misc]
@@ -112,8 +127,7 @@ class StatefulDelayed(Delayed):
 
         def through(value: Tensor, weight: Tensor | None) -> Tensor:
             nonlocal after
-            frame = _Frame(value, self.delay_place, self.delay_memory, per_channel=weight is None)
-            y, after = frame.advance(self.delay, state, weight)
+            y, after = self._frame(value, weight).advance(self.delay, state, weight)
             return y
 
         return self._run(through, x, (), {}), after
@@ -125,16 +139,17 @@ class _Frame:
     The order is (T, *batch, I) for the synapses of a linear layer, and else (T, B, C, *space); a step is without T.
     """
 
-    def __init__(self, value: Tensor, place: Place, memory: Memory, *, per_channel: bool) -> None:
-        self.place, self.is_sequence = place, memory.mode() == "sequence"
-        if self.is_sequence and place.time == "second":
+    def __init__(self, value: Tensor, time: Time | None, fold: int, space: int, *, per_channel: bool) -> None:
+        """`time` is where the value has it, None for a step; `fold` the number of steps if that is in the batch."""
+        self.time = time
+        if time == "second":
             value = value.movedim(1, 0)
-        elif self.is_sequence and place.time == "folded":
-            value = value.unflatten(0, (memory.fold or 1, -1))
-        self.leading = 1 if self.is_sequence else 0
-        behind = value.dim() - place.space - 1
+        elif time == "folded":
+            value = value.unflatten(0, (fold, -1))
+        self.leading = 0 if time is None else 1
+        behind = value.dim() - space - 1
         self.batch: torch.Size | None = value.shape[self.leading : behind]
-        if not per_channel and place.space == 0:
+        if not per_channel and space == 0:
             self.batch = None  # a linear layer takes any batch
         else:
             value = value.reshape(*value.shape[: self.leading], -1, *value.shape[behind:])
@@ -142,22 +157,25 @@ class _Frame:
 
     @property
     def steps(self) -> int | None:
-        return self.value.shape[0] if self.is_sequence else None
+        return None if self.time is None else self.value.shape[0]
 
     @property
     def step_shape(self) -> torch.Size:
         return self.value.shape[self.leading :]
 
     def advance(self, delay: DelayLayer, state: DelayState | None, weight: Tensor | None) -> tuple[Tensor, DelayState]:
-        run = delay.chunk if self.is_sequence else delay.step
+        """The value through the delay, in the order it came in, and the next state."""
+        run = delay.step if self.time is None else delay.chunk
         y, state = run(self.value, state, weight)
+        return self.back(y), state
+
+    def back(self, y: Tensor) -> Tensor:
+        """What the delay gives, in the order of what it was given."""
         if self.batch is not None:
             y = y.reshape(*y.shape[: self.leading], *self.batch, *y.shape[self.leading + 1 :])
-        if self.is_sequence and self.place.time == "second":
-            y = y.movedim(0, 1)
-        elif self.is_sequence and self.place.time == "folded":
-            y = y.flatten(0, 1)
-        return y, state
+        if self.time == "second":
+            return y.movedim(0, 1)
+        return y.flatten(0, 1) if self.time == "folded" else y
 
 
 def attach(

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from .memory import Mode
 
@@ -48,6 +50,10 @@ class Toolkit(ABC):
     @abstractmethod
     def is_spiking(self, neuron: nn.Module) -> bool:
         """Whether the neuron spikes; delays in front of readouts are left out."""
+
+    def cuts_graph(self, neuron: nn.Module) -> bool:
+        """Whether the neuron cuts its state off from the graph at every step by itself, as for online learning."""
+        return False
 
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         """(channels, dimensions of space behind them) of the input of a neuron that weighs it by itself.
@@ -104,7 +110,7 @@ class Toolkit(ABC):
 
     def time_inside(self, container: nn.Module) -> TimeInside:
         """What modules inside of a container see of the time: "kept" as outside, "folded" into the batch, in single
-        "steps", or not where they could find it ("hidden")."""
+        "steps", or "hidden": not where they could find it, or not in calls that follow it."""
         return "kept"
 
     def threads_state(self, container: nn.Module) -> bool:
@@ -114,6 +120,32 @@ class Toolkit(ABC):
     def set_stateful(self, container: nn.Module, child: str, stateful: bool) -> None:
         """Tell a container of that kind that a child has become stateful, or is no more."""
         raise TypeError(f"{type(container).__name__} does not hand out states")
+
+    def remembers(self, module: nn.Module) -> bool:
+        """Whether a module that is no neuron keeps something from step to step."""
+        return False
+
+    def reset(self, module: nn.Module) -> None:  # noqa: B027, nothing to do for those who keep nothing
+        """Bring a module, neuron or not, back to a fresh state, if it keeps one. Children are asked by themselves."""
+
+    def over_time(self, neuron: nn.Module, forward: Callable[..., Any], x: Tensor) -> Any:
+        """A neuron that steps, over a whole sequence (T, B, ...) from a fresh state.
+
+        Args:
+            neuron: as it is.
+            forward: its own forward.
+            x: its input.
+
+        Returns:
+            What its forward gives, with every tensor stacked over the time.
+        """
+        out = None
+        outputs = []
+        for x_t in x.unbind(0):  # x[t] in the loop would cost a full-size gradient per step
+            carries = out is not None and not self.held_state(neuron) and isinstance(out, tuple)
+            out = forward(x_t, *out[1:]) if carries and out is not None else forward(x_t)
+            outputs.append(out)
+        return tree_map(lambda *steps: torch.stack(steps) if isinstance(steps[0], Tensor) else steps[-1], *outputs)
 
     # --- the benchmark: the paper's neuron, in this toolkit's own terms
 

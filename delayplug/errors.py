@@ -8,6 +8,7 @@ DelayplugError
 |   `-- BackendBrokenError                  the plugin or its toolkit fails to load
 |-- WiringError                           a model cannot be delayed as asked
 |-- SequenceError (RuntimeError)          it cannot be told where a sequence begins
+|-- UnrollError                           a model cannot be run layer by layer
 |-- DataError (ValueError)                a file or folder of recordings is unusable
 `-- RunError                              a folder of runs cannot take this run
 """
@@ -55,6 +56,10 @@ class WiringError(DelayplugError):
 
 class SequenceError(DelayplugError, RuntimeError):
     """A delay cannot tell whether a new sequence began."""
+
+
+class UnrollError(DelayplugError):
+    """A model cannot be run layer by layer over a whole sequence."""
 
 
 class DataError(DelayplugError, ValueError):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from .attach import Time
+from .memory import Mode
 from .network import Network
 from .structure import BY_NAME, Skipped, Target, accepts
 from .tracing import Call, Flow
@@ -163,7 +164,8 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
     note = ""
     if graph.ends_at(neuron):
         note = f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout"
-    seen = Target(neuron, note=note, in_shape=groups[0][0][0].shape, out_shape=graph.flow.outputs.get(name))
+    mode: Mode = "sequence" if is_sequence else "step"
+    seen = Target(neuron, mode=mode, note=note, in_shape=groups[0][0][0].shape, out_shape=graph.flow.outputs.get(name))
     counts = [(len(given), len(taken)) for given, taken in groups]
     if all(count == (1, 1) for count in counts):
         if not is_sequence:

@@ -38,6 +38,9 @@ class Probe(Protocol):
     def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
         """The state tensors in the result of a call."""
 
+    def cuts_graph(self, neuron: nn.Module) -> bool:
+        """Whether the neuron cuts its state off from the graph at every step by itself."""
+
     def reset_signal(self, neuron: nn.Module) -> str:
         """What marks a new sequence for this neuron, in words for the user."""
 
@@ -94,9 +97,9 @@ class Memory:
         never_ran = self._held is None  # since the sequence began
         if not never_ran:
             held = self.probe.held_state(self.neuron)
-            if not self._is_held() or _zeroed(held, self._versions):
+            if not self._goes_on():
                 self.state = None
-            elif self.state is not None and self._had_graph and held and not _has_graph(held):
+            elif self.probe.cuts_graph(self.neuron) or (self._had_graph and held and not _has_graph(held)):
                 self.detach()
         if self._given and (never_ran or self.state is not None):
             self._fail("was not called between two calls of its delayed input")
@@ -162,8 +165,10 @@ class Memory:
         passed = self.probe.passed_state(neuron, args, kwargs)
         goes_on = passed is None or any(self._is_mine(tensor) for tensor in passed)
         self._is_fed, self._missed = self._given > 0, 0
-        if not self._is_fed:  # a neuron may be shared, as Norse's are: then this call is another layer's
-            if goes_on and self.state is not None and self._is_held():
+        if not self._is_fed:  # another layer's call, or one that this layer has no part in
+            if passed is None and not self._goes_on():
+                self.state = None  # a reset that the layer itself will come too late to see
+            elif goes_on and self.state is not None and self._is_held():
                 self._fail("was called twice for one call of its delayed input")
             return
         self._take(args, kwargs)
@@ -214,6 +219,10 @@ class Memory:
         returned = self.probe.returned_state(neuron, output)
         self._had_graph = _has_graph((*self._held, *returned))
         self._returned = tuple(tensor.detach() for tensor in returned)
+
+    def _goes_on(self) -> bool:
+        """Whether the neuron holds what its last call left, and that was not set to zero."""
+        return self._is_held() and not _zeroed(self.probe.held_state(self.neuron), self._versions)
 
     def _is_held(self) -> bool:
         """Whether the neuron still holds the very state that its last call left."""
@@ -273,7 +282,7 @@ class InnerMemory(Memory):
         passed = self.probe.passed_state(neuron, args, kwargs)
         if passed is None:
             passed = tuple(state for state in self.probe.held_state(neuron) if isinstance(state, Tensor))
-            goes_on = self._is_held() and not _zeroed(self.probe.held_state(neuron), self._versions)
+            goes_on = self._goes_on()
         else:
             goes_on = any(self._is_mine(tensor) for tensor in passed) or _has_graph(passed)
             if not goes_on and any(bool(tensor.any()) for tensor in passed):
@@ -282,7 +291,7 @@ class InnerMemory(Memory):
                     "nothing under way. To carry a state, pass on the very tensors (detaching them is fine)",
                     stacklevel=2,
                 )
-        if goes_on and self._had_graph and passed and not _has_graph(passed):
+        if goes_on and (self.probe.cuts_graph(neuron) or (self._had_graph and passed and not _has_graph(passed))):
             self.detach()
         self._start = self.state if goes_on else None
 

@@ -36,7 +36,7 @@ class Network:
         self.layers = {
             name: m
             for name, m in self.modules.items()
-            if name in self.recurrent or (self.is_layer(m) and not self._belongs(name))
+            if name in self.recurrent or (self.is_layer(m) and not self.belongs(name))
         }
 
     def _recurrent(self) -> Iterator[tuple[str, str]]:
@@ -65,14 +65,15 @@ class Network:
         known = isinstance(module, (nn.Linear, _CONVOLUTIONS, DelayLayer, *_NORMS, *_OTHER))
         if known or self.toolkit.is_neuron(module):
             return False
-        matrices = any(p is not None and p.dim() > 1 for p in module._parameters.values())
-        return matrices and not any(map(self.toolkit.is_neuron, module.modules()))
+        return any(map(_is_matrix, module._parameters.values())) and not any(
+            map(self.toolkit.is_neuron, module.modules())
+        )
 
     def is_other(self, weights: nn.Module) -> bool:
         """Whether it is a module of torch's with weights that delays do not know."""
         return isinstance(weights, _OTHER)
 
-    def _belongs(self, name: str) -> bool:
+    def belongs(self, name: str) -> bool:
         """Whether the module is part of a neuron, of a delay, or of another layer."""
         return any(
             parent in self.neurons or isinstance(module, DelayLayer | nn.MultiheadAttention) or self._wraps(module)
@@ -104,8 +105,12 @@ class Network:
         weights = self.weights_of(layer)
         if isinstance(weights, _CONVOLUTIONS):
             return len(weights.kernel_size)
-        own = [p.dim() for p in weights._parameters.values() if p is not None and p.dim() > 1]
+        own = [p.dim() for p in weights._parameters.values() if p is not None and _is_matrix(p)]
         return max(0, own[0] - 2) if own else 0
+
+    def matrix_of(self, layer: nn.Module) -> tuple[int, ...]:
+        """The shape of a layer's first weight matrix."""
+        return next((tuple(p.shape) for p in self.weights_of(layer).parameters() if _is_matrix(p)), ())
 
     def ancestors(self, name: str) -> Iterator[tuple[str, nn.Module]]:
         """(name, module) of everything that contains the module, outermost first."""
@@ -119,7 +124,7 @@ class Network:
         weights = self.weights_of(module)
         torchs = any(kind.__module__.startswith("torch.nn.modules") for kind in type(weights).__mro__[:-2])
         remembers = isinstance(weights, nn.modules.container.Sequential) or any(weights.children())
-        matrices = any(p is not None and p.dim() > 1 for p in weights._parameters.values())
+        matrices = any(map(_is_matrix, weights._parameters.values()))
         return torchs and not remembers and (not matrices or isinstance(weights, _NORMS))
 
 
@@ -137,3 +142,8 @@ def is_lazy(weights: nn.Module) -> bool:
     return isinstance(weights, nn.modules.lazy.LazyModuleMixin) or any(
         isinstance(p, torch.nn.parameter.UninitializedParameter) for p in weights._parameters.values()
     )
+
+
+def _is_matrix(parameter: nn.Parameter | None) -> bool:
+    sized = parameter is not None and not isinstance(parameter, torch.nn.parameter.UninitializedParameter)
+    return sized and parameter.dim() > 1  # type: ignore[union-attr]

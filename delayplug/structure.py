@@ -1,5 +1,8 @@
 """The wiring that the structure of a model shows by itself: order in containers, order of registration."""
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,7 +10,7 @@ import torch
 from torch import nn
 
 from .attach import Time
-from .memory import Turns
+from .memory import Mode, Turns
 from .network import Network
 
 ASK = "pass example= (an input, or a function that drives the model)"
@@ -33,6 +36,7 @@ class Target:
         fold: name of the module whose input still has the time that the layer sees folded into its batch.
         in_shape, out_shape: of what the layer takes and gives, if a run showed it.
         leading: dimensions of time and batch that these begin with, at least.
+        mode: in which the neuron was called, if a run showed it.
         note: for the user.
     """
 
@@ -43,6 +47,7 @@ class Target:
     in_shape: torch.Size | None = None
     out_shape: torch.Size | None = None
     leading: int = 0
+    mode: Mode | None = None
     note: str = ""
 
 
@@ -92,7 +97,7 @@ def _read_scope(
     """Match the layers of one container with the neurons that follow them."""
     items = list(_items(network, scope, scopes))
     kinds = "".join(kind for kind, _ in items)
-    if not _is_ordered(network, scope) and not _alternates(kinds):
+    if not _is_ordered(network, scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
         return  # the order of registration says nothing
     pending: str | None = None
     for kind, name in items:
@@ -134,6 +139,31 @@ def _reach(network: Network, layer: str, neuron: str, by_name: frozenset[str]) -
     if kind == "folded":
         return accepts(network, layer, Target(neuron, time="folded", fold=container), by_name)
     return accepts(network, layer, Target(neuron, turns="steps, then sequence"), by_name)
+
+
+def _calls_in_order(network: Network, scope: nn.Module, items: list[tuple[str, str]]) -> bool:
+    """Whether the source of a forward calls layers and neurons once each, in the order in which they are registered."""
+    if isinstance(scope, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return False  # what such a container does with its children, its own class or somebody else decides
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(type(scope).forward)))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    calls: list[str] = []
+    _collect_calls(tree, calls)
+    prefix = network.names[id(scope)]
+    registered = [name.removeprefix(f"{prefix}." if prefix else "") for kind, name in items if kind in "LN"]
+    return [name for name in calls if name in registered] == registered
+
+
+def _collect_calls(node: ast.AST, calls: list[str]) -> None:
+    """The names in `self.name(...)`, in the order in which they are evaluated: arguments before what they go into."""
+    for child in ast.iter_child_nodes(node):
+        _collect_calls(child, calls)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        owner = node.func.value
+        if isinstance(owner, ast.Name) and owner.id == "self":
+            calls.append(node.func.attr)
 
 
 def _alternates(kinds: str) -> bool:

@@ -185,10 +185,12 @@ class _Wanted:
             return Skipped(name, f"{kind}: of torch's modules only linear layers and convolutions can have delays")
         if self.granularity == "synaptic" and not network.is_torch(layer):
             return Skipped(name, f"{kind} has a forward of its own: give it granularity='axonal' or 'dendritic'")
+        if self.granularity == "dendritic" and not network.is_torch(layer) and network.toolkit.remembers(layer):
+            return Skipped(name, f"{kind} has a memory of its own: give it granularity='axonal'")
         for parent, module in network.ancestors(name):
             if network.toolkit.time_inside(module) == "hidden":
                 inside = f"{parent or 'the model'} ({type(module).__name__})"
-                return Skipped(name, f"it is inside of {inside}, which hides the time axis from it")
+                return Skipped(name, f"it is inside of {inside}, which hides the time from it")
         return None
 
 
@@ -203,7 +205,7 @@ def _connection(
     inputs, outputs = channels_of(weights)
     space = network.space_of(layer)
     if not network.is_torch(layer):
-        found = _channels(target, granularity, space, outputs if granularity == "dendritic" else inputs)
+        found = _channels(target, granularity, network.space_of(layer), network.matrix_of(layer), inputs, outputs)
         if isinstance(found, str):
             return Skipped(name, found)
         space, channels = found
@@ -226,7 +228,7 @@ def _connection(
         in_features=inputs or 0,
         out_features=outputs or 0,
         place=place,
-        mode=fixed.get(target.turns, mode),
+        mode=fixed.get(target.turns, target.mode or mode),
         reset="a call without the state that was returned" if threads else toolkit.reset_signal(neuron),
         container=parent[0] if parent is not None and threads else None,
         fold=target.fold,
@@ -234,17 +236,25 @@ def _connection(
     )
 
 
-def _channels(target: Target, granularity: Granularity, space: int, channels: int | None) -> tuple[int, int] | str:
+def _channels(
+    target: Target,
+    granularity: Granularity,
+    space: int,
+    matrix: tuple[int, ...],
+    inputs: int | None,
+    outputs: int | None,
+) -> tuple[int, int] | str:
     """(dimensions behind the channels, channels) of a layer with a forward of its own, as the example showed them."""
-    shape = target.out_shape if granularity == "dendritic" else target.in_shape
+    shape, known = (target.out_shape, outputs) if granularity == "dendritic" else (target.in_shape, inputs)
     if shape is None:
-        return (space, channels) if channels else f"the structure does not show its channels: {structure.ASK}"
-    leading = target.leading
-    for behind in dict.fromkeys((space, len(shape) - leading - 2, 0)):
+        return (space, known) if known else f"the structure does not show its channels: {structure.ASK}"
+    # A matrix works on the last dimension, anything larger on the one behind time and batch.
+    likely = (0, space) if len(matrix) == 2 else (len(shape) - target.leading - 1, space, 0)
+    for behind in likely:
         axis = len(shape) - 1 - behind
-        if behind >= 0 and axis >= leading and (channels is None or shape[axis] == channels):
+        if behind >= 0 and axis >= target.leading and (shape[axis] == known if known else shape[axis] in matrix):
             return behind, shape[axis]
-    return f"its channels ({channels}) are not found in the shape {tuple(shape)} that it works on"
+    return f"its channels are not found in the shape {tuple(shape)} that it works on"
 
 
 def _own_input(network: Network, name: str, wanted: _Wanted, granularity: Granularity) -> Connection | Skipped | None:
@@ -282,7 +292,7 @@ def _raw(network: Network) -> list[Skipped]:
     """Weight matrices that containers with neurons hold themselves."""
     found = []
     for name, module in network.modules.items():
-        holds = name not in network.neurons and not network._belongs(name) and name not in network.layers
+        holds = name not in network.neurons and not network.belongs(name) and name not in network.layers
         if holds and any(map(network.toolkit.is_neuron, module.children())):
             for key, parameter in module._parameters.items():
                 if parameter is not None and parameter.dim() > 1:

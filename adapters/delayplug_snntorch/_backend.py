@@ -68,6 +68,13 @@ class SnnTorch(Toolkit):
             return "reset_mem() of the neuron, or snntorch.utils.reset(model)"
         return "reset_mem() or init_*() of the neuron, or a call of the model without the state it returned last"
 
+    def reset(self, module: nn.Module) -> None:
+        if isinstance(module, snntorch.SpikingNeuron) and not isinstance(module, _SEQUENCE):
+            # Not reset_mem(), which keeps the batch, and forgets the spikes of some classes.
+            for name in _STATES:
+                if name in module._buffers:
+                    setattr(module, name, module._buffers[name].detach().new_zeros(0))
+
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         # reset_delay=True resets before the next input, with the spike detached: the reset of the paper's neuron.
         neuron: nn.Module = snntorch.Leaky(

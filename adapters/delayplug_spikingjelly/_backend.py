@@ -1,6 +1,7 @@
 """SpikingJelly: neurons that keep their state and switch between steps ("s") and sequences ("m")."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
@@ -23,10 +24,13 @@ class SpikingJelly(Toolkit):
     """Neurons of SpikingJelly 2.0: whatever its neuron package defines, and subclasses of it."""
 
     def is_neuron(self, module: nn.Module) -> bool:
-        return _comes_from(module, _NEURONS) or _comes_from(module, _RECURRENT)
+        return _comes_from(module, _NEURONS) or _comes_from(module, _RECURRENT) or _is_users(module)
 
     def is_spiking(self, neuron_: nn.Module) -> bool:
         return not isinstance(neuron_, neuron.NonSpikingBaseNode) and getattr(neuron_, "v_threshold", 0) != math.inf
+
+    def cuts_graph(self, neuron_: nn.Module) -> bool:
+        return isinstance(neuron_, neuron.OTTTLIFNode | neuron.SLTTLIFNode)
 
     def own_input(self, neuron_: nn.Module) -> tuple[int, int] | None:
         return (getattr(neuron_, "input_size"), 0) if _comes_from(neuron_, _RECURRENT) else None  # noqa: B009
@@ -60,13 +64,31 @@ class SpikingJelly(Toolkit):
         return isinstance(container, nn.Sequential) and _comes_from(container, _CONTAINERS)
 
     def time_inside(self, container: nn.Module) -> TimeInside:
-        if isinstance(container, layer.TLastMultiStepContainer | layer.TLastSeqToANNContainer):
+        # OTTTSequential calls what is behind its first neuron twice per step, while training.
+        if isinstance(container, layer.TLastMultiStepContainer | layer.TLastSeqToANNContainer | layer.OTTTSequential):
             return "hidden"
         if isinstance(container, layer.StepModeContainer):
             return "steps" if container.stateful else "folded"
         if isinstance(container, layer.SeqToANNContainer):
             return "folded"
         return "steps" if isinstance(container, layer.MultiStepContainer) else "kept"
+
+    def remembers(self, module: nn.Module) -> bool:
+        return isinstance(module, base.MemoryModule) and not self.is_neuron(module)
+
+    def reset(self, module: nn.Module) -> None:
+        if isinstance(module, base.MemoryModule):
+            module.reset()
+
+    def over_time(self, neuron_: nn.Module, forward: Callable[..., Any], x: Tensor) -> Any:
+        node: Any = neuron_
+        if not hasattr(node, "multi_step_forward"):
+            return super().over_time(neuron_, forward, x)
+        node.step_mode = "m"
+        try:
+            return forward(x)
+        finally:
+            node.step_mode = "s"
 
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         node: nn.Module = neuron.LIFNode(
@@ -95,5 +117,14 @@ class SpikingJelly(Toolkit):
         return out
 
 
-def _comes_from(module: nn.Module, package: str) -> bool:
-    return any(cls.__module__.startswith(package) for cls in type(module).__mro__)
+def _is_users(module: nn.Module) -> bool:
+    """Whether a module with a memory is somebody's own neuron: no class of SpikingJelly's, and without weights."""
+    if not isinstance(module, base.MemoryModule) or _comes_from(module, "spikingjelly", own=True):
+        return False
+    return not any(parameter.dim() > 1 for parameter in module.parameters())
+
+
+def _comes_from(module: nn.Module, package: str, *, own: bool = False) -> bool:
+    """Whether the class of a module, or one that it derives from unless `own`, is defined in a package."""
+    classes = (type(module),) if own else type(module).__mro__
+    return any(cls.__module__.startswith(package) for cls in classes)

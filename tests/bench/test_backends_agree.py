@@ -14,49 +14,6 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max())
 
 
-def reference_neuron(x: Tensor, tau: float) -> Tensor:
-    """The paper's neuron, as slow and plain as it gets; the gradient of its spikes is the arctan surrogate."""
-    v, spikes = torch.zeros_like(x[0]), []
-    for x_t in x.unbind(0):
-        v = v * (1 - 1 / tau) + x_t
-        z = v - 1
-        smooth = torch.atan(torch.pi / 2 * 5 * z) / torch.pi  # its derivative is 5 / 2 / (1 + (pi / 2 * 5 z)^2)
-        s = (z > 0).to(x.dtype) + smooth - smooth.detach()
-        v = v * (1 - s.detach())
-        spikes.append(s)
-    return torch.stack(spikes)
-
-
-@pytest.mark.parametrize("tau", [1.005, 1.5, 2.0])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_neuron_is_the_papers(backend: str, tau: float) -> None:
-    toolkit = plugins.toolkit(backend)
-    torch.manual_seed(0)
-    x = (torch.rand(60, 8, 32) * 1.5).requires_grad_()
-    weight = torch.randn(60, 8, 32)
-    expected = reference_neuron(x, tau)
-    actual = toolkit.run(toolkit.spiking_neuron(tau=tau), x)
-    assert 0.05 < float(expected.detach().mean()) < 0.95
-    assert torch.equal(actual.detach().round(), expected.detach().round())
-    (wanted,) = torch.autograd.grad((expected * weight).sum(), x)
-    (got,) = torch.autograd.grad((actual * weight).sum(), x)
-    assert relative(got, wanted) < 1e-4
-
-
-@pytest.mark.parametrize("tau", [1.005, 1.5, 2.0])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_readout_is_a_leaky_membrane(backend: str, tau: float) -> None:
-    toolkit = plugins.toolkit(backend)
-    x = torch.randn(20, 3, 4)
-    v, expected = torch.zeros(3, 4), []
-    for x_t in x:
-        v = v * (1 - 1 / tau) + x_t
-        expected.append(v)
-    readout = toolkit.readout_neuron(tau=tau)
-    for _ in range(2):  # the second run starts afresh
-        torch.testing.assert_close(toolkit.run(readout, x), torch.stack(expected), rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("delays", ["none", "fixed", "learned"])
 @pytest.mark.parametrize("tau", [1.005, 1.5, 2.0])
 def test_networks_agree(delays: str, tau: float) -> None:

@@ -36,6 +36,7 @@ ORDER = (
     "wiring",
     "surgery",
     "describe",
+    "unrolling",
     "testing",
 )
 

@@ -6,6 +6,7 @@ import pytest
 import snntorch
 import torch
 from snntorch import utils
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 import delayplug
@@ -246,23 +247,67 @@ def test_a_state_in_a_dataclass_is_carried() -> None:
     assert all(step.any() for step in net.fc.delay_memory.state.history[-3:])
 
 
-def test_a_layer_whose_neuron_never_runs_is_an_error() -> None:
+def test_a_layer_whose_neuron_does_not_run_any_more_is_an_error() -> None:
     class Bypassed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.fc1, self.lif1 = nn.Linear(4, 6), snntorch.Leaky(beta=0.9)
             self.fc2, self.lif2 = nn.Linear(6, 6), snntorch.Leaky(beta=0.9)
+            self.bypass = False
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            mem = self.lif2.init_leaky()
+            mem1, mem = self.lif1.init_leaky(), self.lif2.init_leaky()
             for x_t in x.unbind(0):
-                _, mem = self.lif2(self.fc2(self.fc1(x_t)), mem)
+                current = self.fc1(x_t)
+                spikes, mem1 = (current, mem1) if self.bypass else self.lif1(current, mem1)
+                _, mem = self.lif2(self.fc2(spikes), mem)
             return mem
 
-    net = Bypassed()
-    delayplug.add_delays(net, 3)
+    net, x = Bypassed(), torch.rand(8, 2, 4)
+    delayplug.add_delays(net, 3, example=x)
+    net.bypass = True
     with pytest.raises(delayplug.SequenceError, match="was not called between two calls"):
-        net(torch.rand(8, 2, 4))
+        net(x)
+
+
+def test_a_layer_that_is_left_out_at_first_starts_afresh() -> None:
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.rec = nn.Linear(4, 6), nn.Linear(6, 6)
+            self.lif = snntorch.Leaky(beta=0.9, init_hidden=True, threshold=0.3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.lif.reset_mem()
+            out: list[torch.Tensor] = []
+            for x_t in x.unbind(0):
+                out.append(self.lif(self.fc(x_t) + self.rec(out[-1])) if out else self.lif(self.fc(x_t)))
+            return torch.stack(out)
+
+    torch.manual_seed(0)
+    net, x = Late(), torch.rand(8, 2, 4) * 3
+    delayplug.add_delays(net, 4, example=x, init=2, interpolation="linear", recurrent=True)
+    first = net(x)
+    net(torch.ones_like(x) * 5)
+    assert torch.equal(net(x), first)
+    for _ in range(2):
+        net(x).sum().backward()
+
+
+@pytest.mark.parametrize("kind", [neuron.SLTTLIFNode, neuron.OTTTLIFNode])
+def test_a_backward_pass_at_every_step(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(layer.Linear(6, 8), kind()), torch.rand(6, 3, 6)
+
+    def run(net: nn.Module) -> None:
+        functional.reset_net(net)
+        for x_t in x:
+            out = net(x_t)
+            (out[0] if isinstance(out, list) else out).sum().backward()
+
+    delayplug.add_delays(net, 4, example=run)
+    run(net)
+    assert net[0].delay.delays.grad.any()
 
 
 def test_a_recurrence_written_by_hand_is_left_out() -> None:

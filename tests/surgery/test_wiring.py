@@ -121,7 +121,7 @@ def test_refused(make, x, reason, by_example):
 def test_time_behind_everything_is_refused():
     net = nn.Sequential(layer.TLastSeqToANNContainer(nn.Linear(F, H)), Last())
     for example in (None, sequence().permute(1, 2, 0)):
-        with pytest.raises(WiringError, match="hides the time axis"):
+        with pytest.raises(WiringError, match="hides the time from it"):
             add_delays(net, MAX_DELAY, example=example)
 
 
@@ -185,6 +185,18 @@ class TwoEars(CellNet):
         return z
 
 
+class NeuronFirst(nn.Module):
+    """Registered the other way round than it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.lif1 = layer.Linear(F, F), neuron.LIFNode()
+        self.fc2, self.lif2 = layer.Linear(F, F), neuron.LIFNode()
+
+    def forward(self, x):
+        return self.fc2(self.lif2(self.fc1(self.lif1(x))))
+
+
 class Folded(nn.Module):
     """Time folded into the batch around a plain Linear, as SpikingJelly offers it."""
 
@@ -197,11 +209,23 @@ class Folded(nn.Module):
         return self.lif1(functional.seq_to_ann_forward(x, self.fc1))
 
 
-@pytest.mark.parametrize("make", [Hoisted, HoistedLeaky, TwoEars, Folded])
-def test_layer_and_neuron_must_take_turns(make):
-    net = make()
+@pytest.mark.parametrize("make", [Hoisted, HoistedLeaky, TwoEars, Folded, NeuronFirst])
+def test_the_order_of_registration_is_not_taken_for_the_order_of_calls(make):
+    with pytest.raises(WiringError, match="pass example="):
+        add_delays(make(), MAX_DELAY)
+
+
+def test_layer_and_neuron_must_take_turns():
+    class Fickle(CellNet):
+        loops = True
+
+        def forward(self, x):
+            return super().forward(x) if self.loops else Hoisted.forward(self, x)
+
+    net = Fickle()
+    add_delays(net, MAX_DELAY, example=sequence())
     net(sequence())
-    add_delays(net, MAX_DELAY)  # the structure does not show it, the first run does
+    net.loops = False  # not what the example showed
     with pytest.raises(SequenceError, match="take turns"):
         net(sequence())
 
