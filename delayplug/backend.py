@@ -64,7 +64,7 @@ class Toolkit(ABC):
         return None
 
     def recurrent_layer(self, module: nn.Module) -> str | None:
-        """For a neuron or a container that feeds its spikes back through weights: the child that does.
+        """For a neuron or a container that feeds its spikes back through weights: the name of the child that does.
 
         "" if that is no layer of its own, so that it cannot have delays; None if nothing is fed back.
         """

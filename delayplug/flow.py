@@ -50,6 +50,17 @@ def _target(network: Network, graph: "_Graph", name: str, by_name: frozenset[str
     return _in_time(network, graph, name, last, fed) if isinstance(accepted, Target) else accepted
 
 
+def fed_back(flow: Flow) -> tuple[str, str] | None:
+    """(from, to): the first thing in a run that goes to a layer or neuron which has run before it."""
+    first: dict[str, int] = {}
+    for i, call in enumerate(flow.calls):
+        first.setdefault(call.name, i)
+        for source in sorted(call.layers | call.neurons):
+            if first[source] >= first[call.name]:
+                return source, call.name
+    return None
+
+
 class _Graph:
     """The calls of a run, as a graph of layers and neurons."""
 
@@ -224,7 +235,8 @@ def _placed(
     if len(places) > 1:
         return Skipped(name, _AMBIGUOUS)
     if not places:
-        return Skipped(name, f"its input has no time: it runs once for all the steps of {neuron}")
+        steps = pairs[0][1]
+        return Skipped(name, f"it runs once for {steps} steps of {neuron}, and its input has no time in front")
     (place,) = places
     fold = None
     if place == "folded":
@@ -251,7 +263,7 @@ def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> s
             found.add("first")
         if shape[1] == steps and (size is None or shape[0] == size):
             found.add("second")
-    elif batched == 1 and size is None and shape[0] == steps:
+    elif batched == 1 and size != 1 and shape[0] == steps:
         found.add("first")
     if size is not None and shape[0] == steps * size and (batched == 1 or shape[0] != steps):
         found.add("folded")

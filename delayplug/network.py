@@ -39,12 +39,16 @@ class Network:
             if name in self.recurrent or (self.is_layer(m) and not self.belongs(name))
         }
 
+    def holds(self, name: str) -> str | None:
+        """The first neuron inside of a layer, if there is one."""
+        return next((neuron for neuron in self.neurons if neuron.startswith(f"{name}." if name else "")), None)
+
     def _recurrent(self) -> Iterator[tuple[str, str]]:
         """(layer, neuron or container) of the layers through which something feeds its own spikes back."""
         for name, module in self.modules.items():
             child = self.toolkit.recurrent_layer(module)
             inside = any(parent in self.neurons for parent, _ in self.ancestors(name))
-            if child and not inside and self.is_layer(getattr(module, child)):
+            if child and not inside and self.is_layer(module.get_submodule(child)):
                 yield f"{name}.{child}" if name else child, name
 
     def is_layer(self, module: nn.Module) -> bool:
@@ -76,12 +80,9 @@ class Network:
     def belongs(self, name: str) -> bool:
         """Whether the module is part of a neuron, of a delay, or of another layer."""
         return any(
-            parent in self.neurons or isinstance(module, DelayLayer | nn.MultiheadAttention) or self._wraps(module)
+            parent in self.neurons or isinstance(module, DelayLayer) or self.is_layer(module)
             for parent, module in self.ancestors(name)
         )
-
-    def _wraps(self, module: nn.Module) -> bool:
-        return self.is_layer_inside(module) or self.is_own(module)
 
     def weights_of(self, layer: nn.Module) -> Any:
         """The module that holds the weights: the layer, or what it wraps."""

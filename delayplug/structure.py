@@ -142,28 +142,73 @@ def _reach(network: Network, layer: str, neuron: str, by_name: frozenset[str]) -
 
 
 def _calls_in_order(network: Network, scope: nn.Module, items: list[tuple[str, str]]) -> bool:
-    """Whether the source of a forward calls layers and neurons once each, in the order in which they are registered."""
+    """Whether the source of a forward calls layers and neurons as they are registered: once each, in that order, in one
+    loop over the time or outside of any, and no layer on what the step before has left."""
     if isinstance(scope, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         return False  # what such a container does with its children, its own class or somebody else decides
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(type(scope).forward)))
     except (OSError, TypeError, SyntaxError):
         return False
-    calls: list[str] = []
-    _collect_calls(tree, calls)
     prefix = network.names[id(scope)]
-    registered = [name.removeprefix(f"{prefix}." if prefix else "") for kind, name in items if kind in "LN"]
-    return [name for name in calls if name in registered] == registered
+    names = {name.removeprefix(f"{prefix}." if prefix else ""): kind for kind, name in items if kind in "LN"}
+    source = _Source({name for name, kind in names.items() if kind == "L"})
+    source.visit(tree)
+    calls = [(name, loop) for name, loop in source.calls if name in names]
+    return [name for name, _ in calls] == [*names] and len({loop for _, loop in calls}) == 1 and not source.feeds_back
 
 
-def _collect_calls(node: ast.AST, calls: list[str]) -> None:
-    """The names in `self.name(...)`, in the order in which they are evaluated: arguments before what they go into."""
-    for child in ast.iter_child_nodes(node):
-        _collect_calls(child, calls)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        owner = node.func.value
-        if isinstance(owner, ast.Name) and owner.id == "self":
-            calls.append(node.func.attr)
+class _Source(ast.NodeVisitor):
+    """Reads a forward: the calls `self.name(...)` in the order in which they are evaluated, each with its loop."""
+
+    def __init__(self, layers: set[str]) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.feeds_back = False  # a layer is called on a name that its loop assigns only further down
+        self._layers = layers
+        self._loop = 0
+        self._later: set[str] = set()  # names that the loop assigns, and has not yet
+
+    def visit(self, node: ast.AST) -> None:
+        if isinstance(node, ast.For | ast.While):
+            self._visit_loop(node)
+        elif isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            self.generic_visit(node)
+            self._later -= _assigned(node)
+        elif isinstance(node, ast.Call):
+            self._visit_call(node)
+        else:
+            self.generic_visit(node)
+
+    def _visit_loop(self, node: ast.For | ast.While) -> None:
+        outside = self._loop, self._later
+        self._loop = node.lineno
+        self._later = set().union(*(_assigned(child) for child in node.body))
+        if isinstance(node, ast.For):
+            self._later -= _assigned(node.target)
+        self.generic_visit(node)
+        self._loop, self._later = outside
+
+    def _visit_call(self, node: ast.Call) -> None:
+        self.generic_visit(node)  # arguments come before what they go into
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        if isinstance(node.func, ast.Attribute) and isinstance(owner, ast.Name) and owner.id == "self":
+            self.calls.append((node.func.attr, self._loop))
+            if node.func.attr in self._layers:
+                inputs = set().union(*map(_flowing, (*node.args, *node.keywords)))
+                self.feeds_back |= bool(inputs & self._later)
+
+
+def _flowing(node: ast.AST) -> set[str]:
+    """The names whose values go into an expression; an index only chooses among them."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    parts = [node.value] if isinstance(node, ast.Subscript) else ast.iter_child_nodes(node)
+    return set().union(*map(_flowing, parts))
+
+
+def _assigned(node: ast.AST) -> set[str]:
+    """The names that are assigned somewhere in a piece of source."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def _alternates(kinds: str) -> bool:

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from . import plugins
+from . import flow, plugins
 from .attach import Delayed, StatefulDelayed
-from .errors import ArgumentError, UnrollError
+from .errors import ArgumentError, UnrollError, WiringError
 from .network import Network
-from .surgery import reset_delays
-from .tracing import preserved
+from .surgery import named_delays, reset_delays
+from .tracing import preserved, trace
 
 _NORMS = nn.modules.batchnorm._NormBase
 
@@ -61,7 +61,9 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True) -> Any:
     own_forward = any(not _in_order(network, module) for _, module in _containers(network))
     loops = own_forward and _loops(network, x)
     if check and own_forward:
-        _compare(network, x[:3, :2], loops)
+        # Long enough that what a delay holds back arrives.
+        longest = max((delay.max_delay for _, delay in named_delays(model)), default=0)
+        _compare(network, x[: 3 + longest, :2], loops)
     return _unrolled(network, x, loops)
 
 
@@ -69,7 +71,12 @@ def _unrolled(network: Network, x: Tensor, loops: bool) -> Any:
     steps, batch = x.shape[:2]
     folded = x.flatten(0, 1)
     with _patched(network, steps):
-        out = _fresh(network, lambda: _call(network, folded.unsqueeze(0) if loops else folded))
+        try:
+            out = _fresh(network, lambda: _call(network, folded.unsqueeze(0) if loops else folded))
+        except UnrollError:
+            raise
+        except Exception as error:
+            raise UnrollError(f"the model does not run on all steps at once: {error!r}") from error
 
     def unfold(value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -141,6 +148,7 @@ def _loops(network: Network, x: Tensor) -> bool:
     found = []
     try:
         with preserved(network.model), torch.no_grad():
+            network.model.eval()
             for steps in (1, 2):
                 calls[0] = 0
                 part = x[:1, :1].expand(steps, *x[0, :1].shape)
@@ -156,13 +164,19 @@ def _loops(network: Network, x: Tensor) -> bool:
 
 @torch.no_grad()
 def _compare(network: Network, x: Tensor, loops: bool) -> None:
-    """Raise UnrollError unless both ways give the same on a short sequence."""
+    """Raise UnrollError unless both ways give the same on a short sequence, in which nothing goes back in time."""
     model = network.model
     with preserved(model):
         model.eval()
-        looped = _loop(network, x, loops)
-        unrolled = _unrolled(network, x, loops)
-        pairs = zip(torch.utils._pytree.tree_leaves(looped), torch.utils._pytree.tree_leaves(unrolled), strict=True)
+        try:
+            traced = trace(model, lambda _: _loop(network, x, loops), network.layers, network.neurons, lambda _: False)
+        except WiringError as error:
+            raise UnrollError(f"its own loop over x alone fails: {error}") from error
+        back = flow.fed_back(traced)
+        if back:
+            raise UnrollError(f"{back[1]} is given what {back[0]} gave in the step before: run the model step by step")
+        looped, unrolled = _loop(network, x, loops), _unrolled(network, x, loops)
+        pairs = zip(tree_leaves(looped), tree_leaves(unrolled), strict=True)
         equal = all(a.shape == b.shape and torch.allclose(a, b, atol=1e-4, rtol=1e-4) for a, b in pairs)
     if not equal:
         raise UnrollError(

@@ -112,9 +112,11 @@ def plan_delays(
     if example is None:
         targets = structure.targets(network, wanted.by_name)
     else:
-        traced = trace(
-            model, example, network.layers, network.neurons, lambda neuron: toolkit.mode(neuron) == "sequence"
-        )
+        lazy = [name for name, module in network.modules.items() if is_lazy(module)]
+        if lazy:
+            raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
+        layers = {name: layer for name, layer in network.layers.items() if network.holds(name) is None}
+        traced = trace(model, example, layers, network.neurons, lambda neuron: toolkit.mode(neuron) == "sequence")
         targets = flow.targets(network, traced, wanted.by_name, recurrent)
     connections: list[Connection] = []
     skipped: list[Skipped] = []
@@ -175,6 +177,9 @@ class _Wanted:
             return Skipped(name, "filter_fn leaves it out")
         if isinstance(layer, Delayed):
             return Skipped(name, "it has delays already")
+        inside = network.holds(name)
+        if inside is not None:
+            return Skipped(name, f"{kind} holds a neuron of its own, {inside}: make them two modules")
         if name in network.recurrent and not self.recurrent:
             return Skipped(
                 name, f"the recurrent connection of {network.recurrent[name] or 'the model'}: pass recurrent=True"
@@ -247,7 +252,7 @@ def _channels(
     """(dimensions behind the channels, channels) of a layer with a forward of its own, as the example showed them."""
     shape, known = (target.out_shape, outputs) if granularity == "dendritic" else (target.in_shape, inputs)
     if shape is None:
-        return (space, known) if known else f"the structure does not show its channels: {structure.ASK}"
+        return (space, known) if known and space == 0 else f"the structure does not show its channels: {structure.ASK}"
     # A matrix works on the last dimension, anything larger on the one behind time and batch.
     likely = (0, space) if len(matrix) == 2 else (len(shape) - target.leading - 1, space, 0)
     for behind in likely:

@@ -5,13 +5,14 @@ from typing import Any
 
 import norse.torch as norse
 import torch
+from norse.torch.module.coba_lif import CobaLIFCell
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
 from delayplug import Mode, TimeInside, Toolkit, tensors_in
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
-_RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell)
+_RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
 
 
 class Norse(Toolkit):
@@ -27,7 +28,9 @@ class Norse(Toolkit):
         return (int(neuron.input_size), 0) if isinstance(neuron, _RECURRENT) else None
 
     def recurrent_layer(self, module: nn.Module) -> str | None:
-        return "" if isinstance(module, (SNNRecurrentCell, SNNRecurrent)) else None
+        if isinstance(module, norse.RecurrentSequential):
+            return "module.0"
+        return "" if isinstance(module, (SNNRecurrentCell, SNNRecurrent, CobaLIFCell)) else None
 
     def mode(self, neuron: nn.Module) -> Mode:
         return "sequence" if isinstance(neuron, (SNN, SNNRecurrent)) else "step"

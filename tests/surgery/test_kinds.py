@@ -377,7 +377,7 @@ class Static(nn.Module):
 def test_a_layer_without_time_is_left_out():
     plan = plan_delays(Static(), torch.rand(3, 1, 5, 5))
     assert layers(plan) == ["fc"]
-    assert "its input has no time" in reasons(plan)["conv"]
+    assert "its input has no time in front" in reasons(plan)["conv"]
 
 
 class BatchFirst(nn.Module):
@@ -473,3 +473,141 @@ def test_describe_a_convolution_and_a_delay_that_stands_alone():
     assert (conv.runs, conv.reset, conv.parameters) == ("whole sequences", "functional.reset_net(model)", 18)
     assert (alone.neuron, alone.granularity, alone.max_delay) == ("", "per channel", 7)
     assert "per channel" in str(describe_delays(net))
+
+
+# ------------------------------------------------------------------------- what only looks like something plain
+
+
+class Forward(nn.Linear):
+    """A layer of the forward-forward algorithm: it holds its neuron."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.lif = leaky()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lif(super().forward(x))
+
+
+@pytest.mark.parametrize("granularity", ["synaptic", "axonal", "dendritic"])
+@pytest.mark.parametrize("by_example", [True, False])
+def test_a_layer_that_holds_its_neuron(granularity, by_example):
+    net = nn.Sequential(Forward(F, H), Forward(H, O))
+    plan = plan_delays(net, sequence()[0] if by_example else None, granularity=granularity)
+    assert not plan.connections
+    assert {name: "holds a neuron of its own" in reason for name, reason in reasons(plan).items()} == {
+        "0": True,
+        "1": True,
+    }
+
+
+@pytest.mark.parametrize("granularity", ["synaptic", "axonal", "dendritic"])
+def test_sequences_without_a_batch(granularity):
+    torch.manual_seed(0)
+    net = norse.SequentialState(
+        norse.Lift(nn.Conv1d(1, 2, 3)), norse.LIF(), nn.Flatten(1), nn.Linear(6, 4), norse.LIF()
+    )
+    with torch.no_grad():
+        net[0].lifted_module.weight.mul_(90)
+        net[3].weight.mul_(90)
+    x = sequence(steps=9)[:, :1]
+    plain = net(x)[0]
+    add_delays(net, 4, example=x, granularity=granularity, init=0, interpolation="linear")
+    assert [name for name, _ in named_delays(net)] == ["0", "3"]
+    torch.testing.assert_close(net(x)[0], plain)
+
+
+def test_a_channel_is_not_guessed():
+    field = norse.SpatialReceptiveField2d(2, 3, torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0]]))
+    net = norse.SequentialState(field, norse.LIFCell())
+    assert "not found in the shape" in reasons(plan_delays(net, torch.rand(3, 2, 8, 10), granularity="axonal"))["0"]
+    norm = nn.Sequential(layer.NeuNorm(4, 6, 7), neuron.LIFNode())
+    (c,) = plan_delays(norm, torch.rand(2, 4, 6, 7), granularity="axonal").connections
+    assert (c.in_features, c.place.space) == (4, 2)
+
+
+def test_lazy_layers_are_refused_with_an_example_too():
+    with pytest.raises(WiringError, match="the size of 0 is not known yet"):
+        plan_delays(nn.Sequential(nn.LazyLinear(H), leaky()), sequence()[0])
+
+
+def test_a_cell_that_norse_does_not_count_among_its_neurons():
+    from norse.torch.module.coba_lif import CobaLIFCell
+
+    net = norse.SequentialState(nn.Linear(F, H), CobaLIFCell(H, H), nn.Linear(H, O), norse.LIFCell())
+    plan = plan_delays(net)
+    assert layers(plan) == ["2"]
+    assert "weighs its input itself" in reasons(plan)["1"]
+
+
+def test_the_recurrent_container_of_norse():
+    net = norse.RecurrentSequential(nn.Linear(F, H), norse.LIFCell(), nn.Linear(H, F), norse.LIFCell())
+
+    def run(net: nn.Module) -> None:
+        state = None
+        for x_t in sequence():
+            _, state = net(x_t, state)
+
+    for example in (None, run):
+        plan = plan_delays(net, example)
+        assert layers(plan) == ["module.2"]
+        assert "recurrent connection" in reasons(plan)["module.0"]
+
+
+def test_a_layer_with_a_memory_has_no_dendritic_delays():
+    net = nn.Sequential(layer.DropConnectLinear(F, H), neuron.LIFNode())
+    assert "memory of its own" in reasons(plan_delays(net, sequence()[0], granularity="dendritic"))["0"]
+
+
+class Loops(nn.Module):
+    """Registered in order; the forward decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.lif1 = nn.Linear(F + H, H), snntorch.Leaky(beta=0.8)
+        self.fc2, self.lif2 = nn.Linear(H, H), snntorch.Leaky(beta=0.8)
+
+
+class Concatenated(Loops):
+    def forward(self, x: Tensor) -> Tensor:
+        m1, m2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        s1 = torch.zeros(x.shape[1], H)
+        for x_t in x:
+            s1, m1 = self.lif1(self.fc1(torch.cat([x_t, s1], 1)), m1)
+            s2, m2 = self.lif2(self.fc2(s1), m2)
+        return s2
+
+
+class Outside(Loops):
+    def forward(self, x: Tensor) -> Tensor:
+        m1, m2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        current = self.fc1(x)
+        for _ in range(4):
+            s1, m1 = self.lif1(current, m1)
+            s2, m2 = self.lif2(self.fc2(s1), m2)
+        return s2
+
+
+class Elsewhere(Loops):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lif2(self.lif1(nn.functional.linear(x, self.fc1.weight)))
+
+
+class Plain(Loops):
+    def forward(self, x: Tensor) -> Tensor:
+        m1, m2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        t = 0
+        while t < len(x):
+            current = self.fc1(x[t])
+            current += 0.1
+            s1, m1 = self.lif1(current, m1)
+            s2, m2 = self.lif2(self.fc2(s1), m2)
+            t += 1
+        return s2
+
+
+@pytest.mark.parametrize(("kind", "plain"), [(Concatenated, 0), (Outside, 0), (Elsewhere, 0), (Plain, 2)])
+def test_the_source_of_forward_decides_what_is_plain(kind, plain):
+    plan = plan_delays(kind())
+    assert len(plan.connections) == plain
+    assert all("pass example=" in reason for reason in reasons(plan).values())
