@@ -26,12 +26,15 @@ class DelayState(NamedTuple):
     history: (D, *input of one step), such as (D, *batch, I) or (D, B, C, *trailing): the last D inputs, oldest first.
     kernel: the taps in the form `step` uses, or None before the first step. Kept here so that a sequence builds them
         once.
-    made_from: what tells whether the kernel is still that of the layer.
+    made_from: what tells whether kernel and pending are still those of the layer.
+    pending: (K, *batch, O), what is known of the next outputs where steps go by events (see `delayplug.events`), else
+        None.
     """
 
     history: Tensor
     kernel: Tensor | None = None
     made_from: tuple[int, ...] = ()
+    pending: Tensor | None = None
 
     def detach(self) -> "DelayState":
         """The same inputs, cut off from the graph; the kernel will be built anew."""
@@ -85,6 +88,7 @@ class DelayLayer(nn.Module):
         self.interpolation: Interpolation = interpolation
         self.round_in_eval = round_in_eval
         self._fan_in = fan_in
+        self._kept: dict[str, tuple[tuple[int, ...], Any]] = {}  # made from the rounded delays, until these change
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.delays = nn.Parameter(torch.empty(shape, **factory))
         self.weight = nn.Parameter(torch.empty(shape, **factory)) if weight else None
@@ -157,12 +161,34 @@ class DelayLayer(nn.Module):
         project(self.delays)
         if self.sigma is not None:
             project(self.sigma)
+        if self._rounds:
+            taps: Tensor = self._keep("taps", weight, lambda: self._integer_taps(weight))
+            return taps
         weight = self._weight(weight)
         delays = self._per_tap(self.delays)
-        if self._rounds:
-            return kernels.integer_taps(delays, weight, max_delay=self.max_delay)
         sigma = self.sigma if self.sigma is None or self.sigma.dim() == 0 else self._per_tap(self.sigma)
         return self._taps(delays, weight, sigma)
+
+    def _integer_taps(self, weight: Tensor | None) -> Tensor:
+        return kernels.integer_taps(self._per_tap(self.delays), self._weight(weight), max_delay=self.max_delay)
+
+    def _keep(self, name: str, weight: Tensor | None, make: Callable[[], Any]) -> Any:
+        """What is made from the rounded delays, made anew only when parameters change, or for a gradient."""
+        if torch.compiler.is_compiling() or self._learns(weight):
+            return make()
+        now = self._fingerprint(weight)
+        made_from, value = self._kept.get(name, ((), None))
+        if made_from != now:
+            value = make()
+            self._kept[name] = now, value
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
+
+    def train(self, mode: bool = True) -> Self:
+        self._kept = {}  # while training, what was rounded is of no use
+        return super().train(mode)
 
     def _taps(self, delays: Tensor, weight: Tensor | None, sigma: Tensor | None) -> Tensor:
         return kernels.taps(delays, weight, sigma, max_delay=self.max_delay, interpolation=self.interpolation)
@@ -230,11 +256,21 @@ class DelayLayer(nn.Module):
         if state is None:
             state = DelayState(x.new_zeros((self.max_delay, *x.shape)))
         self._check_state(state, x.shape)
+        if self._goes_by_events(x, weight):
+            y, state = self._event_step(x, state, weight)
+            return _as_given(y, dtype), state
         kernel, made_from = state.kernel, self._fingerprint(weight)
         if kernel is None or state.made_from != made_from or kernel.requires_grad != self._learns(weight):
             kernel = self._step_kernel(self.kernel(weight))
         window = torch.cat((state.history, x.unsqueeze(0)))  # (K, *x), oldest first
         return _as_given(self._weigh(window, kernel), dtype), DelayState(window[1:], kernel, made_from)
+
+    def _goes_by_events(self, x: Tensor, weight: Tensor | None) -> bool:
+        """Whether a step is taken spike by spike."""
+        return False
+
+    def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState]:
+        raise NotImplementedError
 
     @abstractmethod
     def _convolve(self, x: Tensor, kernel: Tensor, steps: int) -> Tensor:

@@ -13,6 +13,7 @@ from .checks import check_count, check_delays, check_input
 from .convolution import Engine, check_engine, convolve, convolve_channels
 from .delays import DelayLayer, DelayState
 from .errors import ArgumentError
+from .events import Launch, arrivals, launch
 from .kernels import Interpolation
 
 
@@ -149,6 +150,40 @@ class LearnableDelay(DelayLayer):
             return (window * _along_channels(kernel, window.dim() - 1)).sum(0)
         y = window.movedim(0, -2).flatten(-2) @ kernel
         return y if self.bias is None else y + self.bias
+
+    def _goes_by_events(self, x: Tensor, weight: Tensor | None) -> bool:
+        # Counting spikes on a GPU would wait for it; and a gradient wants the window of inputs.
+        chosen = self.out_features is not None and self.engine == "auto" and x.device.type == "cpu"
+        if not chosen or not self._rounds or torch.compiler.is_compiling():
+            return False
+        return not (self._learns(weight) or (torch.is_grad_enabled() and x.requires_grad))
+
+    def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState]:
+        assert self.out_features is not None
+        made_from, pending = self._fingerprint(weight), state.pending
+        if pending is None or state.made_from != made_from:
+            pending = self._pending(state.history, weight)
+        launched = self._keep("launch", weight, lambda: self._launch(weight))
+        size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)
+        y, pending = arrivals(x.reshape(-1, self.in_features), pending.view(size, -1, self.out_features), launched)
+        history = torch.cat((state.history[1:], x.unsqueeze(0))) if self.max_delay else state.history
+        y = y.view(shape) if self.bias is None else y.view(shape) + self.bias
+        return y, DelayState(history, None, made_from, pending.view(size, *shape))
+
+    def _pending(self, history: Tensor, weight: Tensor | None) -> Tensor:
+        """The next K outputs as far as the last D inputs say, without bias: (K, *batch, O)."""
+        steps, batch = self.max_delay, history.shape[1:-1]
+        empty = history.new_zeros((1, *batch, self.out_features or 0))
+        if steps == 0 or not bool(history.any()):
+            return empty.expand(steps + 1, *empty.shape[1:]).clone()
+        flat = history.reshape(steps, -1, self.in_features)
+        y = convolve(flat, self.kernel(weight), steps=2 * steps, engine=self.engine)[steps:]
+        return torch.cat((y.view(steps, *empty.shape[1:]), empty))
+
+    def _launch(self, weight: Tensor | None) -> Launch:
+        weights = self._weight(weight)
+        assert weights is not None
+        return launch(self.delays.detach(), weights.detach(), self.kernel(weight).detach())
 
     # ------------------------------------------------------------------------------------------------- DCLS
 

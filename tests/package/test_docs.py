@@ -26,8 +26,10 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: re.sub(r"\W+", " ", block)[:40])
-def test_readme_block(block: str) -> None:
-    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+def test_readme_block(block: str, tmp_path: Path) -> None:
+    script = tmp_path / "readme.py"
+    script.write_text(block)
+    exec(compile(block, str(script), "exec"), {"__name__": "readme"})
 
 
 def test_readme_has_a_block_per_toolkit() -> None:

@@ -19,6 +19,7 @@ ORDER = (
     "dcls",
     "convolution",
     "ranges",
+    "events",
     "delays",
     "layers",
     "spatial",

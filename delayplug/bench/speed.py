@@ -1,0 +1,301 @@
+"""How fast delays are, and how much memory they take: this library against DCLS and the paper's way, side by side.
+
+Every comparison is a pair of functions that do the same work. Their runs take turns in one process, so that whatever
+else the machine does falls on both; what counts is the median of the ratios. Peak memory is that of a process of its
+own for each side.
+"""
+
+import functools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import plugins
+from ..convolution import Engine
+from ..errors import ArgumentError
+from ..layers import LearnableDelay
+from ..surgery import add_delays
+from ..unrolling import unroll
+from .memory import PeakMemory
+from .network import DelayNetwork, class_scores
+from .paper import PaperNetwork, dcls_forward, dcls_layer
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One comparison.
+
+    Attributes:
+        name: what is done.
+        ours, theirs: what the two sides are, in words.
+        target: the ratio theirs / ours that is aimed at (for costs, the largest ratio ours / theirs).
+        is_cost: the ratio is a cost, ours / theirs, and should be small.
+        memory: the peak memory of both sides is measured, too.
+        make: `make(side, device)` builds everything and returns the run to be timed; side is "ours" or "theirs".
+    """
+
+    name: str
+    ours: str
+    theirs: str
+    target: float
+    make: Callable[[str, torch.device], Run]
+    is_cost: bool = False
+    memory: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured: seconds are medians; the ratio is the median over rounds, with the middle half of them.
+
+    `memory` is the peak of (ours, theirs) in MB above what the process had before the work.
+    """
+
+    name: str
+    ours: str
+    theirs: str
+    target: float
+    is_cost: bool
+    seconds: tuple[float, float]
+    ratio: float
+    spread: tuple[float, float]
+    memory: tuple[float, float] | None = None
+
+
+def works(backends: Sequence[str]) -> list[Work]:
+    """All comparisons, those of networks for the backends named."""
+    found = [
+        _layer("layer 256 -> 256, 25 taps", 256, 256, 25, 100, 256, 6, memory=True),
+        _layer("layer 140 -> 256, 25 taps", 140, 256, 25, 100, 256, 5),
+        _layer("layer 256 -> 20, 25 taps", 256, 20, 25, 100, 256, 3),
+        _layer("layer 256 -> 256, 250 taps, 1000 steps", 256, 256, 250, 1000, 32, 15, memory=True),
+        Work("250 taps instead of 25, 1000 steps", "250 taps", "25 taps", 2, _longer, is_cost=True),
+        Work("kernel of 256 x 256, 25 taps", "delayplug", "DCLS", 4, _kernel),
+    ]
+    paper = "DCLS + SpikingJelly"
+    for backend in backends:
+        make = functools.partial(_training_step, backend=backend)
+        found.append(Work(f"training step, {backend}", f"delayplug, {backend}", paper, 3, make, memory=True))
+    for backend in backends:
+        make = functools.partial(_channels, backend=backend)
+        name = f"delays per channel, {backend}"
+        found.append(Work(name, "a delay per channel", "no delays", 1.3, make, is_cost=True))
+    if "snntorch" in backends:
+        found.append(Work("training step by unroll, snntorch", "unroll", "time loop", 5, _unrolled))
+    found.append(Work("one step of 512 -> 512, 2 % active", "event-driven", "dense", 10, _events))
+    return found
+
+
+def measure(work: Work, device: torch.device, *, rounds: int = 10, seconds: float = 20.0) -> Result:
+    """Time both sides in turns: at least three rounds, at most `rounds`, and no new one after so many seconds."""
+    ours, theirs = work.make("ours", device), work.make("theirs", device)
+    for run in (ours, theirs):  # whatever is built on first use
+        run()
+    times: list[tuple[float, float]] = []
+    start = time.perf_counter()
+    while len(times) < 3 or (len(times) < rounds and time.perf_counter() - start < seconds):
+        times.append((_seconds(ours, device), _seconds(theirs, device)))
+    ratios = sorted(a / b if work.is_cost else b / a for a, b in times)
+    quarters = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Result(
+        work.name,
+        work.ours,
+        work.theirs,
+        work.target,
+        work.is_cost,
+        (statistics.median(a for a, _ in times), statistics.median(b for _, b in times)),
+        quarters[1],
+        (quarters[0], quarters[2]),
+        _memory(work, device) if work.memory else None,
+    )
+
+
+def _seconds(run: Run, device: torch.device) -> float:
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _memory(work: Work, device: torch.device) -> tuple[float, float]:
+    """Peak memory of each side, measured in a process of its own."""
+    peaks = []
+    for side in ("ours", "theirs"):
+        command = [sys.executable, "-m", __name__, work.name, side, str(device), str(torch.get_num_threads())]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(float(json.loads(done.stdout.splitlines()[-1])["megabytes"]))
+    return peaks[0], peaks[1]
+
+
+def record(results: Sequence[Result], device: torch.device) -> dict[str, Any]:
+    """What a JSON file says: where it was measured, and all results."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return {
+        "device": f"{device}, {name}",
+        "torch": torch.__version__,
+        "results": [asdict(result) for result in results],
+    }
+
+
+def check_device(name: str) -> torch.device:
+    """The device of this name, or ArgumentError if it is not there."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError("device", "one that is there, such as cpu or cuda", repr(name)) from error
+    return device
+
+
+# ------------------------------------------------------------------------------------------------- the works
+
+
+def _spikes(*shape: int, device: torch.device, density: float = 0.05) -> Tensor:
+    torch.manual_seed(0)
+    return (torch.rand(*shape, device=device) < density).float()
+
+
+def _backward(run: Callable[[], Tensor], parameters: Iterator[nn.Parameter]) -> Run:
+    """Forward and backward with a gradient of ones for the output."""
+    kept = [p for p in parameters if p.requires_grad]
+
+    def step() -> None:
+        for parameter in kept:
+            parameter.grad = None
+        y = run()
+        y.backward(torch.ones_like(y))
+
+    return step
+
+
+def _layer(
+    name: str, i: int, o: int, taps: int, steps: int, batch: int, target: float, *, memory: bool = False
+) -> Work:
+    """One delay layer, forward and backward with the construction of its kernel."""
+
+    def make(side: str, device: torch.device) -> Run:
+        x = _spikes(steps, batch, i, device=device).requires_grad_()
+        if side == "ours":
+            layer = LearnableDelay(i, o, max_delay=taps - 1, device=device)
+            return _backward(lambda: layer(x), layer.parameters())
+        dcls = dcls_layer(i, o, taps).to(device)
+        return _backward(lambda: dcls_forward(dcls, x), dcls.parameters())
+
+    return Work(f"{name}, batch {batch}", "delayplug", "DCLS", target, make, memory=memory)
+
+
+def _longer(side: str, device: torch.device) -> Run:
+    x = _spikes(1000, 128, 256, device=device).requires_grad_()
+    layer = LearnableDelay(256, 256, max_delay=249 if side == "ours" else 24, device=device)
+    return _backward(lambda: layer(x), layer.parameters())
+
+
+def _kernel(side: str, device: torch.device) -> Run:
+    if side == "ours":
+        layer = LearnableDelay(256, 256, max_delay=24, device=device)
+        return _backward(layer.kernel, layer.parameters())
+    dcls: Any = dcls_layer(256, 256, 25).to(device)
+    return _backward(lambda: dcls.DCK(dcls.weight, dcls.P, dcls.SIG), dcls.parameters())
+
+
+def _training_step(side: str, device: torch.device, backend: str) -> Run:
+    """The network for SHD on one batch: forward, loss, backward and both optimizers."""
+    sizes = (140, 256, 256, 20)
+    network: nn.Module
+    if side == "ours":
+        network = DelayNetwork(sizes, plugins.toolkit(backend), dropout=0.4)
+    else:
+        network = PaperNetwork(sizes, dropout=0.4)
+    return _step(network.to(device), _spikes(100, 256, 140, device=device))
+
+
+def _step(network: Any, x: Tensor) -> Run:
+    labels = torch.arange(x.shape[1], device=x.device) % 20
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(class_scores(network(x)), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _channels(side: str, device: torch.device, backend: str) -> Run:
+    """The same network with linear layers, with and without a delay for each of their inputs."""
+    network = DelayNetwork((140, 256, 256, 20), plugins.toolkit(backend), delays="none", dropout=0.4)
+    if side == "ours":
+        for index, linear in enumerate(network.synapses):
+            axonal = LearnableDelay(linear.in_features, max_delay=24)  # type: ignore[arg-type]
+            network.synapses[index] = nn.Sequential(axonal, linear)
+    return _step(network.to(device), _spikes(100, 256, 140, device=device))
+
+
+def _unrolled(side: str, device: torch.device) -> Run:
+    """A network of snnTorch with delays, over a sequence: its own time loop against `unroll`."""
+    toolkit = plugins.toolkit("snntorch")
+    modules: list[nn.Module] = []
+    for i, o in ((140, 256), (256, 256), (256, 20)):
+        neuron: Any = toolkit.spiking_neuron(tau=2.0)
+        neuron.init_hidden = True
+        modules += [nn.Linear(i, o), neuron]
+    network = add_delays(nn.Sequential(*modules), max_delay=24).to(device)
+    x = _spikes(100, 64, 140, device=device)
+
+    def loop(x: Tensor) -> Tensor:
+        for module in network.modules():
+            toolkit.reset(module)
+        return torch.stack([network(x_t) for x_t in x.unbind(0)])
+
+    run = loop if side == "theirs" else functools.partial(unroll, network)
+    labels = torch.arange(64, device=device) % 20
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(run(x).sum(0), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _events(side: str, device: torch.device) -> Run:
+    """A hundred steps of a layer with rounded delays, one sample."""
+    layer = LearnableDelay(512, 512, max_delay=24, device=device).eval()
+    events: Engine = "auto" if side == "ours" else "direct"
+    layer.engine = events
+    x = _spikes(100, 1, 512, device=device, density=0.02)
+
+    @torch.no_grad()
+    def run() -> None:
+        state = layer.initial_state(1)
+        for x_t in x.unbind(0):
+            _, state = layer.step(x_t, state)
+
+    return run
+
+
+def _main(name: str, side: str, device: str, threads: str) -> None:
+    """Measure the memory of one side, for `_memory`."""
+    torch.set_num_threads(int(threads))
+    work = next(work for work in works(plugins.ready()) if work.name == name)
+    run = work.make(side, torch.device(device))
+    with PeakMemory() as before:
+        pass
+    with PeakMemory() as peak:
+        run()
+    print(json.dumps({"megabytes": peak.megabytes - before.megabytes}))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
