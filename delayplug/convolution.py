@@ -3,16 +3,12 @@
     y[t] = sum_k taps[k] x[t - k],        x[t] = 0 for t < 0,        t = 0..steps-1
 
 `steps` may exceed the length of x by up to K - 1, which flushes what is still under way. Two engines compute the same:
-`direct` (a convolution) costs T K B I O products, `fft` (a real Fourier transform over time, one small complex matrix
-product per frequency, and back) hardly depends on K. `channel` is the depthwise case.
+`direct` (a convolution) costs T K B I O products, `fft` (see `delayplug.fourier`) hardly depends on K. `channel` is the
+depthwise case.
 
-Shapes: T steps, B batch, I inputs, O outputs, K taps, C channels, F frequencies, n length of the transform. A complex
-tensor is kept as two real ones stacked in front, (2, F, ...), so that a transform is one real matrix product.
+Shapes: T steps, B batch, I inputs, O outputs, K taps, C channels.
 """
 
-import functools
-import math
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,13 +17,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .errors import ArgumentError
+from .fourier import blocks, fourier
 
 Engine = Literal["auto", "fft", "direct", "dcls", "channel"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 CHANNEL_ENGINES = ("auto", "channel")
-
-# Up to this length a transform by matrix product beats the fast algorithm, which strides through memory over dim 0.
-_MATRIX_TRANSFORM = 512
 
 
 def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engine: Engine = "auto") -> Tensor:
@@ -45,9 +39,9 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
     """
     steps = _length(x_TBI, taps_KOI, steps)
     if engine == "auto":
-        engine = _cheaper(x_TBI.shape, taps_KOI.shape)
+        engine = _cheaper(x_TBI.shape, taps_KOI.shape, steps)
     if engine == "fft":
-        return _fourier(x_TBI, taps_KOI, steps)
+        return fourier(x_TBI, taps_KOI, steps)
     return _direct(x_TBI, taps_KOI, steps)
 
 
@@ -77,14 +71,11 @@ def _length(x: Tensor, taps: Tensor, steps: int | None) -> int:
     return steps
 
 
-def _cheaper(x_shape: torch.Size, taps_shape: torch.Size) -> Engine:
+def _cheaper(x_shape: torch.Size, taps_shape: torch.Size, steps: int) -> Engine:
     """The engine with less arithmetic; a convolution gets about 1.5 times as much of it done per second (two cores)."""
     (T, B, _), (K, O, I) = x_shape, taps_shape  # noqa: E741
-    length = T + K - 1
-    direct = T * K * B * O * I / 1.5
-    products = 1.5 * length * B * O * I
-    transforms = length * (T * B * (I + O) + K * O * I)
-    return "fft" if products + transforms < direct else "direct"
+    direct = 3 * T * K * B * O * I / 1.5
+    return "fft" if blocks(T, K, steps, B, I, O)[1] < direct else "direct"
 
 
 def _direct(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
@@ -93,106 +84,6 @@ def _direct(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
         return functional.linear(x_TBI[:steps], taps_KOI[0])
     x_BIT = functional.pad(x_TBI.permute(1, 2, 0), (K - 1, steps - T))
     return functional.conv1d(x_BIT, taps_KOI.flip(0).permute(1, 2, 0)).permute(2, 0, 1)
-
-
-def _fourier(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
-    n = x_TBI.shape[0] + taps_KOI.shape[0] - 1  # long enough that nothing wraps around
-    if n <= _MATRIX_TRANSFORM:
-        result: Tensor = _Fourier.apply(x_TBI, taps_KOI, steps)
-        return result
-    # A product of small primes is what the fast algorithm likes; the next multiple of a power of two will do.
-    n = -(-n // 64) * 64
-    spectrum = torch.bmm(torch.fft.rfft(x_TBI, n, dim=0), torch.fft.rfft(taps_KOI, n, dim=0).mT)
-    y_TBO: Tensor = torch.fft.irfft(spectrum, n, dim=0)
-    return y_TBO[:steps]
-
-
-class _Fourier(torch.autograd.Function):
-    """Convolution with transforms as real matrix products; the backward pass stays in the frequency domain."""
-
-    @staticmethod
-    def forward(ctx: Any, x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
-        n = x_TBI.shape[0] + taps_KOI.shape[0] - 1
-        like = (x_TBI.dtype, x_TBI.device)
-        x_2FBI = _stacked(_apply(_analysis(n, x_TBI.shape[0], *like), x_TBI))
-        taps_2FOI = _stacked(_apply(_analysis(n, taps_KOI.shape[0], *like), taps_KOI))
-        y_2FBO = _complex_product(x_2FBI, taps_2FOI.mT)
-        ctx.save_for_backward(x_2FBI, taps_2FOI)
-        ctx.lengths = x_TBI.shape[0], taps_KOI.shape[0], steps
-        return _apply(_synthesis(n, steps, *like), y_2FBO.flatten(0, 1))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_TBO: Tensor) -> tuple[Tensor | None, ...]:
-        x_2FBI, taps_2FOI = ctx.saved_tensors
-        T, K, steps = ctx.lengths
-        n, like = T + K - 1, (grad_TBO.dtype, grad_TBO.device)
-        g_2FBO = _stacked(_apply(_synthesis(n, steps, *like).mT, grad_TBO))
-        grad_x = grad_taps = None
-        if ctx.needs_input_grad[0]:
-            grad_x = _apply(_analysis(n, T, *like).mT, _complex_product(g_2FBO, taps_2FOI, conj=True).flatten(0, 1))
-        if ctx.needs_input_grad[1]:
-            grad_taps = _apply(_analysis(n, K, *like).mT, _complex_product(g_2FBO.mT, x_2FBI, conj=True).flatten(0, 1))
-        return grad_x, grad_taps, None
-
-
-def _apply(matrix: Tensor, x: Tensor) -> Tensor:
-    """A matrix over dim 0 of x."""
-    return (matrix @ x.reshape(x.shape[0], -1)).view(matrix.shape[0], *x.shape[1:])
-
-
-def _stacked(x: Tensor) -> Tensor:
-    """(2F, ...) to (2, F, ...): real and imaginary parts."""
-    return x.view(2, x.shape[0] // 2, *x.shape[1:])
-
-
-def _complex_product(a: Tensor, b: Tensor, conj: bool = False) -> Tensor:
-    """a @ b, or a @ conj(b), of stacked complex matrices (2, F, ., .), in three real products instead of four."""
-    sign = -1 if conj else 1
-    # In place rather than with `out=`, which torch.export cannot trace; beta=0 ignores what is there.
-    out = a.new_empty((2, a.shape[1], a.shape[2], b.shape[3]))
-    imaginary = torch.bmm(a[1], b[1])
-    out[0].baddbmm_(a[0], b[0], beta=0)
-    out[1].baddbmm_(a[0] + a[1], torch.add(b[0], b[1], alpha=sign), beta=0).sub_(out[0])
-    return out.sub_(imaginary, alpha=sign)
-
-
-Matrix = Callable[[int, int, torch.dtype, torch.device], Tensor]
-
-
-def _cached(build: Matrix) -> Matrix:
-    """Keep the last matrices, but none made while torch.compile or torch.export traces: those hold no values."""
-    kept = functools.lru_cache(maxsize=64)(build)
-
-    @functools.wraps(build)
-    def matrix(n: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        return (build if torch.compiler.is_compiling() else kept)(n, length, dtype, device)
-
-    return matrix
-
-
-def _angles(n: int, length: int) -> Tensor:
-    """(F, length) angles of the transform, exact for large products of frequency and time."""
-    frequency, time = torch.arange(n // 2 + 1, device="cpu").view(-1, 1), torch.arange(length, device="cpu")
-    return (2 * math.pi / n) * ((frequency * time) % n).double()
-
-
-@_cached
-def _analysis(n: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(2F, length): time to frequency, zero-padded to n."""
-    angles = _angles(n, length)
-    return torch.cat((angles.cos(), -angles.sin())).to(device, dtype)
-
-
-@_cached
-def _synthesis(n: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(length, 2F): frequency to the first `length` steps. All but the first and the middle frequency count twice."""
-    angles = _angles(n, length)
-    twice = angles.new_full((angles.shape[0], 1), 2.0)
-    twice[0] = 1
-    if n % 2 == 0:
-        twice[-1] = 1
-    return torch.cat((twice * angles.cos(), -twice * angles.sin())).div(n).mT.contiguous().to(device, dtype)
 
 
 class _Channels(torch.autograd.Function):

@@ -4,7 +4,7 @@ import oracle
 import pytest
 import torch
 
-from delayplug import ArgumentError, convolution
+from delayplug import ArgumentError, convolution, fourier
 from delayplug.convolution import check_engine, convolve, convolve_channels
 
 # T, K, steps: shorter and longer results, T < K, K = 1, T = 1
@@ -64,17 +64,29 @@ def test_length_is_that_of_the_input_by_default(engine):
     assert torch.equal(convolve_channels(x, channels), convolve_channels(x, channels, steps=9))
 
 
-@pytest.mark.parametrize(("T", "steps"), [(40, 40), (40, 33), (40, 46), (59, 65)])  # the last is one more than 64
-def test_long_path(monkeypatch, T, steps):
-    monkeypatch.setattr(convolution, "_MATRIX_TRANSFORM", 20)
-    monkeypatch.setattr(convolution._Fourier, "apply", lambda *_: pytest.fail("took the short path"))
-    x, taps = tensors(T, 7)
+@pytest.mark.parametrize("steps", [0, -5, 7])  # as long as the input, shorter, longer
+@pytest.mark.parametrize("K", [1, 7, 16, 21])
+@pytest.mark.parametrize("length", [4, 8, 16])
+@pytest.mark.parametrize("T", [16, 33, 40])
+def test_blocks_of_any_length(monkeypatch, T, K, length, steps):
+    """Input in blocks, kernel in parts, frequencies in groups, columns in pieces."""
+    part = min(K, length)
+    count, parts, steps = -(-T // length), -(-K // part), min(T + steps, T + K - 1)
+    out = min(count + parts - 1, -(-steps // length))
+    rows = length + part - 1 if out > 1 else min(length + part - 1, steps)
+    cut = fourier.Blocks(length, part, count, parts, rows, out)
+    monkeypatch.setattr(fourier, "blocks", lambda *_: (cut, 0.0))
+    monkeypatch.setattr(fourier, "_CPU_ELEMENTS", 1)
+    monkeypatch.setattr(fourier, "_CPU_COLUMNS", 7)
+    x, taps = tensors(T, K)
     agree(convolve(x, taps, steps=steps, engine="fft"), oracle.convolve(x, taps, steps), (x, taps))
 
 
-@pytest.mark.parametrize("T", [convolution._MATRIX_TRANSFORM - 2, convolution._MATRIX_TRANSFORM - 1])
-def test_both_sides_of_the_long_path(T):
-    x, taps = tensors(T, 3, batch=2, inputs=2, outputs=2)
+@pytest.mark.parametrize(("T", "K"), [(1000, 250), (700, 25), (5000, 3), (40, 2000), (513, 1), (1, 600)])
+def test_long_sequences_and_long_kernels(T, K):
+    cut, _ = fourier.blocks(T, K, T, 2, 3, 2)
+    assert cut.transform <= 1100
+    x, taps = tensors(T, K, batch=2, inputs=3, outputs=2)
     agree(convolve(x, taps, engine="fft"), convolve(x, taps, engine="direct"), (x, taps))
 
 

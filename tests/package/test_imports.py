@@ -17,6 +17,7 @@ ORDER = (
     "checks",
     "kernels",
     "dcls",
+    "fourier",
     "convolution",
     "ranges",
     "events",
