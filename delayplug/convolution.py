@@ -23,6 +23,8 @@ Engine = Literal["auto", "fft", "direct", "dcls", "channel"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 CHANNEL_ENGINES = ("auto", "channel")
 
+_STEPS = 64  # whose products with all others around them are made at once
+
 
 def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engine: Engine = "auto") -> Tensor:
     """Delays per synapse, applied to a sequence.
@@ -57,9 +59,16 @@ def convolve_channels(x_TBC: Tensor, taps_KC: Tensor, *, steps: int | None = Non
         (steps, B, C, ...).
     """
     steps = _length(x_TBC, taps_KC, steps)
-    trailing = max(0, x_TBC.dim() - 3)
-    result: Tensor = _Channels.apply(x_TBC, taps_KC.view(*taps_KC.shape, *(1,) * trailing), steps)
-    return result
+    if x_TBC.dim() == 3:
+        result: Tensor = _Channels.apply(x_TBC, taps_KC, steps)
+        return result
+    # Whatever is behind the channels goes with the batch.
+    flat = x_TBC.unsqueeze(1) if x_TBC.dim() == 2 else x_TBC.flatten(3).movedim(2, -1)
+    y: Tensor = _Channels.apply(flat.reshape(x_TBC.shape[0], -1, taps_KC.shape[1]), taps_KC, steps)
+    if x_TBC.dim() == 2:
+        return y.squeeze(1)
+    batch, channels, *behind = x_TBC.shape[1:]
+    return y.view(steps, batch, -1, channels).movedim(-1, 2).reshape(steps, batch, channels, *behind)
 
 
 def _length(x: Tensor, taps: Tensor, steps: int | None) -> int:
@@ -87,34 +96,50 @@ def _direct(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
 
 
 class _Channels(torch.autograd.Function):
-    """Depthwise convolution as K shifted products, without an unfolded copy of the input."""
+    """Depthwise convolution. To torch it is one image with the time up and the batch across, channels last, as it lies
+    in memory; the gradient of the taps, for which torch is slow, comes from matrix products."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, taps: Tensor, steps: int) -> Tensor:
-        y = torch.zeros((steps, *x.shape[1:]), dtype=x.dtype, device=x.device)
-        for k, tap in enumerate(taps):
-            length = min(x.shape[0], steps - k)
-            if length > 0:
-                y[k : k + length].addcmul_(x[:length], tap)
         ctx.save_for_backward(x, taps)
-        return y
+        return _depthwise(x, taps.flip(0), taps.shape[0] - 1, steps - x.shape[0])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, taps = ctx.saved_tensors
-        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        grad_taps = torch.zeros_like(taps) if ctx.needs_input_grad[1] else None
-        for k, tap in enumerate(taps):
-            length = min(x.shape[0], grad.shape[0] - k)
-            if length <= 0:
-                continue
-            g = grad[k : k + length]
-            if grad_x is not None:
-                grad_x[:length].addcmul_(g, tap)
-            if grad_taps is not None:
-                grad_taps[k] = (g * x[:length]).sum_to_size((1, *tap.shape))[0]
+        grad_x = grad_taps = None
+        if ctx.needs_input_grad[0]:
+            behind = x.shape[0] - grad.shape[0] + taps.shape[0] - 1
+            grad_x = _depthwise(grad, taps, 0, behind)
+        if ctx.needs_input_grad[1]:
+            grad_taps = _correlated(grad, x, taps.shape[0])
         return grad_x, grad_taps, None
+
+
+def _depthwise(x_TBC: Tensor, taps_KC: Tensor, before: int, behind: int) -> Tensor:
+    """y[t] = sum_k taps[k] x[t + k], of the input with so many silent steps before and behind it (or cut off there)."""
+    length, size = x_TBC.shape[0] + before + behind, taps_KC.shape[0]
+    padded = functional.pad(x_TBC, (0, 0, 0, 0, before, behind))
+    image = padded.unsqueeze(0).permute(0, 3, 1, 2)  # (1, C, T, B), a view
+    y = functional.conv2d(image, taps_KC.t().reshape(-1, 1, size, 1), groups=x_TBC.shape[2])
+    return y[0].permute(1, 2, 0)[: length - size + 1]
+
+
+def _correlated(grad_TBC: Tensor, x_TBC: Tensor, size: int) -> Tensor:
+    """(K, C): sum over t and b of grad[t + k] x[t], from all products of some steps, of which diagonals are summed."""
+    steps, _, channels = x_TBC.shape
+    missing = steps + size - 1 - grad_TBC.shape[0]
+    x_CTB = x_TBC.permute(2, 0, 1).contiguous()
+    grad_CTB = functional.pad(grad_TBC, (0, 0, 0, 0, 0, missing)).permute(2, 0, 1).contiguous()
+    found = x_TBC.new_zeros((channels, size))
+    for start in range(0, steps, _STEPS):
+        x = x_CTB[:, start : start + _STEPS]
+        length = x.shape[1]
+        products = torch.bmm(grad_CTB[:, start : start + length + size - 1], x.mT)  # (C, length + K - 1, length)
+        diagonals = products.as_strided((channels, size, length), (products.stride(0), length, length + 1))
+        found += diagonals.sum(-1)
+    return found.t()
 
 
 def check_engine(engine: str, per_synapse: bool) -> None:

@@ -295,9 +295,11 @@ class DelayLayer(nn.Module):
 
     def _learns(self, weight: Tensor | None) -> bool:
         """Whether a kernel built now requires a gradient."""
+        if not torch.is_grad_enabled():
+            return False
         rounded = (self.delays, self.sigma) if self._rounds else ()  # rounding passes no gradient
         learned = [source for source in self._sources(weight) if all(source is not other for other in rounded)]
-        return torch.is_grad_enabled() and any(source.requires_grad for source in learned)
+        return any(source.requires_grad for source in learned)
 
     def _fingerprint(self, weight: Tensor | None) -> tuple[int, ...]:
         """Changes with the kernel: by optimizer steps, schedules, checkpoints, the mode; not by writing to `.data`."""

@@ -37,7 +37,8 @@ def launch(delays: Tensor, weights: Tensor, taps: Tensor) -> Launch:
     outputs, inputs, _ = delays.shape
     place = torch.arange(outputs, device=delays.device).view(-1, 1, 1)
     slots = round_delays(delays).long() * outputs + place
-    by_input = (slots.movedim(1, 0).reshape(inputs, -1), weights.movedim(1, 0).reshape(inputs, -1))
+    # Contiguous, so that a spike finds all that it needs in one place.
+    by_input = [value.movedim(1, 0).reshape(inputs, -1).contiguous() for value in (slots, weights)]
     return Launch(*by_input, taps.permute(2, 0, 1).reshape(inputs, -1), outputs)
 
 
@@ -49,15 +50,18 @@ def arrivals(x_BI: Tensor, pending_KBO: Tensor, launched: Launch) -> tuple[Tenso
     size, batch, outputs = pending_KBO.shape
     # One row more, which then falls off in front: the buffer moves on by one step.
     after = torch.cat((pending_KBO, pending_KBO.new_zeros(1, batch, outputs)))
-    sample, source = x_BI.nonzero(as_tuple=True)
-    if source.numel() * _SCATTERED > x_BI.numel() * size:
+    x = x_BI.flatten()
+    spikes = x.nonzero().squeeze(1)
+    if spikes.numel() * _SCATTERED > x.numel() * size:
         after[:-1] += (x_BI @ launched.taps).view(batch, size, outputs).movedim(1, 0)
     else:
+        inputs = x_BI.shape[1]
+        source = spikes if batch == 1 else spikes.remainder(inputs)
         slots = launched.slots.index_select(0, source)  # d * O + o, as if the batch had one sample
-        values = launched.weights.index_select(0, source)
-        values *= x_BI.masked_select(x_BI != 0).unsqueeze(-1)
+        values = launched.weights.index_select(0, source).mul_(x.index_select(0, spikes).unsqueeze(1))
         if batch > 1:
-            slots = slots + slots.div(outputs, rounding_mode="floor") * ((batch - 1) * outputs)
-            slots += (sample * outputs).unsqueeze(-1)
+            sample = spikes.div(inputs, rounding_mode="floor")
+            slots += slots.div(outputs, rounding_mode="floor").mul_((batch - 1) * outputs)
+            slots += sample.mul_(outputs).unsqueeze(1)
         after.view(-1).scatter_add_(0, slots.flatten(), values.flatten())
     return after[0].clone(), after[1:]

@@ -153,7 +153,7 @@ def _blocked(x: Tensor, length: int, count: int) -> Tensor:
 
 def _unblocked(x: Tensor, shape: torch.Size) -> Tensor:
     """The inverse of `_blocked`."""
-    return x.transpose(0, 1).reshape(-1, *shape[1:])[: shape[0]]
+    return x.transpose(0, 1).flatten(0, 1)[: shape[0]]
 
 
 def _overlapped(y: Tensor, length: int, steps: int) -> Tensor:

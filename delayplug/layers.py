@@ -153,10 +153,10 @@ class LearnableDelay(DelayLayer):
 
     def _goes_by_events(self, x: Tensor, weight: Tensor | None) -> bool:
         # Counting spikes on a GPU would wait for it; and a gradient wants the window of inputs.
-        chosen = self.out_features is not None and self.engine == "auto" and x.device.type == "cpu"
-        if not chosen or not self._rounds or torch.compiler.is_compiling():
+        chosen = self._rounds and self.out_features is not None and self.engine == "auto" and x.device.type == "cpu"
+        if not chosen or torch.compiler.is_compiling():
             return False
-        return not (self._learns(weight) or (torch.is_grad_enabled() and x.requires_grad))
+        return not (torch.is_grad_enabled() and (x.requires_grad or self._learns(weight)))
 
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState]:
         assert self.out_features is not None

@@ -143,9 +143,9 @@ def test_gradcheck():
 
 
 def test_auto_takes_fft_at_the_papers_shape_and_direct_for_short_kernels():
-    assert convolution._cheaper(torch.Size((100, 256, 256)), torch.Size((25, 256, 256))) == "fft"
-    assert convolution._cheaper(torch.Size((100, 256, 256)), torch.Size((2, 256, 256))) == "direct"
-    assert convolution._cheaper(torch.Size((1, 256, 256)), torch.Size((25, 256, 256))) == "direct"
+    assert convolution._cheaper(torch.Size((100, 256, 256)), torch.Size((25, 256, 256)), 100) == "fft"
+    assert convolution._cheaper(torch.Size((100, 256, 256)), torch.Size((2, 256, 256)), 100) == "direct"
+    assert convolution._cheaper(torch.Size((1, 256, 256)), torch.Size((25, 256, 256)), 1) == "direct"
 
 
 def test_auto_is_what_it_chose(monkeypatch):
