@@ -38,8 +38,8 @@ def launch(delays: Tensor, weights: Tensor, taps: Tensor) -> Launch:
     place = torch.arange(outputs, device=delays.device).view(-1, 1, 1)
     slots = round_delays(delays).long() * outputs + place
     # Contiguous, so that a spike finds all that it needs in one place.
-    by_input = [value.movedim(1, 0).reshape(inputs, -1).contiguous() for value in (slots, weights)]
-    return Launch(*by_input, taps.permute(2, 0, 1).reshape(inputs, -1), outputs)
+    slots, weights = (value.movedim(1, 0).reshape(inputs, -1).contiguous() for value in (slots, weights))
+    return Launch(slots, weights, taps.permute(2, 0, 1).reshape(inputs, -1), outputs)
 
 
 def arrivals(x_BI: Tensor, pending_KBO: Tensor, launched: Launch) -> tuple[Tensor, Tensor]:

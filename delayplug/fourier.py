@@ -4,9 +4,9 @@ The input is cut into J blocks of L steps and the kernel into P parts of L' taps
 nothing wraps around, so that block j and part p give, frequency by frequency, one small complex matrix product that
 belongs to block j + p of the output; neighbouring blocks overlap there and are added. A short sequence is one block.
 
-Transforms are real matrix products. Everything is done for some frequencies at a time, and nothing of it is kept: the
-backward pass transforms input and kernel once more, which costs little beside the products. So memory stays that of
-input and output, and the work in cache.
+Transforms are real matrix products. A short sequence is transformed as a whole, and its spectrum is kept for the
+backward pass. In a longer one some frequencies are done at a time, and nothing is kept: the backward pass transforms
+input and kernel once more, which costs little beside the products. So memory stays that of input and output.
 
 Shapes: T steps, B batch, I inputs, O outputs, K taps, F frequencies (some of them). A complex tensor is two real ones
 stacked in front, (2, F, ...).
@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# On a CPU, some frequencies are done at a time, of a short and of a long transform, with temporary tensors of so many
-# elements at most; a GPU does all at once.
-_CPU_FREQUENCIES = (32, 64)
+# Of a long sequence on a CPU, so many frequencies are done at a time, with temporary tensors of so many elements at
+# most and so many columns in cache; a GPU does all at once.
+_CPU_FREQUENCIES = 64
 _CPU_ELEMENTS = 1 << 24
 _CPU_COLUMNS = 1 << 13
 _LONGEST_BLOCK = 512  # of a transform by matrix product
@@ -47,6 +47,11 @@ class Blocks:
     parts: int
     rows: int
     out: int
+
+    @property
+    def is_whole(self) -> bool:
+        """The input is one block, the kernel one part."""
+        return self.count == self.parts == 1
 
     @property
     def transform(self) -> int:
@@ -91,40 +96,42 @@ class _Fourier(torch.autograd.Function):
         x, taps = _blocked(x_TBI, cut.length, cut.count), _blocked(taps_KOI, cut.part, cut.parts)
         y_ROB = x_TBI.new_empty((cut.rows, cut.out * batch * outputs))
         for i, (analysis_x, analysis_taps, synthesis) in enumerate(_frequencies(cut, x, taps, batch, outputs)):
-            x_2FBI, taps_2FPOI = _to(analysis_x, x).flatten(2, 3), _to(analysis_taps, taps)
+            x_2FBI, taps_2FPOI = _to(analysis_x, x, cut).flatten(2, 3), _to(analysis_taps, taps, cut)
             y_2FBO = _summed(
                 cut.out * batch,
                 ((out, _product(x_2FBI[:, :, rows], taps_2FPOI[:, :, p].mT)) for rows, out, p in _meetings(cut, batch)),
             )
-            _multiply(y_ROB, synthesis, y_2FBO.view(synthesis.shape[1], -1), first=i == 0)
-        ctx.save_for_backward(x_TBI, taps_KOI)
-        ctx.cut = cut
+            _multiply(y_ROB, synthesis, y_2FBO.view(synthesis.shape[1], -1), cut, first=i == 0)
+        ctx.save_for_backward(*((x_2FBI, taps_2FPOI) if cut.is_whole else (x_TBI, taps_KOI)))
+        ctx.cut, ctx.shapes = cut, (x_TBI.shape, taps_KOI.shape)
         return _overlapped(y_ROB.view(cut.rows, cut.out, batch, outputs), cut.length, steps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_TBO: Tensor) -> tuple[Tensor | None, ...]:
-        x_TBI, taps_KOI = ctx.saved_tensors
+        saved_x, saved_taps = ctx.saved_tensors
         cut: Blocks = ctx.cut
-        batch, outputs = x_TBI.shape[1], taps_KOI.shape[1]
-        x, taps = _blocked(x_TBI, cut.length, cut.count), _blocked(taps_KOI, cut.part, cut.parts)
+        x_shape, taps_shape = ctx.shapes
+        batch, outputs = x_shape[1], taps_shape[1]
+        x = grad_TBO.new_empty((cut.length, cut.count, *x_shape[1:]))
+        taps = grad_TBO.new_empty((cut.part, cut.parts, *taps_shape[1:]))
+        grad_x, grad_taps = (x if ctx.needs_input_grad[0] else None), (taps if ctx.needs_input_grad[1] else None)
+        if not cut.is_whole:
+            x, taps = _blocked(saved_x, cut.length, cut.count), _blocked(saved_taps, cut.part, cut.parts)
         grad = _windows(grad_TBO, cut)
-        wants_x, wants_taps = ctx.needs_input_grad[:2]
-        grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if wants_x else None
-        grad_taps = torch.empty_like(taps, memory_format=torch.contiguous_format) if wants_taps else None
         for i, (analysis_x, analysis_taps, synthesis) in enumerate(_frequencies(cut, x, taps, batch, outputs)):
-            g_2FBO = _to(synthesis.mT, grad).flatten(2, 3)
+            g_2FBO = _to(synthesis.mT, grad, cut).flatten(2, 3)
             if grad_x is not None:
-                taps_2FPOI = _to(analysis_taps, taps)
+                taps_2FPOI = saved_taps if cut.is_whole else _to(analysis_taps, taps, cut)
                 products = (
                     (rows, _product(g_2FBO[:, :, out], taps_2FPOI[:, :, p], conj=True))
                     for rows, out, p in _meetings(cut, batch)
                 )
                 gx_2FBI = _summed(cut.count * batch, products)
                 gx = gx_2FBI.view(analysis_x.shape[0], -1)
-                _multiply(grad_x.view(cut.length, -1), analysis_x.mT, gx, first=i == 0)
+                _multiply(grad_x.view(cut.length, -1), analysis_x.mT, gx, cut, first=i == 0)
             if grad_taps is not None:
-                x_2FBI = _to(analysis_x, x).flatten(2, 3)
+                x_2FBI = saved_x if cut.is_whole else _to(analysis_x, x, cut).flatten(2, 3)
                 parts = [
                     _product(g_2FBO[:, :, out].mT, x_2FBI[:, :, rows], conj=True)
                     for rows, out, _ in _meetings(cut, batch)
@@ -133,10 +140,10 @@ class _Fourier(torch.autograd.Function):
                 parts += [torch.zeros_like(parts[0])] * (cut.parts - len(parts))
                 gt_2FPOI = torch.stack(parts, 2) if len(parts) > 1 else parts[0]
                 gt = gt_2FPOI.view(analysis_taps.shape[0], -1)
-                _multiply(grad_taps.view(cut.part, -1), analysis_taps.mT, gt, first=i == 0)
+                _multiply(grad_taps.view(cut.part, -1), analysis_taps.mT, gt, cut, first=i == 0)
         return (
-            None if grad_x is None else _unblocked(grad_x, x_TBI.shape),
-            None if grad_taps is None else _unblocked(grad_taps, taps_KOI.shape),
+            None if grad_x is None else _unblocked(grad_x, x_shape),
+            None if grad_taps is None else _unblocked(grad_taps, taps_shape),
             None,
             None,
         )
@@ -186,19 +193,18 @@ def _meetings(cut: Blocks, batch: int) -> Iterator[tuple[slice, slice, int]]:
             yield slice(0, count * batch), slice(p * batch, (p + count) * batch), p
 
 
-def _to(matrix: Tensor, x: Tensor) -> Tensor:
+def _to(matrix: Tensor, x: Tensor, cut: Blocks) -> Tensor:
     """Some frequencies of x: (2F, L) and (L, J, M, N) to (2, F, J, M, N)."""
     y = x.new_empty((matrix.shape[0], x[0].numel()))
-    _multiply(y, matrix, x.reshape(x.shape[0], -1), first=True)
+    _multiply(y, matrix, x.reshape(x.shape[0], -1), cut, first=True)
     return y.view(2, matrix.shape[0] // 2, *x.shape[1:])
 
 
-def _multiply(out: Tensor, matrix: Tensor, x: Tensor, *, first: bool) -> None:
-    """out += matrix @ x, or = if this is the first; some columns at a time, as they fit a CPU's cache."""
-    beta = (
-        0 if first else 1
-    )  # in place rather than with `out=`, which torch.export cannot trace; 0 ignores what is there
-    if x.device.type != "cpu" or x.shape[1] <= _CPU_COLUMNS:
+def _multiply(out: Tensor, matrix: Tensor, x: Tensor, cut: Blocks, *, first: bool) -> None:
+    """out += matrix @ x, or = if this is the first; of a long sequence some columns at a time, brought into cache."""
+    # In place rather than with `out=`, which torch.export cannot trace; beta=0 ignores what is there.
+    beta = 0 if first else 1
+    if cut.is_whole or x.device.type != "cpu" or x.shape[1] <= _CPU_COLUMNS:
         out.addmm_(matrix, x, beta=beta)
         return
     scratch = x.new_empty((x.shape[0], _CPU_COLUMNS))
@@ -241,9 +247,9 @@ def _frequencies(
     """(input to frequencies, taps to frequencies, frequencies to output) for some frequencies at a time."""
     frequencies = cut.transform // 2 + 1
     at_once = frequencies
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and not cut.is_whole:
         largest = 2 * max(x[0].numel(), taps[0].numel(), cut.out * batch * outputs)
-        at_once = max(4, min(_CPU_FREQUENCIES[frequencies > 2 * _CPU_FREQUENCIES[0]], _CPU_ELEMENTS // largest))
+        at_once = max(4, min(_CPU_FREQUENCIES, _CPU_ELEMENTS // largest))
     groups = -(-frequencies // at_once)
     of_x = _analysis(cut.transform, cut.length, groups, x.dtype, x.device)
     of_taps = _analysis(cut.transform, cut.part, groups, x.dtype, x.device)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -137,14 +138,57 @@ def _memory(work: Work, device: torch.device) -> tuple[float, float]:
     return peaks[0], peaks[1]
 
 
-def record(results: Sequence[Result], device: torch.device) -> dict[str, Any]:
-    """What a JSON file says: where it was measured, and all results."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    return {
-        "device": f"{device}, {name}",
-        "torch": torch.__version__,
-        "results": [asdict(result) for result in results],
-    }
+def choose(found: Sequence[Work], parts: Sequence[str]) -> list[Work]:
+    """The comparisons whose names have one of these parts; all if there are none."""
+    chosen = [work for work in found if not parts or any(part.lower() in work.name.lower() for part in parts)]
+    if not chosen:
+        raise ArgumentError("only", f"parts of {'; '.join(work.name for work in found)}", ", ".join(parts))
+    return chosen
+
+
+def write(results: Sequence[Result], device: torch.device, path: Path) -> None:
+    """A JSON file: where it was measured, and all results."""
+    record = {"device": _name(device), "torch": torch.__version__, "results": [asdict(result) for result in results]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def table(results: Sequence[Result], device: torch.device) -> Any:
+    """For the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    found = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=f"medians of rounds in turns, {_name(device)}, torch {torch.__version__}",
+        caption="ratio: how many times faster the first is than the second; a cost: how much longer it takes",
+    )
+    for name in ("comparison", "first", "second"):
+        found.add_column(name, overflow="fold")
+    for name in ("ms", "ms", "ratio", "middle half", "aim", "MB", "MB"):
+        found.add_column(name, justify="right", no_wrap=True)
+    for r in results:
+        met = r.ratio <= r.target if r.is_cost else r.ratio >= r.target
+        sign = "<=" if r.is_cost else ">="
+        memory = ["", ""] if r.memory is None else [f"{megabytes:,.0f}" for megabytes in r.memory]
+        found.add_row(
+            r.name,
+            r.ours,
+            r.theirs,
+            *(f"{1000 * seconds:,.1f}" for seconds in r.seconds),
+            f"[{'green' if met else 'red'}]{r.ratio:.2f}[/]",
+            f"{r.spread[0]:.2f} - {r.spread[1]:.2f}",
+            f"{sign} {r.target:g}",
+            *memory,
+        )
+    return found
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{device.type} with {torch.get_num_threads()} threads"
 
 
 def check_device(name: str) -> torch.device:
