@@ -58,8 +58,11 @@ class Delayed:
     delay_memory: Memory
 
     @eager
-    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._run(self._remembering, x, args, kwargs)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if not args:  # called by name, whatever the layer calls it
+            name = next(iter(kwargs))
+            args, kwargs = (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
+        return self._run(self._remembering, args[0], args[1:], kwargs)
 
     def _remembering(self, value: Tensor, weight: Tensor | None) -> Tensor:
         memory = self.delay_memory

@@ -32,8 +32,8 @@ INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 # What DCLS adds to its |SIG| parameter: the narrowest width that still passes a gradient to the delay.
 SIGMA_FLOOR: dict[str, float] = {"gauss": 0.27, "triangle": 1.0}
 
-# Elements of one block of the kernel: small enough for its handful of temporaries to stay in a CPU's cache.
-_CPU_BLOCK = 1 << 16
+# Elements of a part of the kernel: few enough for a handful of temporaries not to leave a CPU's cache for good.
+_CPU_PART = 1 << 20
 
 
 def taps(
@@ -78,28 +78,30 @@ def round_delays(delays: Tensor) -> Tensor:
 
 
 class _Taps(torch.autograd.Function):
-    """`taps` block by block over k, without a (K, *S, N) temporary; the backward pass recomputes the bumps."""
+    """`taps` some synapses at a time, without a (K, *S, N) temporary; the backward pass recomputes the bumps.
+
+    Shapes: M synapses in a row, of which some are at hand.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, delays: Tensor, weights: Tensor | None, sigma: Tensor | None, size: int, interpolation: str
     ) -> Tensor:
-        shape = delays.shape[:-1]
-        out = delays.new_zeros((size, *shape))
-        # With one tap the bumps can be scaled where they stand; more taps need a place of their own.
-        bumps = out if delays.shape[-1] == 1 else torch.empty_like(out)
-        norms = torch.empty((delays.shape[-1], *shape), dtype=delays.dtype, device=delays.device)
-        for n, (d, width) in enumerate(_each_tap(delays, sigma)):
-            total = torch.zeros_like(d)
-            for block, k in _blocks(size, d):
-                bump = _bump(torch.sub(k, d, out=bumps[block]), width, interpolation)
-                total += bump.sum(0)
-            norms[n] = 1 / (total + _epsilon(delays.dtype))
-            factor = norms[n] if weights is None else norms[n] * weights[..., n]
-            if bumps is out:
-                out.mul_(factor)
-            else:
-                out.addcmul_(bumps, factor)
+        shape, count = delays.shape[:-1], delays.shape[-1]
+        out = delays.new_empty((size, *shape))
+        norms = delays.new_empty((count, *shape))
+        flat_out, flat_norms = out.view(size, -1), norms.view(count, -1)
+        k = torch.arange(size, dtype=delays.dtype, device=delays.device).view(-1, 1)
+        for n, (d, width, weight) in enumerate(_each_tap(delays, sigma, weights)):
+            for part in _parts(size, d):
+                bump = _bump(k - d[part], _at(width, part), interpolation)
+                norm = torch.add(bump.sum(0), _epsilon(delays.dtype)).reciprocal_()
+                flat_norms[n, part] = norm
+                factor = norm if weight is None else norm * weight[part]
+                if n == 0:
+                    torch.mul(bump, factor, out=flat_out[:, part])
+                else:
+                    flat_out[:, part].addcmul_(bump, factor)
         ctx.save_for_backward(delays, weights, sigma, norms)
         ctx.interpolation = interpolation
         return out
@@ -110,37 +112,38 @@ class _Taps(torch.autograd.Function):
         # With e the bump, G the gradient of the taps and n = 1 / sum e, for any parameter p of the bump:
         #   dL/dw = n sum(G e),   dL/dp = w n [sum(G e') - n sum(G e) sum(e')],   e' = de/dp
         delays, weights, sigma, norms = ctx.saved_tensors
-        wants_delays, wants_weights, wants_sigma = ctx.needs_input_grad[:3]
-        grad_delays = torch.empty_like(delays) if wants_delays else None
-        grad_weights = torch.empty_like(delays) if wants_weights else None
-        grad_sigma = torch.empty_like(delays) if wants_sigma else None
-        for n, (d, width) in enumerate(_each_tap(delays, sigma)):
-            norm = norms[n]
-            weighted = norm if weights is None else norm * weights[..., n]
-            sum_ge, sum_gd, sum_d, sum_gs, sum_s = (torch.zeros_like(d) for _ in range(5))
-            for block, k in _blocks(grad.shape[0], d):
-                z, g = k - d, grad[block]
+        wants = ctx.needs_input_grad[:3]
+        # Each of them by tap first, and with the synapses in a row.
+        by_delay, by_weight, by_sigma = (norms.new_empty(norms.shape).flatten(1) if want else None for want in wants)
+        flat_grad, flat_norms = grad.reshape(grad.shape[0], -1), norms.flatten(1)
+        gauss = ctx.interpolation == "gauss"
+        k = torch.arange(grad.shape[0], dtype=delays.dtype, device=delays.device).view(-1, 1)
+        for n, (d, whole_width, weight) in enumerate(_each_tap(delays, sigma, weights)):
+            for part in _parts(grad.shape[0], d):
+                width, norm, g = _at(whole_width, part), flat_norms[n, part], flat_grad[:, part]
+                weighted = norm if weight is None else norm * weight[part]
+                z = k - d[part]
                 bump = _bump(z.clone(), width, ctx.interpolation)
-                sum_ge += (g * bump).sum(0)
-                by_sigma = _bump_by_sigma(z, bump, ctx.interpolation) if wants_sigma else None
-                if wants_delays:
-                    by_delay = _bump_by_delay(z, bump, ctx.interpolation)
-                    sum_d += by_delay.sum(0)
-                    sum_gd += by_delay.mul_(g).sum(0)
+                mean = (g * bump).sum(0).mul_(norm)
+                if by_weight is not None:
+                    by_weight[n, part] = mean
                 if by_sigma is not None:
-                    sum_s += by_sigma.sum(0)
-                    sum_gs += by_sigma.mul_(g).sum(0)
-            if grad_weights is not None:
-                grad_weights[..., n] = sum_ge * norm
-            if grad_delays is not None:
-                scale = width**-2 if ctx.interpolation == "gauss" else 1.0
-                grad_delays[..., n] = weighted * scale * (sum_gd - sum_ge * norm * sum_d)
-            if grad_sigma is not None:
-                scale = width**-3 if ctx.interpolation == "gauss" else 1.0
-                grad_sigma[..., n] = weighted * scale * (sum_gs - sum_ge * norm * sum_s)
-        if grad_sigma is not None and sigma.dim() == 0:
-            grad_sigma = grad_sigma.sum()
-        return grad_delays, grad_weights, grad_sigma, None, None
+                    slope = _bump_by_sigma(z, bump, ctx.interpolation)
+                    total = slope.sum(0)
+                    factor = weighted * width**-3 if gauss else weighted
+                    by_sigma[n, part] = factor * (slope.mul_(g).sum(0) - mean * total)
+                if by_delay is not None:
+                    slope = _bump_by_delay(z, bump, ctx.interpolation)
+                    total = slope.sum(0)
+                    factor = weighted * width**-2 if gauss else weighted
+                    by_delay[n, part] = factor * (slope.mul_(g).sum(0) - mean * total)
+        grads = [
+            None if found is None else found.view(norms.shape).movedim(0, -1)
+            for found in (by_delay, by_weight, by_sigma)
+        ]
+        if grads[2] is not None and sigma.dim() == 0:
+            grads[2] = grads[2].sum()
+        return *grads, None, None
 
 
 def _epsilon(dtype: torch.dtype) -> float:
@@ -149,20 +152,24 @@ def _epsilon(dtype: torch.dtype) -> float:
     return 1e-7 if dtype == torch.float64 else 1e-30
 
 
-def _each_tap(delays: Tensor, sigma: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """(delays, width) of each tap n, shapes S and S or ()."""
-    for n, d in enumerate(delays.unbind(-1)):
-        width = d.new_ones(()) if sigma is None else sigma if sigma.dim() == 0 else sigma[..., n]
-        yield d.contiguous(), width
+def _each_tap(
+    delays: Tensor, sigma: Tensor | None, weights: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """(delays, width, weights) of each tap n, shapes (M,), (M,) or (), and (M,)."""
+    for n in range(delays.shape[-1]):
+        d = delays[..., n].flatten()
+        width = d.new_ones(()) if sigma is None else sigma if sigma.dim() == 0 else sigma[..., n].flatten()
+        yield d, width, None if weights is None else weights[..., n].flatten()
 
 
-def _blocks(size: int, d: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Slices over k that keep a block in cache on a CPU (one block elsewhere), each with its k as (len, 1, ..)."""
-    length = max(1, _CPU_BLOCK // max(1, d.numel())) if d.device.type == "cpu" else size
-    k = torch.arange(size, dtype=d.dtype, device=d.device).view(-1, *(1,) * d.dim())
-    for start in range(0, size, length):
-        block = slice(start, min(start + length, size))
-        yield block, k[block]
+def _parts(size: int, d: Tensor) -> Iterator[slice]:
+    """Slices over the synapses that keep all their bumps in a CPU's cache; one slice elsewhere."""
+    length = max(1, _CPU_PART // size) if d.device.type == "cpu" else max(1, d.numel())
+    return (slice(start, start + length) for start in range(0, d.numel(), length))
+
+
+def _at(width: Tensor, part: slice) -> Tensor:
+    return width if width.dim() == 0 else width[part]
 
 
 def _bump(z: Tensor, width: Tensor, interpolation: str) -> Tensor:
@@ -174,7 +181,7 @@ def _bump(z: Tensor, width: Tensor, interpolation: str) -> Tensor:
 
 def _bump_by_delay(z: Tensor, bump: Tensor, interpolation: str) -> Tensor:
     """d bump / d delay; for "gauss" without its factor 1 / sigma^2."""
-    return z * bump if interpolation == "gauss" else z.sign().mul_(bump > 0)
+    return z.mul_(bump) if interpolation == "gauss" else z.sign().mul_(bump > 0)
 
 
 def _bump_by_sigma(z: Tensor, bump: Tensor, interpolation: str) -> Tensor:

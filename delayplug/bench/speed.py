@@ -85,7 +85,7 @@ def works(backends: Sequence[str]) -> list[Work]:
     paper = "DCLS + SpikingJelly"
     for backend in backends:
         make = functools.partial(_training_step, backend=backend)
-        found.append(Work(f"training step, {backend}", f"delayplug, {backend}", paper, 3, make, memory=True))
+        found.append(Work(f"training step, {backend}", "delayplug", paper, 3, make, memory=True))
     for backend in backends:
         make = functools.partial(_channels, backend=backend)
         name = f"delays per channel, {backend}"
@@ -161,25 +161,22 @@ def table(results: Sequence[Result], device: torch.device) -> Any:
     found = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        title=f"medians of rounds in turns, {_name(device)}, torch {torch.__version__}",
-        caption="ratio: how many times faster the first is than the second; a cost: how much longer it takes",
+        padding=(0, 1, 0, 0),
+        title=f"{_name(device)}, torch {torch.__version__}: medians of rounds in turns",
+        caption="ratio: how many times faster the first of two is; where small is aimed at (<=), how much longer",
     )
-    for name in ("comparison", "first", "second"):
-        found.add_column(name, overflow="fold")
-    for name in ("ms", "ms", "ratio", "middle half", "aim", "MB", "MB"):
-        found.add_column(name, justify="right", no_wrap=True)
+    found.add_column("comparison", overflow="fold", min_width=24)
+    for name in ("ms", "ms", "ratio", "half of\nrounds", "aim", "MB", "MB"):
+        found.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     for r in results:
         met = r.ratio <= r.target if r.is_cost else r.ratio >= r.target
-        sign = "<=" if r.is_cost else ">="
         memory = ["", ""] if r.memory is None else [f"{megabytes:,.0f}" for megabytes in r.memory]
         found.add_row(
-            r.name,
-            r.ours,
-            r.theirs,
+            f"{r.name}\n[dim]{r.ours} / {r.theirs}[/]",
             *(f"{1000 * seconds:,.1f}" for seconds in r.seconds),
             f"[{'green' if met else 'red'}]{r.ratio:.2f}[/]",
-            f"{r.spread[0]:.2f} - {r.spread[1]:.2f}",
-            f"{sign} {r.target:g}",
+            f"{r.spread[0]:.1f}-{r.spread[1]:.1f}",
+            f"{'<=' if r.is_cost else '>='} {r.target:g}",
             *memory,
         )
     return found
@@ -235,7 +232,7 @@ def _layer(
         dcls = dcls_layer(i, o, taps).to(device)
         return _backward(lambda: dcls_forward(dcls, x), dcls.parameters())
 
-    return Work(f"{name}, batch {batch}", "delayplug", "DCLS", target, make, memory=memory)
+    return Work(name, "delayplug", "DCLS", target, make, memory=memory)
 
 
 def _longer(side: str, device: torch.device) -> Run:

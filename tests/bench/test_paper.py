@@ -13,6 +13,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from delayplug import LearnableDelay, plugins
+from delayplug.bench import paper as paper_module
 from delayplug.bench.config import configure
 from delayplug.bench.network import DelayNetwork, HeldDropout, class_scores
 
@@ -109,6 +110,14 @@ def test_logits_and_gradients(frames: Tensor, engine: str, sigma: float, dtype: 
         assert relative(-synapse.delays.grad, convolution.P.grad[0]) < tolerance  # positions run against delays
     for norm, theirs in zip(network.norms, paper.norms, strict=True):
         assert relative(norm.weight.grad, theirs.weight.grad) < tolerance
+
+
+def test_what_is_timed_is_the_papers_network(frames: Tensor) -> None:
+    torch.manual_seed(0)
+    paper, timed = PaperNetwork(), paper_module.PaperNetwork(SIZES)
+    own = {key: value for key, value in paper.state_dict().items() if key.startswith(("convolutions", "norms"))}
+    timed.load_state_dict(own, strict=False)
+    assert relative(timed(frames), paper(frames)) < 1e-6
 
 
 def test_evaluation_with_rounded_delays(frames: Tensor) -> None:

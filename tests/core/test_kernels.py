@@ -136,13 +136,14 @@ def test_gradients_of_a_part(wanted):
 @pytest.mark.parametrize("block", [1, 13, 40, 1 << 16])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_blocks_change_nothing(monkeypatch, interpolation, count, block):
+def test_parts_change_nothing(monkeypatch, interpolation, count, block):
     inputs = arguments(10, count, interpolation, 2.0, per_synapse=True)
     options = {"max_delay": 10, "interpolation": interpolation}
     whole = values_and_gradients(taps, inputs, **options)
-    monkeypatch.setattr(kernels, "_CPU_BLOCK", block)
-    lengths = {s.stop - s.start for s, _ in kernels._blocks(11, inputs[0][..., 0])}
-    assert max(lengths) == max(1, min(11, block // 12))
+    monkeypatch.setattr(kernels, "_CPU_PART", block)
+    parts = list(kernels._parts(11, inputs[0][..., 0].flatten()))
+    assert parts[0].stop == max(1, block // 11)
+    assert parts[-1].stop >= inputs[0][..., 0].numel()
     for a, b in zip(values_and_gradients(taps, inputs, **options), whole, strict=True):
         assert close(a, b, 1e-13)
 

@@ -611,3 +611,19 @@ def test_the_source_of_forward_decides_what_is_plain(kind, plain):
     plan = plan_delays(kind())
     assert len(plan.connections) == plain
     assert all("pass example=" in reason for reason in reasons(plan).values())
+
+
+def test_a_layer_that_is_called_by_name():
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(F, H), leaky()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.lif(self.fc(input=x))
+
+    torch.manual_seed(0)
+    net = Named()
+    plain = stepped(net, sequence())
+    add_delays(net, 4, example=sequence()[0], init=0, interpolation="linear")
+    torch.testing.assert_close(stepped(net, sequence()), plain)
