@@ -165,19 +165,19 @@ def table(results: Sequence[Result], device: torch.device) -> Any:
         title=f"{_name(device)}, torch {torch.__version__}: medians of rounds in turns",
         caption="ratio: how many times faster the first of two is; where small is aimed at (<=), how much longer",
     )
-    found.add_column("comparison", overflow="fold", min_width=24)
-    for name in ("ms", "ms", "ratio", "half of\nrounds", "aim", "MB", "MB"):
+    found.add_column("comparison", overflow="fold", min_width=20)
+    for name in ("ms", "ms", "ratio", "half of\nrounds", "aim", "peak MB"):
         found.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     for r in results:
         met = r.ratio <= r.target if r.is_cost else r.ratio >= r.target
-        memory = ["", ""] if r.memory is None else [f"{megabytes:,.0f}" for megabytes in r.memory]
+        memory = "" if r.memory is None else f"{r.memory[0]:.0f} / {r.memory[1]:.0f}"
         found.add_row(
             f"{r.name}\n[dim]{r.ours} / {r.theirs}[/]",
             *(f"{1000 * seconds:,.1f}" for seconds in r.seconds),
             f"[{'green' if met else 'red'}]{r.ratio:.2f}[/]",
             f"{r.spread[0]:.1f}-{r.spread[1]:.1f}",
             f"{'<=' if r.is_cost else '>='} {r.target:g}",
-            *memory,
+            memory,
         )
     return found
 
