@@ -124,6 +124,8 @@ class Delayed:
 class StatefulDelayed(Delayed):
     """Mixin of a layer with a delay in a container that hands out states: `forward(x, state)` -> (y, state)."""
 
+    RESET = "a call without the state that was returned"  # what marks a new sequence, in words
+
     @eager
     def forward(self, x: Any, state: DelayState | None = None) -> tuple[Any, DelayState | None]:
         after = state

@@ -9,9 +9,8 @@ from torch import nn
 
 from .attach import Delayed, StatefulDelayed
 from .delays import DelayLayer
-from .memory import ModelWatch
 from .structure import Skipped
-from .surgery import named_delays
+from .surgery import named_delays, watch_of
 
 
 @dataclass(frozen=True)
@@ -137,19 +136,15 @@ def _row(model: nn.Module, name: str, delay: DelayLayer) -> Row:
     runs = "step by step" if memory.mode() == "step" else "whole sequences"
     if memory.mode() == "sequence" and place.time != "first":
         runs += ", batch first" if place.time == "second" else ", time folded into the batch"
-    if isinstance(layer, StatefulDelayed):
-        reset = "a call without the state that was returned"
-    else:
-        reset = memory.probe.reset_signal(memory.neuron)
+    reset = layer.RESET if isinstance(layer, StatefulDelayed) else memory.probe.reset_signal(memory.neuron)
     note = next((c.note for plan in _plans(model) for c in plan.connections if c.layer == name), "")
     return Row(name, names.get(id(memory.neuron), "?"), place.granularity, runs, reset, note=note, **numbers)
 
 
 def _plans(model: nn.Module) -> Iterator[Any]:
     """The plans by which delays were added to the whole model."""
-    for hook in model._forward_pre_hooks.values():
-        if isinstance(hook, ModelWatch):
-            yield from hook.plans
+    watch = watch_of(model)
+    return iter(()) if watch is None else iter(watch.plans)
 
 
 def _left_out(model: nn.Module) -> Iterator[Skipped]:

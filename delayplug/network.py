@@ -96,7 +96,12 @@ class Network:
         convolves = type(weights).__dict__.get("_conv_forward") is None or type(weights) in _TORCH
         return (own and convolves) or self.toolkit.is_plain(weights)
 
-    def takes_steps(self, name: str) -> bool:
+    def in_order(self, module: nn.Module) -> bool:
+        """Whether a module runs its children one after the other, and nothing else."""
+        plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+        return plain or self.toolkit.in_order(module)
+
+    def knows_no_time(self, name: str) -> bool:
         """Whether a layer cannot be given whole sequences: torch's own convolutions know no time."""
         layer = self.layers[name]
         return isinstance(layer, _CONVOLUTIONS) and type(layer) in _TORCH

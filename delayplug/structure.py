@@ -97,26 +97,22 @@ def _read_scope(
     """Match the layers of one container with the neurons that follow them."""
     items = list(_items(network, scope, scopes))
     kinds = "".join(kind for kind, _ in items)
-    if not _is_ordered(network, scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
+    if not network.in_order(scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
         return  # the order of registration says nothing
     pending: str | None = None
     for kind, name in items:
         if kind == "L" and pending is not None:
-            _settle(found, pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron"))
+            found.setdefault(pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron"))
         elif kind == "?" and pending is not None:
-            _settle(found, pending, Skipped(pending, f"{name} follows, and what it does is not plain: {ASK}"))
+            found.setdefault(pending, Skipped(pending, f"{name} follows, and what it does is not plain: {ASK}"))
         elif kind == "N" and pending is not None:
-            _settle(found, pending, _reach(network, pending, name, by_name))
+            found.setdefault(pending, _reach(network, pending, name, by_name))
         if kind != "-":
             pending = name if kind == "L" else None
     if pending is not None:
         ends = scope is network.model
         reason = "no neuron follows it" if ends else f"the structure does not show which neuron it feeds: {ASK}"
-        _settle(found, pending, Skipped(pending, reason))
-
-
-def _settle(found: dict[str, Target | Skipped], name: str, verdict: Target | Skipped) -> None:
-    found.setdefault(name, verdict)
+        found.setdefault(pending, Skipped(pending, reason))
 
 
 def _reach(network: Network, layer: str, neuron: str, by_name: frozenset[str]) -> Target | Skipped:
@@ -129,7 +125,7 @@ def _reach(network: Network, layer: str, neuron: str, by_name: frozenset[str]) -
         return Skipped(layer, f"it and {neuron} see the time in different ways: {ASK}")
     if its:
         return accepts(network, layer, Target(neuron, turns="sequence, then steps"), by_name)
-    if not mine and network.toolkit.mode(network.neurons[neuron]) == "sequence" and network.takes_steps(layer):
+    if not mine and network.toolkit.mode(network.neurons[neuron]) == "sequence" and network.knows_no_time(layer):
         return Skipped(layer, f"it takes no sequences, while {neuron} does: {ASK}")
     if not mine:
         return accepts(network, layer, Target(neuron), by_name)
@@ -223,7 +219,7 @@ def _items(network: Network, scope: nn.Module, scopes: list[nn.Module]) -> Itera
     A child that is there twice, which an ordered scope calls twice, is "?": what it feeds is not plain.
     """
     children = [child for child in scope._modules.values() if child is not None]
-    for child in children if _is_ordered(network, scope) else dict.fromkeys(children):
+    for child in children if network.in_order(scope) else dict.fromkeys(children):
         name = network.names[id(child)]
         if children.count(child) > 1 and (name in network.neurons or name in network.layers):
             yield "?", name
@@ -235,14 +231,8 @@ def _items(network: Network, scope: nn.Module, scopes: list[nn.Module]) -> Itera
             yield "N", f"{name}.{network.toolkit.lifted(child)}"
         elif network.is_passive(child):
             yield "-", name
-        elif _is_ordered(network, scope) and _is_ordered(network, child):
+        elif network.in_order(scope) and network.in_order(child):
             yield from _items(network, child, scopes)
         else:
             scopes.append(child)
             yield "?", name
-
-
-def _is_ordered(network: Network, module: nn.Module) -> bool:
-    """Whether the module runs its children one after the other, and nothing else."""
-    plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-    return plain or network.toolkit.in_order(module)

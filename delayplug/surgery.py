@@ -79,7 +79,7 @@ def add_delays(
     delays = {c.layer: _make(model, c, max_delay, options) for c in plan.connections}
     _initialise(delays, init)
     toolkit = plugins.toolkit(plan.backend)
-    watch = _watch(model) or ModelWatch()
+    watch = watch_of(model) or ModelWatch()
     for c in plan.connections:
         if c.container is not None:
             toolkit.set_stateful(model.get_submodule(c.container), c.layer.rpartition(".")[2], True)
@@ -93,11 +93,11 @@ def add_delays(
             fold=None if c.fold is None else model.get_submodule(c.fold),
         )
         watch.memories.append(memory)
-    if _watch(model) is None:
+    if watch_of(model) is None:
         model.register_forward_pre_hook(watch, with_kwargs=True)
-    watch.plans.append(plan)
     if example is not None:
         _verify(model, example, [c.layer for c in plan.connections])
+    watch.plans.append(plan)
     return model
 
 
@@ -145,7 +145,8 @@ def _memories(model: nn.Module) -> Iterator[Any]:
     return (layer.delay_memory for _, layer in _delayed(model))
 
 
-def _watch(model: nn.Module) -> ModelWatch | None:
+def watch_of(model: nn.Module) -> ModelWatch | None:
+    """The hook through which a model's delays see how it is called, if it has delays."""
     hooks = model._forward_pre_hooks.values()
     return next((hook for hook in hooks if isinstance(hook, ModelWatch)), None)
 
@@ -239,7 +240,7 @@ def _take_out(model: nn.Module, names: set[str]) -> None:
 
 
 def _unwatch(root: nn.Module, memory: Memory) -> None:
-    watch = _watch(root)
+    watch = watch_of(root)
     if watch is None or memory not in watch.memories:
         return
     watch.memories.remove(memory)

@@ -58,7 +58,7 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True) -> Any:
     if "sequence" in modes:
         raise UnrollError("some neurons take steps and others sequences: run the model as it is")
     _check_layers(network)
-    own_forward = any(not _in_order(network, module) for _, module in _containers(network))
+    own_forward = any(not network.in_order(module) for _, module in _containers(network))
     loops = own_forward and _loops(network, x)
     if check and own_forward:
         # Long enough that what a delay holds back arrives.
@@ -198,11 +198,6 @@ def _containers(network: Network) -> Iterator[tuple[str, nn.Module]]:
         known = name in network.layers or name in network.neurons or network.belongs(name)
         if not known and any(module.children()):
             yield name, module
-
-
-def _in_order(network: Network, module: nn.Module) -> bool:
-    plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-    return plain or network.toolkit.in_order(module)
 
 
 def _check_layers(network: Network) -> None:

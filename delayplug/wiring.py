@@ -8,7 +8,7 @@ from typing import get_args
 from torch import nn
 
 from . import flow, plugins, structure
-from .attach import Delayed, Granularity, Place
+from .attach import Delayed, Granularity, Place, StatefulDelayed
 from .errors import ArgumentError, WiringError
 from .memory import Mode
 from .network import Network, channels_of, is_lazy
@@ -234,7 +234,7 @@ def _connection(
         out_features=outputs or 0,
         place=place,
         mode=fixed.get(target.turns, target.mode or mode),
-        reset="a call without the state that was returned" if threads else toolkit.reset_signal(neuron),
+        reset=StatefulDelayed.RESET if threads else toolkit.reset_signal(neuron),
         container=parent[0] if parent is not None and threads else None,
         fold=target.fold,
         note=target.note,

@@ -219,3 +219,22 @@ def test_a_batch_of_another_size_in_the_middle_of_carried_norse_states():
     _, state = net(sequence()[0])
     with pytest.raises(ArgumentError, match="state"):
         net(sequence(batch=B + 1)[0], state)
+
+
+def test_a_plan_that_failed_is_not_described():
+    class Fickle(InitLeaky):
+        fails = False
+
+        def forward(self, x):
+            if self.fails and hasattr(self.fc2, "delay"):
+                raise RuntimeError("not with delays")
+            return super().forward(x)
+
+    net = Fickle()
+    net.spare = nn.Linear(2, 2)
+    add_delays(net, MAX_DELAY, filter_fn=lambda module, name: name == "fc1", example=sequence())
+    before = delayplug.describe_delays(net)
+    net.fails = True
+    with pytest.raises(WiringError, match="put back"):
+        add_delays(net, MAX_DELAY, example=sequence())
+    assert delayplug.describe_delays(net) == before

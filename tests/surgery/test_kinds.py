@@ -627,3 +627,19 @@ def test_a_layer_that_is_called_by_name():
     plain = stepped(net, sequence())
     add_delays(net, 4, example=sequence()[0], init=0, interpolation="linear")
     torch.testing.assert_close(stepped(net, sequence()), plain)
+
+
+def test_monitors_and_hooks_by_name_go_on() -> None:
+    from spikingjelly.activation_based import monitor
+
+    torch.manual_seed(0)
+    net = nn.Sequential(layer.Linear(F, H), neuron.IFNode(), layer.Linear(H, O), neuron.IFNode())
+    functional.set_step_mode(net, "m")
+    before, seen = monitor.OutputMonitor(net, neuron.IFNode), []
+    net.get_submodule("2").register_forward_hook(lambda module, args, output: seen.append(output))
+    add_delays(net, 4, init=1, interpolation="linear")
+    after = monitor.OutputMonitor(net, layer.Linear)
+    y = net(sequence())
+    assert torch.equal(before["3"][-1], y)
+    assert torch.equal(after["2"][-1], seen[-1])
+    assert seen[-1].shape == (*sequence().shape[:2], O)
