@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .errors import ArgumentError
-from .fourier import blocks, fourier
+from .fourier import Shape, blocks, fourier, shape_of
 
 Engine = Literal["auto", "fft", "direct", "dcls", "channel"]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -30,7 +30,7 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
     """Delays per synapse, applied to a sequence.
 
     Args:
-        x_TBI: input, same dtype as the taps.
+        x_TBI: input, in the dtype of the taps, or spikes as bool or integers.
         taps_KOI: kernel, tap k is k steps old.
         steps: length of the result; that of the input by default, at most T + K - 1.
         engine: "fft", "direct", or "auto", which takes the one with less work ("dcls" here means "direct": it differs
@@ -41,10 +41,10 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
     """
     steps = _length(x_TBI, taps_KOI, steps)
     if engine == "auto":
-        engine = _cheaper(x_TBI.shape, taps_KOI.shape, steps)
-    if engine == "fft":
+        engine = _cheaper(shape_of(x_TBI, taps_KOI, steps))
+    if engine == "fft" and x_TBI.numel():
         return fourier(x_TBI, taps_KOI, steps)
-    return _direct(x_TBI, taps_KOI, steps)
+    return _direct(x_TBI.to(taps_KOI.dtype), taps_KOI, steps)
 
 
 def convolve_channels(x_TBC: Tensor, taps_KC: Tensor, *, steps: int | None = None) -> Tensor:
@@ -80,11 +80,10 @@ def _length(x: Tensor, taps: Tensor, steps: int | None) -> int:
     return steps
 
 
-def _cheaper(x_shape: torch.Size, taps_shape: torch.Size, steps: int) -> Engine:
+def _cheaper(shape: Shape) -> Engine:
     """The engine with less arithmetic; a convolution gets about 1.5 times as much of it done per second (two cores)."""
-    (T, B, _), (K, O, I) = x_shape, taps_shape  # noqa: E741
-    direct = 3 * T * K * B * O * I / 1.5
-    return "fft" if blocks(T, K, steps, B, I, O)[1] < direct else "direct"
+    direct = 3 * shape.steps_in * shape.taps * shape.batch * shape.inputs * shape.outputs / 1.5
+    return "fft" if blocks(shape)[1] < direct else "direct"
 
 
 def _direct(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:

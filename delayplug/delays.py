@@ -226,7 +226,7 @@ class DelayLayer(nn.Module):
         """
         if not isinstance(tail, int) or not 0 <= tail <= self.max_delay:
             raise ArgumentError("tail", f"a number of steps between 0 and max_delay={self.max_delay}", tail)
-        x, dtype = self._check(x, leading=1)
+        x, dtype = self._check(x, leading=1, spikes=True)
         return _as_given(self._convolve(x, self.kernel(weight), x.shape[0] + tail), dtype)
 
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
@@ -274,7 +274,7 @@ class DelayLayer(nn.Module):
 
     @abstractmethod
     def _convolve(self, x: Tensor, kernel: Tensor, steps: int) -> Tensor:
-        """The taps over a sequence."""
+        """The taps over a sequence, which may be one of bool or integers."""
 
     @abstractmethod
     def _step_kernel(self, kernel: Tensor) -> Tensor:
@@ -309,13 +309,17 @@ class DelayLayer(nn.Module):
         versions = (n for s in self._sources(weight) for n in (id(s), 0 if s.is_inference() else s._version))
         return (self.training, *versions)
 
-    def _check(self, x: Tensor, leading: int) -> tuple[Tensor, torch.dtype]:
-        """x in the dtype of the delays, and its own dtype; `leading` dimensions of time come first."""
+    def _check(self, x: Tensor, leading: int, spikes: bool = False) -> tuple[Tensor, torch.dtype]:
+        """x in the dtype of the delays, and its own dtype; `leading` dimensions of time come first.
+
+        With `spikes`, bool and integers stay as they are.
+        """
         self._check_input(x, leading)
         if x.dtype != self.delays.dtype and x.is_floating_point() and x.dtype not in HALF:
             expected = f"dtype {self.delays.dtype}, half precision, bool or integers"
             raise ArgumentError("x", expected, x.dtype, "Convert the input or the layer with .to(dtype)")
-        return x.to(self.delays.dtype), x.dtype
+        keep = spikes and not x.is_floating_point()
+        return x if keep else x.to(self.delays.dtype), x.dtype
 
     def _check_state(self, state: DelayState, shape: torch.Size) -> None:
         if state.history.shape != (self.max_delay, *shape):

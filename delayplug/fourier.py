@@ -1,34 +1,47 @@
-"""Causal convolution over time in the frequency domain, block by block.
+"""Causal convolution over time by transforms, block by block.
 
 The input is cut into J blocks of L steps and the kernel into P parts of L' taps. With transforms of length L + L' - 1
-nothing wraps around, so that block j and part p give, frequency by frequency, one small complex matrix product that
-belongs to block j + p of the output; neighbouring blocks overlap there and are added. A short sequence is one block.
+nothing wraps around, so that block j and part p give, row by row of their transforms (see `delayplug.transforms`), one
+small product of matrices that belongs to block j + p of the output; neighbouring blocks overlap there and are added.
 
-Transforms are real matrix products. A short sequence is transformed as a whole, and its spectrum is kept for the
-backward pass. In a longer one some frequencies are done at a time, and nothing is kept: the backward pass transforms
-input and kernel once more, which costs little beside the products. So memory stays that of input and output.
+Work goes piece by piece: some rows of the transforms at a time, and for these some samples of the batch at a time,
+through memory that is used again and again. That is what a CPU's cache wants, and it bounds memory: beside input,
+output and kernel there are never more than a few pieces. The backward pass transforms input and kernel once more, which
+costs little beside the products. Spikes may be bool or integers; they become numbers piece by piece.
 
-Shapes: T steps, B batch, I inputs, O outputs, K taps, F frequencies (some of them). A complex tensor is two real ones
-stacked in front, (2, F, ...).
+Shapes: T steps, B batch, I inputs, O outputs, K taps, R rows of the transforms (some of them); J blocks, P parts.
 """
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Of a long sequence on a CPU, so many frequencies are done at a time, with temporary tensors of so many elements at
-# most and so many columns in cache; a GPU does all at once.
-_CPU_FREQUENCIES = 64
-_CPU_ELEMENTS = 1 << 24
-_CPU_COLUMNS = 1 << 13
-_LONGEST_BLOCK = 512  # of a transform by matrix product
-_COPIED = 100  # products that an element costs which is copied
+from .transforms import Size, Transform, analysis, cheapest, synthesis
+
+_LONGEST = 4096  # transform
+_PRODUCT_ROWS = 64  # that samples at hand give to each product, enough for a CPU to run at speed
+_COPY = 20  # products that an element costs which is copied
+# The kernel's transform at hand, in elements: on a CPU as a part of input and output together.
+_CPU_PART = 0.6
+_GPU_ELEMENTS = 1 << 28
+
+
+class Shape(NamedTuple):
+    """Of a convolution: steps of input and output, taps, batch, features of input and output."""
+
+    steps_in: int
+    steps_out: int
+    taps: int
+    batch: int
+    inputs: int
+    outputs: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,7 @@ class Blocks:
     count, parts: J and P.
     rows: steps of the output that one product gives.
     out: number of blocks of the output.
+    size: of the transforms.
     """
 
     length: int
@@ -47,249 +61,235 @@ class Blocks:
     parts: int
     rows: int
     out: int
+    size: Size
 
     @property
-    def is_whole(self) -> bool:
-        """The input is one block, the kernel one part."""
-        return self.count == self.parts == 1
-
-    @property
-    def transform(self) -> int:
-        """Its length: enough that nothing wraps around, with a number of frequencies that groups divide well."""
-        return 2 * (-(-((self.length + self.part) // 2 + 1) // 8) * 8 - 1)
+    def meetings(self) -> list[tuple[int, int]]:
+        """(part, number of blocks that it meets): as many of the first blocks as have a place in the output."""
+        return [(p, min(self.count, self.out - p)) for p in range(min(self.parts, self.out))]
 
 
-def blocks(steps_in: int, taps: int, steps_out: int, batch: int, inputs: int, outputs: int) -> tuple[Blocks, float]:
+@functools.lru_cache(maxsize=256)
+def blocks(shape: Shape) -> tuple[Blocks, float]:
     """The cheapest way to cut, and its cost in products for a forward and a backward pass."""
-    best: tuple[float, Blocks] | None = None
-    for length in {steps_in, *(2**e for e in range(5, 10) if 2**e < steps_in)}:
-        part = taps if length == steps_in or taps <= length else length
-        size = length + part - 1
-        if size > _LONGEST_BLOCK and length > 32:
-            continue
-        count, parts = -(-steps_in // length), -(-taps // part)
-        out = min(count + parts - 1, -(-steps_out // length))
-        rows = min(size, steps_out) if out == 1 else size
-        frequencies = size + 2  # twice their number: real and imaginary parts
-        transforms = 5 * count * length * batch * (inputs + outputs) / 2 + 3 * parts * part * inputs * outputs
-        products = 3 * 1.5 * count * parts * batch * inputs * outputs
-        cost = frequencies * (transforms + products)
-        if count > 1:  # blocks are copied, and added up again
-            cost += _COPIED * (2 * steps_in * batch * inputs + 3 * out * rows * batch * outputs)
-        if best is None or cost < best[0]:
-            best = cost, Blocks(length, part, count, parts, rows, out)
-    assert best is not None  # 32 steps are always short enough
-    return best[1], best[0]
+    lengths, count = [shape.steps_in], 1
+    while lengths[-1] > 32:  # even cuts, each about a quarter shorter than the one before
+        count = max(count + 1, count * 5 // 4)
+        lengths.append(-(-shape.steps_in // count))
+    ways = [
+        cut(shape, length, part)
+        for length in lengths
+        for part in {shape.taps, min(shape.taps, length)}
+        if length + part <= _LONGEST or length <= 32
+    ]
+    return min(ways, key=lambda way: way[1])
+
+
+def cut(shape: Shape, length: int, part: int) -> tuple[Blocks, float]:
+    """Blocks of this length and parts of so many taps, with the cheapest transform, and their cost."""
+    count, parts = -(-shape.steps_in // length), -(-shape.taps // part)
+    out = min(count + parts - 1, -(-shape.steps_out // length))
+    rows = min(length + part - 1, shape.steps_out) if out == 1 else length + part - 1
+    meetings = sum(min(count, out - p) for p in range(min(parts, out)))
+    x, y = count * shape.batch * shape.inputs, out * shape.batch * shape.outputs
+    taps = parts * shape.inputs * shape.outputs
+
+    def cost(size: Size) -> float:
+        # Input twice and its gradient, output and its gradient, kernel twice and its gradient; the first five are
+        # copied for every piece of the kernel's transform.
+        transforms = 3 * x * size.cost(length) + 2 * y * size.cost(rows) + 3 * taps * size.cost(part)
+        copies = len(_slices(size.groups, _CPU_PART * (x * length + y * length) / (size.rows * taps)))
+        products = 3 * size.groups * size.rows * meetings * shape.batch * shape.inputs * shape.outputs
+        return transforms + _COPY * copies * (3 * x * length + 2 * y * rows) + products
+
+    best = cheapest(length + part - 1, cost)
+    return Blocks(length, part, count, parts, rows, out, best), cost(best)
 
 
 def fourier(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
-    """The convolution, (steps, B, O)."""
-    cut, _ = blocks(x_TBI.shape[0], taps_KOI.shape[0], steps, x_TBI.shape[1], x_TBI.shape[2], taps_KOI.shape[1])
-    result: Tensor = _Fourier.apply(x_TBI, taps_KOI, steps, cut)
+    """The convolution, (steps, B, O), in the dtype of the taps."""
+    way, _ = blocks(shape_of(x_TBI, taps_KOI, steps))
+    result: Tensor = _Fourier.apply(x_TBI, taps_KOI, steps, way)
     return result
+
+
+def shape_of(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Shape:
+    (T, B, _), (K, O, I) = x_TBI.shape, taps_KOI.shape  # noqa: E741
+    return Shape(T, steps, K, B, I, O)
 
 
 class _Fourier(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TBI: Tensor, taps_KOI: Tensor, steps: int, cut: Blocks) -> Tensor:
-        batch, outputs = x_TBI.shape[1], taps_KOI.shape[1]
-        x, taps = _blocked(x_TBI, cut.length, cut.count), _blocked(taps_KOI, cut.part, cut.parts)
-        y_ROB = x_TBI.new_empty((cut.rows, cut.out * batch * outputs))
-        for i, (analysis_x, analysis_taps, synthesis) in enumerate(_frequencies(cut, x, taps, batch, outputs)):
-            x_2FBI, taps_2FPOI = _to(analysis_x, x, cut).flatten(2, 3), _to(analysis_taps, taps, cut)
-            y_2FBO = _summed(
-                cut.out * batch,
-                ((out, _product(x_2FBI[:, :, rows], taps_2FPOI[:, :, p].mT)) for rows, out, p in _meetings(cut, batch)),
-            )
-            _multiply(y_ROB, synthesis, y_2FBO.view(synthesis.shape[1], -1), cut, first=i == 0)
-        ctx.save_for_backward(*((x_2FBI, taps_2FPOI) if cut.is_whole else (x_TBI, taps_KOI)))
-        ctx.cut, ctx.shapes = cut, (x_TBI.shape, taps_KOI.shape)
-        return _overlapped(y_ROB.view(cut.rows, cut.out, batch, outputs), cut.length, steps)
+        ctx.save_for_backward(x_TBI, taps_KOI)
+        ctx.cut = cut
+        work = _Work(cut, x_TBI.shape[1], taps_KOI)
+        y_TBO = work.y.empty(taps_KOI, (steps, x_TBI.shape[1], taps_KOI.shape[1]))
+        for groups in work.groups:
+            taps_PROI = work.of_taps(taps_KOI, groups)
+            for some in work.samples:
+                x_RJBI = work.of_x(x_TBI[:, some], groups)
+                parts = ((slice(p, p + n), x_RJBI[:, :n], taps_PROI[p].mT) for p, n in cut.meetings)
+                y_RJBO = work.product(cut.out, parts)
+                work.add(y_RJBO, y_TBO[:, some], work.y, groups)
+        return y_TBO
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_TBO: Tensor) -> tuple[Tensor | None, ...]:
-        saved_x, saved_taps = ctx.saved_tensors
+        x_TBI, taps_KOI = ctx.saved_tensors
         cut: Blocks = ctx.cut
-        x_shape, taps_shape = ctx.shapes
-        batch, outputs = x_shape[1], taps_shape[1]
-        x = grad_TBO.new_empty((cut.length, cut.count, *x_shape[1:]))
-        taps = grad_TBO.new_empty((cut.part, cut.parts, *taps_shape[1:]))
-        grad_x, grad_taps = (x if ctx.needs_input_grad[0] else None), (taps if ctx.needs_input_grad[1] else None)
-        if not cut.is_whole:
-            x, taps = _blocked(saved_x, cut.length, cut.count), _blocked(saved_taps, cut.part, cut.parts)
-        grad = _windows(grad_TBO, cut)
-        for i, (analysis_x, analysis_taps, synthesis) in enumerate(_frequencies(cut, x, taps, batch, outputs)):
-            g_2FBO = _to(synthesis.mT, grad, cut).flatten(2, 3)
-            if grad_x is not None:
-                taps_2FPOI = saved_taps if cut.is_whole else _to(analysis_taps, taps, cut)
-                products = (
-                    (rows, _product(g_2FBO[:, :, out], taps_2FPOI[:, :, p], conj=True))
-                    for rows, out, p in _meetings(cut, batch)
-                )
-                gx_2FBI = _summed(cut.count * batch, products)
-                gx = gx_2FBI.view(analysis_x.shape[0], -1)
-                _multiply(grad_x.view(cut.length, -1), analysis_x.mT, gx, cut, first=i == 0)
-            if grad_taps is not None:
-                x_2FBI = saved_x if cut.is_whole else _to(analysis_x, x, cut).flatten(2, 3)
-                parts = [
-                    _product(g_2FBO[:, :, out].mT, x_2FBI[:, :, rows], conj=True)
-                    for rows, out, _ in _meetings(cut, batch)
-                ]
-                # Parts that meet no block in the output have no gradient.
-                parts += [torch.zeros_like(parts[0])] * (cut.parts - len(parts))
-                gt_2FPOI = torch.stack(parts, 2) if len(parts) > 1 else parts[0]
-                gt = gt_2FPOI.view(analysis_taps.shape[0], -1)
-                _multiply(grad_taps.view(cut.part, -1), analysis_taps.mT, gt, cut, first=i == 0)
-        return (
-            None if grad_x is None else _unblocked(grad_x, x_shape),
-            None if grad_taps is None else _unblocked(grad_taps, taps_shape),
-            None,
-            None,
-        )
+        work = _Work(cut, x_TBI.shape[1], taps_KOI)
+        grad_x = work.x.empty(taps_KOI, x_TBI.shape) if ctx.needs_input_grad[0] else None
+        grad_taps = work.taps.empty(taps_KOI, taps_KOI.shape) if ctx.needs_input_grad[1] else None
+        for groups in work.groups:
+            taps_PROI = None if grad_x is None else work.of_taps(taps_KOI, groups)
+            gt_PROI = None if grad_taps is None else work.like_taps("gradient of taps", groups)
+            if gt_PROI is not None:
+                gt_PROI[len(cut.meetings) :].zero_()  # those taps reach beyond the output
+            for i, some in enumerate(work.samples):
+                g_RJBO = work.of_y(grad_TBO[:, some], groups)
+                if gt_PROI is not None:
+                    x_RJBI = work.of_x(x_TBI[:, some], groups)
+                    for p, n in cut.meetings:
+                        g_RNO, x_RNI = g_RJBO[:, p : p + n].flatten(1, 2), x_RJBI[:, :n].flatten(1, 2)
+                        gt_PROI[p].baddbmm_(g_RNO.mT, x_RNI, beta=min(i, 1))
+                if grad_x is not None and taps_PROI is not None:
+                    parts = ((slice(0, n), g_RJBO[:, p : p + n], taps_PROI[p]) for p, n in cut.meetings)
+                    gx_RJBI = work.product(cut.count, parts)
+                    work.add(gx_RJBI, grad_x[:, some], work.x, groups)
+            if grad_taps is not None and gt_PROI is not None:
+                work.add_taps(gt_PROI, grad_taps, groups)
+        return grad_x, grad_taps, None, None
 
 
-def _blocked(x: Tensor, length: int, count: int) -> Tensor:
-    """(T, M, N) to (length, count, M, N), with zeros behind; a view if there is one block."""
-    if count == 1:
-        return x.unsqueeze(1)
-    missing = length * count - x.shape[0]
-    padded = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
-    return padded.view(count, length, *x.shape[1:]).transpose(0, 1).contiguous()
+@dataclass(frozen=True)
+class _Windows:
+    """What is transformed: so many windows of `length` steps, one every `stride`."""
+
+    transform: Transform
+    count: int
+    length: int
+    stride: int
+
+    @property
+    def overlap(self) -> bool:
+        return self.count > 1 and self.stride < self.length
+
+    def empty(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """For `_Work.add` to begin with."""
+        return like.new_zeros(shape) if self.overlap else like.new_empty(shape)
 
 
-def _unblocked(x: Tensor, shape: torch.Size) -> Tensor:
-    """The inverse of `_blocked`."""
-    return x.transpose(0, 1).flatten(0, 1)[: shape[0]]
+class _Work:
+    """The pieces of one convolution, and the memory that they all go through.
+
+    groups: slices of the groups of rows; samples: slices of the batch.
+    """
+
+    def __init__(self, cut: Blocks, batch: int, taps_KOI: Tensor) -> None:
+        self._cut, self._like, self._memory = cut, taps_KOI, dict[str, Tensor]()
+        kind = taps_KOI.dtype, taps_KOI.device
+        self.x = _Windows(analysis(cut.size, cut.length, *kind), cut.count, cut.length, cut.length)
+        self.y = _Windows(synthesis(cut.size, cut.rows, *kind), cut.out, cut.rows, cut.length)
+        self.taps = _Windows(analysis(cut.size, cut.part, *kind), 1, cut.part, cut.part)
+        _, outputs, inputs = taps_KOI.shape
+        blocks = max(cut.count, cut.out)
+        group = cut.size.rows * cut.parts * outputs * inputs
+        if taps_KOI.device.type == "cpu":
+            io = batch * cut.length * (cut.count * inputs + cut.out * outputs)
+            self.groups = _slices(cut.size.groups, _CPU_PART * io / group)
+            self.samples = _slices(batch, _PRODUCT_ROWS / blocks)
+        else:
+            self.groups = _slices(cut.size.groups, _GPU_ELEMENTS / group)
+            self.samples = _slices(batch, _GPU_ELEMENTS / (2 * cut.size.total * blocks * max(inputs, outputs)))
+        # The kernel is transformed some outputs at a time, too.
+        self._outputs = _slices(outputs, outputs / len(self.samples))
+
+    def _near(self, name: str, *shape: int) -> Tensor:
+        """Uninitialised; the same memory for the same name."""
+        size = math.prod(shape)
+        if name not in self._memory or self._memory[name].numel() < size:
+            self._memory[name] = self._like.new_empty(size)
+        return self._memory[name][:size].view(shape)
+
+    def of_x(self, x_TBI: Tensor, groups: slice) -> Tensor:
+        """(R, J, B, I)."""
+        return self._rows(x_TBI, self.x, groups, self._near("x", self._height(groups), self.x.count, *x_TBI.shape[1:]))
+
+    def of_y(self, y_TBO: Tensor, groups: slice) -> Tensor:
+        """(R, J, B, O)."""
+        return self._rows(y_TBO, self.y, groups, self._near("y", self._height(groups), self.y.count, *y_TBO.shape[1:]))
+
+    def like_taps(self, name: str, groups: slice) -> Tensor:
+        """(P, R, O, I), uninitialised."""
+        return self._near(name, self._cut.parts, self._height(groups), *self._like.shape[1:])
+
+    def of_taps(self, taps_KOI: Tensor, groups: slice) -> Tensor:
+        """(P, R, O, I)."""
+        out = self.like_taps("taps", groups)
+        for p, taps in enumerate(self._parts(taps_KOI)):
+            for some in self._outputs:
+                self._rows(taps[:, some], self.taps, groups, out[p, :, some].unsqueeze(1))
+        return out
+
+    def add_taps(self, rows_PROI: Tensor, out_KOI: Tensor, groups: slice) -> None:
+        """The adjoint of `of_taps`, added."""
+        for p, taps in enumerate(self._parts(out_KOI)):
+            for some in self._outputs:
+                self.add(rows_PROI[p, :, some].unsqueeze(1), taps[:, some], self.taps, groups)
+
+    def _parts(self, taps_KOI: Tensor) -> Iterator[Tensor]:
+        # Slices: what `split` and `unbind` give, torch.export does not let be written to.
+        return (taps_KOI[p * self._cut.part : (p + 1) * self._cut.part] for p in range(self._cut.parts))
+
+    def product(self, count: int, parts: Iterator[tuple[slice, Tensor, Tensor]]) -> Tensor:
+        """(R, count, B, N): of each part the product of (R, J, B, M) and (R, M, N), added in its place."""
+        total: Tensor | None = None
+        for place, a, b in parts:
+            left = a.flatten(1, 2)
+            if total is None:
+                total = self._near("product", a.shape[0], count, a.shape[2], b.shape[2])
+                if a.shape[1] == count:
+                    total.view(a.shape[0], -1, b.shape[2]).baddbmm_(left, b, beta=0)
+                    continue
+                total.zero_()
+            total[:, place] += torch.bmm(left, b).view(*a.shape[:3], -1)
+        assert total is not None
+        return total
+
+    def _height(self, groups: slice) -> int:
+        return int(groups.stop - groups.start) * self._cut.size.rows
+
+    def _rows(self, x_TMN: Tensor, windows: _Windows, groups: slice, out: Tensor) -> Tensor:
+        """The windows of x, transformed: (R, count, M, N)."""
+        transform, length, stride = windows.transform, windows.length, windows.stride
+        window = self._near("time", transform.steps, *x_TMN.shape[1:])
+        folded = self._near("folded", transform.scratch(groups), window[0].numel())
+        for j in range(windows.count):
+            found = x_TMN[j * stride : j * stride + length]
+            window[: found.shape[0]].copy_(found)
+            window[found.shape[0] :].zero_()
+            transform.forward(window.flatten(1), groups, out[:, j].flatten(1), folded)
+        return out
+
+    def add(self, rows: Tensor, out_TMN: Tensor, windows: _Windows, groups: slice) -> None:
+        """The adjoint of the transform, added to `out` window by window; all groups add up to the whole."""
+        transform, length, stride = windows.transform, windows.length, windows.stride
+        begins = groups.start == 0 and not windows.overlap
+        window = self._near("time", transform.steps, *out_TMN.shape[1:])
+        folded = self._near("folded", transform.scratch(groups), window[0].numel())
+        for j in range(windows.count):
+            transform.adjoint(rows[:, j].flatten(1), groups, window.flatten(1), folded)
+            place = out_TMN[j * stride : j * stride + length]
+            if begins:
+                place.copy_(window[: place.shape[0]])
+            else:
+                place += window[: place.shape[0]]
 
 
-def _overlapped(y: Tensor, length: int, steps: int) -> Tensor:
-    """(R, J, B, O) to (steps, B, O): blocks `length` apart, added where they overlap."""
-    rows, count = y.shape[:2]
-    if count == 1:
-        return y[:, 0]
-    total = y.new_zeros(((count - 1) * length + rows, *y.shape[2:]))
-    for j in range(count):
-        total[j * length : j * length + rows] += y[:, j]
-    return total[:steps]
-
-
-def _windows(grad: Tensor, cut: Blocks) -> Tensor:
-    """The adjoint of `_overlapped`: (steps, B, O) to (R, J, B, O)."""
-    if cut.out == 1:
-        return grad.unsqueeze(1)
-    windows = grad.new_zeros((cut.rows, cut.out, *grad.shape[1:]))
-    for j in range(cut.out):
-        window = grad[j * cut.length : j * cut.length + cut.rows]
-        windows[: window.shape[0], j] = window
-    return windows
-
-
-def _meetings(cut: Blocks, batch: int) -> Iterator[tuple[slice, slice, int]]:
-    """(rows of the input, rows of the output, part): which blocks meet which, all that a part meets at once."""
-    for p in range(cut.parts):
-        count = min(cut.count, cut.out - p)
-        if count > 0:
-            yield slice(0, count * batch), slice(p * batch, (p + count) * batch), p
-
-
-def _to(matrix: Tensor, x: Tensor, cut: Blocks) -> Tensor:
-    """Some frequencies of x: (2F, L) and (L, J, M, N) to (2, F, J, M, N)."""
-    y = x.new_empty((matrix.shape[0], x[0].numel()))
-    _multiply(y, matrix, x.reshape(x.shape[0], -1), cut, first=True)
-    return y.view(2, matrix.shape[0] // 2, *x.shape[1:])
-
-
-def _multiply(out: Tensor, matrix: Tensor, x: Tensor, cut: Blocks, *, first: bool) -> None:
-    """out += matrix @ x, or = if this is the first; of a long sequence some columns at a time, brought into cache."""
-    # In place rather than with `out=`, which torch.export cannot trace; beta=0 ignores what is there.
-    beta = 0 if first else 1
-    if cut.is_whole or x.device.type != "cpu" or x.shape[1] <= _CPU_COLUMNS:
-        out.addmm_(matrix, x, beta=beta)
-        return
-    scratch = x.new_empty((x.shape[0], _CPU_COLUMNS))
-    for start in range(0, x.shape[1], _CPU_COLUMNS):
-        part = x[:, start : start + _CPU_COLUMNS]
-        near = scratch[:, : part.shape[1]].copy_(part)
-        out[:, start : start + part.shape[1]].addmm_(matrix, near, beta=beta)
-
-
-def _summed(rows: int, products: Iterator[tuple[slice, Tensor]]) -> Tensor:
-    """(2, F, rows, N) from products that belong to some of the rows each."""
-    total: Tensor | None = None
-    for place, product in products:
-        if total is None and product.shape[2] == rows:
-            total = product
-            continue
-        if total is None:
-            total = product.new_zeros((*product.shape[:2], rows, product.shape[3]))
-        total[:, :, place] += product
-    assert total is not None
-    return total
-
-
-def _product(a: Tensor, b: Tensor, conj: bool = False) -> Tensor:
-    """a @ b, or a @ conj(b), of stacked complex matrices (2, F, ., .), in three real products instead of four."""
-    sign = -1 if conj else 1
-    out = a.new_empty((2, a.shape[1], a.shape[2], b.shape[3]))
-    imaginary = torch.bmm(a[1], b[1])
-    out[0].baddbmm_(a[0], b[0], beta=0)
-    out[1].baddbmm_(a[0] + a[1], torch.add(b[0], b[1], alpha=sign), beta=0).sub_(out[0])
-    return out.sub_(imaginary, alpha=sign)
-
-
-# ------------------------------------------------------------------------------------------------- transforms
-
-
-def _frequencies(
-    cut: Blocks, x: Tensor, taps: Tensor, batch: int, outputs: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(input to frequencies, taps to frequencies, frequencies to output) for some frequencies at a time."""
-    frequencies = cut.transform // 2 + 1
-    at_once = frequencies
-    if x.device.type == "cpu" and not cut.is_whole:
-        largest = 2 * max(x[0].numel(), taps[0].numel(), cut.out * batch * outputs)
-        at_once = max(4, min(_CPU_FREQUENCIES, _CPU_ELEMENTS // largest))
-    groups = -(-frequencies // at_once)
-    of_x = _analysis(cut.transform, cut.length, groups, x.dtype, x.device)
-    of_taps = _analysis(cut.transform, cut.part, groups, x.dtype, x.device)
-    return zip(of_x, of_taps, _synthesis(cut.transform, cut.rows, groups, x.dtype, x.device), strict=True)
-
-
-Matrices = Callable[[int, int, int, torch.dtype, torch.device], tuple[Tensor, ...]]
-
-
-def _cached(build: Matrices) -> Matrices:
-    """Keep the last matrices, but none made while torch.compile or torch.export traces: those hold no values."""
-    kept = functools.lru_cache(maxsize=64)(build)
-
-    @functools.wraps(build)
-    def matrix(n: int, length: int, groups: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-        return (build if torch.compiler.is_compiling() else kept)(n, length, groups, dtype, device)
-
-    return matrix
-
-
-def _angles(n: int, length: int) -> Tensor:
-    """(F, length) angles of the transform, exact for large products of frequency and time."""
-    frequency, time = torch.arange(n // 2 + 1, device="cpu").view(-1, 1), torch.arange(length, device="cpu")
-    return (2 * math.pi / n) * ((frequency * time) % n).double()
-
-
-@_cached
-def _analysis(n: int, length: int, groups: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """(2f, length) for each group of frequencies: time to frequency, zero-padded to n."""
-    angles = _angles(n, length).tensor_split(groups)
-    return tuple(torch.cat((a.cos(), -a.sin())).to(device, dtype) for a in angles)
-
-
-@_cached
-def _synthesis(n: int, length: int, groups: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """(length, 2f) for each group: frequency to the first steps; all but the first and the middle one count twice."""
-    angles = _angles(n, length)
-    twice = angles.new_full((angles.shape[0], 1), 2.0)
-    twice[0] = 1
-    if n % 2 == 0:
-        twice[-1] = 1
-    pairs = zip((twice * angles.cos()).tensor_split(groups), (twice * angles.sin()).tensor_split(groups), strict=True)
-    return tuple(torch.cat((c, -s)).div(n).mT.contiguous().to(device, dtype) for c, s in pairs)
+def _slices(count: int, most: float) -> list[slice]:
+    """Even slices of about so many, at least one."""
+    pieces = min(count, max(1, round(count / max(most, 1))))
+    bounds = [count * i // pieces for i in range(pieces + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]

@@ -100,7 +100,7 @@ class ConvDelay(DelayLayer):
         check_finite(x, leading)
 
     def _convolve(self, x: Tensor, kernel: Tensor, steps: int) -> Tensor:
-        result: Tensor = _Spatial.apply(self._padded(x), kernel, self.geometry, steps)
+        result: Tensor = _Spatial.apply(self._padded(x.to(kernel.dtype)), kernel, self.geometry, steps)
         return result
 
     def _padded(self, x: Tensor) -> Tensor:

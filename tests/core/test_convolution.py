@@ -1,10 +1,11 @@
+import dataclasses
 import itertools
 
 import oracle
 import pytest
 import torch
 
-from delayplug import ArgumentError, convolution, fourier
+from delayplug import ArgumentError, convolution, fourier, transforms
 from delayplug.convolution import check_engine, convolve, convolve_channels
 
 # T, K, steps: shorter and longer results, T < K, K = 1, T = 1
@@ -69,25 +70,49 @@ def test_length_is_that_of_the_input_by_default(engine):
 @pytest.mark.parametrize("length", [4, 8, 16])
 @pytest.mark.parametrize("T", [16, 33, 40])
 def test_blocks_of_any_length(monkeypatch, T, K, length, steps):
-    """Input in blocks, kernel in parts, frequencies in groups, columns in pieces."""
-    part = min(K, length)
-    count, parts, steps = -(-T // length), -(-K // part), min(T + steps, T + K - 1)
-    out = min(count + parts - 1, -(-steps // length))
-    rows = length + part - 1 if out > 1 else min(length + part - 1, steps)
-    cut = fourier.Blocks(length, part, count, parts, rows, out)
-    monkeypatch.setattr(fourier, "blocks", lambda *_: (cut, 0.0))
-    monkeypatch.setattr(fourier, "_CPU_ELEMENTS", 1)
-    monkeypatch.setattr(fourier, "_CPU_COLUMNS", 7)
+    """Input in blocks, kernel in parts, groups of frequencies and samples one at a time."""
+    steps = min(T + steps, T + K - 1)
+    way, _ = fourier.cut(fourier.Shape(T, steps, K, 3, 4, 5), length, min(K, length))
+    way = dataclasses.replace(way, size=transforms.Size(8, way.size.total // 8 + 2 + way.size.total // 8 % 2))
+    monkeypatch.setattr(fourier, "blocks", lambda *_: (way, 0.0))
+    monkeypatch.setattr(fourier, "_CPU_PART", 0.0)
+    monkeypatch.setattr(fourier, "_PRODUCT_ROWS", 1)
     x, taps = tensors(T, K)
     agree(convolve(x, taps, steps=steps, engine="fft"), oracle.convolve(x, taps, steps), (x, taps))
 
 
 @pytest.mark.parametrize(("T", "K"), [(1000, 250), (700, 25), (5000, 3), (40, 2000), (513, 1), (1, 600)])
 def test_long_sequences_and_long_kernels(T, K):
-    cut, _ = fourier.blocks(T, K, T, 2, 3, 2)
-    assert cut.transform <= 1100
+    way, _ = fourier.blocks(fourier.Shape(T, T, K, 2, 3, 2))
+    assert way.size.total <= 4200
     x, taps = tensors(T, K, batch=2, inputs=3, outputs=2)
     agree(convolve(x, taps, engine="fft"), convolve(x, taps, engine="direct"), (x, taps))
+
+
+def test_long_transforms_where_they_pay():
+    """With a small batch the kernel's transform is what counts, with a large one the input's."""
+    small, _ = fourier.blocks(fourier.Shape(1000, 1000, 250, 8, 256, 256))
+    large, _ = fourier.blocks(fourier.Shape(1000, 1000, 250, 128, 256, 256))
+    assert small.size.total < large.size.total
+    short, _ = fourier.blocks(fourier.Shape(100, 100, 25, 256, 256, 256))
+    assert (short.count, short.parts) == (1, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+@pytest.mark.parametrize("engine", ["fft", "direct"])
+def test_spikes_of_any_type(engine, dtype):
+    x, taps = tensors(20, 5)
+    spikes = x.detach() > 1
+    agree(convolve(spikes.to(dtype), taps, engine=engine), convolve(spikes.double(), taps, engine=engine), (taps,))
+
+
+def test_memory_is_that_of_input_and_output():
+    """No spectrum is kept for the backward pass: only what the caller has anyway."""
+    x, taps = tensors(100, 25)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        convolve(x, taps, engine="fft")
+    assert {t.data_ptr() for t in kept} == {x.data_ptr(), taps.data_ptr()}
 
 
 @pytest.mark.parametrize("engine", ["fft", "direct"])
@@ -143,9 +168,9 @@ def test_gradcheck():
 
 
 def test_auto_takes_fft_at_the_papers_shape_and_direct_for_short_kernels():
-    assert convolution._cheaper(torch.Size((100, 256, 256)), torch.Size((25, 256, 256)), 100) == "fft"
-    assert convolution._cheaper(torch.Size((100, 256, 256)), torch.Size((2, 256, 256)), 100) == "direct"
-    assert convolution._cheaper(torch.Size((1, 256, 256)), torch.Size((25, 256, 256)), 1) == "direct"
+    assert convolution._cheaper(fourier.Shape(100, 100, 25, 256, 256, 256)) == "fft"
+    assert convolution._cheaper(fourier.Shape(100, 100, 2, 256, 256, 256)) == "direct"
+    assert convolution._cheaper(fourier.Shape(1, 1, 25, 256, 256, 256)) == "direct"
 
 
 def test_auto_is_what_it_chose(monkeypatch):

@@ -17,6 +17,7 @@ ORDER = (
     "checks",
     "kernels",
     "dcls",
+    "transforms",
     "fourier",
     "convolution",
     "ranges",

@@ -1,0 +1,206 @@
+"""Real transforms in which a circular convolution is a set of products.
+
+For sequences x, w and y = x * w of length n (circular), a discrete Fourier transform gives one complex product per
+frequency. Three real products make one complex one,
+
+    re(XW) = P1 - P2,   im(XW) = P3 - P1 - P2,      P1 = re X re W,  P2 = im X im W,  P3 = (re X + im X) (re W + im W),
+
+so that with rows re, im and re + im of each frequency in a matrix A, and with the way back in a matrix S,
+
+    y = S' (A x . A w).
+
+Everything is real, and each backward pass is a transpose: no complex numbers, no signs, no passes over the spectrum.
+
+A and S are large. With n = a m they fall into two steps, as in Cooley and Tukey's transform (Math. Comp. 19, 1965):
+time t = m t1 + t2 is folded over t1 into the frequencies k = q modulo a, then each q is transformed by a matrix of its
+own that holds all the rest. Both are products of matrices, and the second is one of a / 2 groups of frequencies, which
+need not be in memory at the same time. Group 0 has the two real ones, q = 0 and q = a / 2.
+
+Shapes: N columns, whatever they are; a / 2 groups of 3 m rows.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# In products: what it costs to copy an element, and to start on a row of a product.
+_COPY = 20
+_START = 16
+_SHORTEST = 8  # what is left of a folded sequence: shorter ones make products that are not worth their calls
+
+
+@dataclass(frozen=True)
+class Size:
+    """The length n = folds * length of a transform, even both."""
+
+    folds: int
+    length: int
+
+    @property
+    def total(self) -> int:
+        return self.folds * self.length
+
+    @property
+    def groups(self) -> int:
+        return self.folds // 2
+
+    @property
+    def rows(self) -> int:
+        """Of one group."""
+        return 3 * self.length
+
+    def is_folded(self, steps: int) -> bool:
+        """Whether a sequence of so many steps, with zeros behind, is better folded than transformed at once."""
+        return self.folds > 2 and self._folded(steps) < self._at_once(steps)
+
+    def cost(self, steps: int) -> float:
+        """Products for a column of so many steps."""
+        return min(self._folded(steps), self._at_once(steps))
+
+    def _folded(self, steps: int) -> float:
+        used = -(-steps // self.length) * self.length
+        return (_COPY + self.folds) * used + self.groups * self.rows * (2 * self.length + 2 * _START)
+
+    def _at_once(self, steps: int) -> float:
+        return 1.25 * self.groups * self.rows * (steps + _START)
+
+
+def cheapest(steps: int, cost: Callable[[Size], float]) -> Size:
+    """The size with room for so many steps that costs least."""
+    sizes = [Size(folds, 2 * -(-steps // (2 * folds))) for folds in (2, 4, 8, 16, 32)]
+    return min((size for size in sizes if size.folds == 2 or size.length >= _SHORTEST), key=cost)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A, or S, for sequences of some steps, with zeros behind.
+
+    steps: rows that it takes, zeros included: at least those of the sequence.
+    mix: (groups, 3 m, 2 m), or (groups, 3 m, steps) if nothing is folded before.
+    fold: (groups, 2, a') with a' = steps / m, or None.
+    """
+
+    steps: int
+    mix: Tensor
+    fold: Tensor | None
+
+    def forward(self, x: Tensor, groups: slice, out: Tensor, near: Tensor) -> None:
+        """(steps, N) to `out`, (some groups' rows, N); `near` is memory as large as `scratch` says."""
+        mix = self.mix[groups]
+        if self.fold is None:
+            out.addmm_(mix.flatten(0, 1), x, beta=0)
+            return
+        fold = self.fold[groups].flatten(0, 1)
+        folded = near.view(fold.shape[0], -1).addmm_(fold, x.view(fold.shape[1], -1), beta=0)
+        out.view(*mix.shape[:2], -1).baddbmm_(mix, folded.view(mix.shape[0], mix.shape[2], -1), beta=0)
+
+    def adjoint(self, y: Tensor, groups: slice, out: Tensor, near: Tensor) -> None:
+        """The transpose of `forward`."""
+        mix = self.mix[groups]
+        if self.fold is None:
+            out.addmm_(mix.flatten(0, 1).mT, y, beta=0)
+            return
+        fold = self.fold[groups].flatten(0, 1)
+        mixed = near.view(mix.shape[0], mix.shape[2], -1).baddbmm_(mix.mT, y.view(*mix.shape[:2], -1), beta=0)
+        out.view(fold.shape[1], -1).addmm_(fold.mT, mixed.view(fold.shape[0], -1), beta=0)
+
+    def scratch(self, groups: slice) -> int:
+        """Rows of memory between the two steps."""
+        return 0 if self.fold is None else self.mix[groups].shape[0] * self.mix.shape[2]
+
+
+Build = Callable[[Size, int, torch.dtype, torch.device], Transform]
+
+
+def _cached(build: Build) -> Build:
+    """Keep the last transforms, but none made while torch.compile or torch.export traces: those hold no values."""
+    kept = functools.lru_cache(maxsize=64)(build)
+
+    @functools.wraps(build)
+    def transform(size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:
+        return (build if torch.compiler.is_compiling() else kept)(size, steps, dtype, device)
+
+    return transform
+
+
+@_cached
+def analysis(size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:
+    """A, for sequences of so many steps."""
+    return _transform(size, steps, dtype, device, lambda cos, sin, weight: (cos, -sin, cos - sin))
+
+
+@_cached
+def synthesis(size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:
+    """S, whose transpose gives so many steps."""
+    # y = 1/n sum over k of weight (cos re Y - sin im Y), with re Y = P1 - P2 and im Y = P3 - P1 - P2.
+    return _transform(
+        size,
+        steps,
+        dtype,
+        device,
+        lambda cos, sin, weight: (weight * (cos + sin), weight * (sin - cos), -weight * sin),
+    )
+
+
+Rows = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def _transform(size: Size, steps: int, dtype: torch.dtype, device: torch.device, rows: Rows) -> Transform:
+    """From the cosine and sine of each frequency over time, and its weight, to the three rows that it has."""
+    folded = size.is_folded(steps)
+    length = size.length if folded else steps
+    mixes = []
+    for q in range(size.groups):
+        if q == 0:
+            mixes.append(_real_group(size, length, rows, folded))
+            continue
+        cos, sin = _waves(size, range(q, size.total, size.folds), length)
+        weight = cos.new_full((1, 1), 2 / size.total)
+        mix = torch.cat(rows(cos, sin, weight))
+        if folded:
+            # The rest of the wave, over t1, is a complex number z by which it is multiplied:
+            # cos becomes cos re z - sin im z, and sin becomes cos im z + sin re z. Fold holds re z and -im z.
+            mix = torch.cat((mix, torch.cat(rows(sin, -cos, weight))), 1)
+        mixes.append(mix)
+    used = -(-steps // size.length)
+    return Transform(
+        used * size.length if folded else steps,
+        torch.stack(mixes).to(device, dtype),
+        _fold(size)[:, :, :used].to(device, dtype) if folded else None,
+    )
+
+
+def _real_group(size: Size, length: int, rows: Rows, folded: bool) -> Tensor:
+    """Frequencies 0 and a / 2 modulo a, each of which comes with its conjugate."""
+    parts = []
+    for q in (0, size.groups):
+        frequencies = range(q, size.total // 2 + 1, size.folds)
+        cos, sin = _waves(size, frequencies, length)
+        # The first and the middle frequency are real, and count once: their only product is the first.
+        first_is_real, last_is_real = frequencies[0] == 0, 2 * frequencies[-1] == size.total
+        weight = cos.new_full((len(frequencies), 1), 2 / size.total)
+        weight[: int(first_is_real)] /= 2
+        weight[len(frequencies) - int(last_is_real) :] /= 2
+        first, second, third = rows(cos, sin, weight)
+        complex_ones = slice(int(first_is_real), len(frequencies) - int(last_is_real))
+        parts.append(torch.cat((first, second[complex_ones], third[complex_ones])))
+    mix = torch.block_diag(*parts) if folded else torch.cat(parts)
+    return torch.nn.functional.pad(mix, (0, 0, 0, size.rows - mix.shape[0]))
+
+
+def _waves(size: Size, frequencies: range, length: int) -> tuple[Tensor, Tensor]:
+    """(F, length) cosine and sine, exact for large products of frequency and time."""
+    frequency, time = torch.tensor(frequencies, device="cpu").view(-1, 1), torch.arange(length, device="cpu")
+    angle = (2 * math.pi / size.total) * ((frequency * time) % size.total).double()
+    return angle.cos(), angle.sin()
+
+
+def _fold(size: Size) -> Tensor:
+    """(groups, 2, a): cosine and minus sine of frequency q over t1; for group 0 the cosines of 0 and a / 2."""
+    cos, sin = _waves(Size(size.folds, 1), range(size.groups + 1), size.folds)
+    first = torch.stack((cos[0], cos[-1]))
+    return torch.cat((first.unsqueeze(0), torch.stack((cos[1:-1], -sin[1:-1]), 1)))
