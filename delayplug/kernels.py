@@ -17,6 +17,7 @@ the other end and from the middle; see `delayplug.layers.LearnableDelay.from_dcl
 Shapes: S the shape of the connection, (O, I) per synapse or (C,) per channel; N taps per synapse; K = D + 1.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -33,7 +34,7 @@ INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 SIGMA_FLOOR: dict[str, float] = {"gauss": 0.27, "triangle": 1.0}
 
 # Elements of a part of the kernel: few enough for a handful of temporaries not to leave a CPU's cache for good.
-_CPU_PART = 1 << 20
+_CPU_PART = 1 << 19
 
 
 def taps(
@@ -92,9 +93,11 @@ class _Taps(torch.autograd.Function):
         norms = delays.new_empty((count, *shape))
         flat_out, flat_norms = out.view(size, -1), norms.view(count, -1)
         k = torch.arange(size, dtype=delays.dtype, device=delays.device).view(-1, 1)
+        memory = _Memory(delays)
         for n, (d, width, weight) in enumerate(_each_tap(delays, sigma, weights)):
             for part in _parts(size, d):
-                bump = _bump(k - d[part], _at(width, part), interpolation)
+                z = torch.sub(k, d[part], out=memory(0, k, d[part]))
+                bump = _bump(z, _at(width, part), interpolation, out=z)
                 norm = torch.add(bump.sum(0), _epsilon(delays.dtype)).reciprocal_()
                 flat_norms[n, part] = norm
                 factor = norm if weight is None else norm * weight[part]
@@ -118,13 +121,14 @@ class _Taps(torch.autograd.Function):
         flat_grad, flat_norms = grad.reshape(grad.shape[0], -1), norms.flatten(1)
         gauss = ctx.interpolation == "gauss"
         k = torch.arange(grad.shape[0], dtype=delays.dtype, device=delays.device).view(-1, 1)
+        memory = _Memory(delays)
         for n, (d, whole_width, weight) in enumerate(_each_tap(delays, sigma, weights)):
             for part in _parts(grad.shape[0], d):
                 width, norm, g = _at(whole_width, part), flat_norms[n, part], flat_grad[:, part]
                 weighted = norm if weight is None else norm * weight[part]
-                z = k - d[part]
-                bump = _bump(z.clone(), width, ctx.interpolation)
-                mean = (g * bump).sum(0).mul_(norm)
+                z = torch.sub(k, d[part], out=memory(0, k, d[part]))
+                bump = _bump(z, width, ctx.interpolation, out=memory(1, k, d[part]))
+                mean = torch.mul(g, bump, out=memory(2, k, d[part])).sum(0).mul_(norm)
                 if by_weight is not None:
                     by_weight[n, part] = mean
                 if by_sigma is not None:
@@ -168,15 +172,31 @@ def _parts(size: int, d: Tensor) -> Iterator[slice]:
     return (slice(start, start + length) for start in range(0, d.numel(), length))
 
 
+class _Memory:
+    """What parts are worked on in, the same for all of them: fresh memory costs more than the arithmetic."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._like, self._kept = like, dict[int, Tensor]()
+
+    def __call__(self, which: int, k: Tensor, d: Tensor) -> Tensor:
+        """(K, M), uninitialised."""
+        size = k.numel() * d.numel()
+        if which not in self._kept or self._kept[which].numel() < size:
+            self._kept[which] = self._like.new_empty(size)
+        return self._kept[which][:size].view(k.numel(), d.numel())
+
+
 def _at(width: Tensor, part: slice) -> Tensor:
     return width if width.dim() == 0 else width[part]
 
 
-def _bump(z: Tensor, width: Tensor, interpolation: str) -> Tensor:
-    """The bump at distance z, in place."""
+def _bump(z: Tensor, width: Tensor, interpolation: str, out: Tensor) -> Tensor:
+    """The bump at distance z; `out` may be z."""
     if interpolation == "gauss":
-        return z.square_().mul_(-0.5 * width**-2).exp_()
-    return z.abs_().neg_().add_(width).clamp_(min=0)
+        # Where a bump is next to nothing it stays a normal number: below that a CPU's exp is ten times as slow.
+        least = math.log(torch.finfo(z.dtype).tiny) + 8
+        return torch.mul(z, z, out=out).mul_(-0.5 * width**-2).clamp_(min=least).exp_()
+    return torch.abs(z, out=out).neg_().add_(width).clamp_(min=0)
 
 
 def _bump_by_delay(z: Tensor, bump: Tensor, interpolation: str) -> Tensor:
