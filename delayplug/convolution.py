@@ -9,6 +9,7 @@ depthwise case.
 Shapes: T steps, B batch, I inputs, O outputs, K taps, C channels.
 """
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -23,6 +24,7 @@ Engine = Literal["auto", "fft", "direct", "dcls", "channel"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 CHANNEL_ENGINES = ("auto", "channel")
 
+_CPU_ELEMENTS = 1 << 20  # of a piece of the input to delays per channel
 _STEPS = 64  # whose products with all others around them are made at once
 
 
@@ -51,7 +53,7 @@ def convolve_channels(x_TBC: Tensor, taps_KC: Tensor, *, steps: int | None = Non
     """Delays per channel, applied to a sequence of any trailing shape.
 
     Args:
-        x_TBC: (T, B, C, ...), or (T, C); same dtype as the taps.
+        x_TBC: (T, B, C, ...), or (T, C); in the dtype of the taps, or spikes as bool or integers.
         taps_KC: (K, C).
         steps: length of the result; that of the input by default, at most T + K - 1.
 
@@ -95,50 +97,102 @@ def _direct(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
 
 
 class _Channels(torch.autograd.Function):
-    """Depthwise convolution. To torch it is one image with the time up and the batch across, channels last, as it lies
-    in memory; the gradient of the taps, for which torch is slow, comes from matrix products."""
+    """Depthwise convolution, some samples at a time in memory that is used again. To torch these are one image with
+    the time up and the batch across, channels last, as it lies in memory. The gradient of the taps, for which torch is
+    slow, comes from matrix products."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, taps: Tensor, steps: int) -> Tensor:
-        ctx.save_for_backward(x, taps)
-        return _depthwise(x, taps.flip(0), taps.shape[0] - 1, steps - x.shape[0])
+    def forward(ctx: Any, x_TBC: Tensor, taps_KC: Tensor, steps: int) -> Tensor:
+        ctx.save_for_backward(x_TBC, taps_KC)
+        length, before = x_TBC.shape[0], taps_KC.shape[0] - 1
+        y_TBC = taps_KC.new_empty((steps, *x_TBC.shape[1:]))
+        used = min(length, steps)  # of the input: nothing else reaches a shorter output
+        near = _Near(taps_KC)
+        for some in _samples(x_TBC, taps_KC):
+            padded = near("padded", steps + before, x_TBC[:, some].shape[1:])
+            padded[:before].zero_()
+            padded[before : before + used].copy_(x_TBC[:used, some])
+            padded[before + used :].zero_()
+            y_TBC[:, some].copy_(_depthwise(padded, taps_KC.flip(0)))
+        return y_TBC
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, taps = ctx.saved_tensors
-        grad_x = grad_taps = None
-        if ctx.needs_input_grad[0]:
-            behind = x.shape[0] - grad.shape[0] + taps.shape[0] - 1
-            grad_x = _depthwise(grad, taps, 0, behind)
-        if ctx.needs_input_grad[1]:
-            grad_taps = _correlated(grad, x, taps.shape[0])
-        return grad_x, grad_taps, None
+    def backward(ctx: Any, grad_TBC: Tensor) -> tuple[Tensor | None, ...]:
+        x_TBC, taps_KC = ctx.saved_tensors
+        length, size, steps = x_TBC.shape[0], taps_KC.shape[0], grad_TBC.shape[0]
+        grad_x = taps_KC.new_empty(x_TBC.shape) if ctx.needs_input_grad[0] else None
+        correlation = _Correlation(length, taps_KC) if ctx.needs_input_grad[1] else None
+        used = min(steps, length + size - 1)
+        near = _Near(taps_KC)
+        for some in _samples(x_TBC, taps_KC):
+            padded = near("padded", length + size - 1, x_TBC[:, some].shape[1:])
+            padded[:used].copy_(grad_TBC[:used, some])
+            padded[used:].zero_()
+            if grad_x is not None:
+                grad_x[:, some].copy_(_depthwise(padded, taps_KC))
+            if correlation is not None:
+                correlation.add(padded, near("x", length, padded.shape[1:]).copy_(x_TBC[:, some]), near)
+        return grad_x, None if correlation is None else correlation.taps(), None
 
 
-def _depthwise(x_TBC: Tensor, taps_KC: Tensor, before: int, behind: int) -> Tensor:
-    """y[t] = sum_k taps[k] x[t + k], of the input with so many silent steps before and behind it (or cut off there)."""
-    length, size = x_TBC.shape[0] + before + behind, taps_KC.shape[0]
-    padded = functional.pad(x_TBC, (0, 0, 0, 0, before, behind))
-    image = padded.unsqueeze(0).permute(0, 3, 1, 2)  # (1, C, T, B), a view
-    y = functional.conv2d(image, taps_KC.t().reshape(-1, 1, size, 1), groups=x_TBC.shape[2])
-    return y[0].permute(1, 2, 0)[: length - size + 1]
+class _Near:
+    """Memory that all pieces go through."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._like, self._kept = like, dict[str, Tensor]()
+
+    def __call__(self, name: str, first: int, shape: tuple[int, ...]) -> Tensor:
+        """(first, *shape), uninitialised; the same memory for the same name."""
+        size = first * math.prod(shape)
+        if name not in self._kept or self._kept[name].numel() < size:
+            self._kept[name] = self._like.new_empty(size)
+        return self._kept[name][:size].view(first, *shape)
 
 
-def _correlated(grad_TBC: Tensor, x_TBC: Tensor, size: int) -> Tensor:
+def _samples(x_TBC: Tensor, taps_KC: Tensor) -> list[slice]:
+    """Slices of the batch that fit a CPU's cache; one slice elsewhere."""
+    length, batch, channels = x_TBC.shape
+    at_once = max(1, _CPU_ELEMENTS // ((length + taps_KC.shape[0]) * channels)) if x_TBC.device.type == "cpu" else batch
+    return [slice(start, start + at_once) for start in range(0, batch, at_once)]
+
+
+def _depthwise(padded_TBC: Tensor, taps_KC: Tensor) -> Tensor:
+    """y[t] = sum_k taps[k] padded[t + k], shorter by K - 1 steps."""
+    image = padded_TBC.unsqueeze(0).permute(0, 3, 1, 2)  # (1, C, T, B), a view
+    kernel = taps_KC.t().reshape(-1, 1, taps_KC.shape[0], 1)
+    return functional.conv2d(image, kernel, groups=taps_KC.shape[1])[0].permute(1, 2, 0)
+
+
+class _Correlation:
     """(K, C): sum over t and b of grad[t + k] x[t], from all products of some steps, of which diagonals are summed."""
-    steps, _, channels = x_TBC.shape
-    missing = steps + size - 1 - grad_TBC.shape[0]
-    x_CTB = x_TBC.permute(2, 0, 1).contiguous()
-    grad_CTB = functional.pad(grad_TBC, (0, 0, 0, 0, 0, missing)).permute(2, 0, 1).contiguous()
-    found = x_TBC.new_zeros((channels, size))
-    for start in range(0, steps, _STEPS):
-        x = x_CTB[:, start : start + _STEPS]
-        length = x.shape[1]
-        products = torch.bmm(grad_CTB[:, start : start + length + size - 1], x.mT)  # (C, length + K - 1, length)
-        diagonals = products.as_strided((channels, size, length), (products.stride(0), length, length + 1))
-        found += diagonals.sum(-1)
-    return found.t()
+
+    def __init__(self, length: int, like_KC: Tensor) -> None:
+        self._size, channels = like_KC.shape
+        self._starts = range(0, length, _STEPS)
+        widths = (min(_STEPS, length - start) for start in self._starts)
+        self._products = [like_KC.new_zeros((channels, n + self._size - 1, n)) for n in widths]
+
+    def add(self, grad_TBC: Tensor, x_TBC: Tensor, near: _Near) -> None:
+        """Some samples; grad is longer by K - 1 steps."""
+        grad_CTB, x_CTB = _channels_first(grad_TBC, near, "grad first"), _channels_first(x_TBC, near, "x first")
+        for start, products in zip(self._starts, self._products, strict=True):
+            rows, columns = products.shape[1:]
+            products.baddbmm_(grad_CTB[:, start : start + rows], x_CTB[:, start : start + columns].mT)
+
+    def taps(self) -> Tensor:
+        """The sum so far."""
+        diagonals = (
+            p.as_strided((p.shape[0], self._size, p.shape[2]), (p.stride(0), p.shape[2], p.shape[2] + 1))
+            for p in self._products
+        )
+        return torch.stack([d.sum(-1) for d in diagonals]).sum(0).t()
+
+
+def _channels_first(x_TBC: Tensor, near: _Near, name: str) -> Tensor:
+    """(C, T, B), as the transpose of a matrix, which torch does fastest."""
+    steps, batch, channels = x_TBC.shape
+    return near(name, channels, (steps * batch,)).copy_(x_TBC.view(-1, channels).t()).view(channels, steps, batch)
 
 
 def check_engine(engine: str, per_synapse: bool) -> None:

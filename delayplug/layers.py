@@ -134,7 +134,7 @@ class LearnableDelay(DelayLayer):
 
     def _convolve(self, x: Tensor, kernel: Tensor, steps: int) -> Tensor:
         if self.out_features is None:
-            return convolve_channels(x.to(kernel.dtype), kernel, steps=steps)
+            return convolve_channels(x, kernel, steps=steps)
         batch = x.shape[1:-1]
         y = convolve(x.reshape(x.shape[0], -1, self.in_features), kernel, steps=steps, engine=self.engine)
         y = y.reshape(steps, *batch, self.out_features)
