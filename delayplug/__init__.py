@@ -2,6 +2,7 @@
 
 from .attach import Granularity
 from .backend import Backend, TimeInside, Toolkit
+from .compiling import over_steps
 from .delays import DelayLayer, DelayState
 from .describe import Description, describe_delays
 from .errors import (
@@ -60,6 +61,7 @@ __all__ = [
     "detach_delays",
     "hookimpl",
     "named_delays",
+    "over_steps",
     "parameter_groups",
     "plan_delays",
     "remove_delays",

@@ -4,15 +4,15 @@ A plugin hands out a `Backend`, a description that costs nothing to make; its `t
 package and returns the `Toolkit` that answers questions about modules.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
+from .compiling import compiled_loops, over_steps
 from .memory import Mode
 
 TimeInside = Literal["kept", "folded", "steps", "hidden"]
@@ -139,13 +139,11 @@ class Toolkit(ABC):
         Returns:
             What its forward gives, with every tensor stacked over the time.
         """
-        out = None
-        outputs = []
-        for x_t in x.unbind(0):  # x[t] in the loop would cost a full-size gradient per step
-            carries = out is not None and not self.held_state(neuron) and isinstance(out, tuple)
-            out = forward(x_t, *out[1:]) if carries and out is not None else forward(x_t)
-            outputs.append(out)
-        return tree_map(lambda *steps: torch.stack(steps) if isinstance(steps[0], Tensor) else steps[-1], *outputs)
+        step = _holding if self.held_state(neuron) else _carrying
+        if getattr(forward, "__func__", None) is type(neuron).forward:
+            return over_steps(step, neuron, x, ())
+        with compiled_loops(False):  # nothing that could be found again at the next call
+            return over_steps(functools.partial(step, forward=forward), neuron, x, ())
 
     # --- the benchmark: the paper's neuron, in this toolkit's own terms
 
@@ -169,3 +167,15 @@ class Toolkit(ABC):
     @abstractmethod
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
         """One of these two neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
+
+
+# Steps for `over_time`, at the top of the module as `over_steps` wants them.
+
+
+def _holding(neuron: nn.Module, x: Tensor, carried: Any, forward: Callable[..., Any] | None = None) -> tuple[Any, Any]:
+    return (forward or functools.partial(type(neuron).forward, neuron))(x), ()
+
+
+def _carrying(neuron: nn.Module, x: Tensor, carried: Any, forward: Callable[..., Any] | None = None) -> tuple[Any, Any]:
+    out = (forward or functools.partial(type(neuron).forward, neuron))(x, *carried)
+    return out, out[1:] if isinstance(out, tuple) else ()

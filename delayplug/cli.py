@@ -41,6 +41,7 @@ HoldOut = Literal["auto", "speaker", "stratified"]
 
 _DATASET = "'synthetic', or a folder with *_train, *_test (and *_valid) in SHD's layout, .h5 or .h5.gz."
 _BINNING = "Steps of equal length, or frames that open at an event, as in the paper (grid)."
+_COMPILE = "Compile the loops over time of snnTorch and Norse: faster steps after a slow first one."
 _OUT = "Folder of the runs; one that is there already is not made again."
 
 
@@ -116,6 +117,7 @@ def bench(
     seeds: Annotated[list[int] | None, typer.Option(help="Of everything random (0).")] = None,
     binning: Annotated[Binning | None, typer.Option(help=_BINNING)] = None,
     validation: Annotated[HoldOut | None, typer.Option(help="What is held out of train (auto).")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help=_COMPILE)] = False,
     accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto, as Lightning takes it.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="How many of them (one, in this version).")] = 1,
     out: Annotated[Path, typer.Option(help=_OUT)] = Path("runs"),
@@ -144,6 +146,7 @@ def bench(
         batch_size=batch_size,
         binning=binning,
         validation=validation,
+        compile=compile,
     )
     with _progress(len(configs)) as watch:
         records = compare(configs, out, watch=watch, accelerator=accelerator, devices=devices)

@@ -1,11 +1,26 @@
-"""Living with torch.compile."""
+"""Living with torch.compile, and using it for loops over time."""
 
-from collections.abc import Callable
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
+import torch
+from torch import Tensor, nn
 from torch._compile import _disable_dynamo
+from torch.utils._pytree import tree_map
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# step(neuron, input, state) gives the output and the next state
+Step = Callable[[nn.Module, Tensor, Any], tuple[Any, Any]]
+
+_compiles: ContextVar[bool] = ContextVar("delayplug_compiles", default=False)
+_compiled: "WeakKeyDictionary[nn.Module, dict[Step, Any]]" = WeakKeyDictionary()
+_MOST_STEPS = 16  # in one graph: longer ones take longer to compile and are hardly faster
 
 
 def eager(function: F) -> F:
@@ -16,3 +31,83 @@ def eager(function: F) -> F:
     import as torch itself, is imported with the first call rather than with this package.
     """
     return _disable_dynamo(function)  # type: ignore[return-value]
+
+
+@contextmanager
+def compiled_loops(wanted: bool = True) -> Iterator[None]:
+    """Within the block, `over_steps` compiles: some seconds at the first call, much less time at all others."""
+    token = _compiles.set(wanted)
+    try:
+        yield
+    finally:
+        _compiles.reset(token)
+
+
+def over_steps(step: Step, neuron: nn.Module, x: Tensor, state: Any) -> Any:
+    """A neuron over a sequence (T, B, ...), step by step; every tensor of its outputs is stacked over the time.
+
+    `step` is a function at the top of a module, or at least the same object at every call: what is compiled is kept
+    for it and the neuron.
+    """
+    steps = x.unbind(0)  # x[t] in the loop would cost a full-size gradient per step
+    first, state = step(neuron, steps[0], state)
+    length = _segment(len(steps) - 1) if _compiles.get() and not torch.compiler.is_compiling() else 0
+    if length < 2:
+        outputs = [first]
+        for x_t in steps[1:]:
+            out, state = step(neuron, x_t, state)
+            outputs.append(out)
+        return _stacked(outputs)
+    # The first step stays out: it makes the state.
+    segment, pieces = _compiled_segment(step, neuron), [tree_map(_as_step, first)]
+    for xs in x[1:].split(length):
+        run = segment if xs.shape[0] == length else _several
+        outs, state = run(step, neuron, xs, state)
+        pieces.append(outs)
+    return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[-1], *pieces)
+
+
+def _several(step: Step, neuron: nn.Module, xs: Tensor, state: Any) -> tuple[Any, Any]:
+    outputs = []
+    for x_t in xs.unbind(0):
+        out, state = step(neuron, x_t, state)
+        outputs.append(out)
+    return _stacked(outputs), state
+
+
+def _stacked(outputs: list[Any]) -> Any:
+    return tree_map(lambda *steps: torch.stack(steps) if isinstance(steps[0], Tensor) else steps[-1], *outputs)
+
+
+def _as_step(value: Any) -> Any:
+    return value.unsqueeze(0) if isinstance(value, Tensor) else value
+
+
+def _segment(steps: int) -> int:
+    """Steps in one graph, such that few are left over."""
+    return min(range(min(steps, _MOST_STEPS), _MOST_STEPS // 2, -1), key=lambda n: steps % n, default=steps)
+
+
+def _compiled_segment(step: Step, neuron: nn.Module) -> Any:
+    found = _compiled.setdefault(neuron, {})
+    if step not in found:
+        # torch keeps a limited number of graphs for each code object: every neuron has its own.
+        own = types.FunctionType(_several.__code__.replace(), _several.__globals__, "several")
+        found[step] = _or_loop(torch.compile(own, dynamic=False), found, type(neuron).__name__)
+    return found[step]
+
+
+def _or_loop(compiled: Any, found: dict[Step, Any], name: str) -> Any:
+    """The compiled loop as long as it compiles, else the plain one, from the step where that was found out."""
+
+    def run(step: Step, neuron: nn.Module, xs: Tensor, state: Any) -> tuple[Any, Any]:
+        try:
+            return compiled(step, neuron, xs, state)  # type: ignore[no-any-return]
+        except Exception as error:  # a compiler can fail in any way; an error of the neuron's own comes again
+            done = _several(step, neuron, xs, state)
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            warnings.warn(f"{name} does not compile and runs in a plain loop ({reason})", stacklevel=2)
+            found[step] = _several
+            return done
+
+    return run

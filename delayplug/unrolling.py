@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from . import flow, plugins
 from .attach import Delayed, StatefulDelayed
+from .compiling import compiled_loops
 from .errors import ArgumentError, UnrollError, WiringError
 from .network import Network
 from .surgery import named_delays, reset_delays
@@ -24,7 +25,7 @@ from .tracing import preserved, trace
 _NORMS = nn.modules.batchnorm._NormBase
 
 
-def unroll(model: nn.Module, x: Tensor, *, check: bool = True) -> Any:
+def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = False) -> Any:
     """Run a feed-forward network over a whole sequence, layer by layer, from a fresh state.
 
     Equal to the model's own time loop, or to yours around it, and much faster: layers without memory run once over all
@@ -37,6 +38,8 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True) -> Any:
         x: (T, B, ...).
         check: for a model with a forward of its own, compare with its own loop on a few steps of two samples: what
             flows back in time, or changes states between steps, cannot be seen otherwise. Costs what these steps cost.
+        compile: compile the neurons' loops over the time (`torch.compile`), where their toolkit has no faster way of
+            its own: some seconds at the first call for each neuron, a fraction of the loop's time at all others.
 
     Returns:
         What the model gives for each step, (T, B, ...), or a tuple of that; without the state.
@@ -64,7 +67,8 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True) -> Any:
         # Long enough that what a delay holds back arrives.
         longest = max((delay.max_delay for _, delay in named_delays(model)), default=0)
         _compare(network, x[: 3 + longest, :2], loops)
-    return _unrolled(network, x, loops)
+    with compiled_loops(compile):
+        return _unrolled(network, x, loops)
 
 
 def _unrolled(network: Network, x: Tensor, loops: bool) -> Any:

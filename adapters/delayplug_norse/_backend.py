@@ -9,7 +9,7 @@ from norse.torch.module.coba_lif import CobaLIFCell
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
-from delayplug import Mode, TimeInside, Toolkit, tensors_in
+from delayplug import Mode, TimeInside, Toolkit, over_steps, tensors_in
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
@@ -72,11 +72,13 @@ class Norse(Toolkit):
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
         # Norse scales its input by dt / tau; the paper's neuron does not.
         parameters: Any = neuron.p
-        state, outputs = None, []
-        for x_t in (x / parameters.tau_mem_inv).unbind(0):
-            out, state = neuron(x_t, state)
-            outputs.append(out)
-        return torch.stack(outputs)
+        y: Tensor = over_steps(_step, neuron, x / parameters.tau_mem_inv, None)
+        return y
+
+
+def _step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    out, state = neuron(x, state)
+    return out, state
 
 
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
@@ -98,7 +100,7 @@ class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
 
 def _arctan_step(x: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, Any]:
     v = state.v + dt * p.tau_mem_inv * (x + p.v_leak - state.v)
-    spikes = _Arctan.apply(v - p.v_th, float(p.alpha))
+    spikes = _Arctan.apply(v - p.v_th, p.alpha)
     return spikes, norse.LIFBoxFeedForwardState(v=p.reset_method(spikes, v, p.v_reset, p.v_th))
 
 
@@ -111,12 +113,11 @@ class _Arctan(torch.autograd.Function):
     """Heaviside with the surrogate gradient alpha / 2 / (1 + (pi / 2 alpha x)^2)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.alpha = alpha
+    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
+        ctx.save_for_backward(x, alpha)
         return (x > 0).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return grad * (ctx.alpha / 2) / (1 + (math.pi / 2 * ctx.alpha * x) ** 2), None
+        x, alpha = ctx.saved_tensors
+        return grad * (alpha / 2) / (1 + (math.pi / 2 * alpha * x) ** 2), None

@@ -7,7 +7,7 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from delayplug import Mode, Toolkit
+from delayplug import Mode, Toolkit, over_steps
 
 _STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
 _RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
@@ -91,10 +91,16 @@ class SnnTorch(Toolkit):
         return neuron
 
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
-        steps = x.unbind(0)  # x[t] in the loop would cost a full-size gradient per step
-        mem, outputs = torch.zeros_like(steps[0]), []
-        reads_membrane = neuron.reset_mechanism == "none"
-        for x_t in steps:
-            spikes, mem = neuron(x_t, mem)
-            outputs.append(mem if reads_membrane else spikes)
-        return torch.stack(outputs)
+        read = _membrane if neuron.reset_mechanism == "none" else _spikes
+        y: Tensor = over_steps(read, neuron, x, torch.zeros_like(x[0]))
+        return y
+
+
+def _spikes(neuron: nn.Module, x: Tensor, mem: Tensor) -> tuple[Tensor, Tensor]:
+    spikes, mem = neuron(x, mem)
+    return spikes, mem
+
+
+def _membrane(neuron: nn.Module, x: Tensor, mem: Tensor) -> tuple[Tensor, Tensor]:
+    _, mem = neuron(x, mem)
+    return mem, mem

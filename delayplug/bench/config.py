@@ -32,6 +32,7 @@ class RunConfig:
         step_ms, pool, binning: how recordings become frames.
         validation: "auto", "speaker" or "stratified"; not used where the data has a validation set of its own.
         validation_fraction: of the training recordings, held out.
+        compile: compile the loops over the time of toolkits that have no faster way.
     """
 
     dataset: str = SYNTHETIC
@@ -55,6 +56,7 @@ class RunConfig:
     binning: Binning = "grid"
     validation: HoldOut = "auto"
     validation_fraction: float = 0.2
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, known in {"delays": VARIANTS, "binning": BINNINGS, "preset": tuple(PRESETS)}.items():

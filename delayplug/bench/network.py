@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backend import Toolkit
+from ..compiling import compiled_loops
 from ..errors import ArgumentError
 from ..layers import LearnableDelay
 
@@ -32,6 +33,7 @@ class DelayNetwork(nn.Module):
         taps: per synapse.
         tau: of all neurons, in steps.
         dropout: of hidden spikes; one mask per recording, held over all steps.
+        compile: compile the loops over the time of toolkits that have no faster way (`torch.compile`).
     """
 
     def __init__(
@@ -44,13 +46,14 @@ class DelayNetwork(nn.Module):
         taps: int = 1,
         tau: float = 1.005,
         dropout: float = 0.4,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if delays not in VARIANTS:
             raise ArgumentError("delays", f"one of {', '.join(VARIANTS)}", repr(delays))
         if len(sizes) < 2:
             raise ArgumentError("sizes", "channels, hidden sizes and classes", list(sizes))
-        self.toolkit = toolkit
+        self.toolkit, self.compiles = toolkit, compile
         self.tail = 0 if delays == "none" else max_delay // 2
         pairs = list(itertools.pairwise(sizes))
         self.synapses = nn.ModuleList(_synapses(i, o, delays, max_delay, taps) for i, o in pairs)
@@ -64,8 +67,12 @@ class DelayNetwork(nn.Module):
         for synapse, norm, neuron in zip(self.synapses, self.norms, self.neurons, strict=False):
             current = self._transmit(synapse, x)
             current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-            x = self.dropout(self.toolkit.run(neuron, current))
-        return self.toolkit.run(self.readout, self._transmit(self.synapses[-1], x))
+            x = self.dropout(self._run(neuron, current))
+        return self._run(self.readout, self._transmit(self.synapses[-1], x))
+
+    def _run(self, neuron: nn.Module, current: Tensor) -> Tensor:
+        with compiled_loops(self.compiles):
+            return self.toolkit.run(neuron, current)
 
     def _transmit(self, synapse: nn.Module, x: Tensor) -> Tensor:
         current: Tensor = synapse(x, tail=self.tail) if isinstance(synapse, LearnableDelay) else synapse(x)

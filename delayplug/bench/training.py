@@ -119,6 +119,7 @@ def build_network(config: RunConfig, task: Task) -> DelayNetwork:
         taps=config.taps,
         tau=config.tau,
         dropout=config.dropout,
+        compile=config.compile,
     )
 
 

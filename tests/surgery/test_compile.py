@@ -11,7 +11,9 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from delayplug import WiringError, add_delays, named_delays
+from delayplug import WiringError, add_delays, named_delays, over_steps, plugins, unroll
+from delayplug.bench.network import DelayNetwork
+from delayplug.compiling import compiled_loops
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's, about the toolkits
 
@@ -35,6 +37,10 @@ def carrying(net: Any, x: Tensor) -> Tensor:
 
 def sequential_state() -> nn.Module:
     return norse.SequentialState(nn.Linear(F, H), norse.LIFCell(), nn.Linear(H, O), norse.LIFCell())
+
+
+def hidden_states() -> nn.Module:
+    return InitLeaky()
 
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, Tensor], Tensor]]] = {
@@ -82,3 +88,79 @@ def train(net: nn.Module, run: Callable[[Any, Tensor], Tensor], optimizer: torch
 def test_a_model_that_is_compiled_already_is_refused(compiled):
     with pytest.raises(WiringError, match="add delays to the plain model, then compile it"):
         add_delays(compiled(InitLeaky()), 4)
+
+
+# ------------------------------------------------------------------------------------------- loops over the time
+
+
+@pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
+def test_compiled_loops_of_the_benchmark(backend: str) -> None:
+    """The same spikes and gradients, in training and evaluation."""
+    network = DelayNetwork((F, H, O), plugins.toolkit(backend), max_delay=4, dropout=0.0)
+
+    def results(x: Tensor) -> list[Tensor]:
+        network.zero_grad()
+        y = network(x)
+        y.square().sum().backward()
+        return [y.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)]
+
+    for batch, training in ((3, True), (3, False), (3, True)):
+        network.train(training)
+        x = sequence(steps=27, batch=batch)
+        network.compiles = False
+        expected = results(x)
+        network.compiles = True
+        for found, right in zip(results(x), expected, strict=True):
+            assert torch.allclose(found, right, atol=1e-5, rtol=1e-4)
+
+
+def test_neurons_of_one_kind_have_graphs_of_their_own() -> None:
+    """torch.compile keeps eight graphs for one function: ten neurons must not fall back to their loops."""
+    toolkit = plugins.toolkit("snntorch")
+    neurons = [toolkit.spiking_neuron(tau=1.5 + i) for i in range(10)]
+    x = sequence(steps=11)
+    counters.clear()
+    with compiled_loops():
+        for neuron in neurons:
+            toolkit.run(neuron, x)
+        assert counters["stats"]["unique_graphs"] == 10
+        for neuron in neurons:
+            toolkit.run(neuron, x)
+    assert counters["stats"]["unique_graphs"] == 10
+
+
+@pytest.mark.parametrize("make", [hidden_states, sequential_state], ids=lambda make: make.__name__)
+def test_unroll_compiled(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    net = add_delays(make(), max_delay=3)
+    x = sequence(steps=23)
+    expected = unroll(net, x)
+    counters.clear()
+    found = unroll(net, x, compile=True)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] > 0
+    found.sum().backward()
+
+
+def test_what_does_not_compile_runs_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(neuron: nn.Module, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return neuron(x) + state, state + 1
+
+    def fails(*_: Any) -> None:
+        raise AssertionError("a bug of the compiler's")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fails)
+
+    neuron, x = nn.Linear(F, H), sequence(steps=23)
+    expected = over_steps(step, neuron, x, torch.zeros(()))
+    with compiled_loops():
+        with pytest.warns(UserWarning, match=r"Linear does not compile .*\(AssertionError: a bug"):
+            found = over_steps(step, neuron, x, torch.zeros(()))
+        assert torch.allclose(found, expected)
+        assert torch.allclose(over_steps(step, neuron, x, torch.zeros(())), expected)
+
+
+def test_no_compiler_unless_asked_for() -> None:
+    counters.clear()
+    unroll(hidden_states(), sequence(steps=23))
+    assert not counters["stats"]["unique_graphs"]
