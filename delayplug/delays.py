@@ -18,6 +18,7 @@ from .checks import HALF, check_count, check_delays
 from .errors import ArgumentError
 from .kernels import INTERPOLATIONS, SIGMA_FLOOR, Interpolation
 from .ranges import limit, project
+from .tape import Tape
 
 
 class DelayState(NamedTuple):
@@ -29,12 +30,14 @@ class DelayState(NamedTuple):
     made_from: what tells whether kernel and pending are still those of the layer.
     pending: (K, *batch, O), what is known of the next outputs where steps go by events (see `delayplug.events`), else
         None.
+    tape: where history lies and the place behind it, so that it need not be copied; None where a gradient is wanted.
     """
 
     history: Tensor
     kernel: Tensor | None = None
     made_from: tuple[int, ...] = ()
     pending: Tensor | None = None
+    tape: tuple[Tape, int] | None = None
 
     def detach(self) -> "DelayState":
         """The same inputs, cut off from the graph; the kernel will be built anew."""
@@ -262,8 +265,19 @@ class DelayLayer(nn.Module):
         kernel, made_from = state.kernel, self._fingerprint(weight)
         if kernel is None or state.made_from != made_from or kernel.requires_grad != self._learns(weight):
             kernel = self._step_kernel(self.kernel(weight))
-        window = torch.cat((state.history, x.unsqueeze(0)))  # (K, *x), oldest first
-        return _as_given(self._weigh(window, kernel), dtype), DelayState(window[1:], kernel, made_from)
+        window, tape = self._window(x, state, kernel.requires_grad)
+        y = self._weigh(window, kernel)
+        return _as_given(y, dtype), DelayState(window[1:], kernel, made_from, tape=tape)
+
+    def _window(self, x: Tensor, state: DelayState, learns: bool) -> tuple[Tensor, tuple[Tape, int] | None]:
+        """The last K inputs with x, (K, *x), oldest first, and the next place on the tape."""
+        learns = learns or (torch.is_grad_enabled() and (x.requires_grad or state.history.requires_grad))
+        if learns or torch.compiler.is_compiling():
+            # What is saved for a gradient must not be written to.
+            return torch.cat((state.history, x.unsqueeze(0))), None
+        tape = state.tape[0] if state.tape is not None and state.tape[0].has_room(state.tape[1]) else None
+        tape = Tape.begin(state.history) if tape is None else tape
+        return tape.write(x, self.max_delay + 1), (tape, tape.written)
 
     def _goes_by_events(self, x: Tensor, weight: Tensor | None) -> bool:
         """Whether a step is taken spike by spike."""

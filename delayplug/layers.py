@@ -166,9 +166,9 @@ class LearnableDelay(DelayLayer):
         launched = self._keep("launch", weight, lambda: self._launch(weight))
         size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)
         y, pending = arrivals(x.reshape(-1, self.in_features), pending.view(size, -1, self.out_features), launched)
-        history = torch.cat((state.history[1:], x.unsqueeze(0))) if self.max_delay else state.history
+        window, tape = self._window(x, state, learns=False)
         y = y.view(shape) if self.bias is None else y.view(shape) + self.bias
-        return y, DelayState(history, None, made_from, pending.view(size, *shape))
+        return y, DelayState(window[1:], None, made_from, pending.view(size, *shape), tape)
 
     def _pending(self, history: Tensor, weight: Tensor | None) -> Tensor:
         """The next K outputs as far as the last D inputs say, without bias: (K, *batch, O)."""

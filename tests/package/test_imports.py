@@ -22,6 +22,7 @@ ORDER = (
     "convolution",
     "ranges",
     "events",
+    "tape",
     "delays",
     "layers",
     "spatial",
