@@ -16,6 +16,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -107,9 +108,11 @@ def cut(shape: Shape, length: int, part: int) -> tuple[Blocks, float]:
 
 
 def fourier(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
-    """The convolution, (steps, B, O), in the dtype of the taps."""
+    """The convolution, (steps, B, O), in the dtype of the taps, under autocast too: transforms want the precision."""
     way, _ = blocks(shape_of(x_TBI, taps_KOI, steps))
-    result: Tensor = _Fourier.apply(x_TBI, taps_KOI, steps, way)
+    kind = taps_KOI.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        result: Tensor = _Fourier.apply(x_TBI, taps_KOI, steps, way)
     return result
 
 

@@ -86,12 +86,17 @@ def works(backends: Sequence[str]) -> list[Work]:
     for backend in backends:
         make = functools.partial(_training_step, backend=backend)
         found.append(Work(f"training step, {backend}", "delayplug", paper, 3, make, memory=True))
+        if backend != "spikingjelly":  # which has no loop to compile
+            make = functools.partial(_training_step, backend=backend, compile=True)
+            found.append(Work(f"training step, {backend}, compiled", "delayplug", paper, 3, make))
     for backend in backends:
         make = functools.partial(_channels, backend=backend)
         name = f"delays per channel, {backend}"
         found.append(Work(name, "a delay per channel", "no delays", 1.3, make, is_cost=True))
     if "snntorch" in backends:
         found.append(Work("training step by unroll, snntorch", "unroll", "time loop", 5, _unrolled))
+        make = functools.partial(_unrolled, compile=True)
+        found.append(Work("training step by unroll, snntorch, compiled", "unroll", "time loop", 5, make))
     found.append(Work("one step of 512 -> 512, 2 % active", "event-driven", "dense", 10, _events))
     return found
 
@@ -249,12 +254,12 @@ def _kernel(side: str, device: torch.device) -> Run:
     return _backward(lambda: dcls.DCK(dcls.weight, dcls.P, dcls.SIG), dcls.parameters())
 
 
-def _training_step(side: str, device: torch.device, backend: str) -> Run:
+def _training_step(side: str, device: torch.device, backend: str, compile: bool = False) -> Run:
     """The network for SHD on one batch: forward, loss, backward and both optimizers."""
     sizes = (140, 256, 256, 20)
     network: nn.Module
     if side == "ours":
-        network = DelayNetwork(sizes, plugins.toolkit(backend), dropout=0.4)
+        network = DelayNetwork(sizes, plugins.toolkit(backend), dropout=0.4, compile=compile)
     else:
         network = PaperNetwork(sizes, dropout=0.4)
     return _step(network.to(device), _spikes(100, 256, 140, device=device))
@@ -282,7 +287,7 @@ def _channels(side: str, device: torch.device, backend: str) -> Run:
     return _step(network.to(device), _spikes(100, 256, 140, device=device))
 
 
-def _unrolled(side: str, device: torch.device) -> Run:
+def _unrolled(side: str, device: torch.device, compile: bool = False) -> Run:
     """A network of snnTorch with delays, over a sequence: its own time loop against `unroll`."""
     toolkit = plugins.toolkit("snntorch")
     modules: list[nn.Module] = []
@@ -298,7 +303,7 @@ def _unrolled(side: str, device: torch.device) -> Run:
             toolkit.reset(module)
         return torch.stack([network(x_t) for x_t in x.unbind(0)])
 
-    run = loop if side == "theirs" else functools.partial(unroll, network)
+    run = loop if side == "theirs" else functools.partial(unroll, network, compile=compile)
     labels = torch.arange(64, device=device) % 20
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 

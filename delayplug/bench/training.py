@@ -136,7 +136,8 @@ class _Training(lightning.LightningModule):
         self.best_state: dict[str, Tensor] = {}
         self.best_accuracy = -1.0
         self.accuracy = 0.0
-        self._loss, self._seconds = 0.0, 0.0
+        self._seconds = 0.0
+        self._start_counting()
 
     def configure_optimizers(self) -> Any:
         config = self.config
@@ -151,7 +152,7 @@ class _Training(lightning.LightningModule):
         return [weights, positions], [one_cycle, cosine]
 
     def on_train_epoch_start(self) -> None:
-        self._hits, self._seen, self._loss = 0, 0, 0.0
+        self._start_counting()
         self._start = time.perf_counter()
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
@@ -164,7 +165,7 @@ class _Training(lightning.LightningModule):
         self.manual_backward(loss)
         for optimizer in optimizers:
             optimizer.step()
-        self._loss += loss.item() * len(y)
+        self._loss += loss.detach() * len(y)
         self._count(scores, y)
 
     def on_train_epoch_end(self) -> None:
@@ -195,36 +196,55 @@ class _Training(lightning.LightningModule):
             self.outcome.best_epoch = entry["epoch"]
 
     def on_validation_epoch_start(self) -> None:
+        self._train_loss, self._train_accuracy = float(self._loss) / self._seen, self._counted
         self._seconds = time.perf_counter() - self._start
-        self._train_loss, self._train_accuracy = self._loss / self._seen, self._hits / self._seen
-        self._hits, self._seen = 0, 0
+        self._start_counting()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         x, y = batch
         self._count(class_scores(self.network(x)), y)
 
     def on_validation_epoch_end(self) -> None:
-        self.accuracy = self._hits / self._seen
+        self.accuracy = self._counted
 
     def on_test_epoch_start(self) -> None:
-        self._hits, self._seen = 0, 0
+        self._start_counting()
 
     def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         self.validation_step(batch, index)
 
     def on_test_epoch_end(self) -> None:
-        self.accuracy = self._hits / self._seen
+        self.accuracy = self._counted
+
+    def _start_counting(self) -> None:
+        # Where the network is: to ask for a number at every step would wait for the device.
+        device = next(self.network.parameters()).device
+        self._loss = torch.zeros((), device=device)
+        self._hits = torch.zeros((), dtype=torch.int64, device=device)
+        self._seen = 0
 
     def _count(self, scores: Tensor, y: Tensor) -> None:
         # Counted, not averaged over batches: the accuracy does not depend on how the data was cut.
-        self._hits += int((scores.argmax(-1) == y).sum())
+        self._hits += (scores.argmax(-1) == y).sum()
         self._seen += len(y)
+
+    @property
+    def _counted(self) -> float:
+        """The part of what was seen that was right."""
+        return int(self._hits) / self._seen
 
 
 def _loader(frames: Frames, batch_size: int, shuffle: bool) -> "DataLoader[Any]":
     # A last batch of one cannot be normalised; with fewer recordings than a batch, take what there is.
     drop = shuffle and len(frames) % batch_size == 1 and len(frames) > 1
-    return DataLoader(range(len(frames)), batch_size, shuffle=shuffle, collate_fn=frames.batch, drop_last=drop)  # type: ignore[arg-type]
+    return DataLoader(
+        range(len(frames)),  # type: ignore[arg-type]
+        batch_size,
+        shuffle=shuffle,
+        collate_fn=frames.batch,
+        drop_last=drop,
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
 def _delay_layers(network: nn.Module) -> list[LearnableDelay]:

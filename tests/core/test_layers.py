@@ -301,6 +301,20 @@ def test_autocast(engine):
     assert layer.delays.grad.dtype == torch.float32
 
 
+def test_transforms_keep_their_precision_under_autocast():
+    layer = LearnableDelay(8, 6, max_delay=40, engine="fft")
+    x = (torch.rand(150, 3, 8) < 0.3).float()
+    expected = layer(x)
+    expected.sum().backward()
+    gradient, layer.delays.grad = layer.delays.grad, None
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+        assert y.dtype == torch.float32
+        y.sum().backward()
+    assert torch.allclose(y, expected, atol=1e-5)
+    assert torch.allclose(layer.delays.grad, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max())
+
+
 # ------------------------------------------------------------------------------------------------------ weights, state
 
 
