@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from .transforms import Size, Transform, analysis, cheapest, synthesis
 
 _LONGEST = 4096  # transform
-_PRODUCT_ROWS = 64  # that samples at hand give to each product, enough for a CPU to run at speed
+_PRODUCT_ROWS = 128  # that samples at hand give to each product, enough for a CPU to run at speed
 _COPY = 20  # products that an element costs which is copied
 # The kernel's transform at hand, in elements: on a CPU as a part of input and output together.
 _CPU_PART = 0.6
