@@ -202,7 +202,7 @@ class _Work:
         if taps_KOI.device.type == "cpu":
             io = batch * cut.length * (cut.count * inputs + cut.out * outputs)
             self.groups = _slices(cut.size.groups, _CPU_PART * io / group)
-            self.samples = _slices(batch, _PRODUCT_ROWS / blocks)
+            self.samples = _slices(batch, _PRODUCT_ROWS if blocks == 1 else _PRODUCT_ROWS / 2 / blocks)
         else:
             self.groups = _slices(cut.size.groups, _GPU_ELEMENTS / group)
             self.samples = _slices(batch, _GPU_ELEMENTS / (2 * cut.size.total * blocks * max(inputs, outputs)))

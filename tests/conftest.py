@@ -3,12 +3,18 @@
 At the end of a run: how many networks of each toolkit kept each law.
 """
 
+import os
 import re
+import tempfile
 from typing import Any
 
 import torch
 
 torch.set_num_threads(1)
+
+# Nothing that tests bin stays behind, in whatever process they do it.
+_cache = tempfile.TemporaryDirectory(prefix="delayplug-cache-")
+os.environ["DELAYPLUG_CACHE"] = _cache.name
 
 _LAW = re.compile(r"test_corpus\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
 

@@ -10,7 +10,7 @@ from .. import plugins
 from ..errors import ArgumentError
 from .config import RunConfig, configure
 from .network import VARIANTS, Variant
-from .runs import finished, make_folder, make_record, write_run
+from .runs import CHECKPOINT, finished, make_folder, make_record, write_run
 from .tasks import Task, load_task
 from .training import OnEpoch, check_accelerator, train
 
@@ -66,7 +66,8 @@ def compare(
         if records[config.cell] is None:
             task = tasks.of(config)
             with (watch or _unwatched)(config, config.epochs) as on_epoch:
-                outcome = train(config, task, accelerator=accelerator, on_epoch=on_epoch)
+                checkpoint = out / config.cell / CHECKPOINT
+                outcome = train(config, task, accelerator=accelerator, on_epoch=on_epoch, checkpoint=checkpoint)
             made = make_record(config, task, outcome, accelerator)
             write_run(out / config.cell, made, outcome)
             records[config.cell] = made
@@ -86,6 +87,7 @@ class _Tasks:
             config.step_ms,
             config.pool,
             config.binning,
+            config.protocol,
             config.validation,
             config.validation_fraction,
             config.seed,

@@ -3,6 +3,7 @@
 OUT/sfsd-shd-norse-learned-seed0/
     record.json     configuration, versions, data, every epoch, accuracies, seconds, memory, parameters
     model.pt        state dict after the last epoch, and the delays before and after training
+    checkpoint.pt   only while the run goes on: everything up to the last whole epoch
 """
 
 import json
@@ -25,6 +26,7 @@ from .tasks import Task
 from .training import Outcome
 
 FORMAT = 1
+CHECKPOINT = "checkpoint.pt"
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy", "snntorch", "norse", "spikingjelly")
 
 
@@ -69,7 +71,7 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
             "train": len(task.train),
             "valid": len(task.valid),
             "test": len(task.test),
-            "steps": task.train.counts.shape[0],
+            "steps": task.train.steps,
             "channels": task.channels,
             "classes": list(task.train.classes),
             "split": task.split,
@@ -97,6 +99,7 @@ def write_run(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
     delays = {"before": [b for b, _ in outcome.delays], "after": [a for _, a in outcome.delays]}
     _replace(folder / "model.pt", lambda path: torch.save({"state": outcome.state, "delays": delays}, path))
     _replace(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def make_folder(out: Path) -> None:

@@ -2,9 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 import matplotlib
@@ -20,12 +20,15 @@ Record = dict[str, Any]
 # One colour per variant, one line style per backend; readable in print and for the colour-blind (Okabe and Ito).
 _COLOURS = {"none": "#999999", "fixed": "#E69F00", "learned": "#0072B2"}
 _STYLES = ("-", "--", ":", "-.")
+# 97.5 % quantiles of Student's distribution with 1, 2, ... degrees of freedom.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
 
 def table(records: Iterable[Record]) -> Table:
     """One row per backend and variant, means over seeds. Accuracies are of the test set.
 
-    The interval is the sampling error of one test set (95 %, Wilson) at the mean accuracy.
+    The interval is the sampling error of one test set (95 %, Wilson) at the mean accuracy. Behind +- is that of the
+    mean over seeds (95 %, Student), if there are several.
     """
     groups = _grouped(records)
     first = next(iter(groups.values()))[0]
@@ -41,7 +44,9 @@ def table(records: Iterable[Record]) -> Table:
     )
     for name in ("backend", "delays"):
         result.add_column(name, no_wrap=True, vertical="bottom")
-    numbers = ["last\nepoch %", "95 %\ninterval", "best on\nvalid. %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
+    best = "best on test" if "best on test" in first["accuracy"] else "best on validation"
+    chosen = best.replace("on ", "on\n").replace("validation", "valid.")
+    numbers = ["last\nepoch %", "95 %\ninterval", f"{chosen} %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
     planted = any("planted_correlation" in record for group in groups.values() for record in group)
     for name in [*numbers, "planted r\n(untrained)"] if planted else numbers:
         result.add_column(name, justify="right", no_wrap=True)
@@ -54,9 +59,9 @@ def table(records: Iterable[Record]) -> Table:
         row = [
             backend if backend != previous else "",
             delays,
-            f"{100 * last:.1f}",
+            _over_seeds([record["accuracy"]["last epoch"] for record in group]),
             f"{100 * low:.0f} - {100 * high:.0f}",
-            f"{100 * mean(record['accuracy']['best on validation'] for record in group):.1f}",
+            _over_seeds([record["accuracy"][best] for record in group]),
             f"{group[0]['parameters']:,}",
             f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
             f"{max(record['peak_memory_mb'] for record in group):.0f}",
@@ -66,6 +71,16 @@ def table(records: Iterable[Record]) -> Table:
         result.add_row(*row)
         previous = backend
     return result
+
+
+def student(values: Sequence[float]) -> float:
+    """Half the interval in which the mean of all seeds lies with 95 %, given those of two or more (Student, 1908)."""
+    return _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    """In percent."""
+    return f"{100 * mean(values):.1f}" + (f" +-{100 * student(values):.1f}" if len(values) > 1 else "")
 
 
 def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float]:
@@ -99,7 +114,8 @@ def plot_learning_curves(records: Iterable[Record], path: Path) -> None:
     data, config = records[0]["data"], records[0]["config"]
     accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
     accuracy.annotate("chance", (1, 100 / len(data["classes"])), textcoords="offset points", xytext=(0, 3), fontsize=8)
-    accuracy.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(0, 101))
+    on = "test" if config.get("protocol") == "paper" else "validation"
+    accuracy.set(xlabel="epoch", ylabel=f"{on} accuracy (%)", ylim=(0, 101))
     loss.set(xlabel="epoch", ylabel="training loss")
     loss.set_ylim(bottom=0)
     for axes in (accuracy, loss):

@@ -1,12 +1,12 @@
 """The data of a run: the embedded task, or a folder in SHD's layout, as frames of one common length."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..data import Frames, bin_recordings, find_splits, hold_out, read_recordings
+from ..data import Frames, cached_frames, find_splits, hold_out
 from ..data.synthetic import TimingTask
 from ..errors import ArgumentError, DataError
 from .config import SYNTHETIC, RunConfig
@@ -22,6 +22,7 @@ class Task:
     Attributes:
         train, valid, test: frames (T, N, C) with the same T, C and classes.
         split: in words.
+        rule: by what the reported epoch is chosen: "best on validation", or "best on test" if `valid` is the test set.
         planted: (classes, C) delays that solve the task, if they are known.
     """
 
@@ -29,12 +30,13 @@ class Task:
     valid: Frames
     test: Frames
     split: str
+    rule: str = "best on validation"
     planted: Tensor | None = None
 
     @property
     def channels(self) -> int:
         """C."""
-        return self.train.counts.shape[2]
+        return self.train.channels
 
     @property
     def classes(self) -> int:
@@ -49,23 +51,28 @@ def load_task(config: RunConfig) -> Task:
         DataError: the folder or a file in it is not usable.
     """
     if config.dataset == SYNTHETIC:
+        if config.protocol != "heldout":
+            raise ArgumentError("protocol", "'heldout' for the synthetic task", repr(config.protocol))
         sizes = zip(_SYNTHETIC_SIZES, (1, 2, 3), strict=True)
         train, valid, test = (_SYNTHETIC_TASK.sample(size, seed) for size, seed in sizes)
-        return Task(train, valid, test, "drawn anew for each part", _SYNTHETIC_TASK.planted_delays())
-    recordings = {name: read_recordings(path) for name, path in find_splits(Path(config.dataset)).items()}
-    classes = {name: part.classes for name, part in recordings.items()}
+        return Task(train, valid, test, "drawn anew for each part", planted=_SYNTHETIC_TASK.planted_delays())
+    binned: dict[str, Any] = {"step_ms": config.step_ms, "pool": config.pool, "binning": config.binning}
+    parts = {name: cached_frames(path, **binned) for name, path in find_splits(Path(config.dataset)).items()}
+    classes = {name: part.classes for name, part in parts.items()}
     if len(set(classes.values())) > 1:
         raise DataError(f"{config.dataset}: expected the same classes in all files, got {classes}")
-    parts = {
-        name: bin_recordings(part, step_ms=config.step_ms, pool=config.pool, binning=config.binning)
-        for name, part in recordings.items()
-    }
     # One length for all: padding enters batch norm and the summed softmax, so it must not depend on the batch.
-    steps = max(part.counts.shape[0] for part in parts.values())
-    parts = {name: _padded(part, steps) for name, part in parts.items()}
+    steps = max(part.steps for part in parts.values())
+    parts = {name: part.padded(steps) for name, part in parts.items()}
     if "valid" in parts:
         return Task(parts["train"], parts["valid"], parts["test"], "the validation file of the data")
     whole = parts["train"]
+    if config.protocol == "official":
+        advice = "Take --protocol heldout"
+        raise DataError(f"{config.dataset}: expected a file *_valid.h5 for the official protocol, got none. {advice}")
+    if config.protocol == "paper":
+        split = "none: the test set chooses the epoch, as published, and its accuracy is too high"
+        return Task(whole, parts["test"], parts["test"], split, "best on test")
     try:
         keep, held = hold_out(
             whole.labels.numpy(),
@@ -81,11 +88,6 @@ def load_task(config: RunConfig) -> Task:
     speakers = _speakers(valid)
     how = "drawn by class" if not speakers or speakers & _speakers(train) else f"all of speakers {sorted(speakers)}"
     return Task(train, valid, parts["test"], f"{len(held)} training recordings held out, {how}")
-
-
-def _padded(frames: Frames, steps: int) -> Frames:
-    missing = steps - frames.counts.shape[0]
-    return replace(frames, counts=torch.nn.functional.pad(frames.counts, (0, 0, 0, 0, 0, missing)))
 
 
 def _speakers(frames: Frames) -> set[int]:

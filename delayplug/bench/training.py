@@ -3,21 +3,25 @@
 import contextlib
 import copy
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from .. import plugins
 from ..data import Frames
-from ..errors import ArgumentError
+from ..errors import ArgumentError, RunError
 from ..layers import LearnableDelay
 from ..schedules import SigmaSchedule, parameter_groups
 from .config import RunConfig
@@ -36,8 +40,8 @@ class Outcome:
 
     Attributes:
         epochs: one entry per epoch: epoch, sigma, train_loss, train_accuracy, valid_accuracy, seconds.
-        accuracy: on the test set, by the rule that chose the epoch: "last epoch", "best on validation".
-        best_epoch: chosen by validation among the epochs after sigma stopped shrinking.
+        accuracy: on the test set, by the rule that chose the epoch: "last epoch" and the task's.
+        best_epoch: chosen by validation among the epochs after sigma stopped shrinking, or by the test set among all.
         parameters: trainable, delays included.
         peak_memory_mb: of the process, or of the GPU.
         delays: per delay layer, before and after training, (O, I, N) steps.
@@ -59,6 +63,7 @@ def train(
     *,
     accelerator: str = "auto",
     on_epoch: OnEpoch | None = None,
+    checkpoint: Path | None = None,
 ) -> Outcome:
     """Train the network that `config` describes and test it once, at the end.
 
@@ -66,29 +71,41 @@ def train(
         config: the run.
         task: its data.
         accelerator: as Lightning takes it.
-        on_epoch: called with each epoch's entry.
+        on_epoch: called with each epoch's entry, those of before an interruption included.
+        checkpoint: file to write after every epoch, and to go on from if it is there. A run that was interrupted at any
+            point ends with the numbers of one that was not: every epoch draws from a seed of its own.
+
+    Raises:
+        RunError: the checkpoint is of another configuration, or damaged.
     """
     with _quiet():
         lightning.seed_everything(config.seed, verbose=False)
         network = build_network(config, task)
         outcome = Outcome(parameters=sum(p.numel() for p in network.parameters() if p.requires_grad))
         initial = [layer.delays.detach().clone() for layer in _delay_layers(network)]
-        module = _Training(network, config, outcome, on_epoch)
+        module = _Training(network, config, outcome, initial, on_epoch, every_epoch=task.rule == "best on test")
         trainer = lightning.Trainer(
             accelerator=accelerator,
             devices=1,
             max_epochs=config.epochs,
             logger=False,
-            enable_checkpointing=False,
+            enable_checkpointing=checkpoint is not None,
+            callbacks=[] if checkpoint is None else [_AfterEveryEpoch(checkpoint)],
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        valid, test = (_loader(part, _EVALUATION_BATCH, shuffle=False) for part in (task.valid, task.test))
+        valid, test = (_loader(part, _EVALUATION_BATCH) for part in (task.valid, task.test))
         with PeakMemory() as peak:
-            trainer.fit(module, _loader(task.train, config.batch_size, shuffle=True), valid)
+            trainer.fit(
+                module,
+                _loader(task.train, config.batch_size, shuffle=config.seed),
+                valid,
+                ckpt_path=checkpoint if checkpoint is not None and _is_whole(checkpoint) else None,
+                weights_only=True,
+            )
             final = copy.deepcopy(network.state_dict())
-            for rule, state in {"last epoch": final, "best on validation": module.best_state}.items():
+            for rule, state in {"last epoch": final, task.rule: module.best_state}.items():
                 network.load_state_dict(state)
                 trainer.test(module, test, verbose=False)
                 outcome.accuracy[rule] = module.accuracy
@@ -126,10 +143,18 @@ def build_network(config: RunConfig, task: Task) -> DelayNetwork:
 class _Training(lightning.LightningModule):
     """Two optimisers (weights: Adam with OneCycle; delays: Adam with cosine), stepped by hand, scheduled per epoch."""
 
-    def __init__(self, network: DelayNetwork, config: RunConfig, outcome: Outcome, on_epoch: OnEpoch | None) -> None:
+    def __init__(
+        self,
+        network: DelayNetwork,
+        config: RunConfig,
+        outcome: Outcome,
+        initial: list[Tensor],
+        on_epoch: OnEpoch | None,
+        every_epoch: bool,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.on_epoch = on_epoch
+        self.initial, self.on_epoch, self.every_epoch = initial, on_epoch, every_epoch
         self.network, self.config, self.outcome = network, config, outcome
         learned = config.delays == "learned"
         self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if learned else None
@@ -151,7 +176,37 @@ class _Training(lightning.LightningModule):
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(positions, T_max=config.epochs)
         return [weights, positions], [one_cycle, cosine]
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["delayplug"] = {
+            "config": self.config.to_json(),
+            "epochs": self.outcome.epochs,
+            "best_epoch": self.outcome.best_epoch,
+            "best_accuracy": self.best_accuracy,
+            "best_state": self.best_state,
+            "initial": self.initial,
+            "sigma": None if self.sigma is None else self.sigma.state_dict(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = checkpoint["delayplug"]
+        differences = self.config.differences(kept["config"])
+        if differences:
+            advice = "Choose another --out, or move it away"
+            raise RunError(
+                f"the run that was interrupted has another configuration ({'; '.join(differences)}). {advice}"
+            )
+        self.outcome.epochs[:], self.outcome.best_epoch = kept["epochs"], kept["best_epoch"]
+        self.best_accuracy, self.best_state = kept["best_accuracy"], kept["best_state"]
+        self.initial[:] = kept["initial"]
+        if self.sigma is not None:
+            self.sigma.load_state_dict(kept["sigma"])
+        if self.on_epoch is not None:
+            for entry in kept["epochs"]:
+                self.on_epoch(entry)
+
     def on_train_epoch_start(self) -> None:
+        # Dropout of an epoch does not depend on whether those before it were made by the same process.
+        torch.manual_seed(_seed(self.config.seed, self.current_epoch))
         self._start_counting()
         self._start = time.perf_counter()
 
@@ -190,7 +245,7 @@ class _Training(lightning.LightningModule):
     def _choose(self, entry: dict[str, Any]) -> None:
         # While sigma is wide, the network with rounded delays is another one than the network being trained.
         settled = self.sigma is None or entry["epoch"] > self.sigma.length or entry["epoch"] == self.config.epochs
-        if settled and entry["valid_accuracy"] >= self.best_accuracy:
+        if (settled or self.every_epoch) and entry["valid_accuracy"] >= self.best_accuracy:
             self.best_accuracy = entry["valid_accuracy"]
             self.best_state = copy.deepcopy(self.network.state_dict())
             self.outcome.best_epoch = entry["epoch"]
@@ -234,15 +289,67 @@ class _Training(lightning.LightningModule):
         return int(self._hits) / self._seen
 
 
-def _loader(frames: Frames, batch_size: int, shuffle: bool) -> "DataLoader[Any]":
+class _AfterEveryEpoch(Checkpoint):
+    """Writes a checkpoint, whole or not at all, when all else of an epoch is done."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        trainer.save_checkpoint(temporary)
+        temporary.replace(self.path)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether there is one; RunError if it cannot be read."""
+    if not checkpoint.exists():
+        return False
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True)["delayplug"]
+    except Exception as error:
+        advice = "Delete it to begin anew"
+        raise RunError(
+            f"{checkpoint}: expected a checkpoint of a run, got a damaged file ({error}). {advice}"
+        ) from error
+    return True
+
+
+class _Shuffled(Sampler[int]):
+    """Another order in every epoch, which depends on nothing but the seed and the epoch."""
+
+    def __init__(self, number: int, seed: int) -> None:
+        self.number, self.seed, self.epoch = number, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(_seed(self.seed, self.epoch))
+        return iter(torch.randperm(self.number, generator=generator).tolist())
+
+    def __len__(self) -> int:
+        return self.number
+
+
+def _seed(seed: int, epoch: int) -> int:
+    """Of one epoch of a run: another one for each of both."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+def _loader(frames: Frames, batch_size: int, shuffle: int | None = None) -> "DataLoader[Any]":
+    """In order, or shuffled with a seed."""
     # A last batch of one cannot be normalised; with fewer recordings than a batch, take what there is.
-    drop = shuffle and len(frames) % batch_size == 1 and len(frames) > 1
+    drop = shuffle is not None and len(frames) % batch_size == 1 and len(frames) > 1
     return DataLoader(
         range(len(frames)),  # type: ignore[arg-type]
         batch_size,
-        shuffle=shuffle,
+        sampler=None if shuffle is None else _Shuffled(len(frames), shuffle),
         collate_fn=frames.batch,
         drop_last=drop,
+        generator=torch.Generator(),  # it draws a seed for workers, and must not take it from what dropout draws from
         pin_memory=torch.cuda.is_available(),
     )
 

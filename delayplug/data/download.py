@@ -37,6 +37,7 @@ CHECKSUMS: dict[str, str] = {
 
 _RECORD = "checksums.json"
 _PIECE = 1 << 20
+_PACKET = 1 << 16  # what a broken connection can lose
 _TRIES = 4
 _SECONDS = 30.0  # without a byte
 
@@ -154,7 +155,7 @@ def _write(answer: Any, part: Path, there: int, total: int | None, name: str, pr
         raise DataError(f"{part.parent}: expected room for {name}, got {got}. Make room or choose another --root")
     with part.open("ab" if there else "wb") as file:
         progress(name, there, total)
-        for piece in answer.iter_content(_PIECE):
+        for piece in answer.iter_content(_PACKET):
             file.write(piece)
             there += len(piece)
             progress(name, there, total)
@@ -179,7 +180,7 @@ def _unpack(packed: Path, unpacked: Path) -> None:
 
 def _inside(packed: Path, name: str) -> IO[bytes]:
     if packed.suffix == ".gz":
-        return gzip.open(packed)
+        return gzip.open(packed)  # type: ignore[return-value]
     archive = zipfile.ZipFile(packed)
     member = next((m for m in archive.namelist() if Path(m).name == name), None)
     if member is None:

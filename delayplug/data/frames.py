@@ -4,7 +4,7 @@ Shapes: T steps, N recordings, B recordings of a batch, C pooled channels.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal, get_args
@@ -27,12 +27,15 @@ _MOST_STEPS = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Event counts of N recordings, all with T steps, time first.
+    """Event counts of N recordings, packed: only the steps that a recording has are kept.
 
     Attributes:
-        counts: (T, N, C) integers, events per step and channel: uint8, or wider where a count needs it.
+        rows: (E, C) integers, the events of each channel in each step, one recording after another: uint8, or wider
+            where a count needs it. May lie in a file (see `delayplug.data.cache`).
+        starts: int64 (N,), the first row of each recording.
+        lengths: int64 (N,), the steps of each recording, 0..T.
+        steps: T, of all recordings alike; those after the steps of its own are zero.
         labels: int64 (N,), positions in `classes`.
-        lengths: int64 (N,), the steps of each recording itself, 0..T; the steps after it are zero.
         classes: the class names.
         speakers: int64 (N,), or None if unknown.
 
@@ -40,30 +43,62 @@ class Frames:
         ArgumentError: shapes, dtypes or ranges disagree.
     """
 
-    counts: Tensor
-    labels: Tensor
+    rows: Tensor
+    starts: Tensor
     lengths: Tensor
+    steps: int
+    labels: Tensor
     classes: tuple[str, ...]
     speakers: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.counts.ndim != 3 or self.counts.is_floating_point():
-            raise ArgumentError("counts", "integers (T, N, C)", _describe(self.counts))
-        steps, number, _ = self.counts.shape
-        for name in ("labels", "lengths", "speakers"):
+        if self.rows.ndim != 2 or self.rows.is_floating_point():
+            raise ArgumentError("rows", "integers (E, C)", _describe(self.rows))
+        number = len(self.starts)
+        for name in ("starts", "lengths", "labels", "speakers"):
             values = getattr(self, name)
             if values is not None and (values.shape != (number,) or values.dtype != torch.int64):
                 raise ArgumentError(name, f"int64 ({number},), one per recording", _describe(values))
-        for name, least, most in (("labels", 0, len(self.classes) - 1), ("lengths", 0, steps)):
+        last = {"labels": len(self.classes) - 1, "lengths": self.steps, "starts": self.rows.shape[0]}
+        for name, most in last.items():
             values = getattr(self, name)
-            if number and not least <= int(values.min()) <= int(values.max()) <= most:
-                raise ArgumentError(name, f"values in {least}..{most}", f"{int(values.min())}..{int(values.max())}")
+            if number and not 0 <= int(values.min()) <= int(values.max()) <= most:
+                raise ArgumentError(name, f"values in 0..{most}", f"{int(values.min())}..{int(values.max())}")
+        if number and int((self.starts + self.lengths).max()) > self.rows.shape[0]:
+            got = int((self.starts + self.lengths).max())
+            raise ArgumentError("rows", f"those of all recordings, {got}", self.rows.shape[0])
+
+    @classmethod
+    def dense(cls, counts: Tensor, labels: Tensor, classes: tuple[str, ...]) -> "Frames":
+        """From counts (T, N, C) of recordings that all have T steps."""
+        if counts.ndim != 3 or counts.is_floating_point():
+            raise ArgumentError("counts", "integers (T, N, C)", _describe(counts))
+        steps, number, _ = counts.shape
+        starts, lengths = steps * torch.arange(number), torch.full((number,), steps)
+        return cls(counts.transpose(0, 1).flatten(0, 1), starts, lengths, steps, labels, classes)
 
     def __len__(self) -> int:
-        return self.counts.shape[1]
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Input float32 (T, C), in events per step, and label of one recording: a `torch.utils.data.Dataset`."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"recording {index} of {len(self)}")
+        x, y = self.batch([index % len(self)])
+        return x[:, 0], int(y)
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.rows.shape[1]
+
+    @property
+    def counts(self) -> Tensor:
+        """(T, N, C) of all recordings, in memory and with the zeros behind each."""
+        return self._counts(torch.arange(len(self)), self.rows.dtype)
 
     def select(self, indices: Indices) -> "Frames":
-        """The recordings of these positions, in this order; T stays.
+        """The recordings of these positions, in this order; T stays. Nothing is copied.
 
         Args:
             indices: (B,) integers in 0..N-1.
@@ -74,11 +109,15 @@ class Frames:
         index = self._index(indices)
         return replace(
             self,
-            counts=self.counts.index_select(1, index),
             labels=self.labels[index],
+            starts=self.starts[index],
             lengths=self.lengths[index],
             speakers=None if self.speakers is None else self.speakers[index],
         )
+
+    def padded(self, steps: int) -> "Frames":
+        """The same recordings with T = `steps`, at least what the longest needs."""
+        return replace(self, steps=steps)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Inputs float32 (T, B, C), in events per step, and labels int64 (B,) of the recordings of these positions.
@@ -90,10 +129,17 @@ class Frames:
             ArgumentError: not integers, or out of range.
         """
         index = self._index(indices)
-        return self.counts.index_select(1, index).to(torch.float32), self.labels[index]
+        return self._counts(index, torch.float32), self.labels[index]
+
+    def _counts(self, index: Tensor, dtype: torch.dtype) -> Tensor:
+        counts = torch.zeros(self.steps, len(index), self.channels, dtype=dtype)
+        places = zip(self.starts[index].tolist(), self.lengths[index].tolist(), strict=True)
+        for b, (start, length) in enumerate(places):
+            counts[:length, b] = self.rows[start : start + length]
+        return counts
 
     def _index(self, indices: Indices) -> Tensor:
-        index = torch.as_tensor(indices, device=self.counts.device)
+        index = torch.as_tensor(indices)
         if index.numel() == 0:
             index = index.to(torch.int64)  # an empty list has no dtype of its own
         if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
@@ -133,38 +179,53 @@ def bin_recordings(
     Raises:
         ArgumentError: an argument is impossible, or a recording would have more than a million steps.
     """
+    parts = list(packed([recordings], step_ms=step_ms, pool=pool, binning=binning, steps=steps))
+    rows, lengths = parts[0]
+    return Frames(
+        rows=torch.from_numpy(rows),
+        starts=torch.from_numpy(lengths.cumsum() - lengths),
+        lengths=torch.from_numpy(lengths),
+        steps=int(lengths.max(initial=1) if steps is None else steps),
+        labels=torch.from_numpy(recordings.labels.copy()),
+        classes=recordings.classes,
+        speakers=None if recordings.speakers is None else torch.from_numpy(recordings.speakers.copy()),
+    )
+
+
+def packed(
+    parts: Iterable[Recordings], *, step_ms: float, pool: int, binning: Binning, steps: int | None = None
+) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    """The rows (E, C) and the lengths (N,) of each part of a data set, as `bin_recordings` makes them."""
     if not step_ms > 0 or not math.isfinite(step_ms):
         raise ArgumentError("step_ms", "a finite number of milliseconds > 0", step_ms)
-    if not isinstance(pool, Integral) or pool < 1 or recordings.channels % pool:
-        raise ArgumentError("pool", f"an integer >= 1 that divides the {recordings.channels} channels", pool)
     if binning not in BINNINGS:
         raise ArgumentError("binning", " or ".join(map(repr, BINNINGS)), repr(binning))
     if steps is not None and (not isinstance(steps, Integral) or steps < 1):
         raise ArgumentError("steps", "an integer >= 1, or None for the longest recording", steps)
-
     step_of = _grid if binning == "grid" else _event_frames
-    placed = [_place(recordings, n, step_ms, step_of) for n in range(len(recordings))]
+    for recordings in parts:
+        if not isinstance(pool, Integral) or pool < 1 or recordings.channels % pool:
+            raise ArgumentError("pool", f"an integer >= 1 that divides the {recordings.channels} channels", pool)
+        yield _rows(recordings, [_place(recordings, n, step_ms, step_of) for n in range(len(recordings))], pool, steps)
+
+
+def _rows(
+    recordings: Recordings, placed: list[NDArray[np.int32]], pool: int, steps: int | None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     lengths = np.array([int(step[-1]) + 1 if len(step) else 0 for step in placed], np.int64)
-    T = int(lengths.max(initial=1) if steps is None else steps)
-    N, C = len(recordings), recordings.channels // int(pool)
-
-    counts: NDArray[Any] = np.zeros((T, N, C), _COUNT_TYPES[0])
+    lengths = lengths if steps is None else lengths.clip(max=steps)
+    starts, channels = lengths.cumsum() - lengths, recordings.channels // pool
+    rows: NDArray[Any] = np.zeros((int(lengths.sum()), channels), _COUNT_TYPES[0])
     for n, step in enumerate(placed):
-        start, kept = recordings.offsets[n], step.searchsorted(T)
-        unit = recordings.units[start : start + kept].astype(np.int64) // pool
-        count_TC = np.bincount(step[:kept].astype(np.int64) * C + unit, minlength=T * C).reshape(T, C)
-        most = count_TC.max()
-        if most > np.iinfo(counts.dtype).max:
-            counts = counts.astype(next(wider for wider in _COUNT_TYPES if most <= np.iinfo(wider).max))
-        counts[:, n] = count_TC
-
-    return Frames(
-        counts=torch.from_numpy(counts),
-        labels=torch.from_numpy(recordings.labels.copy()),
-        lengths=torch.from_numpy(lengths.clip(max=T)),
-        classes=recordings.classes,
-        speakers=None if recordings.speakers is None else torch.from_numpy(recordings.speakers.copy()),
-    )
+        first, kept = recordings.offsets[n], step.searchsorted(lengths[n])
+        unit = recordings.units[first : first + kept].astype(np.int64) // pool
+        place = step[:kept].astype(np.int64) * channels + unit
+        count = np.bincount(place, minlength=lengths[n] * channels).reshape(lengths[n], channels)
+        most = count.max(initial=0)
+        if most > np.iinfo(rows.dtype).max:
+            rows = rows.astype(next(wider for wider in _COUNT_TYPES if most <= np.iinfo(wider).max))
+        rows[starts[n] : starts[n] + lengths[n]] = count
+    return rows, lengths
 
 
 _StepOf = Callable[[NDArray[np.float64], float], NDArray[np.integer[Any]]]

@@ -14,7 +14,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +26,7 @@ from ..errors import ArgumentError, DataError
 
 _AGAIN = "Download or copy the file again."
 _LAYOUT = "The file must have the layout of the Spiking Heidelberg Digits."
+_AT_ONCE = 2000  # recordings that are read before they are looked at
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -107,9 +108,32 @@ def read_recordings(path: str | os.PathLike[str], *, channels: int = 700) -> Rec
         ArgumentError: channels is not a number of channels.
         DataError: the file is missing, empty, truncated, corrupt or not in the layout, or its contents are impossible.
     """
+    parts = list(stream_recordings(path, channels=channels))
+    if len(parts) == 1:
+        return parts[0]
+    ends = np.cumsum([len(part.times) for part in parts])
+    offsets = [part.offsets[1:] + end - len(part.times) for part, end in zip(parts, ends, strict=True)]
+    first = parts[0]
+    return replace(
+        first,
+        times=np.concatenate([part.times for part in parts]),
+        units=np.concatenate([part.units for part in parts]),
+        offsets=np.concatenate([[0], *offsets]),
+        labels=np.concatenate([part.labels for part in parts]),
+        speakers=None if first.speakers is None else np.concatenate([part.speakers for part in parts]),
+    )
+
+
+def stream_recordings(
+    path: str | os.PathLike[str], *, channels: int = 700, at_once: int | None = None
+) -> Iterator[Recordings]:
+    """The same, some recordings at a time: for files whose events do not fit in memory.
+
+    Layout, labels and speakers are checked before the first part comes, events as they are read.
+    """
     if not isinstance(channels, Integral) or not 1 <= channels <= 1 << 16:
         raise ArgumentError("channels", "an integer in 1..65536", channels)
-    path = Path(path)
+    path, number = Path(path), at_once or _AT_ONCE
     with _opened(path) as file:
         # The layout first, and all of it: it costs nothing, and reading the events does.
         times_set, units_set = _dataset(file, "spikes/times", path), _dataset(file, "spikes/units", path)
@@ -118,27 +142,41 @@ def read_recordings(path: str | os.PathLike[str], *, channels: int = 700) -> Rec
         speakers = _integers(file, "extra/speaker", path) if "extra/speaker" in file else None
         if speakers is not None:
             _check_numbers(path, {"labels": len(labels), "extra/speaker": len(speakers)})
-        names = _dataset(file, "extra/keys", path)[:] if "extra/keys" in file else None
-        raw_times, lengths = _ragged(times_set, "f", "floating-point seconds", path)
-        raw_units, unit_lengths = _ragged(units_set, "iu", "integer channels", path)
+        classes = _classes(file, labels, path)
+        for start in range(0, len(labels), number):
+            some = slice(start, start + number)
+            times, units, offsets = _events(times_set, units_set, some, channels, path)
+            of_these = None if speakers is None else speakers[some]
+            yield Recordings(times, units, offsets, labels[some], of_these, classes, int(channels), path)
 
-    differs = lengths != unit_lengths
-    if differs.any():
-        n = int(differs.argmax())
-        got = f"{lengths[n]} times and {unit_lengths[n]} units in recording {n}"
-        raise _bad(path, "as many times as units in each recording", got, _AGAIN)
-    offsets = np.concatenate([[0], lengths.cumsum()])
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which the check then names
-        times = raw_times.astype(np.float32, copy=False)
-    _check_times(times, offsets, path)
-    _check_units(raw_units, offsets, channels, path)
+
+def _classes(file: Any, labels: NDArray[np.int64], path: Path) -> tuple[str, ...]:
+    names = _dataset(file, "extra/keys", path)[:] if "extra/keys" in file else None
     if names is None:  # at most as many as SHD's uint16 labels can tell apart; a damaged label may be anything
         classes = tuple(map(str, range(min(int(labels.max()), 65535) + 1)))
     else:
         classes = tuple(k.decode(errors="backslashreplace") if isinstance(k, bytes) else str(k) for k in names)
     _check_labels(labels, classes, path)
-    units = raw_units.astype(np.uint16, copy=False)
-    return Recordings(times, units, offsets, labels, speakers, classes, int(channels), path)
+    return classes
+
+
+def _events(
+    times_set: Any, units_set: Any, some: slice, channels: int, path: Path
+) -> tuple[NDArray[np.float32], NDArray[np.uint16], NDArray[np.int64]]:
+    """Times, units and offsets of some recordings."""
+    raw_times, lengths = _ragged(times_set, some, "f", "floating-point seconds", path)
+    raw_units, unit_lengths = _ragged(units_set, some, "iu", "integer channels", path)
+    differs = lengths != unit_lengths
+    if differs.any():
+        n = int(differs.argmax())
+        got = f"{lengths[n]} times and {unit_lengths[n]} units in recording {n + some.start}"
+        raise _bad(path, "as many times as units in each recording", got, _AGAIN)
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which the check then names
+        times = raw_times.astype(np.float32, copy=False)
+    _check_times(times, offsets, some.start, path)
+    _check_units(raw_units, offsets, some.start, channels, path)
+    return times, raw_units.astype(np.uint16, copy=False), offsets
 
 
 def _bad(path: Path, expected: str, got: str, advice: str) -> DataError:
@@ -202,8 +240,8 @@ def _integers(file: Any, name: str, path: Path) -> NDArray[np.int64]:
     return values
 
 
-def _ragged(dataset: Any, kinds: str, what: str, path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """All entries of a variable-length dataset one after another, and the length of each."""
+def _ragged(dataset: Any, some: slice, kinds: str, what: str, path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Some entries of a variable-length dataset one after another, and the length of each."""
     import h5py
 
     element = h5py.check_vlen_dtype(dataset.dtype)
@@ -214,7 +252,7 @@ def _ragged(dataset: Any, kinds: str, what: str, path: Path) -> tuple[NDArray[An
         raise _bad(
             path, f"numbers in this machine's byte order in {dataset.name[1:]}", str(element), "Convert the file."
         )
-    rows = dataset[:]
+    rows = dataset[some]
     return np.concatenate(rows), np.fromiter(map(len, rows), np.int64, len(rows))
 
 
@@ -226,31 +264,31 @@ def _check_numbers(path: Path, numbers: dict[str, int]) -> None:
         raise _bad(path, "recordings", "none", _AGAIN)
 
 
-def _where(event: int, offsets: NDArray[np.int64]) -> str:
+def _where(event: int, offsets: NDArray[np.int64], first: int) -> str:
     recording = int(offsets.searchsorted(event, side="right")) - 1
-    return f"recording {recording}, event {event - offsets[recording]}"
+    return f"recording {recording + first}, event {event - offsets[recording]}"
 
 
-def _check_times(times: NDArray[np.float32], offsets: NDArray[np.int64], path: Path) -> None:
+def _check_times(times: NDArray[np.float32], offsets: NDArray[np.int64], first: int, path: Path) -> None:
     bad = ~((times >= 0) & np.isfinite(times))
     if bad.any():
         event = int(bad.argmax())
-        got = f"{times[event]} in {_where(event, offsets)}"
+        got = f"{times[event]} in {_where(event, offsets, first)}"
         raise _bad(path, "finite times in seconds, >= 0", got, "Times are seconds since the start of the recording.")
     falls = times[1:] < times[:-1]
     starts = offsets[1:-1]
     falls[starts[(starts > 0) & (starts < len(times))] - 1] = False  # from one recording to the next, times may fall
     if falls.any():
         event = int(falls.argmax()) + 1
-        got = f"{times[event]} s after {times[event - 1]} s in {_where(event, offsets)}"
+        got = f"{times[event]} s after {times[event - 1]} s in {_where(event, offsets, first)}"
         raise _bad(path, "ascending times in each recording", got, "Sort the events of each recording by time.")
 
 
-def _check_units(units: NDArray[Any], offsets: NDArray[np.int64], channels: int, path: Path) -> None:
+def _check_units(units: NDArray[Any], offsets: NDArray[np.int64], first: int, channels: int, path: Path) -> None:
     bad = (units < 0) | (units >= channels)
     if bad.any():
         event = int(bad.argmax())
-        got = f"{units[event]} in {_where(event, offsets)}"
+        got = f"{units[event]} in {_where(event, offsets, first)}"
         raise _bad(path, f"units in 0..{channels - 1}", got, "Pass the number of channels of this data set.")
 
 

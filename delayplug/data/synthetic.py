@@ -74,9 +74,4 @@ class TimingTask:
         times = torch.cat((pattern.unsqueeze(0), noise))  # (spikes per channel, N, C)
         counts = torch.zeros(self.steps, size, self.channels, dtype=torch.uint8)
         counts.scatter_add_(0, times, torch.ones_like(times, dtype=torch.uint8))
-        return Frames(
-            counts=counts,
-            labels=labels,
-            lengths=torch.full((size,), self.steps),
-            classes=tuple(str(label) for label in range(self.classes)),
-        )
+        return Frames.dense(counts, labels, tuple(str(label) for label in range(self.classes)))

@@ -1,11 +1,17 @@
 """One run, a comparison, and what they leave behind."""
 
+import contextlib
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from delayplug import ArgumentError, DataError, RunError, UnknownBackendError
 from delayplug.bench.compare import compare, configurations
@@ -13,9 +19,9 @@ from delayplug.bench.config import PRESETS, RunConfig, configure
 from delayplug.bench.network import DelayNetwork, class_scores
 from delayplug.bench.planted import planted_correlation
 from delayplug.bench.runs import finished, read_delays
-from delayplug.bench.show import plot_delays, plot_learning_curves, table, wilson
+from delayplug.bench.show import plot_delays, plot_learning_curves, student, table, wilson
 from delayplug.bench.tasks import load_task
-from delayplug.bench.training import Outcome, _Training, build_network, train
+from delayplug.bench.training import Outcome, _Shuffled, _Training, build_network, train
 from delayplug.data.synthetic import TimingTask
 from delayplug.plugins import toolkit
 
@@ -118,7 +124,7 @@ def test_rates_follow_the_paper() -> None:
     """Adam with OneCycle per epoch for weights, Adam with cosine for delays; decay on weights alone."""
     config = configure("shd", backend="spikingjelly")
     task = load_task(configure("quick"))
-    module = _Training(build_network(config, task), config, Outcome(), None)
+    module = _Training(build_network(config, task), config, Outcome(), [], None, every_epoch=False)
     (weights, delays), (one_cycle, cosine) = module.configure_optimizers()
     assert {type(weights), type(delays)} == {torch.optim.Adam}
     decay = {group["name"]: group["weight_decay"] for group in (*weights.param_groups, *delays.param_groups)}
@@ -217,13 +223,29 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
     config = configure("shd", dataset=str(tmp_path), backend="spikingjelly", hidden=(4,), epochs=1, batch_size=16)
     task = load_task(config)
     assert task.channels == 140
-    assert task.train.counts.shape[0] == task.test.counts.shape[0] == task.valid.counts.shape[0]
+    assert task.train.steps == task.test.steps == task.valid.steps
     assert len(task.train) + len(task.valid) == 40
     assert "all of speakers" in task.split
     (record,) = compare([config], tmp_path / "runs", accelerator="cpu")
     assert record["data"]["test"] == 12
     stratified = load_task(dataclasses.replace(config, validation="stratified"))
     assert "drawn by class" in stratified.split
+    with pytest.raises(DataError, match=r"expected a file \*_valid.h5 for the official protocol, got none"):
+        load_task(dataclasses.replace(config, protocol="official"))
+    (paper,) = compare([dataclasses.replace(config, protocol="paper")], tmp_path / "paper", accelerator="cpu")
+    assert (paper["data"]["train"], paper["data"]["valid"], paper["data"]["test"]) == (40, 12, 12)
+    assert paper["accuracy"].keys() == {"last epoch", "best on test"}
+    assert paper["accuracy"]["best on test"] == max(entry["valid_accuracy"] for entry in paper["epochs"])
+    shown = Console(width=120)
+    with shown.capture() as text:
+        shown.print(table([paper]))
+    shown_text = " ".join(text.get().split())
+    assert "test %" in shown_text
+    assert "the test set chooses the epoch" in shown_text
+    (tmp_path / "mini_valid.h5").write_bytes((tmp_path / "mini_test.h5").read_bytes())
+    official = load_task(dataclasses.replace(config, protocol="official"))
+    assert (len(official.train), len(official.valid)) == (40, 12)
+    assert official.split == "the validation file of the data"
 
 
 @pytest.mark.parametrize(
@@ -231,6 +253,7 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
     [
         ({"delays": "some"}, "delays"),
         ({"binning": "fine"}, "binning"),
+        ({"protocol": "best"}, "protocol"),
         ({"epochs": 0}, "epochs"),
         ({"batch_size": 1}, "batch_size"),
         ({"colour": 1}, "colour"),
@@ -241,6 +264,16 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
 def test_bad_configuration(changes: dict[str, object], named: str) -> None:
     with pytest.raises(ArgumentError, match=named):
         configure("quick", **changes)
+
+
+def test_the_synthetic_task_has_one_protocol() -> None:
+    with pytest.raises(ArgumentError, match="protocol: expected 'heldout'"):
+        load_task(configure("quick", protocol="paper"))
+
+
+def test_intervals_over_seeds() -> None:
+    assert student([0.5, 0.7]) == pytest.approx(12.706 * 0.1)  # half a difference of 0.2, times t
+    assert student([0.5, 0.6, 0.7]) == pytest.approx(4.303 * 0.1 / 3**0.5)
 
 
 def test_bad_names() -> None:
@@ -295,3 +328,116 @@ def test_table_and_plots(comparison: tuple[list[RunConfig], Path, list[dict]], t
         content = (tmp_path / name).read_bytes()
         assert content[:8] == b"\x89PNG\r\n\x1a\n"
         assert len(content) > 10_000
+
+
+# ------------------------------------------------------------------------------------------------ interrupted runs
+
+
+def same_numbers(found: dict, expected: dict) -> None:
+    """All that a run measures but for time and memory, to the last bit."""
+    for record in (found, expected):
+        for entry in record["epochs"]:
+            entry.pop("seconds", None)
+    for key in ("epochs", "accuracy", "best_epoch", "config", "data", "parameters", "planted_correlation"):
+        assert found.get(key) == expected.get(key), key
+
+
+def same_model(found: Path, expected: Path) -> None:
+    ours, theirs = (torch.load(folder / "model.pt", weights_only=True) for folder in (found, expected))
+    assert ours["state"].keys() == theirs["state"].keys()
+    assert all(torch.equal(ours["state"][name], theirs["state"][name]) for name in ours["state"])
+    for when in ("before", "after"):
+        assert all(map(torch.equal, ours["delays"][when], theirs["delays"][when]))
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from pathlib import Path
+from delayplug.bench import training
+from delayplug.bench.compare import compare
+from delayplug.bench.config import configure
+
+torch.set_num_threads(1)
+out, epoch, step = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+plain = training._Training.training_step
+
+def until(self, batch, index):
+    if (self.current_epoch, index) == (epoch, step):
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain(self, batch, index)
+
+training._Training.training_step = until
+compare([configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)], out, accelerator="cpu")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal that cannot be caught is something of POSIX")
+def test_killed_runs_end_with_the_same_numbers(tmp_path: Path) -> None:
+    """Killed in the first epoch, at the start of one and in the middle of one; each time it goes on."""
+    config = configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)
+    (expected,) = compare([config], tmp_path / "whole", accelerator="cpu")
+    killed = tmp_path / "killed"
+    for epoch, step, there in ((0, 5, False), (1, 0, True), (2, 7, True)):
+        command = [sys.executable, "-c", KILLED, str(killed), str(epoch), str(step)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert (killed / config.cell / "checkpoint.pt").exists() == there
+        assert not (killed / config.cell / "record.json").exists()
+    seen: list[int] = []
+
+    @contextlib.contextmanager
+    def watch(*_: object) -> Iterator[Callable[[dict], None]]:
+        yield lambda entry: seen.append(entry["epoch"])
+
+    (found,) = compare([config], killed, accelerator="cpu", watch=watch)
+    assert seen == [1, 2, 3, 4]
+    same_numbers(found, expected)
+    same_model(killed / config.cell, tmp_path / "whole" / config.cell)
+    assert not (killed / config.cell / "checkpoint.pt").exists()
+
+
+class LateError(Exception):
+    """While the run is being tested."""
+
+
+def interrupted(config: RunConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train all epochs, and no more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(_Training, "on_test_epoch_start", lambda _: (_ for _ in ()).throw(LateError))
+        with pytest.raises(LateError):
+            compare([config], out, accelerator="cpu")
+
+
+def test_killed_while_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the last epoch nothing is trained again."""
+    config = configure("quick", backend="norse", **TINY)
+    (expected,) = compare([config], tmp_path / "whole", accelerator="cpu")
+    interrupted(config, tmp_path / "late", monkeypatch)
+    monkeypatch.setattr(_Training, "training_step", lambda *_: pytest.fail("trained again"))
+    (found,) = compare([config], tmp_path / "late", accelerator="cpu")
+    same_numbers(found, expected)
+
+
+def test_a_checkpoint_of_another_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure("quick", backend="norse", **TINY)
+    interrupted(config, tmp_path, monkeypatch)
+    with pytest.raises(RunError, match=r"another configuration \(lr: 0.005 there, 0.1 here\). Choose another --out"):
+        compare([dataclasses.replace(config, lr=0.1)], tmp_path, accelerator="cpu")
+    checkpoint = tmp_path / config.cell / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(
+        RunError, match=r"expected a checkpoint of a run, got a damaged file .* Delete it to begin anew"
+    ):
+        compare([config], tmp_path, accelerator="cpu")
+
+
+def test_epochs_have_orders_of_their_own() -> None:
+    sampler = _Shuffled(50, seed=1)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(orders[1]) == list(range(50))
+    assert list(_Shuffled(50, seed=2)) != orders[0]

@@ -204,7 +204,9 @@ def test_impossible_indices(indices):
 
 def made(**changes):
     parts = {
-        "counts": torch.ones(4, 2, 3, dtype=torch.uint8),
+        "rows": torch.ones(4, 3, dtype=torch.uint8),
+        "starts": torch.tensor([0, 4]),
+        "steps": 4,
         "labels": torch.tensor([0, 1]),
         "lengths": torch.tensor([4, 0]),
         "classes": ("a", "b"),
@@ -215,8 +217,11 @@ def made(**changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"counts": torch.ones(4, 2, dtype=torch.uint8)}, r"counts: expected integers \(T, N, C\), got uint8 \(4, 2\)"),
-        ({"counts": torch.ones(4, 2, 3)}, r"counts: .* got float32 \(4, 2, 3\)"),
+        ({"rows": torch.ones(4, 2, 3, dtype=torch.uint8)}, r"rows: expected integers \(E, C\), got uint8 \(4, 2, 3\)"),
+        ({"rows": torch.ones(4, 3)}, r"rows: .* got float32 \(4, 3\)"),
+        ({"rows": torch.ones(3, 3, dtype=torch.uint8)}, r"starts: expected values in 0..3, got 0..4"),
+        ({"lengths": torch.tensor([4, 1])}, r"rows: expected those of all recordings, 5, got 4"),
+        ({"starts": torch.tensor([0.0, 4.0])}, r"starts: expected int64 \(2,\), one per recording, got float32 \(2,\)"),
         ({"labels": torch.tensor([0])}, r"labels: expected int64 \(2,\)"),
         ({"labels": torch.tensor([0, 2])}, r"labels: expected values in 0..1, got 0..2"),
         ({"labels": torch.tensor([-1, 1])}, "labels"),
@@ -229,3 +234,24 @@ def test_frames_are_consistent(changes, message):
     assert len(made()) == 2
     with pytest.raises(ArgumentError, match=message):
         made(**changes)
+
+
+def test_dense_counts():
+    counts = torch.randint(0, 9, (4, 5, 3), dtype=torch.uint8)
+    frames = Frames.dense(counts, torch.zeros(5, dtype=torch.int64), ("a",))
+    assert torch.equal(frames.counts, counts)
+    assert torch.equal(frames.padded(7).counts[:4], counts)
+    assert not frames.padded(7).counts[4:].any()
+    with pytest.raises(ArgumentError, match=r"counts: expected integers \(T, N, C\), got uint8 \(4, 5\)"):
+        Frames.dense(counts[..., 0], torch.zeros(5, dtype=torch.int64), ("a",))
+
+
+def test_frames_are_a_dataset():
+    frames = bin_recordings(recordings_of([[(0.0, 1)], [(0.1, 2), (0.2, 2)]]), pool=1)
+    loader = torch.utils.data.DataLoader(frames, batch_size=2)
+    x, y = next(iter(loader))
+    assert torch.equal(x.transpose(0, 1), frames.batch([0, 1])[0])
+    assert y.tolist() == [0, 1]
+    assert frames[-1][1] == 1
+    with pytest.raises(IndexError, match="recording 2 of 2"):
+        frames[2]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from delayplug import cli
-from delayplug.bench.config import PRESETS
+from delayplug.bench.config import PRESETS, Protocol
+from delayplug.cli import bench, console, data
 from delayplug.data import Binning, HoldOut
+from delayplug.data.download import DataSet, Packing
 
 
 def delayplug(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -21,7 +22,7 @@ def delayplug(*args: str, cwd: Path | None = None) -> subprocess.CompletedProces
 
 
 def test_help_names_every_command_and_option() -> None:
-    assert all(word in delayplug("--help").stdout for word in ("backends", "bench", "--version"))
+    assert all(word in delayplug("--help").stdout for word in ("backends", "bench", "data", "speed", "--version"))
     text = delayplug("bench", "--help").stdout
     options = [
         "--dataset",
@@ -45,9 +46,12 @@ def test_backends_lists_the_three() -> None:
 
 
 def test_choices_are_the_librarys() -> None:
-    assert set(typing.get_args(cli.Preset)) == set(PRESETS)
-    assert typing.get_args(cli.Binning) == typing.get_args(Binning)
-    assert typing.get_args(cli.HoldOut) == typing.get_args(HoldOut)
+    assert set(typing.get_args(bench.Preset)) == set(PRESETS)
+    assert typing.get_args(bench.Binning) == typing.get_args(Binning)
+    assert typing.get_args(bench.HoldOut) == typing.get_args(HoldOut)
+    assert typing.get_args(bench.Protocol) == typing.get_args(Protocol)
+    assert typing.get_args(data.DataSet) == typing.get_args(DataSet)
+    assert typing.get_args(data.Packing) == typing.get_args(Packing)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def test_choices_are_the_librarys() -> None:
     ],
 )
 def test_several_values_after_one_option(args: list[str], expected: list[str]) -> None:
-    assert cli.spread(args, {"--a"}) == expected
+    assert console.spread(args, {"--a"}) == expected
 
 
 def test_bench_end_to_end(tmp_path: Path) -> None:

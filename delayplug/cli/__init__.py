@@ -1,0 +1,70 @@
+"""The command line: `delayplug backends`, `bench`, `data` and `speed`.
+
+Torch, Lightning and matplotlib are imported inside of the commands, so that `--help` answers at once.
+"""
+
+import sys
+import warnings
+from typing import Annotated
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+except ModuleNotFoundError as error:  # the library alone needs neither
+    raise SystemExit(f"The command line needs {error.name}. Run: pip install 'delayplug[bench]'") from error
+
+from . import bench, data, speed
+from .console import SpreadCommand, console
+
+app = typer.Typer(
+    help="Learnable delays for spiking neural networks: see which toolkits are there, and compare them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(cls=SpreadCommand)(bench.bench)
+app.command(cls=SpreadCommand)(speed.speed)
+app.add_typer(data.data, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from delayplug import __version__
+
+        console.print(f"delayplug {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Options of all commands."""
+
+
+@app.command()
+def backends() -> None:
+    """Show the backends that are installed, their versions, and why one does not work."""
+    from delayplug import plugins
+
+    table = Table()
+    for name in ("backend", "version", "state", "plugin from", "reason"):
+        table.add_column(name, overflow="fold")
+    colours = {"ready": "green", "not installed": "yellow", "broken": "red"}
+    for status in plugins.statuses():
+        state = f"[{colours[status.state]}]{status.state}[/]"
+        table.add_row(status.name, status.version or "-", state, status.distribution, status.reason)
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command line; errors of delayplug's own are told in one line."""
+    from delayplug.errors import DelayplugError
+
+    warnings.filterwarnings("ignore", message=".*torch.jit.*")  # Norse's own use of it, not the user's concern
+    try:
+        app()
+    except DelayplugError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)

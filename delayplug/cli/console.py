@@ -1,0 +1,53 @@
+"""What the commands share: the console, list options, progress bars."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typer.core import TyperCommand
+
+console = Console()
+
+
+class SpreadCommand(TyperCommand):
+    """A command whose list options take several values after one name: `--seeds 0 1 2`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the name of a list option before each of its values, as the parser wants it."""
+        lists = {name for parameter in self.params if getattr(parameter, "multiple", False) for name in parameter.opts}
+        return super().parse_args(ctx, spread(args, lists))
+
+
+def spread(args: list[str], lists: set[str]) -> list[str]:
+    """`--seeds 0 1` as `--seeds 0 --seeds 1`, for the options named.
+
+    >>> spread(["--seeds", "0", "1", "--epochs", "3"], {"--seeds"})
+    ['--seeds', '0', '--seeds', '1', '--epochs', '3']
+    """
+    result: list[str] = []
+    current, values = "", 0
+    for arg in args:
+        name, equals, _ = arg.partition("=")
+        if equals and name in lists:  # --seeds=0 1
+            current, values = name, 1
+        elif arg.startswith("-"):
+            current, values = (arg if arg in lists else ""), 0
+        elif current:
+            values += 1
+            if values > 1:
+                result.append(current)
+        result.append(arg)
+    return result
+
+
+def progress_bars() -> Progress:
+    """Bars with a note behind each, which tasks give as `note=`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )

@@ -1,0 +1,78 @@
+"""`delayplug data`: getting recordings, and looking at them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from .console import console
+
+# Spelled out here, since importing them would import torch. A test holds them against the originals.
+DataSet = Literal["shd", "ssc"]
+Packing = Literal["zip", "gz"]
+
+data = typer.Typer(help="Get recordings of spikes, and look at them.", no_args_is_help=True)
+
+
+@data.command()
+def download(
+    name: Annotated[DataSet, typer.Argument(help="Heidelberg digits, or speech commands.")],
+    root: Annotated[Path, typer.Option(help="Folder of all data sets.")] = Path("data"),
+    url: Annotated[str | None, typer.Option(help="Folder of a mirror (DELAYPLUG_DATA_URL, else the site).")] = None,
+    packing: Annotated[Packing, typer.Option(help="Archives to take; gz for shd only.")] = "zip",
+) -> None:
+    """Download a data set, check it and unpack it.
+
+    What breaks off goes on where it stopped when called again; what is there already is checked and left alone.
+
+    \b
+    Examples:
+        delayplug data download shd
+        delayplug data download ssc --root /data --url https://mirror.example/datasets
+    """
+    from ..data.download import download as fetch
+
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bars:
+        tasks: dict[str, int] = {}
+
+        def progress(file: str, there: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bars.add_task(file, total=total)
+            bars.update(tasks[file], completed=there, total=total)  # type: ignore[arg-type]
+
+        folder = fetch(name, root, url=url, packing=packing, progress=progress)
+    console.print(f"{name}: {folder}    Next: delayplug data info {folder}", soft_wrap=True)
+
+
+@data.command()
+def info(
+    folder: Annotated[Path, typer.Argument(help="With *_train, *_test (and *_valid) in SHD's layout.")],
+    plot: Annotated[Path | None, typer.Option(help="Picture of it (FOLDER's name, here).")] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of the recordings.")] = 700,
+) -> None:
+    """Say what a folder of recordings holds, and draw it: examples, lengths, rates, speakers.
+
+    \b
+    Examples:
+        delayplug data info data/shd
+        delayplug data info data/ssc --plot ssc.png
+    """
+    from ..data import find_splits, read_recordings
+    from ..data.info import draw, table
+
+    with console.status("reading"):
+        parts = {name: read_recordings(path, channels=channels) for name, path in find_splits(folder).items()}
+    console.print(table(folder.resolve().name, parts))
+    picture = plot or Path(f"{folder.resolve().name}.png")
+    with console.status("drawing"):
+        draw(parts, picture)
+    console.print(f"Picture: {picture}", soft_wrap=True)

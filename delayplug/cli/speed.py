@@ -1,0 +1,51 @@
+"""`delayplug speed`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import console, progress_bars
+
+
+def speed(
+    only: Annotated[list[str] | None, typer.Option(help="Parts of names of comparisons (all).")] = None,
+    backend: Annotated[list[str] | None, typer.Option(help="Toolkits of the networks (all that work).")] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Most rounds of each comparison.")] = 10,
+    seconds: Annotated[float, typer.Option(min=0, help="No new round after so long.")] = 20.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch, on a CPU (its own choice).")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
+) -> None:
+    """Time delays side by side with DCLS and with a network written the paper's way.
+
+    Both sides of a comparison take turns in one process; the ratio is the median over the rounds, with the middle half
+    of them. Peak memory, where shown, is that of a process of its own for each side. Takes some minutes.
+
+    \b
+    Examples:
+        delayplug speed
+        delayplug speed --only layer kernel --rounds 5
+        delayplug speed --device cuda --out speed.json
+    """
+    import torch
+
+    from .. import plugins
+    from ..bench import speed as measured
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    where = measured.check_device(device)
+    chosen = measured.choose(measured.works(backend or plugins.ready()), only or ())
+    results = []
+    with progress_bars() as progress:
+        bar = progress.add_task("comparisons", total=len(chosen), note="")
+        for work in chosen:
+            progress.update(bar, note=work.name)
+            results.append(measured.measure(work, where, rounds=rounds, seconds=seconds))
+            progress.advance(bar)
+        progress.update(bar, note="")
+    console.print(measured.table(results, where))
+    if out is not None:
+        measured.write(results, where, out)
+        console.print(f"Results: {out}", soft_wrap=True)

@@ -1,0 +1,160 @@
+"""Frames on disk: a file of recordings is binned once, and then read as memory.
+
+CACHE/shd_train-0123456789abcdef/
+    rows.npy        (E, C) counts, memory-mapped by whoever reads them
+    about.npz       lengths, labels, speakers, classes
+    about.json      of which file, and how it was binned
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import DataError
+from .frames import Binning, Frames, packed
+from .recordings import Recordings, stream_recordings
+
+CACHE = "DELAYPLUG_CACHE"  # environment variable
+
+_FORMAT = 1
+
+# Called with the number of recordings that are done.
+Progress = Callable[[int], None]
+
+
+def cache_folder() -> Path:
+    """DELAYPLUG_CACHE, or the user's cache folder."""
+    import pooch
+
+    return Path(os.environ.get(CACHE) or pooch.os_cache("delayplug"))
+
+
+def cached_frames(
+    path: str | os.PathLike[str],
+    *,
+    step_ms: float = 10.0,
+    pool: int = 5,
+    binning: Binning = "grid",
+    channels: int = 700,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Frames:
+    """The frames of a file in SHD's layout, binned at the first call and from then on mapped from disk.
+
+    Another file, a changed one, or another way of binning is another entry of the cache. Several processes may ask at
+    once: each bins for itself, and the first one to finish counts. Beside the parts being read nothing is held in
+    memory; the system keeps of the mapped file what there is room for.
+
+    Args:
+        path: the `.h5` or `.h5.gz` file.
+        step_ms, pool, binning: as for `bin_recordings`.
+        channels: of the recordings.
+        cache: folder; DELAYPLUG_CACHE or the user's cache folder by default.
+        progress: told how many recordings are done while the file is being binned.
+
+    Raises:
+        DataError: the file is not usable, or the cache cannot be written.
+    """
+    path = Path(path)
+    about: dict[str, Any] = {
+        "step_ms": float(step_ms),
+        "pool": int(pool),
+        "binning": binning,
+        "channels": int(channels),
+    }
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
+    about |= {"file": str(path.resolve()), "bytes": stat.st_size, "changed": stat.st_mtime_ns, "format": _FORMAT}
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    entry = (cache or cache_folder()) / f"{path.name.partition('.')[0]}-{key}"
+    if not entry.exists():
+        try:
+            _make(entry, path, about, progress or (lambda _: None))
+        except OSError as error:
+            advice = f"Set {CACHE} to a folder with room that can be written to"
+            raise DataError(f"{entry.parent}: expected a cache that can be written, got {error}. {advice}") from error
+    return _read(entry)
+
+
+def _make(entry: Path, path: Path, about: dict[str, Any], progress: Progress) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+    try:
+        _write(temporary, path, about, progress)
+        (temporary / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+        try:
+            temporary.rename(entry)  # whole, or not at all
+        except OSError:
+            if not entry.exists():
+                raise  # and if it does, another process was faster
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(folder: Path, path: Path, about: dict[str, Any], progress: Progress) -> None:
+    """Part by part: rows to a raw file, whose length is known in the end."""
+    found: list[Recordings] = []  # without their events
+    parts: list[tuple[Path, tuple[int, ...]]] = []
+    lengths, kinds = [], [np.dtype(np.uint8)]
+
+    def read() -> Iterator[Recordings]:
+        for part in stream_recordings(path, channels=about["channels"]):
+            found.append(replace(part, times=part.times[:0], units=part.units[:0]))
+            yield part
+
+    how = {name: about[name] for name in ("step_ms", "pool", "binning")}
+    for i, (rows, length) in enumerate(packed(read(), **how)):
+        kinds.append(rows.dtype)
+        lengths.append(length)
+        parts.append((folder / f"part{i}.npy", rows.shape))
+        np.save(parts[-1][0], rows)
+        progress(sum(map(len, lengths)))
+    channels = parts[0][1][1]
+    # An empty file cannot be mapped: where nobody says anything there is one row that is nobody's.
+    height = max(1, sum(shape[0] for _, shape in parts))
+    whole = np.lib.format.open_memmap(folder / "rows.npy", "w+", np.result_type(*kinds), (height, channels))
+    start = 0
+    for part_path, shape in parts:
+        whole[start : start + shape[0]] = np.load(part_path)
+        start += shape[0]
+        part_path.unlink()
+    whole.flush()
+    values = {
+        "lengths": np.concatenate(lengths),
+        "labels": np.concatenate([part.labels for part in found]),
+        "classes": np.array(found[0].classes),
+    }
+    if found[0].speakers is not None:
+        values["speakers"] = np.concatenate([part.speakers for part in found if part.speakers is not None])
+    np.savez(folder / "about.npz", **values)  # type: ignore[arg-type]
+
+
+def _read(entry: Path) -> Frames:
+    try:
+        # Copy-on-write: torch takes only memory that could be written to, and nobody's changes reach the file.
+        rows = np.load(entry / "rows.npy", mmap_mode="c")
+        with np.load(entry / "about.npz") as about:
+            lengths, labels, classes = about["lengths"], about["labels"], tuple(about["classes"].tolist())
+            speakers = about.get("speakers")
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(f"{entry}: expected binned recordings, got a damaged entry ({error}). Delete it") from error
+    return Frames(
+        rows=torch.from_numpy(rows),
+        starts=torch.from_numpy(lengths.cumsum() - lengths),
+        lengths=torch.from_numpy(lengths),
+        steps=int(lengths.max(initial=1)),
+        labels=torch.from_numpy(labels),
+        classes=classes,
+        speakers=None if speakers is None else torch.from_numpy(speakers),
+    )

@@ -1,0 +1,127 @@
+"""What is in a folder of recordings: a table and a picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+
+from .recordings import Recordings
+
+_EXAMPLES = 4
+_COLOURS = {"train": "#0072B2", "valid": "#009E73", "test": "#D55E00"}  # Okabe and Ito
+
+
+def table(name: str, parts: Mapping[str, Recordings]) -> Table:
+    """One row per part: recordings, classes, speakers, spikes, lengths."""
+    found = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=name, caption=_speakers(parts))
+    found.add_column("part")
+    for column in ("recordings", "per class", "speakers", "spikes each", "seconds each", "channels used"):
+        found.add_column(column, justify="right", no_wrap=True)
+    for part, recordings in parts.items():
+        per_class = np.bincount(recordings.labels, minlength=len(recordings.classes))
+        speakers = "unknown" if recordings.speakers is None else str(len(np.unique(recordings.speakers)))
+        used = np.unique(recordings.units)
+        found.add_row(
+            part,
+            f"{len(recordings):,}",
+            f"{per_class.min():,} - {per_class.max():,} x {len(recordings.classes)}",
+            speakers,
+            _range(spikes(recordings), "{:,.0f}"),
+            _range(seconds(recordings), "{:.2f}"),
+            f"{len(used)} of {recordings.channels}",
+        )
+    return found
+
+
+def spikes(recordings: Recordings) -> NDArray[np.int64]:
+    """(N,) spikes of each recording."""
+    return np.diff(recordings.offsets)
+
+
+def seconds(recordings: Recordings) -> NDArray[np.float32]:
+    """(N,) seconds from the first to the last spike of each recording, 0 where there is none."""
+    start, stop = recordings.offsets[:-1], recordings.offsets[1:]
+    lengths = np.zeros(len(recordings), np.float32)
+    some = stop > start
+    lengths[some] = recordings.times[stop[some] - 1] - recordings.times[start[some]]
+    return lengths
+
+
+def draw(parts: Mapping[str, Recordings], path: Path) -> None:
+    """Rasters of some recordings; lengths, spikes per recording, rate of each channel, recordings per speaker."""
+    first = next(iter(parts.values()))
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    grid = figure.add_gridspec(2, 1)
+    above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
+    for axes, n in zip(above.subplots(1, _EXAMPLES, sharey=True), _examples(first), strict=True):
+        events = slice(first.offsets[n], first.offsets[n + 1])
+        axes.plot(first.times[events], first.units[events], ",", color="black", alpha=0.5)
+        speaker = "" if first.speakers is None else f", speaker {first.speakers[n]}"
+        axes.set_title(f"{first.classes[first.labels[n]]}{speaker}", fontsize=10)
+        axes.set_xlabel("time (s)")
+        axes.set_ylim(0, first.channels)
+    above.axes[0].set_ylabel("channel")
+    lengths, number, rate, who = below.subplots(1, 4)
+    for name, recordings in parts.items():
+        style: dict[str, Any] = {"histtype": "step", "density": True, "label": name, "color": _COLOURS.get(name)}
+        lengths.hist(seconds(recordings), bins=40, **style)
+        number.hist(spikes(recordings), bins=40, **style)
+        per_channel = np.bincount(recordings.units, minlength=recordings.channels) / len(recordings)
+        rate.plot(per_channel, color=_COLOURS.get(name), linewidth=0.8)
+    lengths.set_xlabel("length (s)")
+    number.set_xlabel("spikes per recording")
+    rate.set_xlabel("channel")
+    rate.set_title("spikes per recording", fontsize=10)
+    for axes in (lengths, number):
+        axes.set_yticks([])
+    lengths.set_ylabel("share of recordings")
+    lengths.legend(frameon=False, fontsize=9)
+    _draw_speakers(who, parts)
+    for axes in (*above.axes, *below.axes):
+        axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_speakers(axes: Any, parts: Mapping[str, Recordings]) -> None:
+    known = {name: r.speakers for name, r in parts.items() if r.speakers is not None}
+    axes.set_xlabel("speaker")
+    axes.set_title("recordings", fontsize=10)
+    if not known:
+        axes.text(0.5, 0.5, "unknown", ha="center", va="center", transform=axes.transAxes)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return
+    everyone = np.unique(np.concatenate(list(known.values())))
+    bottom = np.zeros(len(everyone))
+    for name, speakers in known.items():
+        count = np.array([(speakers == one).sum() for one in everyone])
+        axes.bar(everyone.astype(str), count, bottom=bottom, color=_COLOURS.get(name), width=0.7)
+        bottom += count
+
+
+def _examples(recordings: Recordings) -> list[int]:
+    """The first recording of some classes, with spikes where there are any; the same again if there are few."""
+    found: list[int] = []
+    for label in np.unique(recordings.labels):
+        members = np.flatnonzero(recordings.labels == label)
+        busy = members[spikes(recordings)[members] > 0]
+        found.append(int((busy if len(busy) else members)[0]))
+    return [found[i % len(found)] for i in range(_EXAMPLES)]
+
+
+def _speakers(parts: Mapping[str, Recordings]) -> str:
+    if any(r.speakers is None for r in parts.values()) or "train" not in parts or "test" not in parts:
+        return ""
+    train, test = (set(np.unique(parts[name].speakers).tolist()) for name in ("train", "test"))  # type: ignore[arg-type]
+    return f"speakers in test only: {sorted(test - train) or 'none'}"
+
+
+def _range(values: NDArray[Any], form: str) -> str:
+    low, middle, high = np.quantile(values, (0, 0.5, 1))
+    return f"{form.format(middle)} ({form.format(low)} - {form.format(high)})"
