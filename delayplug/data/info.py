@@ -17,23 +17,21 @@ _COLOURS = {"train": "#0072B2", "valid": "#009E73", "test": "#D55E00"}  # Okabe 
 
 
 def table(name: str, parts: Mapping[str, Recordings]) -> Table:
-    """One row per part: recordings, classes, speakers, spikes, lengths."""
-    found = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=name, caption=_speakers(parts))
-    found.add_column("part")
-    for column in ("recordings", "per class", "speakers", "spikes each", "seconds each", "channels used"):
+    """One row per part: recordings, classes, speakers, spikes, lengths; medians, and the range below them."""
+    found = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=name, caption=_caption(parts))
+    found.add_column("part", no_wrap=True)
+    for column in ("recordings", "of each class", "speakers", "spikes", "seconds"):
         found.add_column(column, justify="right", no_wrap=True)
     for part, recordings in parts.items():
         per_class = np.bincount(recordings.labels, minlength=len(recordings.classes))
         speakers = "unknown" if recordings.speakers is None else str(len(np.unique(recordings.speakers)))
-        used = np.unique(recordings.units)
         found.add_row(
             part,
             f"{len(recordings):,}",
-            f"{per_class.min():,} - {per_class.max():,} x {len(recordings.classes)}",
+            f"{np.median(per_class):,.0f}\n[dim]{per_class.min():,} - {per_class.max():,}[/]",
             speakers,
             _range(spikes(recordings), "{:,.0f}"),
             _range(seconds(recordings), "{:.2f}"),
-            f"{len(used)} of {recordings.channels}",
         )
     return found
 
@@ -115,13 +113,16 @@ def _examples(recordings: Recordings) -> list[int]:
     return [found[i % len(found)] for i in range(_EXAMPLES)]
 
 
-def _speakers(parts: Mapping[str, Recordings]) -> str:
+def _caption(parts: Mapping[str, Recordings]) -> str:
+    first = next(iter(parts.values()))
+    used = len(np.unique(np.concatenate([r.units for r in parts.values()])))
+    said = f"{len(first.classes)} classes, {first.channels} channels ({used} used). Medians, and the range below."
     if any(r.speakers is None for r in parts.values()) or "train" not in parts or "test" not in parts:
-        return ""
+        return said
     train, test = (set(np.unique(parts[name].speakers).tolist()) for name in ("train", "test"))  # type: ignore[arg-type]
-    return f"speakers in test only: {sorted(test - train) or 'none'}"
+    return f"{said} Speakers in test only: {', '.join(map(str, sorted(test - train))) or 'none'}."
 
 
 def _range(values: NDArray[Any], form: str) -> str:
     low, middle, high = np.quantile(values, (0, 0.5, 1))
-    return f"{form.format(middle)} ({form.format(low)} - {form.format(high)})"
+    return f"{form.format(middle)}\n[dim]{form.format(low)} - {form.format(high)}[/]"
