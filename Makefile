@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 test: lint types unit
 
 bench: $(VENV)/ready
-	$(BIN)/delayplug bench --out runs/quick
+	$(BIN)/delayplug bench run --out runs/quick
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

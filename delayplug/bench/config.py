@@ -1,6 +1,8 @@
 """What a run is made of, and the presets."""
 
+import tomllib
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..data import BINNINGS, Binning, HoldOut
@@ -119,6 +121,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sigma_until": 0.25,
     },
 }
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Settings of a comparison from a file: fields of `RunConfig`, and `backends`, `delays` and `seeds` as lists.
+
+    Raises:
+        ArgumentError: there is no such file, it is not TOML, or it says something that is not a setting.
+    """
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ArgumentError("config", "a TOML file", path, str(error)) from error
+    known = {field.name for field in fields(RunConfig)} - {"backend", "seed"} | {"backends", "seeds"}
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise ArgumentError("config", f"settings among {', '.join(sorted(known))}", ", ".join(unknown))
+    for name in ("backends", "delays", "seeds"):
+        if name in values and not isinstance(values[name], list):
+            values[name] = [values[name]]
+    return {name: tuple(value) if name == "hidden" else value for name, value in values.items()}
 
 
 def configure(preset: str, **changes: Any) -> RunConfig:

@@ -64,11 +64,17 @@ class DelayNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Input (T, B, C) to the readout's membrane potential (T + layers * tail, B, classes)."""
+        return self.activity(x)[-1]
+
+    def activity(self, x: Tensor) -> list[Tensor]:
+        """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward."""
+        found = []
         for synapse, norm, neuron in zip(self.synapses, self.norms, self.neurons, strict=False):
             current = self._transmit(synapse, x)
             current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-            x = self.dropout(self._run(neuron, current))
-        return self._run(self.readout, self._transmit(self.synapses[-1], x))
+            found.append(self._run(neuron, current))
+            x = self.dropout(found[-1])
+        return [*found, self._run(self.readout, self._transmit(self.synapses[-1], x))]
 
     def _run(self, neuron: nn.Module, current: Tensor) -> Tensor:
         with compiled_loops(self.compiles):

@@ -2,7 +2,7 @@
 
 OUT/sfsd-shd-norse-learned-seed0/
     record.json     configuration, versions, data, every epoch, accuracies, seconds, memory, parameters
-    model.pt        state dict after the last epoch, and the delays before and after training
+    model.pt        state dict after the last epoch, delays before and after training, spikes of one test recording
     checkpoint.pt   only while the run goes on: everything up to the last whole epoch
 """
 
@@ -25,7 +25,7 @@ from .planted import planted_correlation
 from .tasks import Task
 from .training import Outcome
 
-FORMAT = 1
+FORMAT = 2
 CHECKPOINT = "checkpoint.pt"
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy", "snntorch", "norse", "spikingjelly")
 
@@ -82,6 +82,7 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         "best_epoch": outcome.best_epoch,
         "seconds_per_epoch": median(entry["seconds"] for entry in outcome.epochs),
         "peak_memory_mb": outcome.peak_memory_mb,
+        "spikes_per_neuron": outcome.spikes,
     }
     if task.planted is not None and outcome.delays:
         weights = [outcome.state[f"synapses.{n}.weight"] for n in range(len(outcome.delays))]
@@ -97,7 +98,10 @@ def write_run(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
     """Save a run. The record comes last and in one piece: where there is one, everything is there."""
     folder.mkdir(parents=True, exist_ok=True)
     delays = {"before": [b for b, _ in outcome.delays], "after": [a for _, a in outcome.delays]}
-    _replace(folder / "model.pt", lambda path: torch.save({"state": outcome.state, "delays": delays}, path))
+    _replace(
+        folder / "model.pt",
+        lambda path: torch.save({"state": outcome.state, "delays": delays, "example": outcome.example}, path),
+    )
     _replace(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
@@ -120,6 +124,12 @@ def read_delays(folder: Path) -> list[tuple[Tensor, Tensor]]:
     """(before, after) training of each delay layer, in steps."""
     delays = torch.load(folder / "model.pt", weights_only=True)["delays"]
     return list(zip(delays["before"], delays["after"], strict=True))
+
+
+def read_example(folder: Path) -> list[Tensor]:
+    """(time, channel) of the events and of the hidden spikes of one test recording, (2, E) for each layer."""
+    example: list[Tensor] = torch.load(folder / "model.pt", weights_only=True)["example"]
+    return example
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -30,7 +30,7 @@ def table(records: Iterable[Record]) -> Table:
     The interval is the sampling error of one test set (95 %, Wilson) at the mean accuracy. Behind +- is that of the
     mean over seeds (95 %, Student), if there are several.
     """
-    groups = _grouped(records)
+    groups = grouped(records)
     first = next(iter(groups.values()))[0]
     config, data = first["config"], first["data"]
     seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
@@ -59,9 +59,9 @@ def table(records: Iterable[Record]) -> Table:
         row = [
             backend if backend != previous else "",
             delays,
-            _over_seeds([record["accuracy"]["last epoch"] for record in group]),
+            over_seeds([record["accuracy"]["last epoch"] for record in group], "\n"),
             f"{100 * low:.0f} - {100 * high:.0f}",
-            _over_seeds([record["accuracy"][best] for record in group]),
+            over_seeds([record["accuracy"][best] for record in group], "\n"),
             f"{group[0]['parameters']:,}",
             f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
             f"{max(record['peak_memory_mb'] for record in group):.0f}",
@@ -78,9 +78,9 @@ def student(values: Sequence[float]) -> float:
     return _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
 
 
-def _over_seeds(values: Sequence[float]) -> str:
-    """In percent."""
-    return f"{100 * mean(values):.1f}" + (f" +-{100 * student(values):.1f}" if len(values) > 1 else "")
+def over_seeds(values: Sequence[float], between: str = " ") -> str:
+    """The mean in percent, and half its interval where there are several."""
+    return f"{100 * mean(values):.1f}" + (f"{between}+-{100 * student(values):.1f}" if len(values) > 1 else "")
 
 
 def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float]:
@@ -92,6 +92,11 @@ def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float
 
 
 def plot_learning_curves(records: Iterable[Record], path: Path) -> None:
+    """Save `learning_curves_figure`."""
+    _save(learning_curves_figure(records), path)
+
+
+def learning_curves_figure(records: Iterable[Record]) -> Figure:
     """Validation accuracy and training loss over epochs, one line per run."""
     records = list(records)
     backends = list(dict.fromkeys(record["config"]["backend"] for record in records))
@@ -124,10 +129,15 @@ def plot_learning_curves(records: Iterable[Record], path: Path) -> None:
     handles, labels = accuracy.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     figure.suptitle(f"{Path(config['dataset']).name}, preset {config['preset']}")
-    _save(figure, path)
+    return figure
 
 
 def plot_delays(record: Record, folder: Path, path: Path) -> None:
+    """Save `delays_figure`."""
+    _save(delays_figure(record, folder), path)
+
+
+def delays_figure(record: Record, folder: Path) -> Figure:
     """Histograms of the delays of each layer, before and after training."""
     layers = read_delays(folder)
     config = record["config"]
@@ -145,10 +155,12 @@ def plot_delays(record: Record, folder: Path, path: Path) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(f"{Path(config['dataset']).name}, {config['backend']}, {config['delays']} delays")
-    _save(figure, path)
+    return figure
 
 
-def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """The runs of each backend and variant, which differ by their seeds."""
+
     def key(record: Record) -> tuple[str, str]:
         return record["config"]["backend"], record["config"]["delays"]
 

@@ -44,6 +44,9 @@ class Outcome:
         best_epoch: chosen by validation among the epochs after sigma stopped shrinking, or by the test set among all.
         parameters: trainable, delays included.
         peak_memory_mb: of the process, or of the GPU.
+        spikes: of a neuron in each hidden layer, the mean number per test recording after the last epoch.
+        example: (time, channel) of each input event of the first test recording, and of each spike that it causes in
+            the hidden layers after the last epoch, int64 (2, E) each.
         delays: per delay layer, before and after training, (O, I, N) steps.
         state: state dict of the network after the last epoch.
     """
@@ -53,6 +56,8 @@ class Outcome:
     best_epoch: int = 0
     parameters: int = 0
     peak_memory_mb: float = 0.0
+    spikes: list[float] = field(default_factory=list)
+    example: list[Tensor] = field(default_factory=list)
     delays: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     state: dict[str, Tensor] = field(default_factory=dict)
 
@@ -110,11 +115,26 @@ def train(
                 trainer.test(module, test, verbose=False)
                 outcome.accuracy[rule] = module.accuracy
         network.load_state_dict(final)
+        outcome.spikes, outcome.example = _activity(network.eval(), task.test)
         outcome.peak_memory_mb = peak.megabytes
     after = [layer.delays.detach().cpu().clone() for layer in _delay_layers(network)]
     outcome.delays = list(zip(initial, after, strict=True))
     outcome.state = {name: value.cpu() for name, value in final.items()}
     return outcome
+
+
+@torch.no_grad()
+def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[Tensor]]:
+    """(spikes per neuron and recording in each hidden layer, where they are in the first recording)."""
+    device = next(network.parameters()).device
+    total, example = torch.zeros(len(network.neurons), dtype=torch.float64), []
+    for start in range(0, len(frames), _EVALUATION_BATCH):
+        x, _ = frames.batch(range(start, min(start + _EVALUATION_BATCH, len(frames))))
+        hidden = network.activity(x.to(device))[:-1]
+        total += torch.stack([spikes.sum().double().cpu() / spikes.shape[2] for spikes in hidden])
+        if start == 0:
+            example = [values[:, 0].nonzero().t().cpu() for values in (x, *hidden)]
+    return (total / len(frames)).tolist(), example
 
 
 def check_accelerator(accelerator: str) -> None:

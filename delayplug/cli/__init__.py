@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(cls=SpreadCommand)(bench.bench)
+app.add_typer(bench.bench, name="bench")
 app.command(cls=SpreadCommand)(speed.speed)
 app.add_typer(data.data, name="data")
 

@@ -1,4 +1,4 @@
-"""`delayplug bench`."""
+"""`delayplug bench`: runs, and the report on them."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .console import console, progress_bars
+from .console import SpreadCommand, console, progress_bars
 
 Preset = Literal["quick", "shd", "ssc"]
 Binning = Literal["grid", "events"]
@@ -18,11 +18,16 @@ _DATASET = "'synthetic', or a folder with *_train, *_test (and *_valid) in SHD's
 _BINNING = "Steps of equal length, or frames that open at an event, as in the paper (grid)."
 _PROTOCOL = "What chooses the epoch: held-out recordings, the official validation file, or the test set (heldout)."
 _COMPILE = "Compile the loops over time of snnTorch and Norse: faster steps after a slow first one."
+_CONFIG = 'TOML file of settings, such as epochs = 30 or backends = ["norse"]; options go before it.'
 _OUT = "Folder of the runs; one that is there already is not made again."
 
 
-def bench(
-    dataset: Annotated[str, typer.Option(help=_DATASET)] = "synthetic",
+bench = typer.Typer(help="Train the paper's network under one or more toolkits, and report.", no_args_is_help=True)
+
+
+@bench.command(cls=SpreadCommand)
+def run(
+    dataset: Annotated[str | None, typer.Option(help=_DATASET)] = None,
     preset: Annotated[Preset | None, typer.Option(help="Sizes and rates (quick; shd for a folder).")] = None,
     backend: Annotated[list[str] | None, typer.Option(help="Toolkits (all that work).")] = None,
     delays: Annotated[list[str] | None, typer.Option(help="none, fixed or learned (all three).")] = None,
@@ -35,6 +40,7 @@ def bench(
     compile: Annotated[bool, typer.Option("--compile", help=_COMPILE)] = False,
     accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto, as Lightning takes it.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="How many of them (one, in this version).")] = 1,
+    config: Annotated[Path | None, typer.Option(help=_CONFIG)] = None,
     out: Annotated[Path, typer.Option(help=_OUT)] = Path("runs"),
 ) -> None:
     """Train the paper's network under one or more toolkits and compare them.
@@ -44,37 +50,68 @@ def bench(
 
     \b
     Examples:
-        delayplug bench
-        delayplug bench --backend snntorch norse --delays learned --seeds 0 1 2
-        delayplug bench --dataset data/shd --preset shd --backend spikingjelly
+        delayplug bench run
+        delayplug bench run --backend snntorch norse --delays learned --seeds 0 1 2
+        delayplug bench run --dataset data/shd --preset shd --backend spikingjelly
+        delayplug bench run --config mine.toml --epochs 30
     """
     from ..bench.compare import compare, configurations
+    from ..bench.config import read_toml
     from ..bench.show import plot_delays, plot_learning_curves, table
 
-    configs = configurations(
-        preset or ("quick" if dataset == "synthetic" else "shd"),
-        backends=backend or (),
-        delays=delays or (),  # type: ignore[arg-type]
-        seeds=seeds or (),
-        dataset=dataset,
-        epochs=epochs,
-        batch_size=batch_size,
-        binning=binning,
-        protocol=protocol,
-        validation=validation,
-        compile=compile,
-    )
+    said = {
+        "dataset": dataset,
+        "preset": preset,
+        "backends": backend,
+        "delays": delays,
+        "seeds": seeds,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "binning": binning,
+        "protocol": protocol,
+        "validation": validation,
+        "compile": compile or None,
+    }
+    # What is said on the command line goes before what the file says, and that before the preset.
+    values = ({} if config is None else read_toml(config)) | {name: v for name, v in said.items() if v is not None}
+    name = values.pop("preset", "quick" if values.get("dataset", "synthetic") == "synthetic" else "shd")
+    configs = configurations(name, **values)
     with _progress(len(configs)) as watch:
         records = compare(configs, out, watch=watch, accelerator=accelerator, devices=devices)
     console.print(table(records))
     with console.status("drawing"):
         plots = [out / "learning_curves.png"]
         plot_learning_curves(records, plots[0])
-        for config, record in zip(configs, records, strict=True):
-            if config.delays == "learned":
-                plots.append(out / config.cell / "delays.png")
-                plot_delays(record, out / config.cell, plots[-1])
+        for made, record in zip(configs, records, strict=True):
+            if made.delays == "learned":
+                plots.append(out / made.cell / "delays.png")
+                plot_delays(record, out / made.cell, plots[-1])
     console.print(f"Records and models: {out}/*/    Plots: {', '.join(map(str, plots))}", soft_wrap=True)
+    console.print(f"Next: delayplug bench report {out}", soft_wrap=True)
+
+
+@bench.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of runs, as `bench run --out` made it.")],
+) -> None:
+    """Tell what the runs in a folder gave: a table here, results.csv, and a page to show.
+
+    The page is one file, report.html: accuracies with intervals, learning curves, delays before and after training, an
+    example with its hidden spikes, how it was measured, and the command that makes each number again.
+
+    \b
+    Example:
+        delayplug bench report runs
+    """
+    from ..bench.report import read_records, write_csv, write_page
+    from ..bench.show import table
+
+    records = read_records(folder)
+    console.print(table(records))
+    with console.status("drawing"):
+        write_csv(records, folder / "results.csv")
+        write_page(records, folder, folder / "report.html")
+    console.print(f"Page: {folder / 'report.html'}    Numbers: {folder / 'results.csv'}", soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """One run, a comparison, and what they leave behind."""
 
 import contextlib
+import csv
 import dataclasses
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,10 +17,11 @@ from rich.console import Console
 
 from delayplug import ArgumentError, DataError, RunError, UnknownBackendError
 from delayplug.bench.compare import compare, configurations
-from delayplug.bench.config import PRESETS, RunConfig, configure
+from delayplug.bench.config import PRESETS, RunConfig, configure, read_toml
 from delayplug.bench.network import DelayNetwork, class_scores
 from delayplug.bench.planted import planted_correlation
-from delayplug.bench.runs import finished, read_delays
+from delayplug.bench.report import command, read_records, write_csv, write_page
+from delayplug.bench.runs import FORMAT, finished, read_delays
 from delayplug.bench.show import plot_delays, plot_learning_curves, student, table, wilson
 from delayplug.bench.tasks import load_task
 from delayplug.bench.training import Outcome, _Shuffled, _Training, build_network, train
@@ -78,7 +81,7 @@ def test_another_configuration_is_refused(comparison: tuple[list[RunConfig], Pat
         compare([other], out)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 1, "config": [1]}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 2, "config": [1]}', "\xff"])
 def test_unreadable_record(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.pt").touch()
     (tmp_path / "record.json").write_bytes(content.encode("latin-1"))
@@ -441,3 +444,61 @@ def test_epochs_have_orders_of_their_own() -> None:
     assert orders[0] == orders[2] != orders[1]
     assert sorted(orders[1]) == list(range(50))
     assert list(_Shuffled(50, seed=2)) != orders[0]
+
+
+# ------------------------------------------------------------------------------------------------------ the report
+
+
+def test_report(comparison: tuple[list[RunConfig], Path, list[dict]], tmp_path: Path) -> None:
+    _, out, records = comparison
+    found = read_records(out)
+    assert {record["config"]["delays"] for record in found} == {"none", "fixed", "learned"}
+    write_csv(found, tmp_path / "results.csv")
+    with (tmp_path / "results.csv").open() as file:
+        rows = {row["delays"]: row for row in csv.DictReader(file)}
+    for record in records:
+        row = rows[record["config"]["delays"]]
+        assert float(row["last_epoch"]) == record["accuracy"]["last epoch"]
+        assert int(row["parameters"]) == record["parameters"]
+    write_page(found, out, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 5  # curves, three rasters, one histogram of delays
+    assert "http" not in page  # it needs nothing from elsewhere
+    assert "The test set was read once" in page
+    assert rows["learned"]["command"] in page
+
+
+def test_the_command_makes_the_run_again() -> None:
+    config = configure("shd", dataset="some data/shd", backend="norse", delays="fixed", seed=3, epochs=5, compile=True)
+    words = shlex.split(command(config.to_json()))
+    assert words[:3] == ["delayplug", "bench", "run"]
+    for option, value in {"--dataset": "some data/shd", "--epochs": "5", "--seeds": "3", "--delays": "fixed"}.items():
+        assert words[words.index(option) + 1] == value
+    assert "--compile" in words
+    assert "--batch-size" not in words  # the preset's
+    assert "lr = 0.1" in command(configure("quick", lr=0.1).to_json())
+
+
+def test_report_on_what_is_no_comparison(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="expected finished runs, got none"):
+        read_records(tmp_path)
+    for name, epochs in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        config = configure("quick", epochs=epochs).to_json()
+        (tmp_path / name / "record.json").write_text(json.dumps({"format": FORMAT, "config": config}))
+    with pytest.raises(RunError, match="differ in backend, delays and seed only"):
+        read_records(tmp_path)
+
+
+def test_settings_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('epochs = 3\nhidden = [8, 8]\nbackends = "norse"\nseeds = [1, 2]\n')
+    values = read_toml(path)
+    assert values == {"epochs": 3, "hidden": (8, 8), "backends": ["norse"], "seeds": [1, 2]}
+    assert [config.seed for config in configurations("quick", delays=["none"], **values)] == [1, 2]
+    for text in ("epochs = ", "colour = 1"):
+        path.write_text(text)
+        with pytest.raises(ArgumentError, match="config: expected"):
+            read_toml(path)
+    with pytest.raises(ArgumentError, match="config: expected a TOML file"):
+        read_toml(tmp_path / "nothing.toml")

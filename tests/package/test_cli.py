@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from delayplug.bench.config import PRESETS, Protocol
-from delayplug.cli import bench, console, data
+from delayplug.cli import bench, data
+from delayplug.cli.console import spread
 from delayplug.data import Binning, HoldOut
 from delayplug.data.download import DataSet, Packing
 
@@ -23,7 +24,7 @@ def delayplug(*args: str, cwd: Path | None = None) -> subprocess.CompletedProces
 
 def test_help_names_every_command_and_option() -> None:
     assert all(word in delayplug("--help").stdout for word in ("backends", "bench", "data", "speed", "--version"))
-    text = delayplug("bench", "--help").stdout
+    text = delayplug("bench", "run", "--help").stdout
     options = [
         "--dataset",
         "--preset",
@@ -36,7 +37,7 @@ def test_help_names_every_command_and_option() -> None:
         "--out",
     ]
     assert all(option in text for option in options)
-    assert "delayplug bench --backend snntorch norse --delays learned --seeds 0 1 2" in text
+    assert "delayplug bench run --backend snntorch norse --delays learned --seeds 0 1 2" in text
 
 
 def test_backends_lists_the_three() -> None:
@@ -66,11 +67,24 @@ def test_choices_are_the_librarys() -> None:
     ],
 )
 def test_several_values_after_one_option(args: list[str], expected: list[str]) -> None:
-    assert console.spread(args, {"--a"}) == expected
+    assert spread(args, {"--a"}) == expected
 
 
 def test_bench_end_to_end(tmp_path: Path) -> None:
-    args = ["bench", "--backend", "norse", "snntorch", "--delays", "none", "learned", "--epochs", "1", "--seeds", "3"]
+    args = [
+        "bench",
+        "run",
+        "--backend",
+        "norse",
+        "snntorch",
+        "--delays",
+        "none",
+        "learned",
+        "--epochs",
+        "1",
+        "--seeds",
+        "3",
+    ]
     first = delayplug(*args, "--accelerator", "cpu", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     for word in ("norse", "snntorch", "learned", "epoch %", "learning_curves.png"):
@@ -85,10 +99,10 @@ def test_bench_end_to_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["bench", "--backend", "spikingjely"], ["expected one of", "'spikingjely'", "'spikingjelly'"]),
-        (["bench", "--dataset", "no/such/folder", "--backend", "norse"], ["no/such/folder"]),
-        (["bench", "--delays", "sometimes"], ["delays", "none, fixed, learned", "'sometimes'"]),
-        (["bench", "--epochs", "0"], ["--epochs", "greater than or equal to 1"]),
+        (["bench", "run", "--backend", "spikingjely"], ["expected one of", "'spikingjely'", "'spikingjelly'"]),
+        (["bench", "run", "--dataset", "no/such/folder", "--backend", "norse"], ["no/such/folder"]),
+        (["bench", "run", "--delays", "sometimes"], ["delays", "none, fixed, learned", "'sometimes'"]),
+        (["bench", "run", "--epochs", "0"], ["--epochs", "greater than or equal to 1"]),
     ],
 )
 def test_errors_are_one_message_without_traceback(args: list[str], words: list[str], tmp_path: Path) -> None:

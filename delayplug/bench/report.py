@@ -1,0 +1,188 @@
+"""The report on a folder of runs: a table of numbers to compute with, and a page to show."""
+
+import base64
+import csv
+import io
+import shlex
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..errors import RunError
+from .config import PRESETS, SYNTHETIC, RunConfig
+from .runs import read_example, read_record
+from .show import Record, delays_figure, grouped, learning_curves_figure, over_seeds, wilson
+
+_COLUMNS: dict[str, Callable[[Record], Any]] = {
+    "dataset": lambda r: Path(r["config"]["dataset"]).name,
+    "preset": lambda r: r["config"]["preset"],
+    "protocol": lambda r: r["config"]["protocol"],
+    "backend": lambda r: r["config"]["backend"],
+    "delays": lambda r: r["config"]["delays"],
+    "seed": lambda r: r["config"]["seed"],
+    "epochs": lambda r: r["config"]["epochs"],
+    "last_epoch": lambda r: r["accuracy"]["last epoch"],
+    "best_on_validation": lambda r: r["accuracy"].get("best on validation", ""),
+    "best_on_test": lambda r: r["accuracy"].get("best on test", ""),
+    "best_epoch": lambda r: r["best_epoch"],
+    "test_recordings": lambda r: r["data"]["test"],
+    "parameters": lambda r: r["parameters"],
+    "spikes_per_neuron": lambda r: " ".join(f"{value:.3f}" for value in r["spikes_per_neuron"]),
+    "planted_correlation": lambda r: r.get("planted_correlation", {}).get("after training", ""),
+    "planted_correlation_untrained": lambda r: r.get("planted_correlation", {}).get("before training", ""),
+    "seconds_per_epoch": lambda r: r["seconds_per_epoch"],
+    "peak_memory_mb": lambda r: r["peak_memory_mb"],
+    "command": lambda r: command(r["config"]),
+}
+
+_PROTOCOLS = {
+    "heldout": "The test set was read once, when all was trained. The epoch called best was chosen on recordings that "
+    "were not trained on: {split}.",
+    "official": "The test set was read once, when all was trained. The epoch called best was chosen on the validation "
+    "file that comes with the data.",
+    "paper": "As published: the test set itself chose the epoch called best, so that this accuracy is too high. That "
+    "after the last epoch was not chosen by anything.",
+}
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records of all finished runs in a folder.
+
+    Raises:
+        RunError: there are none, one is not a record, or they are of several data sets or settings.
+    """
+    records = [read_record(path) for path in sorted(folder.glob("*/record.json"))]
+    if not records:
+        raise RunError(f"{folder}: expected finished runs, got none. Make some with delayplug bench run --out {folder}")
+    varied = ("backend", "delays", "seed", "compile")
+    same = {str({k: v for k, v in record["config"].items() if k not in varied}) for record in records}
+    if len(same) > 1:
+        raise RunError(f"{folder}: expected runs that differ in backend, delays and seed only, got others too")
+    return records
+
+
+def command(config: dict[str, Any]) -> str:
+    """What makes a run again."""
+    words = ["delayplug", "bench", "run", "--preset", config["preset"]]
+    base = RunConfig(preset=config["preset"], **PRESETS[config["preset"]]).to_json()
+    named = {"dataset", "epochs", "batch_size", "binning", "protocol", "validation"}
+    other = []
+    for name, value in config.items():
+        if name in ("preset", "backend", "delays", "seed", "compile") or value == base[name]:
+            continue
+        if name in named:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+        else:
+            other.append(name)
+    words += ["--backend", config["backend"], "--delays", config["delays"], "--seeds", str(config["seed"])]
+    words += ["--compile"] if config["compile"] else []
+    text = shlex.join(words)
+    return f"{text}    # and in --config: {', '.join(f'{n} = {config[n]}' for n in other)}" if other else text
+
+
+def write_csv(records: Sequence[Record], path: Path) -> None:
+    """One line per run."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows([value(record) for value in _COLUMNS.values()] for record in records)
+
+
+def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
+    """One HTML file that needs no other."""
+    from jinja2 import Environment  # comes with torch
+
+    text = resources.files(__package__).joinpath("report.html.jinja").read_text()
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    first = records[0]
+    config, data = first["config"], first["data"]
+    best = next(name for name in first["accuracy"] if name != "last epoch")
+    shown = _shown(records)
+    page = template.render(
+        name=Path(config["dataset"]).name,
+        config=config,
+        data=data,
+        chance=100 / len(data["classes"]),
+        best=best,
+        rows=[_row(group, best) for group in grouped(records).values()],
+        planted=any(record.get("planted_correlation") for record in records),
+        frames=""
+        if config["dataset"] == SYNTHETIC
+        else f"{config['step_ms']:g} ms per step, binning "
+        f"“{config['binning']}”, {config['pool']} neighbouring channels summed",
+        protocol=_PROTOCOLS[config["protocol"]].format(split=data["split"]),
+        seeds=sorted({record["config"]["seed"] for record in records}),
+        curves=_picture(learning_curves_figure(records)),
+        runs=[
+            {
+                "name": f"{record['config']['backend']}, {record['config']['delays']} delays",
+                "raster": _picture(raster_figure(read_example(_cell(folder, record)))),
+                "delays": _picture(delays_figure(record, _cell(folder, record)))
+                if record["config"]["delays"] == "learned"
+                else "",
+            }
+            for record in shown
+        ],
+        commands=[command(record["config"]) for record in records],
+        versions=first["versions"],
+        machine=first["machine"],
+    )
+    path.write_text(page)
+
+
+def raster_figure(example: Sequence[Any]) -> Figure:
+    """One recording: its input events, and the spikes of each hidden layer below it."""
+    figure = Figure(figsize=(8, 1.6 * len(example) + 0.4), layout="constrained")
+    panels = figure.subplots(len(example), 1, sharex=True, squeeze=False)[:, 0]
+    for n, (axes, events) in enumerate(zip(panels, example, strict=True)):
+        time, channel = events
+        axes.plot(time, channel, "|", color="#333333" if n == 0 else "#0072B2", markersize=2.5, alpha=0.7)
+        axes.set_ylabel("input channel" if n == 0 else f"neuron, layer {n}")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("time (steps)")
+    return figure
+
+
+def _row(group: list[Record], best: str) -> dict[str, Any]:
+    first = group[0]
+    last = [record["accuracy"]["last epoch"] for record in group]
+    low, high = wilson(mean(last), first["data"]["test"])
+    planted = [record.get("planted_correlation") for record in group]
+    known = [values for values in planted if values and values["after training"] is not None]
+    layers = zip(*(record["spikes_per_neuron"] for record in group), strict=True)
+    return {
+        "backend": first["config"]["backend"],
+        "delays": first["config"]["delays"],
+        "mean": 100 * mean(last),
+        "low": 100 * low,
+        "high": 100 * high,
+        "last": over_seeds(last),
+        "best": over_seeds([record["accuracy"][best] for record in group]),
+        "parameters": f"{first['parameters']:,}",
+        "spikes": " / ".join(f"{mean(layer):.1f}" for layer in layers),
+        "planted": "".join(f"{mean(v['after training'] for v in known):.2f}" for _ in known[:1]),
+        "untrained": "".join(f"{mean(v['before training'] for v in known):.2f}" for _ in known[:1]),
+        "seconds": f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
+        "memory": f"{max(record['peak_memory_mb'] for record in group):,.0f}",
+    }
+
+
+def _shown(records: Sequence[Record]) -> list[Record]:
+    """One run of each kind is drawn: the first seed of each backend and variant."""
+    return [group[0] for group in grouped(records).values()]
+
+
+def _cell(folder: Path, record: Record) -> Path:
+    known = {**record["config"], "hidden": tuple(record["config"]["hidden"])}
+    return folder / RunConfig(**known).cell
+
+
+def _picture(figure: Figure) -> str:
+    """As the source of an <img>."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
