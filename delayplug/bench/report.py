@@ -119,7 +119,7 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
         curves=_picture(learning_curves_figure(records)),
         runs=[
             {
-                "name": f"{record['config']['backend']}, {record['config']['delays']} delays",
+                "name": f"{record['config']['backend']}, {record['config']['delays']} delays".replace("none", "no"),
                 "raster": _picture(raster_figure(read_example(_cell(folder, record)))),
                 "delays": _picture(delays_figure(record, _cell(folder, record)))
                 if record["config"]["delays"] == "learned"

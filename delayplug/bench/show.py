@@ -43,7 +43,7 @@ def table(records: Iterable[Record]) -> Table:
         caption=f"Test accuracy on {data['test']} recordings; validation: {data['split']}.{_frames(config)}",
     )
     for name in ("backend", "delays"):
-        result.add_column(name, no_wrap=True, vertical="bottom")
+        result.add_column(name, no_wrap=True)
     best = "best on test" if "best on test" in first["accuracy"] else "best on validation"
     chosen = best.replace("on ", "on\n").replace("validation", "valid.")
     numbers = ["last\nepoch %", "95 %\ninterval", f"{chosen} %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
