@@ -49,16 +49,10 @@ def over_steps(step: Step, neuron: nn.Module, x: Tensor, state: Any) -> Any:
     `step` is a function at the top of a module, or at least the same object at every call: what is compiled is kept
     for it and the neuron.
     """
-    steps = x.unbind(0)  # x[t] in the loop would cost a full-size gradient per step
-    first, state = step(neuron, steps[0], state)
-    length = _segment(len(steps) - 1) if _compiles.get() and not torch.compiler.is_compiling() else 0
+    length = _segment(x.shape[0] - 1) if _compiles.get() and not torch.compiler.is_compiling() else 0
     if length < 2:
-        outputs = [first]
-        for x_t in steps[1:]:
-            out, state = step(neuron, x_t, state)
-            outputs.append(out)
-        return _stacked(outputs)
-    # The first step stays out: it makes the state.
+        return _several(step, neuron, x, state)[0]
+    first, state = step(neuron, x[0], state)  # stays out of the graph: it makes the state
     segment, pieces = _compiled_segment(step, neuron), [tree_map(_as_step, first)]
     for xs in x[1:].split(length):
         run = segment if xs.shape[0] == length else _several
@@ -69,7 +63,7 @@ def over_steps(step: Step, neuron: nn.Module, x: Tensor, state: Any) -> Any:
 
 def _several(step: Step, neuron: nn.Module, xs: Tensor, state: Any) -> tuple[Any, Any]:
     outputs = []
-    for x_t in xs.unbind(0):
+    for x_t in xs.unbind(0):  # xs[t] in the loop would cost a full-size gradient per step
         out, state = step(neuron, x_t, state)
         outputs.append(out)
     return _stacked(outputs), state

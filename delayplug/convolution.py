@@ -9,7 +9,6 @@ depthwise case.
 Shapes: T steps, B batch, I inputs, O outputs, K taps, C channels.
 """
 
-import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn import functional
 
 from .errors import ArgumentError
 from .fourier import Shape, blocks, fourier, shape_of
+from .scratch import Scratch
 
 Engine = Literal["auto", "fft", "direct", "dcls", "channel"]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -107,9 +107,9 @@ class _Channels(torch.autograd.Function):
         length, before = x_TBC.shape[0], taps_KC.shape[0] - 1
         y_TBC = taps_KC.new_empty((steps, *x_TBC.shape[1:]))
         used = min(length, steps)  # of the input: nothing else reaches a shorter output
-        near = _Near(taps_KC)
+        near = Scratch(taps_KC)
         for some in _samples(x_TBC, taps_KC):
-            padded = near("padded", steps + before, x_TBC[:, some].shape[1:])
+            padded = near("padded", steps + before, *x_TBC[:, some].shape[1:])
             padded[:before].zero_()
             padded[before : before + used].copy_(x_TBC[:used, some])
             padded[before + used :].zero_()
@@ -124,30 +124,16 @@ class _Channels(torch.autograd.Function):
         grad_x = taps_KC.new_empty(x_TBC.shape) if ctx.needs_input_grad[0] else None
         correlation = _Correlation(length, taps_KC) if ctx.needs_input_grad[1] else None
         used = min(steps, length + size - 1)
-        near = _Near(taps_KC)
+        near = Scratch(taps_KC)
         for some in _samples(x_TBC, taps_KC):
-            padded = near("padded", length + size - 1, x_TBC[:, some].shape[1:])
+            padded = near("padded", length + size - 1, *x_TBC[:, some].shape[1:])
             padded[:used].copy_(grad_TBC[:used, some])
             padded[used:].zero_()
             if grad_x is not None:
                 grad_x[:, some].copy_(_depthwise(padded, taps_KC))
             if correlation is not None:
-                correlation.add(padded, near("x", length, padded.shape[1:]).copy_(x_TBC[:, some]), near)
+                correlation.add(padded, near("x", length, *padded.shape[1:]).copy_(x_TBC[:, some]), near)
         return grad_x, None if correlation is None else correlation.taps(), None
-
-
-class _Near:
-    """Memory that all pieces go through."""
-
-    def __init__(self, like: Tensor) -> None:
-        self._like, self._kept = like, dict[str, Tensor]()
-
-    def __call__(self, name: str, first: int, shape: tuple[int, ...]) -> Tensor:
-        """(first, *shape), uninitialised; the same memory for the same name."""
-        size = first * math.prod(shape)
-        if name not in self._kept or self._kept[name].numel() < size:
-            self._kept[name] = self._like.new_empty(size)
-        return self._kept[name][:size].view(first, *shape)
 
 
 def _samples(x_TBC: Tensor, taps_KC: Tensor) -> list[slice]:
@@ -173,7 +159,7 @@ class _Correlation:
         widths = (min(_STEPS, length - start) for start in self._starts)
         self._products = [like_KC.new_zeros((channels, n + self._size - 1, n)) for n in widths]
 
-    def add(self, grad_TBC: Tensor, x_TBC: Tensor, near: _Near) -> None:
+    def add(self, grad_TBC: Tensor, x_TBC: Tensor, near: Scratch) -> None:
         """Some samples; grad is longer by K - 1 steps."""
         grad_CTB, x_CTB = _channels_first(grad_TBC, near, "grad first"), _channels_first(x_TBC, near, "x first")
         for start, products in zip(self._starts, self._products, strict=True):
@@ -189,10 +175,10 @@ class _Correlation:
         return torch.stack([d.sum(-1) for d in diagonals]).sum(0).t()
 
 
-def _channels_first(x_TBC: Tensor, near: _Near, name: str) -> Tensor:
+def _channels_first(x_TBC: Tensor, near: Scratch, name: str) -> Tensor:
     """(C, T, B), as the transpose of a matrix, which torch does fastest."""
     steps, batch, channels = x_TBC.shape
-    return near(name, channels, (steps * batch,)).copy_(x_TBC.view(-1, channels).t()).view(channels, steps, batch)
+    return near(name, channels, steps * batch).copy_(x_TBC.view(-1, channels).t()).view(channels, steps, batch)
 
 
 def check_engine(engine: str, per_synapse: bool) -> None:

@@ -14,7 +14,6 @@ Shapes: T steps, B batch, I inputs, O outputs, K taps, R rows of the transforms 
 
 import functools
 import itertools
-import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .transforms import Size, Transform, analysis, cheapest, synthesis
+from .scratch import Scratch
+from .transforms import COPY, Size, Transform, analysis, cheapest, synthesis
 
 _LONGEST = 4096  # transform
 _PRODUCT_ROWS = 128  # that samples at hand give to each product, enough for a CPU to run at speed
-_COPY = 20  # products that an element costs which is copied
 # The kernel's transform at hand, in elements: on a CPU as a part of input and output together.
 _CPU_PART = 0.6
 _GPU_ELEMENTS = 1 << 28
@@ -91,20 +90,23 @@ def cut(shape: Shape, length: int, part: int) -> tuple[Blocks, float]:
     count, parts = -(-shape.steps_in // length), -(-shape.taps // part)
     out = min(count + parts - 1, -(-shape.steps_out // length))
     rows = min(length + part - 1, shape.steps_out) if out == 1 else length + part - 1
-    meetings = sum(min(count, out - p) for p in range(min(parts, out)))
     x, y = count * shape.batch * shape.inputs, out * shape.batch * shape.outputs
     taps = parts * shape.inputs * shape.outputs
+
+    def way(size: Size) -> Blocks:
+        return Blocks(length, part, count, parts, rows, out, size)
 
     def cost(size: Size) -> float:
         # Input twice and its gradient, output and its gradient, kernel twice and its gradient; the first five are
         # copied for every piece of the kernel's transform.
         transforms = 3 * x * size.cost(length) + 2 * y * size.cost(rows) + 3 * taps * size.cost(part)
+        met = sum(n for _, n in way(size).meetings)
         copies = len(_slices(size.groups, _CPU_PART * (x * length + y * length) / (size.rows * taps)))
-        products = 3 * size.groups * size.rows * meetings * shape.batch * shape.inputs * shape.outputs
-        return transforms + _COPY * copies * (3 * x * length + 2 * y * rows) + products
+        products = 3 * size.groups * size.rows * met * shape.batch * shape.inputs * shape.outputs
+        return transforms + COPY * copies * (3 * x * length + 2 * y * rows) + products
 
     best = cheapest(length + part - 1, cost)
-    return Blocks(length, part, count, parts, rows, out, best), cost(best)
+    return way(best), cost(best)
 
 
 def fourier(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
@@ -191,7 +193,7 @@ class _Work:
     """
 
     def __init__(self, cut: Blocks, batch: int, taps_KOI: Tensor) -> None:
-        self._cut, self._like, self._memory = cut, taps_KOI, dict[str, Tensor]()
+        self._cut, self._like, self._near = cut, taps_KOI, Scratch(taps_KOI)
         kind = taps_KOI.dtype, taps_KOI.device
         self.x = _Windows(analysis(cut.size, cut.length, *kind), cut.count, cut.length, cut.length)
         self.y = _Windows(synthesis(cut.size, cut.rows, *kind), cut.out, cut.rows, cut.length)
@@ -208,13 +210,6 @@ class _Work:
             self.samples = _slices(batch, _GPU_ELEMENTS / (2 * cut.size.total * blocks * max(inputs, outputs)))
         # The kernel is transformed some outputs at a time, too.
         self._outputs = _slices(outputs, outputs / len(self.samples))
-
-    def _near(self, name: str, *shape: int) -> Tensor:
-        """Uninitialised; the same memory for the same name."""
-        size = math.prod(shape)
-        if name not in self._memory or self._memory[name].numel() < size:
-            self._memory[name] = self._like.new_empty(size)
-        return self._memory[name][:size].view(shape)
 
     def of_x(self, x_TBI: Tensor, groups: slice) -> Tensor:
         """(R, J, B, I)."""

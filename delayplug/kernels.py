@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .errors import ArgumentError
+from .scratch import Scratch
 
 Interpolation = Literal["gauss", "triangle", "linear"]
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
@@ -93,10 +94,10 @@ class _Taps(torch.autograd.Function):
         norms = delays.new_empty((count, *shape))
         flat_out, flat_norms = out.view(size, -1), norms.view(count, -1)
         k = torch.arange(size, dtype=delays.dtype, device=delays.device).view(-1, 1)
-        memory = _Memory(delays)
+        memory = Scratch(delays)
         for n, (d, width, weight) in enumerate(_each_tap(delays, sigma, weights)):
             for part in _parts(size, d):
-                z = torch.sub(k, d[part], out=memory(0, k, d[part]))
+                z = torch.sub(k, d[part], out=memory("z", size, d[part].numel()))
                 bump = _bump(z, _at(width, part), interpolation, out=z)
                 norm = torch.add(bump.sum(0), _epsilon(delays.dtype)).reciprocal_()
                 flat_norms[n, part] = norm
@@ -118,17 +119,17 @@ class _Taps(torch.autograd.Function):
         wants = ctx.needs_input_grad[:3]
         # Each of them by tap first, and with the synapses in a row.
         by_delay, by_weight, by_sigma = (norms.new_empty(norms.shape).flatten(1) if want else None for want in wants)
-        flat_grad, flat_norms = grad.reshape(grad.shape[0], -1), norms.flatten(1)
+        size, flat_grad, flat_norms = grad.shape[0], grad.reshape(grad.shape[0], -1), norms.flatten(1)
         gauss = ctx.interpolation == "gauss"
         k = torch.arange(grad.shape[0], dtype=delays.dtype, device=delays.device).view(-1, 1)
-        memory = _Memory(delays)
+        memory = Scratch(delays)
         for n, (d, whole_width, weight) in enumerate(_each_tap(delays, sigma, weights)):
             for part in _parts(grad.shape[0], d):
                 width, norm, g = _at(whole_width, part), flat_norms[n, part], flat_grad[:, part]
                 weighted = norm if weight is None else norm * weight[part]
-                z = torch.sub(k, d[part], out=memory(0, k, d[part]))
-                bump = _bump(z, width, ctx.interpolation, out=memory(1, k, d[part]))
-                mean = torch.mul(g, bump, out=memory(2, k, d[part])).sum(0).mul_(norm)
+                z = torch.sub(k, d[part], out=memory("z", size, d[part].numel()))
+                bump = _bump(z, width, ctx.interpolation, out=memory("bump", size, d[part].numel()))
+                mean = torch.mul(g, bump, out=memory("weighted", size, d[part].numel())).sum(0).mul_(norm)
                 if by_weight is not None:
                     by_weight[n, part] = mean
                 if by_sigma is not None:
@@ -170,20 +171,6 @@ def _parts(size: int, d: Tensor) -> Iterator[slice]:
     """Slices over the synapses that keep all their bumps in a CPU's cache; one slice elsewhere."""
     length = max(1, _CPU_PART // size) if d.device.type == "cpu" else max(1, d.numel())
     return (slice(start, start + length) for start in range(0, d.numel(), length))
-
-
-class _Memory:
-    """What parts are worked on in, the same for all of them: fresh memory costs more than the arithmetic."""
-
-    def __init__(self, like: Tensor) -> None:
-        self._like, self._kept = like, dict[int, Tensor]()
-
-    def __call__(self, which: int, k: Tensor, d: Tensor) -> Tensor:
-        """(K, M), uninitialised."""
-        size = k.numel() * d.numel()
-        if which not in self._kept or self._kept[which].numel() < size:
-            self._kept[which] = self._like.new_empty(size)
-        return self._kept[which][:size].view(k.numel(), d.numel())
 
 
 def _at(width: Tensor, part: slice) -> Tensor:

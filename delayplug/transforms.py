@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 # In products: what it costs to copy an element, and to start on a row of a product.
-_COPY = 20
+COPY = 20
 _START = 16
 _SHORTEST = 8  # what is left of a folded sequence: shorter ones make products that are not worth their calls
 
@@ -63,7 +63,7 @@ class Size:
 
     def _folded(self, steps: int) -> float:
         used = -(-steps // self.length) * self.length
-        return (_COPY + self.folds) * used + self.groups * self.rows * (2 * self.length + 2 * _START)
+        return (COPY + self.folds) * used + self.groups * self.rows * (2 * self.length + 2 * _START)
 
     def _at_once(self, steps: int) -> float:
         return 1.25 * self.groups * self.rows * (steps + _START)

@@ -44,3 +44,4 @@ def test_a_picture(write, tmp_path: Path, speaker):
 
 def test_a_silent_file_can_be_drawn(write, tmp_path: Path):
     draw({"train": read_recordings(write(times=[[], [], []], units=[[], [], []]))}, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000

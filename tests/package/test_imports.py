@@ -15,6 +15,7 @@ TOOLKITS = {"snntorch", "norse", "spikingjelly"}
 ORDER = (
     "errors",
     "checks",
+    "scratch",
     "kernels",
     "dcls",
     "transforms",
