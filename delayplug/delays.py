@@ -91,7 +91,8 @@ class DelayLayer(nn.Module):
         self.interpolation: Interpolation = interpolation
         self.round_in_eval = round_in_eval
         self._fan_in = fan_in
-        self._kept: dict[str, tuple[tuple[int, ...], Any]] = {}  # made from the rounded delays, until these change
+        # Made from the rounded delays, until these change: (versions of the sources, value, sources).
+        self._kept: dict[str, tuple[tuple[int, ...], Any, list[Tensor]]] = {}
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.delays = nn.Parameter(torch.empty(shape, **factory))
         self.weight = nn.Parameter(torch.empty(shape, **factory)) if weight else None
@@ -179,11 +180,13 @@ class DelayLayer(nn.Module):
         """What is made from the rounded delays, made anew only when parameters change, or for a gradient."""
         if torch.compiler.is_compiling() or self._learns(weight):
             return make()
-        now = self._fingerprint(weight)
-        made_from, value = self._kept.get(name, ((), None))
+        sources = self._sources(weight)
+        now = self._versions(sources)
+        made_from, value, _ = self._kept.get(name, ((), None, []))
         if made_from != now:
             value = make()
-            self._kept[name] = now, value
+            # With its sources: as long as they are held, nothing new can have their identity.
+            self._kept[name] = now, value, sources
         return value
 
     def __getstate__(self) -> dict[str, Any]:
@@ -317,10 +320,11 @@ class DelayLayer(nn.Module):
 
     def _fingerprint(self, weight: Tensor | None) -> tuple[int, ...]:
         """Changes with the kernel: by optimizer steps, schedules, checkpoints, the mode; not by writing to `.data`."""
-        if torch.compiler.is_compiling():
-            return ()
+        return () if torch.compiler.is_compiling() else self._versions(self._sources(weight))
+
+    def _versions(self, sources: list[Tensor]) -> tuple[int, ...]:
         # Tensors made under inference_mode do not count their versions; nor can anything change them in training.
-        versions = (n for s in self._sources(weight) for n in (id(s), 0 if s.is_inference() else s._version))
+        versions = (n for s in sources for n in (id(s), 0 if s.is_inference() else s._version))
         return (self.training, *versions)
 
     def _check(self, x: Tensor, leading: int, spikes: bool = False) -> tuple[Tensor, torch.dtype]:

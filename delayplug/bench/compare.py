@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from .. import plugins
-from ..errors import ArgumentError
+from .cells import Means, run_cell
 from .config import RunConfig, configure
-from .network import VARIANTS, Variant
-from .runs import CHECKPOINT, finished, make_folder, make_record, write_run
+from .launching import Launcher, launch
+from .runs import finished, make_folder
+from .synapses import Variant
 from .tasks import Task, load_task
-from .training import OnEpoch, check_accelerator, train
+from .training import OnEpoch, check_devices
 
 Watch = Callable[[RunConfig, int], contextlib.AbstractContextManager[OnEpoch]]
+
+# The paper's: from no delays to learned ones whose sigma shrinks, each with all synapses and with ten per neuron.
+ABLATION: dict[str, tuple[Any, ...]] = {"delays": ("none", "fixed", "constant", "learned"), "fan_in": (0, 10)}
+_USUAL: tuple[Variant, ...] = ("none", "fixed", "learned")
 
 
 def configurations(
@@ -22,10 +27,13 @@ def configurations(
     *,
     backends: Iterable[str] = (),
     delays: Iterable[Variant] = (),
+    fan_in: Iterable[int] = (),
     seeds: Iterable[int] = (),
     **changes: Any,
 ) -> list[RunConfig]:
-    """All runs of a comparison: every backend with every variant and seed; empty means all that work, all, and seed 0.
+    """All runs of a comparison: every backend with every variant and seed.
+
+    Empty means all backends that work; no, fixed and learned delays; all synapses; and seed 0.
 
     Raises:
         BackendError: one of the backends cannot be used. Said before anything is trained.
@@ -33,45 +41,50 @@ def configurations(
     names = list(backends) or plugins.ready()
     for name in names:
         plugins.toolkit(name)
-    cells = product(list(seeds) or [0], names, list(delays) or VARIANTS)
-    return [configure(preset, backend=backend, delays=kind, seed=seed, **changes) for seed, backend, kind in cells]
+    cells = product(list(seeds) or [0], names, list(fan_in) or [0], list(delays) or _USUAL)
+    return [
+        configure(preset, backend=backend, delays=kind, fan_in=inputs, seed=seed, **changes)
+        for seed, backend, inputs, kind in cells
+    ]
 
 
 def compare(
-    configs: list[RunConfig], out: Path, *, watch: Watch | None = None, accelerator: str = "auto", devices: int = 1
+    configs: list[RunConfig],
+    out: Path,
+    *,
+    watch: Watch | None = None,
+    means: Means | None = None,
+    launcher: Launcher = "here",
+    workers: int = 2,
 ) -> list[dict[str, Any]]:
-    """Make the runs that are not there yet, one after the other, and return the records of all.
+    """Make the runs that are not there yet, and return the records of all.
 
     Args:
         configs: the runs.
         out: folder of the comparison; each run has a folder of its own in it.
         watch: called with a run that starts and its number of epochs; gives a context with a function to call after
             each epoch. None shows nothing.
-        accelerator: as Lightning takes it.
-        devices: how many; one, in this version.
+        means: what every run is made with; one device, Lightning's choice, by default.
+        launcher: "here", one after the other; "local", some processes side by side; "ray", a Ray cluster.
+        workers: how many side by side, for "local".
 
     Raises:
-        ArgumentError: more than one device, or an accelerator that is not there.
-        RunError: a folder holds another run. Said before anything is trained.
+        ArgumentError: a device that is not there.
+        RunError: a folder holds another run, said before anything is trained; or a run failed on a worker.
         DataError: the data cannot be used.
     """
-    if devices != 1:
-        advice = "Run independent comparisons side by side instead, with an --out each"
-        raise ArgumentError("devices", "1: a run uses one device in this version", devices, advice)
-    check_accelerator(accelerator)
+    means = means or Means()
+    check_devices(means.accelerator, means.devices, means.nodes)
     make_folder(out)
-    records = {config.cell: finished(out / config.cell, config) for config in configs}
-    tasks = _Tasks()
-    for config in configs:
-        if records[config.cell] is None:
-            task = tasks.of(config)
+    missing = [config for config in configs if finished(out / config.cell, config) is None]
+    if launcher == "here":
+        tasks = _Tasks()
+        for config in missing:
             with (watch or _unwatched)(config, config.epochs) as on_epoch:
-                checkpoint = out / config.cell / CHECKPOINT
-                outcome = train(config, task, accelerator=accelerator, on_epoch=on_epoch, checkpoint=checkpoint)
-            made = make_record(config, task, outcome, accelerator)
-            write_run(out / config.cell, made, outcome)
-            records[config.cell] = made
-    return [record for config in configs if (record := records[config.cell]) is not None]
+                run_cell(config, out, means, task=tasks.of(config), on_epoch=on_epoch)
+    elif missing:
+        launch(launcher, missing, out, means, workers, watch or _unwatched)
+    return [record for config in configs if (record := finished(out / config.cell, config)) is not None]
 
 
 class _Tasks:
@@ -87,6 +100,7 @@ class _Tasks:
             config.step_ms,
             config.pool,
             config.binning,
+            config.window_ms,
             config.protocol,
             config.validation,
             config.validation_fraction,

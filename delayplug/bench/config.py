@@ -1,5 +1,6 @@
 """What a run is made of, and the presets."""
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from ..data import BINNINGS, Binning, HoldOut
 from ..errors import ArgumentError
-from .network import VARIANTS, Variant
+from .synapses import VARIANTS, Variant
 
 SYNTHETIC = "synthetic"
 
@@ -22,12 +23,13 @@ class RunConfig:
     Attributes:
         dataset: "synthetic", or a folder in SHD's file layout.
         backend: name of the toolkit.
-        delays: "none", "fixed" or "learned".
+        delays: "none", "fixed", "constant", "learned", "axonal" or "dendritic", see `synapses`.
         seed: of weights, delays, batches, dropout and the validation split.
         preset: where the other values come from.
         hidden: sizes of the hidden layers.
         max_delay: in steps.
         taps: per synapse.
+        fan_in: incoming synapses of each neuron; 0: from all.
         tau: time constant of the neurons in steps.
         dropout: of hidden spikes.
         lr, delay_lr: largest learning rates of weights and of delays (in steps).
@@ -35,6 +37,8 @@ class RunConfig:
         epochs, batch_size: of the training.
         sigma_until: fraction of the epochs over which sigma shrinks.
         step_ms, pool, binning: how recordings become frames.
+        window_ms: only so much of each recording, from its first event on; 0: all of it.
+        time_mask, channel_mask, cutmix: augmentations of the training data, see `Augmented`; 0: none.
         protocol: how the reported epoch is chosen: "heldout" by the validation file where the data has one, else by
             recordings held out of training; "official" by the validation file and by nothing else; "paper" as
             published for SHD, by the test set itself, which then is no longer one. The others read the test set once.
@@ -51,6 +55,7 @@ class RunConfig:
     hidden: tuple[int, ...] = (64,)
     max_delay: int = 24
     taps: int = 1
+    fan_in: int = 0
     tau: float = 1.005
     dropout: float = 0.1
     lr: float = 5e-3
@@ -62,6 +67,10 @@ class RunConfig:
     step_ms: float = 10.0
     pool: int = 5
     binning: Binning = "grid"
+    window_ms: float = 0.0
+    time_mask: int = 0
+    channel_mask: int = 0
+    cutmix: float = 0.0
     protocol: Protocol = "heldout"
     validation: HoldOut = "auto"
     validation_fraction: float = 0.2
@@ -75,6 +84,11 @@ class RunConfig:
         for name in ("epochs", "batch_size", "taps"):
             if getattr(self, name) < 1:
                 raise ArgumentError(name, "an integer >= 1", getattr(self, name))
+        for name in ("fan_in", "window_ms", "time_mask", "channel_mask"):
+            if getattr(self, name) < 0:
+                raise ArgumentError(name, "a number >= 0", getattr(self, name))
+        if not 0 <= self.cutmix <= 1:
+            raise ArgumentError("cutmix", "a probability", self.cutmix)
         if not 0 <= self.seed < 2**32:
             raise ArgumentError("seed", "an integer from 0 to 2**32 - 1", self.seed)
         if not self.dataset:
@@ -86,7 +100,7 @@ class RunConfig:
     def cell(self) -> str:
         """The name of this run's folder."""
         data = self.dataset.rstrip("/").rpartition("/")[2]
-        return f"{data}-{self.preset}-{self.backend}-{self.delays}-seed{self.seed}"
+        return f"{data}-{self.preset}-{self.backend}-{variant(self.delays, self.fan_in)}-seed{self.seed}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON keeps it: tuples become lists."""
@@ -97,6 +111,11 @@ class RunConfig:
         mine = self.to_json()
         keys = sorted(mine.keys() | other.keys())
         return [f"{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in keys if mine.get(k) != other.get(k)]
+
+
+def variant(delays: str, fan_in: int) -> str:
+    """What a run differs in from others of the same toolkit, such as "learned" or "learned-sparse10"."""
+    return f"{delays}-sparse{fan_in}" if fan_in else delays
 
 
 # Hammouamri et al., ICLR 2024, appendix; "quick" is ours, for the synthetic task on a laptop.
@@ -123,8 +142,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+_LISTS = ("backends", "delays", "fan_in", "seeds")  # of a comparison
+
+
 def read_toml(path: Path) -> dict[str, Any]:
-    """Settings of a comparison from a file: fields of `RunConfig`, and `backends`, `delays` and `seeds` as lists.
+    """Settings of a comparison from a file: fields of `RunConfig`; `backends`, `delays`, `fan_in`, `seeds` as lists.
 
     Raises:
         ArgumentError: there is no such file, it is not TOML, or it says something that is not a setting.
@@ -137,10 +159,18 @@ def read_toml(path: Path) -> dict[str, Any]:
     unknown = sorted(values.keys() - known)
     if unknown:
         raise ArgumentError("config", f"settings among {', '.join(sorted(known))}", ", ".join(unknown))
-    for name in ("backends", "delays", "seeds"):
+    for name in _LISTS:
         if name in values and not isinstance(values[name], list):
             values[name] = [values[name]]
     return {name: tuple(value) if name == "hidden" else value for name, value in values.items()}
+
+
+def to_toml(config: RunConfig) -> str:
+    """What `read_toml` reads, for this run alone."""
+    renamed = {"backend": "backends", "seed": "seeds"}
+    # Strings, numbers, booleans and lists of numbers look the same in JSON and in TOML.
+    lines = (f"{renamed.get(name, name)} = {json.dumps(value)}" for name, value in config.to_json().items())
+    return "\n".join(lines) + "\n"
 
 
 def configure(preset: str, **changes: Any) -> RunConfig:

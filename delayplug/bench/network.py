@@ -6,7 +6,7 @@ Learnable Spacings", ICLR 2024, section 4.1 and appendix. Shapes: T steps, B bat
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from ..backend import Toolkit
 from ..compiling import compiled_loops
 from ..errors import ArgumentError
-from ..layers import LearnableDelay
-
-Variant = Literal["none", "fixed", "learned"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
+from .ranks import SharedBatchNorm, share
+from .synapses import Synapses, Variant, synapses
 
 
 class DelayNetwork(nn.Module):
@@ -28,9 +26,7 @@ class DelayNetwork(nn.Module):
     Args:
         sizes: channels, hidden sizes, classes.
         toolkit: whose neurons to use.
-        delays: "learned" (one per synapse, trained), "fixed" (random whole steps, not trained) or "none".
-        max_delay: in steps.
-        taps: per synapse.
+        delays, max_delay, taps, fan_in: as for `synapses`.
         tau: of all neurons, in steps.
         dropout: of hidden spikes; one mask per recording, held over all steps.
         compile: compile the loops over the time of toolkits that have no faster way (`torch.compile`).
@@ -44,20 +40,20 @@ class DelayNetwork(nn.Module):
         delays: Variant = "learned",
         max_delay: int = 24,
         taps: int = 1,
+        fan_in: int = 0,
         tau: float = 1.005,
         dropout: float = 0.4,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        if delays not in VARIANTS:
-            raise ArgumentError("delays", f"one of {', '.join(VARIANTS)}", repr(delays))
         if len(sizes) < 2:
             raise ArgumentError("sizes", "channels, hidden sizes and classes", list(sizes))
         self.toolkit, self.compiles = toolkit, compile
         self.tail = 0 if delays == "none" else max_delay // 2
         pairs = list(itertools.pairwise(sizes))
-        self.synapses = nn.ModuleList(_synapses(i, o, delays, max_delay, taps) for i, o in pairs)
-        self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in sizes[1:-1])
+        options = {"max_delay": max_delay, "taps": taps, "fan_in": fan_in}
+        self.synapses = nn.ModuleList(synapses(i, o, delays=delays, **options) for i, o in pairs)
+        self.norms = nn.ModuleList(SharedBatchNorm(size) for size in sizes[1:-1])
         self.neurons = nn.ModuleList(toolkit.spiking_neuron(tau=tau) for _ in sizes[1:-1])
         self.dropout = HeldDropout(dropout)
         self.readout = toolkit.readout_neuron(tau=tau)
@@ -69,36 +65,50 @@ class DelayNetwork(nn.Module):
     def activity(self, x: Tensor) -> list[Tensor]:
         """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward."""
         found = []
-        for synapse, norm, neuron in zip(self.synapses, self.norms, self.neurons, strict=False):
-            current = self._transmit(synapse, x)
+        for synapse, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=False):
+            current: Tensor = synapse(x, tail=self.tail)
             current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
             found.append(self._run(neuron, current))
             x = self.dropout(found[-1])
-        return [*found, self._run(self.readout, self._transmit(self.synapses[-1], x))]
+        return [*found, self._run(self.readout, self.layers[-1](x, tail=self.tail))]
 
     def _run(self, neuron: nn.Module, current: Tensor) -> Tensor:
         with compiled_loops(self.compiles):
             return self.toolkit.run(neuron, current)
 
-    def _transmit(self, synapse: nn.Module, x: Tensor) -> Tensor:
-        current: Tensor = synapse(x, tail=self.tail) if isinstance(synapse, LearnableDelay) else synapse(x)
-        return current
+    @property
+    def layers(self) -> list[Synapses]:
+        """The synapses of each layer, the readout's last."""
+        return cast(list[Synapses], list(self.synapses))
+
+    def trainable(self) -> int:
+        """How many numbers are learned: weights and delays of the synapses that there are, batch norm."""
+        rest = sum(p.numel() for p in (*self.norms.parameters(), *self.neurons.parameters()) if p.requires_grad)
+        return rest + sum(synapse.trainable() for synapse in self.layers)
 
 
 class HeldDropout(nn.Module):
-    """Dropout whose mask is drawn once per recording and held over all steps: x (T, B, ...)."""
+    """Dropout whose mask is drawn once per recording and held over all steps: x (T, B, ...).
+
+    Attributes:
+        total: recordings of the batch on all processes together, which all draw the masks of all; None: there is one.
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         if not 0 <= p < 1:
             raise ArgumentError("dropout", "a probability >= 0 and < 1", p)
         self.p = p
+        self.total: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale what stays by 1 / (1 - p), as `nn.Dropout` does."""
         if not self.training or self.p == 0:
             return x
-        return x * nn.functional.dropout(torch.ones_like(x[:1]), self.p)
+        if self.total is None:
+            return x * nn.functional.dropout(torch.ones_like(x[:1]), self.p)
+        ones = x.new_ones(1, self.total, *x.shape[2:])
+        return x * nn.functional.dropout(ones, self.p)[:, share(self.total)]
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -107,26 +117,3 @@ class HeldDropout(nn.Module):
 def class_scores(membrane: Tensor) -> Tensor:
     """The paper's logits: sum over time of the softmax over classes, (T, B, classes) to (B, classes)."""
     return membrane.softmax(-1).sum(0)
-
-
-def _synapses(in_features: int, out_features: int, delays: Variant, max_delay: int, taps: int) -> nn.Module:
-    if delays == "none":
-        linear = nn.Linear(in_features, out_features, bias=False)
-        nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
-        return linear
-    layer = LearnableDelay(
-        in_features,
-        out_features,
-        max_delay=max_delay,
-        taps=taps,
-        interpolation="gauss" if delays == "learned" else "linear",
-    )
-    assert layer.weight is not None
-    # fan_in = inputs * taps, whatever the order of the dimensions
-    nn.init.kaiming_uniform_(layer.weight.data.view(out_features, -1), nonlinearity="relu")
-    with torch.no_grad():
-        # DCLS draws positions from [-(K+1)/2, K/2] and clamps them: the largest delay is a little more likely.
-        layer.delays.uniform_(0, max_delay + 1).clamp_(max=max_delay)
-        if delays == "fixed":
-            layer.delays.copy_((layer.delays + 0.5).floor()).requires_grad_(False)
-    return layer

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from ..errors import RunError
 from .config import PRESETS, SYNTHETIC, RunConfig
 from .runs import read_example, read_record
-from .show import Record, delays_figure, grouped, learning_curves_figure, over_seeds, wilson
+from .show import Record, delays_figure, grouped, learning_curves_figure, over_seeds, variant_of, wilson
+from .synapses import learns_delays
 
 _COLUMNS: dict[str, Callable[[Record], Any]] = {
     "dataset": lambda r: Path(r["config"]["dataset"]).name,
@@ -23,6 +24,7 @@ _COLUMNS: dict[str, Callable[[Record], Any]] = {
     "protocol": lambda r: r["config"]["protocol"],
     "backend": lambda r: r["config"]["backend"],
     "delays": lambda r: r["config"]["delays"],
+    "fan_in": lambda r: r["config"]["fan_in"],
     "seed": lambda r: r["config"]["seed"],
     "epochs": lambda r: r["config"]["epochs"],
     "last_epoch": lambda r: r["accuracy"]["last epoch"],
@@ -58,10 +60,10 @@ def read_records(folder: Path) -> list[Record]:
     records = [read_record(path) for path in sorted(folder.glob("*/record.json"))]
     if not records:
         raise RunError(f"{folder}: expected finished runs, got none. Make some with delayplug bench run --out {folder}")
-    varied = ("backend", "delays", "seed", "compile")
+    varied = ("backend", "delays", "fan_in", "seed", "compile")
     same = {str({k: v for k, v in record["config"].items() if k not in varied}) for record in records}
     if len(same) > 1:
-        raise RunError(f"{folder}: expected runs that differ in backend, delays and seed only, got others too")
+        raise RunError(f"{folder}: expected runs that differ in backend, variant and seed only, got others too")
     return records
 
 
@@ -69,16 +71,17 @@ def command(config: dict[str, Any]) -> str:
     """What makes a run again."""
     words = ["delayplug", "bench", "run", "--preset", config["preset"]]
     base = RunConfig(preset=config["preset"], **PRESETS[config["preset"]]).to_json()
-    named = {"dataset", "epochs", "batch_size", "binning", "protocol", "validation"}
+    named = {"dataset", "epochs", "batch_size", "taps", "binning", "protocol", "validation"}
     other = []
     for name, value in config.items():
-        if name in ("preset", "backend", "delays", "seed", "compile") or value == base[name]:
+        if name in ("preset", "backend", "delays", "fan_in", "seed", "compile") or value == base[name]:
             continue
         if name in named:
             words += [f"--{name.replace('_', '-')}", str(value)]
         else:
             other.append(name)
     words += ["--backend", config["backend"], "--delays", config["delays"], "--seeds", str(config["seed"])]
+    words += ["--fan-in", str(config["fan_in"])] if config["fan_in"] else []
     words += ["--compile"] if config["compile"] else []
     text = shlex.join(words)
     return f"{text}    # and in --config: {', '.join(f'{n} = {config[n]}' for n in other)}" if other else text
@@ -119,10 +122,10 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
         curves=_picture(learning_curves_figure(records)),
         runs=[
             {
-                "name": f"{record['config']['backend']}, {record['config']['delays']} delays".replace("none", "no"),
+                "name": f"{record['config']['backend']}, {variant_of(record)}",
                 "raster": _picture(raster_figure(read_example(_cell(folder, record)))),
                 "delays": _picture(delays_figure(record, _cell(folder, record)))
-                if record["config"]["delays"] == "learned"
+                if learns_delays(record["config"]["delays"])
                 else "",
             }
             for record in shown
@@ -156,7 +159,8 @@ def _row(group: list[Record], best: str) -> dict[str, Any]:
     layers = zip(*(record["spikes_per_neuron"] for record in group), strict=True)
     return {
         "backend": first["config"]["backend"],
-        "delays": first["config"]["delays"],
+        "delays": variant_of(first),
+        "kind": first["config"]["delays"],
         "mean": 100 * mean(last),
         "low": 100 * low,
         "high": 100 * high,

@@ -1,6 +1,7 @@
 """Runs on disk: a folder each, with one JSON record, written only when the run is complete.
 
 OUT/sfsd-shd-norse-learned-seed0/
+    config.toml     the configuration, as `--config` takes it
     record.json     configuration, versions, data, every epoch, accuracies, seconds, memory, parameters
     model.pt        state dict after the last epoch, delays before and after training, spikes of one test recording
     checkpoint.pt   only while the run goes on: everything up to the last whole epoch
@@ -10,6 +11,7 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,13 +22,14 @@ import torch
 from torch import Tensor
 
 from ..errors import RunError
-from .config import RunConfig
+from .config import RunConfig, to_toml
 from .planted import planted_correlation
 from .tasks import Task
 from .training import Outcome
 
-FORMAT = 2
+FORMAT = 3
 CHECKPOINT = "checkpoint.pt"
+CONFIG = "config.toml"
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy", "snntorch", "norse", "spikingjelly")
 
 
@@ -81,11 +84,12 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         "accuracy": outcome.accuracy,
         "best_epoch": outcome.best_epoch,
         "seconds_per_epoch": median(entry["seconds"] for entry in outcome.epochs),
+        "waiting": sum(entry["waited"] for entry in outcome.epochs) / sum(e["seconds"] for e in outcome.epochs),
         "peak_memory_mb": outcome.peak_memory_mb,
         "spikes_per_neuron": outcome.spikes,
     }
     if task.planted is not None and outcome.delays:
-        weights = [outcome.state[f"synapses.{n}.weight"] for n in range(len(outcome.delays))]
+        weights = outcome.weights
         before, after = zip(*outcome.delays, strict=True)
         record["planted_correlation"] = {
             "before training": planted_correlation(before, weights, task.planted),
@@ -98,12 +102,18 @@ def write_run(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
     """Save a run. The record comes last and in one piece: where there is one, everything is there."""
     folder.mkdir(parents=True, exist_ok=True)
     delays = {"before": [b for b, _ in outcome.delays], "after": [a for _, a in outcome.delays]}
-    _replace(
+    replace_file(
         folder / "model.pt",
         lambda path: torch.save({"state": outcome.state, "delays": delays, "example": outcome.example}, path),
     )
-    _replace(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    replace_file(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Save what makes this run again: `delayplug bench run --config FOLDER/config.toml`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / CONFIG, lambda path: path.write_text(to_toml(config)))
 
 
 def make_folder(out: Path) -> None:
@@ -132,7 +142,8 @@ def read_example(folder: Path) -> list[Tensor]:
     return example
 
 
-def _replace(path: Path, write: Any) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole, or leave what was there: `write` is given another name in the same folder."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     write(temporary)
     temporary.replace(path)

@@ -12,13 +12,21 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from .config import SYNTHETIC
+from .config import SYNTHETIC, variant
 from .runs import read_delays
+from .synapses import VARIANTS
 
 Record = dict[str, Any]
 
 # One colour per variant, one line style per backend; readable in print and for the colour-blind (Okabe and Ito).
-_COLOURS = {"none": "#999999", "fixed": "#E69F00", "learned": "#0072B2"}
+_COLOURS = {
+    "none": "#999999",
+    "fixed": "#E69F00",
+    "constant": "#009E73",
+    "learned": "#0072B2",
+    "axonal": "#CC79A7",
+    "dendritic": "#D55E00",
+}
 _STYLES = ("-", "--", ":", "-.")
 # 97.5 % quantiles of Student's distribution with 1, 2, ... degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
@@ -51,14 +59,14 @@ def table(records: Iterable[Record]) -> Table:
     for name in [*numbers, "planted r\n(untrained)"] if planted else numbers:
         result.add_column(name, justify="right", no_wrap=True)
     previous = None
-    for (backend, delays), group in groups.items():
+    for (backend, name), group in groups.items():
         if previous not in (None, backend):
             result.add_section()
         last = mean(record["accuracy"]["last epoch"] for record in group)
         low, high = wilson(last, data["test"])
         row = [
             backend if backend != previous else "",
-            delays,
+            name,
             over_seeds([record["accuracy"]["last epoch"] for record in group], "\n"),
             f"{100 * low:.0f} - {100 * high:.0f}",
             over_seeds([record["accuracy"][best] for record in group], "\n"),
@@ -105,11 +113,11 @@ def learning_curves_figure(records: Iterable[Record]) -> Figure:
     seen = set()
     for record in records:
         config, epochs = record["config"], record["epochs"]
-        label = f"{config['delays']}, {config['backend']}"
+        label = f"{variant_of(record)}, {config['backend']}"
         style = {
             "color": _COLOURS[config["delays"]],
             "linestyle": _STYLES[backends.index(config["backend"]) % len(_STYLES)],
-            "linewidth": 1.6,
+            "linewidth": 0.9 if config["fan_in"] else 1.8,
         }
         x = [entry["epoch"] for entry in epochs]
         name = None if label in seen else label
@@ -146,26 +154,32 @@ def delays_figure(record: Record, folder: Path) -> Figure:
     panels = figure.subplots(1, len(layers), squeeze=False)[0]
     for n, (axes, (before, after)) in enumerate(zip(panels, layers, strict=True)):
         bins = [k - 0.5 for k in range(most + 2)]
-        axes.hist(before.flatten().numpy(), bins, color="#BBBBBB", label="before training")
-        axes.hist(after.flatten().numpy(), bins, histtype="step", color="#0072B2", linewidth=1.8, label="after")
-        out_features, in_features = after.shape[:2]
-        axes.set(title=f"layer {n + 1}: {in_features} to {out_features}", xlabel="delay (steps)")
+        was, now = (values[~values.isnan()].numpy() for values in (before, after))  # NaN: no synapse
+        axes.hist(was, bins, color="#BBBBBB", label="before training")
+        axes.hist(now, bins, histtype="step", color="#0072B2", linewidth=1.8, label="after")
+        axes.set(title=f"layer {n + 1}: {len(now):,} delays", xlabel="delay (steps)")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("synapses")
+    figure.axes[0].set_ylabel("channels" if config["delays"] in ("axonal", "dendritic") else "synapses")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(f"{Path(config['dataset']).name}, {config['backend']}, {config['delays']} delays")
+    figure.suptitle(f"{Path(config['dataset']).name}, {config['backend']}, {variant_of(record)}")
     return figure
 
 
 def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
     """The runs of each backend and variant, which differ by their seeds."""
 
-    def key(record: Record) -> tuple[str, str]:
-        return record["config"]["backend"], record["config"]["delays"]
+    def order(record: Record) -> tuple[str, int, int]:
+        config = record["config"]
+        return config["backend"], config["fan_in"], VARIANTS.index(config["delays"])
 
-    ordered = sorted(records, key=lambda record: (key(record)[0], list(_COLOURS).index(key(record)[1])))
-    return {name: list(group) for name, group in itertools.groupby(ordered, key)}
+    groups = itertools.groupby(sorted(records, key=order), lambda r: (r["config"]["backend"], variant_of(r)))
+    return {name: list(group) for name, group in groups}
+
+
+def variant_of(record: Record) -> str:
+    """The name of a run's variant, such as "learned" or "learned-sparse10"."""
+    return variant(record["config"]["delays"], record["config"]["fan_in"])
 
 
 def _frames(config: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ from ..unrolling import unroll
 from .memory import PeakMemory
 from .network import DelayNetwork, class_scores
 from .paper import PaperNetwork, dcls_forward, dcls_layer
+from .synapses import Variant
 
 Run = Callable[[], Any]
 
@@ -279,11 +280,9 @@ def _step(network: Any, x: Tensor) -> Run:
 
 def _channels(side: str, device: torch.device, backend: str) -> Run:
     """The same network with linear layers, with and without a delay for each of their inputs."""
-    network = DelayNetwork((140, 256, 256, 20), plugins.toolkit(backend), delays="none", dropout=0.4)
-    if side == "ours":
-        for index, linear in enumerate(network.synapses):
-            axonal = LearnableDelay(linear.in_features, max_delay=24)  # type: ignore[arg-type]
-            network.synapses[index] = nn.Sequential(axonal, linear)
+    delays: Variant = "axonal" if side == "ours" else "none"
+    network = DelayNetwork((140, 256, 256, 20), plugins.toolkit(backend), delays=delays, dropout=0.4)
+    network.tail = 0  # sequences of the same length
     return _step(network.to(device), _spikes(100, 256, 140, device=device))
 
 

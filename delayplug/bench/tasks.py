@@ -63,6 +63,9 @@ def load_task(config: RunConfig) -> Task:
         raise DataError(f"{config.dataset}: expected the same classes in all files, got {classes}")
     # One length for all: padding enters batch norm and the summed softmax, so it must not depend on the batch.
     steps = max(part.steps for part in parts.values())
+    if config.window_ms:
+        steps = min(steps, max(1, round(config.window_ms / config.step_ms)))
+        parts = {name: part.first(steps) for name, part in parts.items()}
     parts = {name: part.padded(steps) for name, part in parts.items()}
     if "valid" in parts:
         return Task(parts["train"], parts["valid"], parts["test"], "the validation file of the data")

@@ -12,24 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
 
 from .. import plugins
-from ..data import Frames
+from ..data import Augmented, Frames
 from ..errors import ArgumentError, RunError
-from ..layers import LearnableDelay
 from ..schedules import SigmaSchedule, parameter_groups
+from .batches import EVALUATION_BATCH, evaluation_loader, seed_of, training_loader
 from .config import RunConfig
 from .memory import PeakMemory
 from .network import DelayNetwork, class_scores
+from .ranks import summed, world
+from .synapses import ANNEALED
 from .tasks import Task
-
-_EVALUATION_BATCH = 256
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -39,7 +38,8 @@ class Outcome:
     """What a run gave.
 
     Attributes:
-        epochs: one entry per epoch: epoch, sigma, train_loss, train_accuracy, valid_accuracy, seconds.
+        epochs: one entry per epoch: epoch, sigma, train_loss, train_accuracy, valid_accuracy, seconds, and how many of
+            these were spent waiting for data.
         accuracy: on the test set, by the rule that chose the epoch: "last epoch" and the task's.
         best_epoch: chosen by validation among the epochs after sigma stopped shrinking, or by the test set among all.
         parameters: trainable, delays included.
@@ -47,7 +47,9 @@ class Outcome:
         spikes: of a neuron in each hidden layer, the mean number per test recording after the last epoch.
         example: (time, channel) of each input event of the first test recording, and of each spike that it causes in
             the hidden layers after the last epoch, int64 (2, E) each.
-        delays: per delay layer, before and after training, (O, I, N) steps.
+        delays: per layer with delays, before and after training, in steps; (O, I, N) with NaN where there is no
+            synapse, or (C,).
+        weights: per layer, after training, (O, I) or (O, I, N); zero where there is no synapse.
         state: state dict of the network after the last epoch.
     """
 
@@ -59,6 +61,7 @@ class Outcome:
     spikes: list[float] = field(default_factory=list)
     example: list[Tensor] = field(default_factory=list)
     delays: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
     state: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -67,15 +70,20 @@ def train(
     task: Task,
     *,
     accelerator: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     on_epoch: OnEpoch | None = None,
     checkpoint: Path | None = None,
 ) -> Outcome:
     """Train the network that `config` describes and test it once, at the end.
 
+    On several devices a process for each takes a part of every batch: the global batch, dropout, batch norm and
+    accuracies are those of one device, up to rounding.
+
     Args:
         config: the run.
         task: its data.
-        accelerator: as Lightning takes it.
+        accelerator, devices, nodes: as Lightning takes them.
         on_epoch: called with each epoch's entry, those of before an interruption included.
         checkpoint: file to write after every epoch, and to go on from if it is there. A run that was interrupted at any
             point ends with the numbers of one that was not: every epoch draws from a seed of its own.
@@ -86,12 +94,11 @@ def train(
     with _quiet():
         lightning.seed_everything(config.seed, verbose=False)
         network = build_network(config, task)
-        outcome = Outcome(parameters=sum(p.numel() for p in network.parameters() if p.requires_grad))
-        initial = [layer.delays.detach().clone() for layer in _delay_layers(network)]
+        outcome = Outcome(parameters=network.trainable())
+        initial = _delays(network)
         module = _Training(network, config, outcome, initial, on_epoch, every_epoch=task.rule == "best on test")
         trainer = lightning.Trainer(
-            accelerator=accelerator,
-            devices=1,
+            **_devices(accelerator, devices, nodes),
             max_epochs=config.epochs,
             logger=False,
             enable_checkpointing=checkpoint is not None,
@@ -100,11 +107,11 @@ def train(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        valid, test = (_loader(part, _EVALUATION_BATCH) for part in (task.valid, task.test))
+        valid, test = evaluation_loader(task.valid), evaluation_loader(task.test)
         with PeakMemory() as peak:
             trainer.fit(
                 module,
-                _loader(task.train, config.batch_size, shuffle=config.seed),
+                training_loader(_augmented(task.train, config), config.batch_size, config.seed),
                 valid,
                 ckpt_path=checkpoint if checkpoint is not None and _is_whole(checkpoint) else None,
                 weights_only=True,
@@ -117,8 +124,8 @@ def train(
         network.load_state_dict(final)
         outcome.spikes, outcome.example = _activity(network.eval(), task.test)
         outcome.peak_memory_mb = peak.megabytes
-    after = [layer.delays.detach().cpu().clone() for layer in _delay_layers(network)]
-    outcome.delays = list(zip(initial, after, strict=True))
+    outcome.delays = list(zip(initial, _delays(network), strict=True))
+    outcome.weights = [layer.weights_now() for layer in network.layers]
     outcome.state = {name: value.cpu() for name, value in final.items()}
     return outcome
 
@@ -128,8 +135,8 @@ def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[
     """(spikes per neuron and recording in each hidden layer, where they are in the first recording)."""
     device = next(network.parameters()).device
     total, example = torch.zeros(len(network.neurons), dtype=torch.float64), []
-    for start in range(0, len(frames), _EVALUATION_BATCH):
-        x, _ = frames.batch(range(start, min(start + _EVALUATION_BATCH, len(frames))))
+    for start in range(0, len(frames), EVALUATION_BATCH):
+        x, _ = frames.batch(range(start, min(start + EVALUATION_BATCH, len(frames))))
         hidden = network.activity(x.to(device))[:-1]
         total += torch.stack([spikes.sum().double().cpu() / spikes.shape[2] for spikes in hidden])
         if start == 0:
@@ -137,13 +144,29 @@ def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[
     return (total / len(frames)).tolist(), example
 
 
-def check_accelerator(accelerator: str) -> None:
-    """Raise ArgumentError unless Lightning finds this accelerator here."""
+def check_devices(accelerator: str, devices: int = 1, nodes: int = 1) -> None:
+    """Raise ArgumentError unless Lightning finds these devices here."""
     try:
         with _quiet():
-            lightning.Trainer(accelerator=accelerator, devices=1, logger=False, enable_checkpointing=False)
-    except (ValueError, MisconfigurationException) as error:
-        raise ArgumentError("accelerator", "one that is there: cpu, gpu, auto, ...", repr(accelerator)) from error
+            lightning.Trainer(**_devices(accelerator, devices, nodes), logger=False, enable_checkpointing=False)
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        expected = "devices that are there (cpu, gpu, auto, ...), as many as the launcher of the processes says"
+        got = f"{accelerator!r}, devices={devices}, nodes={nodes}"
+        raise ArgumentError("accelerator", expected, got, str(error)) from error
+
+
+def _devices(accelerator: str, devices: int, nodes: int) -> dict[str, Any]:
+    """Arguments of a Trainer."""
+    chosen: dict[str, Any] = {"accelerator": accelerator, "devices": devices, "num_nodes": nodes}
+    if devices * nodes > 1:
+        # Batches are shared out by our own sampler, and batch norm's averages are the same everywhere by themselves.
+        chosen |= {"strategy": DDPStrategy(broadcast_buffers=False), "use_distributed_sampler": False}
+    return chosen
+
+
+def _augmented(frames: Frames, config: RunConfig) -> Frames | Augmented:
+    changes = {"time_mask": config.time_mask, "channel_mask": config.channel_mask, "cutmix": config.cutmix}
+    return Augmented(frames, **changes, seed=config.seed) if any(changes.values()) else frames  # type: ignore[arg-type]
 
 
 def build_network(config: RunConfig, task: Task) -> DelayNetwork:
@@ -154,6 +177,7 @@ def build_network(config: RunConfig, task: Task) -> DelayNetwork:
         delays=config.delays,
         max_delay=config.max_delay,
         taps=config.taps,
+        fan_in=config.fan_in,
         tau=config.tau,
         dropout=config.dropout,
         compile=config.compile,
@@ -176,8 +200,8 @@ class _Training(lightning.LightningModule):
         self.automatic_optimization = False
         self.initial, self.on_epoch, self.every_epoch = initial, on_epoch, every_epoch
         self.network, self.config, self.outcome = network, config, outcome
-        learned = config.delays == "learned"
-        self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if learned else None
+        annealed = config.delays in ANNEALED
+        self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if annealed else None
         self.best_state: dict[str, Tensor] = {}
         self.best_accuracy = -1.0
         self.accuracy = 0.0
@@ -226,22 +250,31 @@ class _Training(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Dropout of an epoch does not depend on whether those before it were made by the same process.
-        torch.manual_seed(_seed(self.config.seed, self.current_epoch))
+        torch.manual_seed(seed_of(self.config.seed, self.current_epoch))
         self._start_counting()
-        self._start = time.perf_counter()
+        self._start = self._waiting_since = time.perf_counter()
+        self._waited = 0.0
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        x, y = batch
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        self._waited += time.perf_counter() - self._waiting_since
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
+        self._waiting_since = time.perf_counter()
+
+    def training_step(self, batch: tuple[Tensor, Tensor, int], index: int) -> None:
+        x, y, total = batch
+        self.network.dropout.total = total
         scores = class_scores(self.network(x))
-        loss = nn.functional.cross_entropy(scores, y)  # softmax twice, as in the paper
+        # Softmax twice, as in the paper. The mean over the batch of all processes, whose gradients DDP averages.
+        loss = nn.functional.cross_entropy(scores, y, reduction="sum") * (world() / total)
         optimizers = _listed(self.optimizers())
         for optimizer in optimizers:
             optimizer.zero_grad()
         self.manual_backward(loss)
         for optimizer in optimizers:
             optimizer.step()
-        self._loss += loss.detach() * len(y)
-        self._count(scores, y)
+        self._loss += loss.detach() * (total / world())
+        self._count(scores, y if y.dim() == 1 else y.argmax(-1))
 
     def on_train_epoch_end(self) -> None:
         # Lightning validates before this hook: the times and hits of training were taken at the start of validation.
@@ -254,6 +287,7 @@ class _Training(lightning.LightningModule):
             "train_accuracy": self._train_accuracy,
             "valid_accuracy": self.accuracy,
             "seconds": self._seconds,
+            "waited": self._waited,
         }
         if self.sigma is not None:
             self.sigma.step()
@@ -271,25 +305,26 @@ class _Training(lightning.LightningModule):
             self.outcome.best_epoch = entry["epoch"]
 
     def on_validation_epoch_start(self) -> None:
-        self._train_loss, self._train_accuracy = float(self._loss) / self._seen, self._counted
+        self._train_accuracy = self._counted()
+        self._train_loss = float(summed(self._loss)) / self._total
         self._seconds = time.perf_counter() - self._start
         self._start_counting()
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        x, y = batch
+    def validation_step(self, batch: tuple[Tensor, Tensor, int], index: int) -> None:
+        x, y, _ = batch
         self._count(class_scores(self.network(x)), y)
 
     def on_validation_epoch_end(self) -> None:
-        self.accuracy = self._counted
+        self.accuracy = self._counted()
 
     def on_test_epoch_start(self) -> None:
         self._start_counting()
 
-    def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor, int], index: int) -> None:
         self.validation_step(batch, index)
 
     def on_test_epoch_end(self) -> None:
-        self.accuracy = self._counted
+        self.accuracy = self._counted()
 
     def _start_counting(self) -> None:
         # Where the network is: to ask for a number at every step would wait for the device.
@@ -303,10 +338,10 @@ class _Training(lightning.LightningModule):
         self._hits += (scores.argmax(-1) == y).sum()
         self._seen += len(y)
 
-    @property
     def _counted(self) -> float:
-        """The part of what was seen that was right."""
-        return int(self._hits) / self._seen
+        """The part of what all processes saw that was right."""
+        self._total = int(summed(torch.tensor(self._seen, device=self._hits.device)))
+        return int(summed(self._hits)) / self._total
 
 
 class _AfterEveryEpoch(Checkpoint):
@@ -318,8 +353,9 @@ class _AfterEveryEpoch(Checkpoint):
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        trainer.save_checkpoint(temporary)
-        temporary.replace(self.path)
+        trainer.save_checkpoint(temporary)  # by the first process, after all have come so far
+        if trainer.is_global_zero:
+            temporary.replace(self.path)
 
 
 def _is_whole(checkpoint: Path) -> bool:
@@ -336,46 +372,9 @@ def _is_whole(checkpoint: Path) -> bool:
     return True
 
 
-class _Shuffled(Sampler[int]):
-    """Another order in every epoch, which depends on nothing but the seed and the epoch."""
-
-    def __init__(self, number: int, seed: int) -> None:
-        self.number, self.seed, self.epoch = number, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(_seed(self.seed, self.epoch))
-        return iter(torch.randperm(self.number, generator=generator).tolist())
-
-    def __len__(self) -> int:
-        return self.number
-
-
-def _seed(seed: int, epoch: int) -> int:
-    """Of one epoch of a run: another one for each of both."""
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-
-
-def _loader(frames: Frames, batch_size: int, shuffle: int | None = None) -> "DataLoader[Any]":
-    """In order, or shuffled with a seed."""
-    # A last batch of one cannot be normalised; with fewer recordings than a batch, take what there is.
-    drop = shuffle is not None and len(frames) % batch_size == 1 and len(frames) > 1
-    return DataLoader(
-        range(len(frames)),  # type: ignore[arg-type]
-        batch_size,
-        sampler=None if shuffle is None else _Shuffled(len(frames), shuffle),
-        collate_fn=frames.batch,
-        drop_last=drop,
-        generator=torch.Generator(),  # it draws a seed for workers, and must not take it from what dropout draws from
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _delay_layers(network: nn.Module) -> list[LearnableDelay]:
-    return [module for module in network.modules() if isinstance(module, LearnableDelay)]
+def _delays(network: DelayNetwork) -> list[Tensor]:
+    found = (synapse.delays_now() for synapse in network.layers)
+    return [delays for delays in found if delays is not None]
 
 
 def _listed(value: Any) -> list[Any]:

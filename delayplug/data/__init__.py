@@ -1,5 +1,6 @@
 """Recordings of spikes: reading them, binning them into frames, holding out a part for validation."""
 
+from .augment import Augmented
 from .cache import cached_frames
 from .frames import BINNINGS, Binning, Frames, bin_recordings
 from .recordings import Recordings, find_splits, read_recordings, stream_recordings
@@ -7,6 +8,7 @@ from .splits import HoldOut, hold_out
 
 __all__ = [
     "BINNINGS",
+    "Augmented",
     "Binning",
     "Frames",
     "HoldOut",

@@ -119,6 +119,16 @@ class Frames:
         """The same recordings with T = `steps`, at least what the longest needs."""
         return replace(self, steps=steps)
 
+    def first(self, steps: int) -> "Frames":
+        """The same recordings cut behind their first steps; T = `steps`. Nothing is copied.
+
+        Raises:
+            ArgumentError: less than one step.
+        """
+        if steps < 1:
+            raise ArgumentError("steps", "an integer >= 1", steps)
+        return replace(self, steps=int(steps), lengths=self.lengths.clamp(max=int(steps)))
+
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Inputs float32 (T, B, C), in events per step, and labels int64 (B,) of the recordings of these positions.
 

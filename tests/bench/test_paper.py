@@ -16,6 +16,7 @@ from delayplug import LearnableDelay, plugins
 from delayplug.bench import paper as paper_module
 from delayplug.bench.config import configure
 from delayplug.bench.network import DelayNetwork, HeldDropout, class_scores
+from delayplug.bench.synapses import Synapses
 
 TAPS = 25
 SIZES = (140, 64, 64, 10)
@@ -72,7 +73,9 @@ class PaperNetwork(nn.Module):
 
 def ours(paper: PaperNetwork, **options: str) -> DelayNetwork:
     network = DelayNetwork(SIZES, plugins.toolkit("spikingjelly"), dropout=0.0)
-    network.synapses = nn.ModuleList(LearnableDelay.from_dcls(c, **options) for c in paper.convolutions)
+    network.synapses = nn.ModuleList(
+        Synapses(None, LearnableDelay.from_dcls(c, **options), None) for c in paper.convolutions
+    )
     for norm, theirs in zip(network.norms, paper.norms, strict=True):
         norm.load_state_dict(theirs.state_dict())
     return network
@@ -114,7 +117,8 @@ def test_logits_and_gradients(frames: Tensor, engine: str, sigma: float, dtype: 
             break
     assert relative(our_membrane, membrane) < min(tolerance, 1e-5)
     assert relative(our_scores, scores) < min(tolerance, 1e-5)
-    for synapse, convolution in zip(network.synapses, paper.convolutions, strict=True):
+    for synapses, convolution in zip(network.layers, paper.convolutions, strict=True):
+        synapse = synapses.weights
         assert relative(synapse.weight.grad, convolution.weight.grad) < tolerance
         assert relative(-synapse.delays.grad, convolution.P.grad[0]) < tolerance  # positions run against delays
     for norm, theirs in zip(network.norms, paper.norms, strict=True):

@@ -16,6 +16,8 @@ import torch
 from rich.console import Console
 
 from delayplug import ArgumentError, DataError, RunError, UnknownBackendError
+from delayplug.bench.batches import training_loader
+from delayplug.bench.cells import Means
 from delayplug.bench.compare import compare, configurations
 from delayplug.bench.config import PRESETS, RunConfig, configure, read_toml
 from delayplug.bench.network import DelayNetwork, class_scores
@@ -24,7 +26,7 @@ from delayplug.bench.report import command, read_records, write_csv, write_page
 from delayplug.bench.runs import FORMAT, finished, read_delays
 from delayplug.bench.show import plot_delays, plot_learning_curves, student, table, wilson
 from delayplug.bench.tasks import load_task
-from delayplug.bench.training import Outcome, _Shuffled, _Training, build_network, train
+from delayplug.bench.training import Outcome, _Training, build_network, train
 from delayplug.data.synthetic import TimingTask
 from delayplug.plugins import toolkit
 
@@ -35,7 +37,7 @@ TINY = {"epochs": 2, "hidden": (8,), "max_delay": 6}
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunConfig], Path, list[dict]]:
     out = tmp_path_factory.mktemp("runs")
     configs = configurations("quick", backends=["spikingjelly"], delays=["none", "fixed", "learned"], **TINY)
-    return configs, out, compare(configs, out, accelerator="cpu")
+    return configs, out, compare(configs, out, means=Means("cpu"))
 
 
 def test_record_holds_everything(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
@@ -81,7 +83,7 @@ def test_another_configuration_is_refused(comparison: tuple[list[RunConfig], Pat
         compare([other], out)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 2, "config": [1]}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 3, "config": [1]}', "\xff"])
 def test_unreadable_record(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.pt").touch()
     (tmp_path / "record.json").write_bytes(content.encode("latin-1"))
@@ -95,10 +97,10 @@ def test_same_seed_same_result() -> None:
     first, second = (train(config, task, accelerator="cpu") for _ in range(2))
     for name, value in first.state.items():
         assert torch.equal(value, second.state[name]), name
-    without = [{k: v for k, v in e.items() if k != "seconds"} for e in first.epochs]
-    assert without == [{k: v for k, v in e.items() if k != "seconds"} for e in second.epochs]
+    without = [{k: v for k, v in e.items() if k not in ("seconds", "waited")} for e in first.epochs]
+    assert without == [{k: v for k, v in e.items() if k not in ("seconds", "waited")} for e in second.epochs]
     other = train(dataclasses.replace(config, seed=1), task, accelerator="cpu")
-    assert not torch.equal(first.state["synapses.0.weight"], other.state["synapses.0.weight"])
+    assert not torch.equal(first.state["synapses.0.weights.weight"], other.state["synapses.0.weights.weight"])
 
 
 def test_accuracy_is_exact_and_does_not_depend_on_batches() -> None:
@@ -152,7 +154,7 @@ def test_learned_delays_find_the_planted_ones() -> None:
     frames = task.sample(512, seed=1)
     torch.manual_seed(0)
     network = DelayNetwork((12, 4), toolkit("spikingjelly"), max_delay=12, dropout=0.0)
-    synapse = network.synapses[0]
+    synapse = network.layers[0].weights
     with torch.no_grad():
         synapse.weight.fill_(0.1)
     untrained = planted_correlation([synapse.delays.detach()], [synapse.weight.detach()], task.planted_delays())
@@ -229,13 +231,13 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
     assert task.train.steps == task.test.steps == task.valid.steps
     assert len(task.train) + len(task.valid) == 40
     assert "all of speakers" in task.split
-    (record,) = compare([config], tmp_path / "runs", accelerator="cpu")
+    (record,) = compare([config], tmp_path / "runs", means=Means("cpu"))
     assert record["data"]["test"] == 12
     stratified = load_task(dataclasses.replace(config, validation="stratified"))
     assert "drawn by class" in stratified.split
     with pytest.raises(DataError, match=r"expected a file \*_valid.h5 for the official protocol, got none"):
         load_task(dataclasses.replace(config, protocol="official"))
-    (paper,) = compare([dataclasses.replace(config, protocol="paper")], tmp_path / "paper", accelerator="cpu")
+    (paper,) = compare([dataclasses.replace(config, protocol="paper")], tmp_path / "paper", means=Means("cpu"))
     assert (paper["data"]["train"], paper["data"]["valid"], paper["data"]["test"]) == (40, 12, 12)
     assert paper["accuracy"].keys() == {"last epoch", "best on test"}
     assert paper["accuracy"]["best on test"] == max(entry["valid_accuracy"] for entry in paper["epochs"])
@@ -290,7 +292,7 @@ def test_bad_names() -> None:
 
 def test_several_devices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="devices: expected 1"):
-        compare([configure("quick", backend="norse")], tmp_path, devices=2)
+        compare([configure("quick", backend="norse")], tmp_path, means=Means("cpu", devices=2), launcher="local")
     assert not list(tmp_path.iterdir())
 
 
@@ -302,7 +304,7 @@ def test_out_must_be_a_folder(tmp_path: Path) -> None:
 
 def test_unknown_accelerator(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"accelerator: expected .* got 'abacus'"):
-        compare([configure("quick", backend="norse")], tmp_path, accelerator="abacus")
+        compare([configure("quick", backend="norse")], tmp_path, means=Means("abacus"))
 
 
 def test_presets_are_complete_configurations() -> None:
@@ -340,7 +342,7 @@ def same_numbers(found: dict, expected: dict) -> None:
     """All that a run measures but for time and memory, to the last bit."""
     for record in (found, expected):
         for entry in record["epochs"]:
-            entry.pop("seconds", None)
+            entry.pop("seconds", None), entry.pop("waited", None)
     for key in ("epochs", "accuracy", "best_epoch", "config", "data", "parameters", "planted_correlation"):
         assert found.get(key) == expected.get(key), key
 
@@ -358,6 +360,8 @@ import os, signal, sys
 import torch
 from pathlib import Path
 from delayplug.bench import training
+from delayplug.bench.batches import training_loader
+from delayplug.bench.cells import Means
 from delayplug.bench.compare import compare
 from delayplug.bench.config import configure
 
@@ -371,7 +375,7 @@ def until(self, batch, index):
     plain(self, batch, index)
 
 training._Training.training_step = until
-compare([configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)], out, accelerator="cpu")
+compare([configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)], out, means=Means("cpu"))
 """
 
 
@@ -379,7 +383,7 @@ compare([configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay
 def test_killed_runs_end_with_the_same_numbers(tmp_path: Path) -> None:
     """Killed in the first epoch, at the start of one and in the middle of one; each time it goes on."""
     config = configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)
-    (expected,) = compare([config], tmp_path / "whole", accelerator="cpu")
+    (expected,) = compare([config], tmp_path / "whole", means=Means("cpu"))
     killed = tmp_path / "killed"
     for epoch, step, there in ((0, 5, False), (1, 0, True), (2, 7, True)):
         command = [sys.executable, "-c", KILLED, str(killed), str(epoch), str(step)]
@@ -393,7 +397,7 @@ def test_killed_runs_end_with_the_same_numbers(tmp_path: Path) -> None:
     def watch(*_: object) -> Iterator[Callable[[dict], None]]:
         yield lambda entry: seen.append(entry["epoch"])
 
-    (found,) = compare([config], killed, accelerator="cpu", watch=watch)
+    (found,) = compare([config], killed, means=Means("cpu"), watch=watch)
     assert seen == [1, 2, 3, 4]
     same_numbers(found, expected)
     same_model(killed / config.cell, tmp_path / "whole" / config.cell)
@@ -409,16 +413,16 @@ def interrupted(config: RunConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         patch.setattr(_Training, "on_test_epoch_start", lambda _: (_ for _ in ()).throw(LateError))
         with pytest.raises(LateError):
-            compare([config], out, accelerator="cpu")
+            compare([config], out, means=Means("cpu"))
 
 
 def test_killed_while_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the last epoch nothing is trained again."""
     config = configure("quick", backend="norse", **TINY)
-    (expected,) = compare([config], tmp_path / "whole", accelerator="cpu")
+    (expected,) = compare([config], tmp_path / "whole", means=Means("cpu"))
     interrupted(config, tmp_path / "late", monkeypatch)
     monkeypatch.setattr(_Training, "training_step", lambda *_: pytest.fail("trained again"))
-    (found,) = compare([config], tmp_path / "late", accelerator="cpu")
+    (found,) = compare([config], tmp_path / "late", means=Means("cpu"))
     same_numbers(found, expected)
 
 
@@ -426,24 +430,28 @@ def test_a_checkpoint_of_another_configuration(tmp_path: Path, monkeypatch: pyte
     config = configure("quick", backend="norse", **TINY)
     interrupted(config, tmp_path, monkeypatch)
     with pytest.raises(RunError, match=r"another configuration \(lr: 0.005 there, 0.1 here\). Choose another --out"):
-        compare([dataclasses.replace(config, lr=0.1)], tmp_path, accelerator="cpu")
+        compare([dataclasses.replace(config, lr=0.1)], tmp_path, means=Means("cpu"))
     checkpoint = tmp_path / config.cell / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(
         RunError, match=r"expected a checkpoint of a run, got a damaged file .* Delete it to begin anew"
     ):
-        compare([config], tmp_path, accelerator="cpu")
+        compare([config], tmp_path, means=Means("cpu"))
 
 
 def test_epochs_have_orders_of_their_own() -> None:
-    sampler = _Shuffled(50, seed=1)
-    orders = []
-    for epoch in (0, 1, 0):
-        sampler.set_epoch(epoch)
-        orders.append(list(sampler))
-    assert orders[0] == orders[2] != orders[1]
-    assert sorted(orders[1]) == list(range(50))
-    assert list(_Shuffled(50, seed=2)) != orders[0]
+    frames = load_task(configure("quick")).train.select(range(50))
+
+    def order(seed: int, epoch: int) -> list[int]:
+        batches = training_loader(frames, 16, seed).batch_sampler
+        batches.set_epoch(epoch)
+        found = list(batches)
+        assert [(len(batch) - 1, batch[-1]) for batch in found] == [(16, 16)] * 3 + [(2, 2)]
+        return [index for batch in found for index in batch[:-1]]
+
+    assert order(1, 0) == order(1, 0) != order(1, 1)
+    assert sorted(order(1, 1)) == list(range(50))
+    assert order(2, 0) != order(1, 0)
 
 
 # ------------------------------------------------------------------------------------------------------ the report
@@ -486,7 +494,7 @@ def test_report_on_what_is_no_comparison(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         config = configure("quick", epochs=epochs).to_json()
         (tmp_path / name / "record.json").write_text(json.dumps({"format": FORMAT, "config": config}))
-    with pytest.raises(RunError, match="differ in backend, delays and seed only"):
+    with pytest.raises(RunError, match="differ in backend, variant and seed only"):
         read_records(tmp_path)
 
 

@@ -1,0 +1,61 @@
+"""One run on several processes: each has a part of every batch, and together they compute what one would.
+
+Gradients are summed by Lightning's DDP. What else looks at a whole batch does so here: batch norm, dropout, and the
+counts that become accuracies. Without other processes all of this is the plain thing.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def world() -> int:
+    """Number of processes that train this run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def share(total: int) -> slice:
+    """The part of a batch of `total` recordings that is this process's."""
+    rank = dist.get_rank() if world() > 1 else 0
+    return slice(total * rank // world(), total * (rank + 1) // world())
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum over all processes, with its gradient."""
+    result: Tensor = value if world() == 1 else _Sum.apply(value)
+    return result
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        # What a process adds to the sum goes into the loss of every other.
+        return _Sum.forward(ctx, grad)
+
+
+class SharedBatchNorm(nn.BatchNorm1d):
+    """Batch norm over the batches of all processes: torch's `SyncBatchNorm` runs on GPUs alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) to the same."""
+        if world() == 1 or not self.training:
+            return super().forward(x)
+        number = summed(x.new_tensor(float(len(x))))
+        mean = summed(x.sum(0)) / number
+        centred = x - mean
+        variance = summed(centred.square().sum(0)) / number
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.momentum is not None
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * number / (number - 1), self.momentum)
+        return centred * (self.weight / (variance + self.eps).sqrt()) + self.bias
