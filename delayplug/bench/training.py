@@ -148,7 +148,10 @@ def check_devices(accelerator: str, devices: int = 1, nodes: int = 1) -> None:
     """Raise ArgumentError unless Lightning finds these devices here."""
     try:
         with _quiet():
-            lightning.Trainer(**_devices(accelerator, devices, nodes), logger=False, enable_checkpointing=False)
+            chosen = _devices(accelerator, devices, nodes)
+            trainer = lightning.Trainer(**chosen, logger=False, enable_checkpointing=False)
+            if isinstance(trainer.strategy, DDPStrategy) and trainer.strategy.cluster_environment is not None:
+                trainer.strategy.cluster_environment.validate_settings(num_devices=devices, num_nodes=nodes)
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         expected = "devices that are there (cpu, gpu, auto, ...), as many as the launcher of the processes says"
         got = f"{accelerator!r}, devices={devices}, nodes={nodes}"
