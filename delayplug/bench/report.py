@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from ..errors import RunError
 from .config import PRESETS, SYNTHETIC, RunConfig
+from .figures import accuracy_figure, delays_figure, learning_curves_figure, raster_figure
 from .runs import read_example, read_record
-from .show import Record, delays_figure, grouped, learning_curves_figure, over_seeds, variant_of, wilson
+from .show import Record, grouped, over_seeds, variant_of, wilson
 from .synapses import learns_delays
 
 _COLUMNS: dict[str, Callable[[Record], Any]] = {
@@ -37,6 +38,7 @@ _COLUMNS: dict[str, Callable[[Record], Any]] = {
     "planted_correlation": lambda r: r.get("planted_correlation", {}).get("after training", ""),
     "planted_correlation_untrained": lambda r: r.get("planted_correlation", {}).get("before training", ""),
     "seconds_per_epoch": lambda r: r["seconds_per_epoch"],
+    "waiting": lambda r: r["waiting"],
     "peak_memory_mb": lambda r: r["peak_memory_mb"],
     "command": lambda r: command(r["config"]),
 }
@@ -119,6 +121,7 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
         f"“{config['binning']}”, {config['pool']} neighbouring channels summed",
         protocol=_PROTOCOLS[config["protocol"]].format(split=data["split"]),
         seeds=sorted({record["config"]["seed"] for record in records}),
+        accuracies=_picture(accuracy_figure(records)),
         curves=_picture(learning_curves_figure(records)),
         runs=[
             {
@@ -135,19 +138,6 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
         machine=first["machine"],
     )
     path.write_text(page)
-
-
-def raster_figure(example: Sequence[Any]) -> Figure:
-    """One recording: its input events, and the spikes of each hidden layer below it."""
-    figure = Figure(figsize=(8, 1.6 * len(example) + 0.4), layout="constrained")
-    panels = figure.subplots(len(example), 1, sharex=True, squeeze=False)[:, 0]
-    for n, (axes, events) in enumerate(zip(panels, example, strict=True)):
-        time, channel = events
-        axes.plot(time, channel, "|", color="#333333" if n == 0 else "#0072B2", markersize=2.5, alpha=0.7)
-        axes.set_ylabel("input channel" if n == 0 else f"neuron, layer {n}")
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlabel("time (steps)")
-    return figure
 
 
 def _row(group: list[Record], best: str) -> dict[str, Any]:
@@ -171,6 +161,7 @@ def _row(group: list[Record], best: str) -> dict[str, Any]:
         "planted": "".join(f"{mean(v['after training'] for v in known):.2f}" for _ in known[:1]),
         "untrained": "".join(f"{mean(v['before training'] for v in known):.2f}" for _ in known[:1]),
         "seconds": f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
+        "waiting": f"{100 * mean(record['waiting'] for record in group):.1f}",
         "memory": f"{max(record['peak_memory_mb'] for record in group):,.0f}",
     }
 

@@ -1,4 +1,4 @@
-"""What a comparison looks like: a table for the terminal, and plots."""
+"""What a comparison looks like in numbers: means, intervals, and a table for the terminal."""
 
 import itertools
 import math
@@ -7,27 +7,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
 from .config import SYNTHETIC, variant
-from .runs import read_delays
 from .synapses import VARIANTS
 
 Record = dict[str, Any]
 
-# One colour per variant, one line style per backend; readable in print and for the colour-blind (Okabe and Ito).
-_COLOURS = {
-    "none": "#999999",
-    "fixed": "#E69F00",
-    "constant": "#009E73",
-    "learned": "#0072B2",
-    "axonal": "#CC79A7",
-    "dendritic": "#D55E00",
-}
-_STYLES = ("-", "--", ":", "-.")
 # 97.5 % quantiles of Student's distribution with 1, 2, ... degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
@@ -42,13 +29,15 @@ def table(records: Iterable[Record]) -> Table:
     first = next(iter(groups.values()))[0]
     config, data = first["config"], first["data"]
     seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
+    waiting = mean(record["waiting"] for group in groups.values() for record in group)
     result = Table(
         box=box.SIMPLE_HEAD,
         padding=0,
         pad_edge=False,
         title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
-        caption=f"Test accuracy on {data['test']} recordings; validation: {data['split']}.{_frames(config)}",
+        caption=f"Test accuracy on {data['test']} recordings; validation: {data['split']}.{_frames(config)}"
+        f" Training waited for its data {100 * waiting:.1f} % of the time.",
     )
     for name in ("backend", "delays"):
         result.add_column(name, no_wrap=True)
@@ -99,73 +88,6 @@ def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float
     return (centre - width) / scale, (centre + width) / scale
 
 
-def plot_learning_curves(records: Iterable[Record], path: Path) -> None:
-    """Save `learning_curves_figure`."""
-    _save(learning_curves_figure(records), path)
-
-
-def learning_curves_figure(records: Iterable[Record]) -> Figure:
-    """Validation accuracy and training loss over epochs, one line per run."""
-    records = list(records)
-    backends = list(dict.fromkeys(record["config"]["backend"] for record in records))
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    accuracy, loss = figure.subplots(1, 2)
-    seen = set()
-    for record in records:
-        config, epochs = record["config"], record["epochs"]
-        label = f"{variant_of(record)}, {config['backend']}"
-        style = {
-            "color": _COLOURS[config["delays"]],
-            "linestyle": _STYLES[backends.index(config["backend"]) % len(_STYLES)],
-            "linewidth": 0.9 if config["fan_in"] else 1.8,
-        }
-        x = [entry["epoch"] for entry in epochs]
-        name = None if label in seen else label
-        accuracy.plot(x, [100 * entry["valid_accuracy"] for entry in epochs], label=name, **style)
-        loss.plot(x, [entry["train_loss"] for entry in epochs], **style)
-        seen.add(label)
-    data, config = records[0]["data"], records[0]["config"]
-    accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
-    accuracy.annotate("chance", (1, 100 / len(data["classes"])), textcoords="offset points", xytext=(0, 3), fontsize=8)
-    on = "test" if config.get("protocol") == "paper" else "validation"
-    accuracy.set(xlabel="epoch", ylabel=f"{on} accuracy (%)", ylim=(0, 101))
-    loss.set(xlabel="epoch", ylabel="training loss")
-    loss.set_ylim(bottom=0)
-    for axes in (accuracy, loss):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = accuracy.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
-    figure.suptitle(f"{Path(config['dataset']).name}, preset {config['preset']}")
-    return figure
-
-
-def plot_delays(record: Record, folder: Path, path: Path) -> None:
-    """Save `delays_figure`."""
-    _save(delays_figure(record, folder), path)
-
-
-def delays_figure(record: Record, folder: Path) -> Figure:
-    """Histograms of the delays of each layer, before and after training."""
-    layers = read_delays(folder)
-    config = record["config"]
-    most = config["max_delay"]
-    figure = Figure(figsize=(3.4 * len(layers), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(layers), squeeze=False)[0]
-    for n, (axes, (before, after)) in enumerate(zip(panels, layers, strict=True)):
-        bins = [k - 0.5 for k in range(most + 2)]
-        was, now = (values[~values.isnan()].numpy() for values in (before, after))  # NaN: no synapse
-        axes.hist(was, bins, color="#BBBBBB", label="before training")
-        axes.hist(now, bins, histtype="step", color="#0072B2", linewidth=1.8, label="after")
-        axes.set(title=f"layer {n + 1}: {len(now):,} delays", xlabel="delay (steps)")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("channels" if config["delays"] in ("axonal", "dendritic") else "synapses")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(f"{Path(config['dataset']).name}, {config['backend']}, {variant_of(record)}")
-    return figure
-
-
 def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
     """The runs of each backend and variant, which differ by their seeds."""
 
@@ -195,8 +117,3 @@ def _planted(group: list[Record]) -> str:
         return ""
     before, after = (mean(values[when] for values in found) for when in ("before training", "after training"))
     return f"{after:.2f} ({before:.2f})"
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with matplotlib.rc_context({"font.size": 9}):
-        figure.savefig(path, dpi=150)

@@ -75,7 +75,8 @@ def run(
     from ..bench.cells import Means, is_first
     from ..bench.compare import ABLATION, compare, configurations
     from ..bench.config import read_toml
-    from ..bench.show import plot_delays, plot_learning_curves, table
+    from ..bench.figures import plot_delays, plot_learning_curves
+    from ..bench.show import table
     from ..bench.synapses import learns_delays
 
     said = {

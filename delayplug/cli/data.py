@@ -76,3 +76,27 @@ def info(
     with console.status("drawing"):
         draw(parts, picture)
     console.print(f"Picture: {picture}", soft_wrap=True)
+
+
+@data.command()
+def speed(
+    folder: Annotated[Path, typer.Argument(help="With *_train, *_test (and *_valid) in SHD's layout.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 256,
+    step_ms: Annotated[float, typer.Option(help="Length of a step.")] = 10.0,
+    pool: Annotated[int, typer.Option(min=1, help="Neighbouring channels that are summed.")] = 5,
+) -> None:
+    """Time how recordings become batches: binning, opening what was binned, batches per second.
+
+    What a training waits for its data is in the record and the report of each run.
+
+    \b
+    Example:
+        delayplug data speed data/shd
+    """
+    from ..bench.loading import measure_loading, table
+
+    with console.status("reading") as status:
+        found = measure_loading(
+            folder, batch_size=batch_size, step_ms=step_ms, pool=pool, progress=lambda part: status.update(part)
+        )
+    console.print(table(folder.resolve().name, found, batch_size))

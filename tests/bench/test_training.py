@@ -20,11 +20,12 @@ from delayplug.bench.batches import training_loader
 from delayplug.bench.cells import Means
 from delayplug.bench.compare import compare, configurations
 from delayplug.bench.config import PRESETS, RunConfig, configure, read_toml
+from delayplug.bench.figures import plot_delays, plot_learning_curves
 from delayplug.bench.network import DelayNetwork, class_scores
 from delayplug.bench.planted import planted_correlation
 from delayplug.bench.report import command, read_records, write_csv, write_page
 from delayplug.bench.runs import FORMAT, finished, read_delays
-from delayplug.bench.show import plot_delays, plot_learning_curves, student, table, wilson
+from delayplug.bench.show import student, table, wilson
 from delayplug.bench.tasks import load_task
 from delayplug.bench.training import Outcome, _Training, build_network, train
 from delayplug.data.synthetic import TimingTask
