@@ -118,9 +118,11 @@ def variant(delays: str, fan_in: int) -> str:
     return f"{delays}-sparse{fan_in}" if fan_in else delays
 
 
-# Hammouamri et al., ICLR 2024, appendix; "quick" is ours, for the synthetic task on a laptop.
+# Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},
+    # No hidden neurons: the delays alone must align each pattern.
+    "planted": {"hidden": (), "dropout": 0.0, "delay_lr": 0.3, "epochs": 30},
     "shd": {
         "hidden": (256, 256),
         "max_delay": 24,

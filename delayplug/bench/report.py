@@ -43,6 +43,13 @@ _COLUMNS: dict[str, Callable[[Record], Any]] = {
     "command": lambda r: command(r["config"]),
 }
 
+# Settings that `bench run` has an option for.
+_OPTIONS = {
+    **{name: name for name in ("dataset", "preset", "backend", "delays", "hidden", "taps", "epochs")},
+    **{name: name for name in ("binning", "protocol", "validation", "compile")},
+    **{"fan_in": "fan-in", "batch_size": "batch-size", "seed": "seeds"},
+}
+
 _PROTOCOLS = {
     "heldout": "The test set was read once, when all was trained. The epoch called best was chosen on recordings that "
     "were not trained on: {split}.",
@@ -70,23 +77,19 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def command(config: dict[str, Any]) -> str:
-    """What makes a run again."""
-    words = ["delayplug", "bench", "run", "--preset", config["preset"]]
+    """What makes a run again; `config.toml` is the file in the run's folder."""
     base = RunConfig(preset=config["preset"], **PRESETS[config["preset"]]).to_json()
-    named = {"dataset", "epochs", "batch_size", "taps", "binning", "protocol", "validation"}
-    other = []
+    options: dict[str, Any] = {"preset": config["preset"]}
     for name, value in config.items():
-        if name in ("preset", "backend", "delays", "fan_in", "seed", "compile") or value == base[name]:
-            continue
-        if name in named:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-        else:
-            other.append(name)
-    words += ["--backend", config["backend"], "--delays", config["delays"], "--seeds", str(config["seed"])]
-    words += ["--fan-in", str(config["fan_in"])] if config["fan_in"] else []
-    words += ["--compile"] if config["compile"] else []
-    text = shlex.join(words)
-    return f"{text}    # and in --config: {', '.join(f'{n} = {config[n]}' for n in other)}" if other else text
+        if value != base[name] and name not in _OPTIONS:
+            return shlex.join(["delayplug", "bench", "run", "--config", f"{_run(config).cell}/config.toml"])
+        if value != base[name] or name in ("backend", "delays", "seed"):
+            options[_OPTIONS[name]] = value
+    words = ["delayplug", "bench", "run"]
+    for name, value in options.items():
+        words.append(f"--{name}")
+        words += [] if value is True else [str(v) for v in (value if isinstance(value, list) else [value])]
+    return shlex.join(words)
 
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
@@ -171,9 +174,12 @@ def _shown(records: Sequence[Record]) -> list[Record]:
     return [group[0] for group in grouped(records).values()]
 
 
+def _run(config: dict[str, Any]) -> RunConfig:
+    return RunConfig(**{**config, "hidden": tuple(config["hidden"])})
+
+
 def _cell(folder: Path, record: Record) -> Path:
-    known = {**record["config"], "hidden": tuple(record["config"]["hidden"])}
-    return folder / RunConfig(**known).cell
+    return folder / _run(record["config"]).cell
 
 
 def _picture(figure: Figure) -> str:

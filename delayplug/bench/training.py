@@ -138,7 +138,7 @@ def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[
     for start in range(0, len(frames), EVALUATION_BATCH):
         x, _ = frames.batch(range(start, min(start + EVALUATION_BATCH, len(frames))))
         hidden = network.activity(x.to(device))[:-1]
-        total += torch.stack([spikes.sum().double().cpu() / spikes.shape[2] for spikes in hidden])
+        total += torch.tensor([float(spikes.sum()) / spikes.shape[2] for spikes in hidden], dtype=torch.float64)
         if start == 0:
             example = [values[:, 0].nonzero().t().cpu() for values in (x, *hidden)]
     return (total / len(frames)).tolist(), example

@@ -9,7 +9,7 @@ import typer
 
 from .console import SpreadCommand, console, progress_bars
 
-Preset = Literal["quick", "shd", "ssc"]
+Preset = Literal["quick", "planted", "shd", "ssc"]
 Binning = Literal["grid", "events"]
 HoldOut = Literal["auto", "speaker", "stratified"]
 Protocol = Literal["heldout", "official", "paper"]

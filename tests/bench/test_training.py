@@ -20,11 +20,11 @@ from delayplug.bench.batches import training_loader
 from delayplug.bench.cells import Means
 from delayplug.bench.compare import compare, configurations
 from delayplug.bench.config import PRESETS, RunConfig, configure, read_toml
-from delayplug.bench.figures import plot_delays, plot_learning_curves
+from delayplug.bench.figures import accuracy_figure, plot_delays, plot_learning_curves
 from delayplug.bench.network import DelayNetwork, class_scores
 from delayplug.bench.planted import planted_correlation
 from delayplug.bench.report import command, read_records, write_csv, write_page
-from delayplug.bench.runs import FORMAT, finished, read_delays
+from delayplug.bench.runs import FORMAT, finished, make_record, read_delays, write_config
 from delayplug.bench.show import student, table, wilson
 from delayplug.bench.tasks import load_task
 from delayplug.bench.training import Outcome, _Training, build_network, train
@@ -309,7 +309,7 @@ def test_unknown_accelerator(tmp_path: Path) -> None:
 
 
 def test_presets_are_complete_configurations() -> None:
-    assert {configure(name).preset for name in PRESETS} == {"quick", "shd", "ssc"}
+    assert {configure(name).preset for name in PRESETS} == {"quick", "planted", "shd", "ssc"}
 
 
 def test_wilson_interval() -> None:
@@ -471,7 +471,7 @@ def test_report(comparison: tuple[list[RunConfig], Path, list[dict]], tmp_path: 
         assert int(row["parameters"]) == record["parameters"]
     write_page(found, out, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 5  # curves, three rasters, one histogram of delays
+    assert page.count('src="data:image/png;base64,') == 6  # accuracies, curves, three rasters, one histogram of delays
     assert "http" not in page  # it needs nothing from elsewhere
     assert "The test set was read once" in page
     assert rows["learned"]["command"] in page
@@ -485,7 +485,65 @@ def test_the_command_makes_the_run_again() -> None:
         assert words[words.index(option) + 1] == value
     assert "--compile" in words
     assert "--batch-size" not in words  # the preset's
-    assert "lr = 0.1" in command(configure("quick", lr=0.1).to_json())
+    several = configure("quick", hidden=(8, 4), fan_in=3, taps=2, seed=1)
+    assert "--hidden 8 4 --taps 2 --fan-in 3" in command(several.to_json())
+    # No option says this, but the file in the run's folder does.
+    other = configure("quick", lr=0.1, hidden=(8,), seed=5)
+    assert command(other.to_json()) == f"delayplug bench run --config {other.cell}/config.toml"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        configure("quick"),
+        configure("shd", dataset='da "ta', backend="norse", hidden=(3, 4), fan_in=2, seed=7, weight_decay=1e-7),
+        configure("ssc", compile=True, window_ms=500.0, time_mask=3, cutmix=0.5, protocol="official"),
+    ],
+)
+def test_the_file_in_a_runs_folder_makes_it_again(config: RunConfig, tmp_path: Path) -> None:
+    write_config(tmp_path, config)
+    values = read_toml(tmp_path / "config.toml")
+    assert configurations(values.pop("preset"), **values) == [config]
+
+
+def test_windows_and_masks_change_what_is_trained_on(tmp_path: Path) -> None:
+    whole = load_task(configure("quick"))
+    config = configure("quick", backend="spikingjelly", **TINY)
+    plain = train(config, whole, accelerator="cpu")
+    for change in ({"time_mask": 20}, {"cutmix": 1.0}):
+        changed = train(dataclasses.replace(config, **change), whole, accelerator="cpu")
+        assert changed.epochs[0]["train_loss"] != plain.epochs[0]["train_loss"]
+        again = train(dataclasses.replace(config, **change), whole, accelerator="cpu")
+        assert changed.epochs[-1]["train_loss"] == again.epochs[-1]["train_loss"]
+
+
+def test_what_is_written_on_the_way(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
+    """The share of the time that went by waiting for data, and a file to make each run again."""
+    configs, out, records = comparison
+    for config, record in zip(configs, records, strict=True):
+        assert 0 < record["waiting"] < 1
+        assert all(0 <= entry["waited"] <= entry["seconds"] for entry in record["epochs"])
+        assert read_toml(out / config.cell / "config.toml")["seeds"] == [config.seed]
+
+
+def test_picture_of_accuracies(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
+    _, _, records = comparison
+    figure = accuracy_figure(records)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["none", "fixed", "learned"]
+    marks = [100 * record["accuracy"]["last epoch"] for record in records]
+    drawn = [float(marks.get_offsets()[0][0]) for marks in axes.collections]
+    assert drawn == pytest.approx(marks)
+
+
+def test_planted_delays_are_found() -> None:
+    """Without hidden neurons the delays themselves must align the patterns."""
+    config = configure("planted", backend="spikingjelly", epochs=6)
+    task = load_task(config)
+    outcome = train(config, task, accelerator="cpu")
+    found = make_record(config, task, outcome, "cpu")["planted_correlation"]
+    assert abs(found["before training"]) < 0.1
+    assert found["after training"] > 0.2
 
 
 def test_report_on_what_is_no_comparison(tmp_path: Path) -> None:
