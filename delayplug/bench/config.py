@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from ..data import BINNINGS, Binning, HoldOut
 from ..errors import ArgumentError
-from .synapses import VARIANTS, Variant
+from .synapses import Variant, check_variant
 
 SYNTHETIC = "synthetic"
 
@@ -77,14 +77,17 @@ class RunConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        choices = {"delays": VARIANTS, "binning": BINNINGS, "preset": tuple(PRESETS), "protocol": PROTOCOLS}
+        choices = {"binning": BINNINGS, "preset": tuple(PRESETS), "protocol": PROTOCOLS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ArgumentError(name, f"one of {', '.join(known)}", repr(getattr(self, name)))
-        for name in ("epochs", "batch_size", "taps"):
+        check_variant(self.delays, self.taps, self.fan_in)
+        if any(size < 1 for size in self.hidden):
+            raise ArgumentError("hidden", "sizes >= 1", self.hidden)
+        for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ArgumentError(name, "an integer >= 1", getattr(self, name))
-        for name in ("fan_in", "window_ms", "time_mask", "channel_mask"):
+        for name in ("window_ms", "time_mask", "channel_mask"):
             if getattr(self, name) < 0:
                 raise ArgumentError(name, "a number >= 0", getattr(self, name))
         if not 0 <= self.cutmix <= 1:

@@ -18,6 +18,7 @@ from ..layers import LearnableDelay
 
 Variant = Literal["none", "fixed", "constant", "learned", "axonal", "dendritic"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+_PER_SYNAPSE: tuple[Variant, ...] = ("fixed", "constant", "learned")
 ANNEALED: tuple[Variant, ...] = ("learned", "axonal", "dendritic")
 
 _LAST_SIGMA = SIGMA_FLOOR["gauss"] + 0.23  # the paper's, after its annealing
@@ -26,6 +27,19 @@ _LAST_SIGMA = SIGMA_FLOOR["gauss"] + 0.23  # the paper's, after its annealing
 def learns_delays(delays: Variant) -> bool:
     """Whether the delays of this variant are trained."""
     return delays not in ("none", "fixed")
+
+
+def check_variant(delays: Variant, taps: int, fan_in: int) -> None:
+    """Raise ArgumentError unless there are such synapses."""
+    if delays not in VARIANTS:
+        raise ArgumentError("delays", f"one of {', '.join(VARIANTS)}", repr(delays))
+    if fan_in < 0:
+        raise ArgumentError("fan_in", "a number of synapses, or 0 for all", fan_in)
+    if taps < 1:
+        raise ArgumentError("taps", "an integer >= 1", taps)
+    if taps > 1 and delays not in _PER_SYNAPSE:
+        advice = f"Take --delays {' '.join(_PER_SYNAPSE)}"
+        raise ArgumentError("taps", f"1 for the variant {delays!r}, which has no delay per synapse", taps, advice)
 
 
 def synapses(
@@ -42,13 +56,8 @@ def synapses(
         taps: weights, and delays, of each synapse; only one without a delay per synapse.
         fan_in: incoming synapses of each neuron, drawn at random; all if 0.
     """
-    if delays not in VARIANTS:
-        raise ArgumentError("delays", f"one of {', '.join(VARIANTS)}", repr(delays))
-    if fan_in < 0:
-        raise ArgumentError("fan_in", "a number of synapses, or 0 for all", fan_in)
-    per_synapse = delays in ("fixed", "constant", "learned")
-    if taps != 1 and not per_synapse:
-        raise ArgumentError("taps", f"1 for the variant {delays!r}, which has no delay per synapse", taps)
+    check_variant(delays, taps, fan_in)
+    per_synapse = delays in _PER_SYNAPSE
     before = after = None
     weights: nn.Linear | LearnableDelay
     if per_synapse:
