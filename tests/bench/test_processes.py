@@ -156,6 +156,7 @@ def test_on_two_devices_by_the_command_line(alone: Any, tmp_path: Path) -> None:
     """The command starts its second process itself, and speaks once; two runs follow each other."""
     args = ["bench", "run", "--backend", "spikingjelly", "--delays", "fixed", "learned", "--epochs", "3"]
     args += ["--hidden", "16", "--accelerator", "cpu"]
+    (tmp_path / "more.toml").write_text("max_delay = 6\nbatch_size = 64\n")
     args += ["--devices", "2", "--config", str(tmp_path / "more.toml"), "--out", str(tmp_path / "runs")]
     code = "from delayplug.cli import main; main()"
     (tmp_path / "run.py").write_text(code)
