@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from .errors import ArgumentError
 from .kernels import INTERPOLATIONS, SIGMA_FLOOR, Interpolation
 from .ranges import limit, project
 from .tape import Tape
+
+LearnSigma = bool | Literal["layer"]
 
 
 class DelayState(NamedTuple):
@@ -57,13 +59,16 @@ class DelayLayer(nn.Module):
     Attributes:
         delays: Parameter, in steps.
         weight: Parameter of the shape of the delays, or None.
-        sigma: buffer () or Parameter of the shape of the delays, in steps; None for "linear".
+        sigma: buffer (), or Parameter of the shape of the delays or (), in steps; None for "linear".
+        active: bool of the shape of the delays, False where `prune` holds a delay at zero; None where all are free. Not
+            part of the state_dict.
     """
 
     delays: nn.Parameter
     weight: nn.Parameter | None
     bias: nn.Parameter | None
     sigma: Tensor | None
+    active: Tensor | None
 
     def __init__(
         self,
@@ -75,7 +80,7 @@ class DelayLayer(nn.Module):
         fan_in: int,
         interpolation: Interpolation,
         sigma: float | None,
-        learn_sigma: bool,
+        learn_sigma: LearnSigma,
         init: str | float,
         round_in_eval: bool,
         device: torch.device | str | None,
@@ -96,27 +101,28 @@ class DelayLayer(nn.Module):
         self.delays = nn.Parameter(torch.empty(shape, **factory))
         self.weight = nn.Parameter(torch.empty(shape, **factory)) if weight else None
         self.bias = nn.Parameter(torch.empty(bias, **factory)) if bias else None
+        self.register_buffer("active", None, persistent=False)
         self._set_sigma(sigma, learn_sigma)
         self._limit()
         self.reset_parameters(init)
 
-    def _set_sigma(self, sigma: float | None, learn: bool) -> None:
-        if self.interpolation == "linear":
-            if sigma is not None or learn:
-                raise ArgumentError("sigma", "None with interpolation='linear', which has no width", sigma)
+    def _set_sigma(self, sigma: float | None, learn: LearnSigma) -> None:
+        if not isinstance(learn, bool) and learn != "layer":
+            raise ArgumentError("learn_sigma", "False, True (one per delay) or 'layer' (one)", repr(learn))
+        width = kernels.first_width(sigma, max_delay=self.max_delay, interpolation=self.interpolation)
+        if width is None:
+            if learn:
+                raise ArgumentError("learn_sigma", "False with interpolation='linear', which has no width", repr(learn))
             self.register_buffer("sigma", None)
             return
-        floor = SIGMA_FLOOR[self.interpolation]
-        width = self.max_delay / 2 + floor if sigma is None else sigma
-        if not (isinstance(width, Real) and math.isfinite(width) and width >= floor):
-            raise ArgumentError("sigma", f"a width >= {floor} steps with interpolation={self.interpolation!r}", sigma)
+        value = self.delays.detach().new_full(self.delays.shape if learn is True else (), width)
         if learn:
-            self.sigma = nn.Parameter(torch.full_like(self.delays, width))
+            self.sigma = nn.Parameter(value)
         else:
-            self.register_buffer("sigma", self.delays.new_full((), width).detach())
+            self.register_buffer("sigma", value)
 
     def _limit(self) -> None:
-        limit(self.delays, 0, self.max_delay)
+        limit(self.delays, 0, self.max_delay if self.active is None else self.active.to(self.delays) * self.max_delay)
         if isinstance(self.sigma, nn.Parameter):
             limit(self.sigma, SIGMA_FLOOR[self.interpolation], math.inf)
 
@@ -154,6 +160,25 @@ class DelayLayer(nn.Module):
             if parameter is not None:
                 parameter.uniform_(-bound, bound)
 
+    @torch.no_grad()
+    def prune(self, active: Tensor | None) -> None:
+        """Hold delays at zero, through any optimizer and without a gradient, where `active` (*S), bool, is False.
+
+        The range of a held delay ends at zero, so that it is brought back like any that leaves its range. The mask goes
+        with copies and pickles of the layer, not into its state_dict: see `delayplug.DelayPruning`. None frees all.
+        """
+        if active is not None and (active.shape != self.delays.shape or active.dtype != torch.bool):
+            got = f"{active.dtype} {tuple(active.shape)}"
+            raise ArgumentError("active", f"torch.bool {tuple(self.delays.shape)}", got)
+        self.active = None if active is None else active.to(self.delays.device, copy=True)
+        self._limit()
+        if self.active is not None:
+            self.delays.masked_fill_(~self.active, 0)
+
+    def free_delays(self) -> Tensor:
+        """The delays, (*S), of which those held at zero pass no gradient."""
+        return self.delays if self.active is None else self.delays.masked_fill(~self.active, 0)
+
     # ------------------------------------------------------------------------------------------------ kernel
 
     def kernel(self, weight: Tensor | None = None) -> Tensor:
@@ -168,7 +193,7 @@ class DelayLayer(nn.Module):
             taps: Tensor = self._keep("taps", weight, lambda: self._integer_taps(weight))
             return taps
         weight = self._weight(weight)
-        delays = self._per_tap(self.delays)
+        delays = self._per_tap(self.free_delays())
         sigma = self.sigma if self.sigma is None or self.sigma.dim() == 0 else self._per_tap(self.sigma)
         return self._taps(delays, weight, sigma)
 
@@ -352,18 +377,17 @@ class DelayLayer(nn.Module):
             check_delays(delays, self.max_delay, f"{prefix}delays", "Make the layer with a larger max_delay")
         sigma = state_dict.get(f"{prefix}sigma")
         if isinstance(sigma, Tensor) and self.sigma is not None:
-            floor = SIGMA_FLOOR[self.interpolation]
-            if not bool(((sigma >= floor) & sigma.isfinite()).all()):
-                got = f"values from {sigma.min().item():g} to {sigma.max().item():g}"
-                raise ArgumentError(f"{prefix}sigma", f"finite widths >= {floor} steps", got)
+            kernels.check_widths(sigma, self.interpolation, f"{prefix}sigma")
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._limit()  # with assign=True there are new Parameters
 
     def _describe(self, size: str, *more: str) -> str:
         """For `extra_repr`."""
         parts = [size, f"max_delay={self.max_delay}", f"interpolation={self.interpolation!r}"]
-        if self.sigma is not None:
-            parts.append("learn_sigma=True" if isinstance(self.sigma, nn.Parameter) else f"sigma={_mean(self.sigma)}")
+        if isinstance(self.sigma, nn.Parameter):
+            parts.append(f"learn_sigma={(self.sigma.shape == self.delays.shape or 'layer')!r}")
+        elif self.sigma is not None:
+            parts.append(f"sigma={_mean(self.sigma)}")
         parts += more
         if not self.round_in_eval:
             parts.append("round_in_eval=False")
