@@ -1,5 +1,6 @@
 """Delays over a training, epoch by epoch: what `delayplug.plot.trajectory` draws."""
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,8 @@ class DelayHistory:
 
     Args:
         model: any module with delays.
-        follow: how many delays of each layer to follow, spread evenly over it; or for some layers by name which ones,
-            as indices into `delays` such as (3, 7, 0) for output 3, input 7, tap 0.
+        follow: how many delays of each layer to follow, drawn at random but always the same; or for some layers by name
+            which ones, as indices into `delays` such as (3, 7, 0) for output 3, input 7, tap 0.
 
     Attributes:
         probabilities: of the quantiles.
@@ -59,7 +60,7 @@ class DelayHistory:
             chosen = {name: [tuple(index) for index in follow.get(name, ())] for name in self._layers}
         else:
             check_count("follow", follow, 0)
-            chosen = {name: _spread(layer.delays.shape, follow) for name, layer in self._layers.items()}
+            chosen = {name: _sample(layer.delays.shape, follow) for name, layer in self._layers.items()}
         for name, indices in chosen.items():
             for index in indices:
                 shape = self._layers[name].delays.shape
@@ -109,8 +110,8 @@ class DelayHistory:
         self._delays = {name: list(kept[1].unbind()) for name, kept in state["kept"].items()}
 
 
-def _spread(shape: torch.Size, number: int) -> list[tuple[int, ...]]:
-    """Indices of so many entries, or all if there are fewer, at even distances."""
+def _sample(shape: torch.Size, number: int) -> list[tuple[int, ...]]:
+    """Indices of so many entries, or of all if there are fewer: drawn at random, and always the same."""
     total = shape.numel()
-    flat = sorted({(2 * n + 1) * total // (2 * number) for n in range(min(number, total))} if number else ())
+    flat = sorted(random.Random(0).sample(range(total), min(number, total)))
     return [tuple(int(i) for i in torch.unravel_index(torch.tensor(n), shape)) for n in flat]

@@ -48,9 +48,10 @@ def histogram(layer: nn.Module, ax: Axes | None = None, before: Tensor | None = 
     label = "now" if before is None else "after"
     label += f" ({held:.0%} more held at 0)" if held else ""
     ax.stairs(_counts(after, delay), edges, color=BLUE, linewidth=1.8, fill=before is None, label=label)
-    ax.set(xlim=(edges[0], edges[-1]), xlabel="delay (steps)", ylabel="number of delays", title=name)
+    ax.set(xlim=(edges[0] - 0.2, edges[-1] + 0.2), xlabel="delay (steps)", ylabel="number of delays", title=name)
     if before is not None or held:
-        ax.legend(frameon=False, fontsize="small")
+        ax.set_ylim(0, 1.25 * ax.dataLim.ymax)  # room for the legend
+        ax.legend(frameon=False, fontsize="small", loc="upper right", ncols=2, columnspacing=1)
     whole_numbers(ax.xaxis)
     whole_numbers(ax.yaxis)
     return opened(ax)
@@ -102,17 +103,15 @@ def matrix(layer: nn.Module, ax: Axes | None = None, *, opacity: bool = False, t
     """
     name, delay = the_delay(layer)
     values, strength = delay.delays.detach(), weights(layer)[name].abs()
+    labels = ("output", "input")
     if isinstance(delay, LearnableDelay) and delay.out_features is None:
+        labels = ("", "channel")
         values, strength = values.view(1, -1, 1), strength.view(1, -1, 1)
+    elif isinstance(delay, ConvDelay):
+        labels = ("input channel" if delay.geometry.transposed else "output channel", "element of the kernel")
     if not 0 <= tap < values.shape[-1]:
         raise ArgumentError("tap", f"one of 0..{values.shape[-1] - 1}", tap)
     image_OI, strength_OI = (v[..., tap].flatten(1).float().cpu() for v in (values, strength))
-    labels = ("output", "input")
-    if isinstance(delay, ConvDelay):
-        labels = ("output channel", "element of the kernel")
-        labels = ("input channel", "element of the kernel") if delay.geometry.transposed else labels
-    elif image_OI.shape[0] == 1 and values.dim() == 3 and values.shape[0] == 1:
-        labels = ("", "channel")
     alpha = None
     if opacity:
         full = strength_OI.flatten()[: 1 << 23].quantile(0.95).clamp(min=torch.finfo(torch.float32).tiny)
@@ -174,7 +173,8 @@ def kernel(layer: nn.Module, synapse: tuple[int, ...], sigmas: Sequence[float], 
 
 def _size(image: Tensor) -> tuple[float, float]:
     rows, columns = image.shape
-    return min(max(2.6, 1.6 + columns / 12), 8.0), min(max(1.4, 0.9 + rows / 12), 6.0)
+    cell = min(0.22, 6 / columns, 5 / rows)  # inches
+    return max(2.8, 1.6 + cell * columns), max(1.5, 0.9 + cell * rows)
 
 
 def _counts(values: Tensor, delay: DelayLayer) -> list[int]:

@@ -56,18 +56,17 @@ def realigned(
         drive = torch.zeros(length)
         sums.append(drive.index_add_(0, arrival, x_TI[times, rows] * weights_I[rows]))
     height, span = 0.3 * len(delays_I), max(max(float(s.abs().max()) for s in sums), 1e-9)
-    floor = -1.35 * height if min(float(s.min()) for s in sums) >= 0 else -2.0 * height
+    floor = -1.3 * height if min(float(s.min()) for s in sums) >= 0 else -2.35 * height
     for (ax, arrival, title), drive in zip(panels, sums, strict=True):
         _raster(ax, arrival, rows, delays_I[rows], weights_I[rows], delay.max_delay)
         base = -1.25 * height
-        ax.fill_between(
-            range(length), base, (base + height * drive / span).tolist(), step="mid", color=BLUE, linewidth=0
-        )
+        edges = [t - 0.5 for t in range(length + 1)]
+        ax.stairs((base + height * drive / span).tolist(), edges, baseline=base, fill=True, color=BLUE)
         ax.axhline(base, color=GREY, linewidth=0.6)
-        ax.set(title=title, xlabel="time (steps)", xlim=(-0.5, length - 0.5), ylim=(floor, len(delays_I) - 0.5))
+        ax.set(title=title, xlabel="time (steps)", xlim=(-0.5, length - 0.5), ylim=(floor, len(delays_I) - 0.2))
         ax.set_yticks([base, 0, len(delays_I) - 1], ["drive", "longest", "shortest"])
         opened(ax)
-    axes[0].set_ylabel("input channels, by delay", loc="top")
+    axes[0].set_ylabel("channels, by delay", loc="top")
     axes[1].tick_params(labelleft=False)
     return axes[0], axes[1]
 
