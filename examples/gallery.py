@@ -42,7 +42,7 @@ class Net(nn.Module):
 
 def train(net: nn.Module, samples: int, epochs: int, until: float, each_epoch: Callable[[], object]) -> float:
     """Train, and return the accuracy on fresh samples with delays rounded."""
-    frames, test = TASK.sample(samples, seed=1), TASK.sample(600, seed=2)
+    frames, test = TASK.sample(samples, seed=1), TASK.sample(samples, seed=2)
     optimizer = torch.optim.Adam(delayplug.parameter_groups(net, lr=5e-3, delay_lr=0.2))
     schedule = delayplug.SigmaSchedule(net, epochs, until=until)
     for _ in range(epochs):
@@ -54,7 +54,7 @@ def train(net: nn.Module, samples: int, epochs: int, until: float, each_epoch: C
             optimizer.step()
         schedule.step()
         each_epoch()
-    x, y = test.batch(range(600))
+    x, y = test.batch(range(samples))
     with torch.no_grad():
         return (net.eval()(x).argmax(-1) == y).double().mean().item()
 

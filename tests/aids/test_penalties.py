@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from conftest import MODELS
+from aid_models import MODELS
 from torch import nn
 
 from delayplug import ArgumentError, LearnableDelay, delay_penalty, named_delays

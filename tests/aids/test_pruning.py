@@ -3,7 +3,7 @@ import io
 
 import pytest
 import torch
-from conftest import MODELS, JellyNet, delayed
+from aid_models import MODELS, JellyNet, delayed
 from torch import Tensor, nn
 
 from delayplug import ArgumentError, ConvDelay, DelayPruning, LearnableDelay, named_delays
