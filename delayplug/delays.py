@@ -60,8 +60,7 @@ class DelayLayer(nn.Module):
         delays: Parameter, in steps.
         weight: Parameter of the shape of the delays, or None.
         sigma: buffer (), or Parameter of the shape of the delays or (), in steps; None for "linear".
-        active: bool of the shape of the delays, False where `prune` holds a delay at zero; None where all are free. Not
-            part of the state_dict.
+        active: bool of the shape of the delays, False where `prune` holds one at zero; None if it holds none.
     """
 
     delays: nn.Parameter
@@ -110,13 +109,11 @@ class DelayLayer(nn.Module):
         if not isinstance(learn, bool) and learn != "layer":
             raise ArgumentError("learn_sigma", "False, True (one per delay) or 'layer' (one)", repr(learn))
         width = kernels.first_width(sigma, max_delay=self.max_delay, interpolation=self.interpolation)
-        if width is None:
-            if learn:
-                raise ArgumentError("learn_sigma", "False with interpolation='linear', which has no width", repr(learn))
-            self.register_buffer("sigma", None)
-            return
-        value = self.delays.detach().new_full(self.delays.shape if learn is True else (), width)
-        if learn:
+        if width is None and learn:
+            raise ArgumentError("learn_sigma", "False with interpolation='linear', which has no width", repr(learn))
+        shape = self.delays.shape if learn is True else ()
+        value = None if width is None else self.delays.detach().new_full(shape, width)
+        if learn and value is not None:
             self.sigma = nn.Parameter(value)
         else:
             self.register_buffer("sigma", value)
@@ -162,10 +159,10 @@ class DelayLayer(nn.Module):
 
     @torch.no_grad()
     def prune(self, active: Tensor | None) -> None:
-        """Hold delays at zero, through any optimizer and without a gradient, where `active` (*S), bool, is False.
+        """Hold delays at zero, whatever the optimizer, where `active` (*S), bool, is False; None frees all.
 
-        The range of a held delay ends at zero, so that it is brought back like any that leaves its range. The mask goes
-        with copies and pickles of the layer, not into its state_dict: see `delayplug.DelayPruning`. None frees all.
+        Such a synapse is that of a plain layer: its delay has no width and no gradient. The mask goes with copies and
+        pickles of the layer, not into its state_dict: see `delayplug.DelayPruning`.
         """
         if active is not None and (active.shape != self.delays.shape or active.dtype != torch.bool):
             got = f"{active.dtype} {tuple(active.shape)}"
@@ -174,10 +171,6 @@ class DelayLayer(nn.Module):
         self._limit()
         if self.active is not None:
             self.delays.masked_fill_(~self.active, 0)
-
-    def free_delays(self) -> Tensor:
-        """The delays, (*S), of which those held at zero pass no gradient."""
-        return self.delays if self.active is None else self.delays.masked_fill(~self.active, 0)
 
     # ------------------------------------------------------------------------------------------------ kernel
 
@@ -193,9 +186,15 @@ class DelayLayer(nn.Module):
             taps: Tensor = self._keep("taps", weight, lambda: self._integer_taps(weight))
             return taps
         weight = self._weight(weight)
-        delays = self._per_tap(self.free_delays())
+        delays = self._per_tap(self.delays)
         sigma = self.sigma if self.sigma is None or self.sigma.dim() == 0 else self._per_tap(self.sigma)
-        return self._taps(delays, weight, sigma)
+        if self.active is None:
+            return self._taps(delays, weight, sigma)
+        active = self._per_tap(self.active)
+        weight = torch.ones_like(delays) if weight is None else weight
+        kernel = self._taps(delays, weight * active, sigma)
+        kernel[0] += (weight * ~active).sum(-1)
+        return kernel
 
     def _integer_taps(self, weight: Tensor | None) -> Tensor:
         return kernels.integer_taps(self._per_tap(self.delays), self._weight(weight), max_delay=self.max_delay)
@@ -329,7 +328,7 @@ class DelayLayer(nn.Module):
 
     def _sources(self, weight: Tensor | None) -> list[Tensor]:
         """What the kernel depends on."""
-        sources = (self.delays, self.sigma, self.weight if weight is None else weight)
+        sources = (self.delays, self.sigma, self.active, self.weight if weight is None else weight)
         return [source for source in sources if source is not None]
 
     def _learns(self, weight: Tensor | None) -> bool:

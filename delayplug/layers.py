@@ -232,7 +232,7 @@ class LearnableDelay(DelayLayer):
         """The `Dcls1d` that computes this layer on an input (B, I, T) padded by K - 1 steps on the left.
 
         Per channel it has one group per channel and weights of one that are not trained. Where the layer learns widths,
-        one or all, it learns one per delay.
+        one or all, it learns one per delay; delays that are held at zero are free there.
         """
         per_synapse = self.out_features is not None
         delays = self.delays.detach() if per_synapse else self.delays.detach().view(-1, 1, 1)

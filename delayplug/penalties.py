@@ -68,18 +68,18 @@ def delay_penalty(
 
 def _short(delay: DelayLayer, shares: Tensor) -> Tensor:
     most = max(delay.max_delay, 1)
-    return (delay.free_delays() * shares).sum() / (most * shares.sum().clamp(min=_tiny(shares)))
+    return (_free(delay) * shares).sum() / (most * shares.sum().clamp(min=_tiny(shares)))
 
 
 def _entropy(delay: DelayLayer, shares: Tensor, per: Per, reach: float) -> Tensor:
     if delay.max_delay == 0:
-        return 0.0 * delay.free_delays().sum()
+        return 0.0 * _free(delay).sum()
     per_channel = isinstance(delay, LearnableDelay) and delay.out_features is None
     rows = delay.delays.shape[0] if per == "neuron" and not per_channel else 1
     # Steps beyond the range keep a triangle whole: cut at the border it would be narrower, and draw delays there.
     margin = math.ceil(reach)
     counts = kernels.taps(
-        (delay.free_delays() + margin).reshape(rows, -1),
+        (_free(delay) + margin).reshape(rows, -1),
         shares.reshape(rows, -1),
         delay.delays.new_tensor(reach),
         max_delay=delay.max_delay + 2 * margin,
@@ -88,6 +88,11 @@ def _entropy(delay: DelayLayer, shares: Tensor, per: Per, reach: float) -> Tenso
     p = counts / counts.sum(0).clamp(min=_tiny(counts))
     entropy: Tensor = -torch.special.xlogy(p, p.clamp(min=_tiny(p))).sum(0)
     return entropy.mean() / math.log(delay.max_delay + 1)
+
+
+def _free(delay: DelayLayer) -> Tensor:
+    """The delays, of which those that pruning holds at zero pass no gradient."""
+    return delay.delays if delay.active is None else delay.delays.masked_fill(~delay.active, 0)
 
 
 def _tiny(like: Tensor) -> float:

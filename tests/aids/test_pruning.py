@@ -6,7 +6,7 @@ import torch
 from aid_models import MODELS, JellyNet, delayed
 from torch import Tensor, nn
 
-from delayplug import ArgumentError, ConvDelay, DelayPruning, LearnableDelay, named_delays
+from delayplug import ArgumentError, ConvDelay, DelayPruning, LearnableDelay, kernels, named_delays
 from delayplug.synapses import buffer_cells, inputs, strengths
 
 OPTIMIZERS = {
@@ -101,20 +101,48 @@ def test_it_is_the_mask_that_holds_them(make) -> None:
     assert layer.delays[0] > 0
 
 
-def test_pruned_delays_get_no_gradient_and_others_the_same(model: nn.Module, x: Tensor) -> None:
-    pruning = DelayPruning(model, 0.5, epochs=1, begin=0, end=1)
-    pruning.step()
-    active = [mask.clone() for mask in masks(model)]
+def test_pruned_delays_get_no_gradient(model: nn.Module, x: Tensor) -> None:
+    DelayPruning(model, 0.5, epochs=1, begin=0, end=1).step()
     model(x).square().sum().backward()
-    with_masks = [delay.delays.grad.clone() for _, delay in named_delays(model)]
-    for grad, mask in zip(with_masks, active, strict=True):
-        assert (grad[~mask] == 0).all()
-    for _, delay in named_delays(model):
-        delay.delays.grad = None
-        delay.prune(None)
-    model(x).square().sum().backward()
-    for (_, delay), grad, mask in zip(named_delays(model), with_masks, active, strict=True):
-        assert torch.allclose(delay.delays.grad[mask], grad[mask], atol=1e-5)
+    for (_, delay), mask in zip(named_delays(model), masks(model), strict=True):
+        assert (delay.delays.grad[~mask] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"interpolation": "triangle"}, {"interpolation": "linear"}, {"engine": "dcls"}]
+)
+def test_a_pruned_synapse_is_one_of_a_plain_layer_however_wide_the_kernels(options: dict) -> None:
+    layer = LearnableDelay(5, 4, max_delay=6, taps=2, dtype=torch.float64, **options)
+    before = kernels.taps(layer.delays, layer.weight, layer.sigma, max_delay=6, interpolation=layer.interpolation)
+    active = torch.rand(4, 5, 1).expand(4, 5, 2) > 0.5
+    layer.prune(active)
+    after = layer.kernel()
+    assert torch.allclose(after[:, active[..., 0]], before[:, active[..., 0]], atol=1e-6)
+    plain = after[:, ~active[..., 0]]
+    assert torch.equal(plain[0], layer.weight[~active[..., 0]].sum(-1))
+    assert plain[1:].abs().max() == 0
+    after[0].sum().backward()
+    assert (layer.weight.grad[~active] == 1).all()
+    assert (layer.delays.grad[~active] == 0).all()
+
+
+def test_a_state_under_way_notices_what_is_pruned_and_freed() -> None:
+    layer = LearnableDelay(3, 2, max_delay=4)
+    x = torch.rand(4, 1, 3)
+    state = layer.initial_state(1)
+    for t, active in enumerate([None, torch.zeros(2, 3, 1, dtype=torch.bool), None]):
+        _, state = layer.step(x[t], state)
+        layer.prune(active)
+    y, _ = layer.step(x[3], state)
+    assert torch.allclose(y, layer(x)[3], atol=1e-6)
+
+
+def test_a_pruned_channel_passes_as_it_is() -> None:
+    layer = LearnableDelay(4, max_delay=6)
+    layer.prune(torch.tensor([False, True, False, True]))
+    x = torch.rand(9, 2, 4)
+    assert torch.equal(layer(x)[..., [0, 2]], x[..., [0, 2]])
+    assert not torch.allclose(layer(x)[..., [1, 3]], x[..., [1, 3]])
 
 
 def test_the_least_delay_times_weight_goes_first_and_stays_away() -> None:
