@@ -12,15 +12,20 @@ from .errors import (
     BackendMissingError,
     DataError,
     DelayplugError,
+    ExtraMissingError,
     RunError,
     SequenceError,
     UnknownBackendError,
     UnrollError,
     WiringError,
 )
+from .history import DelayHistory
 from .hookspecs import hookimpl
 from .layers import LearnableDelay
 from .memory import Mode, tensors_in
+from .penalties import delay_penalty
+from .pruning import DelayPruning, Pruned
+from .restarts import DelayRestarts, restart_delays
 from .schedules import SigmaSchedule, parameter_groups
 from .spatial import ConvDelay
 from .structure import Skipped
@@ -39,14 +44,19 @@ __all__ = [
     "Connection",
     "ConvDelay",
     "DataError",
+    "DelayHistory",
     "DelayLayer",
+    "DelayPruning",
+    "DelayRestarts",
     "DelayState",
     "DelayplugError",
     "Description",
+    "ExtraMissingError",
     "Granularity",
     "LearnableDelay",
     "Mode",
     "Plan",
+    "Pruned",
     "RunError",
     "SequenceError",
     "SigmaSchedule",
@@ -57,6 +67,7 @@ __all__ = [
     "UnrollError",
     "WiringError",
     "add_delays",
+    "delay_penalty",
     "describe_delays",
     "detach_delays",
     "hookimpl",
@@ -66,6 +77,7 @@ __all__ = [
     "plan_delays",
     "remove_delays",
     "reset_delays",
+    "restart_delays",
     "tensors_in",
     "unroll",
 ]

@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from .errors import ArgumentError
 from .kernels import INTERPOLATIONS, SIGMA_FLOOR, Interpolation
 from .ranges import limit, project
 from .tape import Tape
+
+LearnSigma = bool | Literal["layer"]
 
 
 class DelayState(NamedTuple):
@@ -57,13 +59,15 @@ class DelayLayer(nn.Module):
     Attributes:
         delays: Parameter, in steps.
         weight: Parameter of the shape of the delays, or None.
-        sigma: buffer () or Parameter of the shape of the delays, in steps; None for "linear".
+        sigma: buffer (), or Parameter of the shape of the delays or (), in steps; None for "linear".
+        active: bool of the shape of the delays, False where `prune` holds one at zero; None if it holds none.
     """
 
     delays: nn.Parameter
     weight: nn.Parameter | None
     bias: nn.Parameter | None
     sigma: Tensor | None
+    active: Tensor | None
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class DelayLayer(nn.Module):
         fan_in: int,
         interpolation: Interpolation,
         sigma: float | None,
-        learn_sigma: bool,
+        learn_sigma: LearnSigma,
         init: str | float,
         round_in_eval: bool,
         device: torch.device | str | None,
@@ -97,27 +101,26 @@ class DelayLayer(nn.Module):
         self.delays = nn.Parameter(torch.empty(shape, **factory))
         self.weight = nn.Parameter(torch.empty(shape, **factory)) if weight else None
         self.bias = nn.Parameter(torch.empty(bias, **factory)) if bias else None
+        self.register_buffer("active", None, persistent=False)
         self._set_sigma(sigma, learn_sigma)
         self._limit()
         self.reset_parameters(init)
 
-    def _set_sigma(self, sigma: float | None, learn: bool) -> None:
-        if self.interpolation == "linear":
-            if sigma is not None or learn:
-                raise ArgumentError("sigma", "None with interpolation='linear', which has no width", sigma)
-            self.register_buffer("sigma", None)
-            return
-        floor = SIGMA_FLOOR[self.interpolation]
-        width = self.max_delay / 2 + floor if sigma is None else sigma
-        if not (isinstance(width, Real) and math.isfinite(width) and width >= floor):
-            raise ArgumentError("sigma", f"a width >= {floor} steps with interpolation={self.interpolation!r}", sigma)
-        if learn:
-            self.sigma = nn.Parameter(torch.full_like(self.delays, width))
+    def _set_sigma(self, sigma: float | None, learn: LearnSigma) -> None:
+        if not isinstance(learn, bool) and learn != "layer":
+            raise ArgumentError("learn_sigma", "False, True (one per delay) or 'layer' (one)", repr(learn))
+        width = kernels.first_width(sigma, max_delay=self.max_delay, interpolation=self.interpolation)
+        if width is None and learn:
+            raise ArgumentError("learn_sigma", "False with interpolation='linear', which has no width", repr(learn))
+        shape = self.delays.shape if learn is True else ()
+        value = None if width is None else self.delays.detach().new_full(shape, width)
+        if learn and value is not None:
+            self.sigma = nn.Parameter(value)
         else:
-            self.register_buffer("sigma", self.delays.new_full((), width).detach())
+            self.register_buffer("sigma", value)
 
     def _limit(self) -> None:
-        limit(self.delays, 0, self.max_delay)
+        limit(self.delays, 0, self.max_delay if self.active is None else self.active.to(self.delays) * self.max_delay)
         if isinstance(self.sigma, nn.Parameter):
             limit(self.sigma, SIGMA_FLOOR[self.interpolation], math.inf)
 
@@ -155,6 +158,21 @@ class DelayLayer(nn.Module):
             if parameter is not None:
                 parameter.uniform_(-bound, bound)
 
+    @torch.no_grad()
+    def prune(self, active: Tensor | None) -> None:
+        """Hold delays at zero, whatever the optimizer, where `active` (*S), bool, is False; None frees all.
+
+        Such a synapse is that of a plain layer: its delay has no width and no gradient. The mask goes with copies and
+        pickles of the layer, not into its state_dict: see `delayplug.DelayPruning`.
+        """
+        if active is not None and (active.shape != self.delays.shape or active.dtype != torch.bool):
+            got = f"{active.dtype} {tuple(active.shape)}"
+            raise ArgumentError("active", f"torch.bool {tuple(self.delays.shape)}", got)
+        self.active = None if active is None else active.to(self.delays.device, copy=True)
+        self._limit()
+        if self.active is not None:
+            self.delays.masked_fill_(~self.active, 0)
+
     # ------------------------------------------------------------------------------------------------ kernel
 
     def kernel(self, weight: Tensor | None = None) -> Tensor:
@@ -171,7 +189,13 @@ class DelayLayer(nn.Module):
         weight = self._weight(weight)
         delays = self._per_tap(self.delays)
         sigma = self.sigma if self.sigma is None or self.sigma.dim() == 0 else self._per_tap(self.sigma)
-        return self._taps(delays, weight, sigma)
+        if self.active is None:
+            return self._taps(delays, weight, sigma)
+        active = self._per_tap(self.active)
+        weight = torch.ones_like(delays) if weight is None else weight
+        kernel = self._taps(delays, weight * active, sigma)
+        kernel[0] += (weight * ~active).sum(-1)
+        return kernel
 
     def _integer_taps(self, weight: Tensor | None) -> Tensor:
         return kernels.integer_taps(self._per_tap(self.delays), self._weight(weight), max_delay=self.max_delay)
@@ -307,7 +331,7 @@ class DelayLayer(nn.Module):
 
     def _sources(self, weight: Tensor | None) -> list[Tensor]:
         """What the kernel depends on."""
-        sources = (self.delays, self.sigma, self.weight if weight is None else weight)
+        sources = (self.delays, self.sigma, self.active, self.weight if weight is None else weight)
         return [source for source in sources if source is not None]
 
     def _learns(self, weight: Tensor | None) -> bool:
@@ -356,18 +380,17 @@ class DelayLayer(nn.Module):
             check_delays(delays, self.max_delay, f"{prefix}delays", "Make the layer with a larger max_delay")
         sigma = state_dict.get(f"{prefix}sigma")
         if isinstance(sigma, Tensor) and self.sigma is not None:
-            floor = SIGMA_FLOOR[self.interpolation]
-            if not bool(((sigma >= floor) & sigma.isfinite()).all()):
-                got = f"values from {sigma.min().item():g} to {sigma.max().item():g}"
-                raise ArgumentError(f"{prefix}sigma", f"finite widths >= {floor} steps", got)
+            kernels.check_widths(sigma, self.interpolation, f"{prefix}sigma")
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._limit()  # with assign=True there are new Parameters
 
     def _describe(self, size: str, *more: str) -> str:
         """For `extra_repr`."""
         parts = [size, f"max_delay={self.max_delay}", f"interpolation={self.interpolation!r}"]
-        if self.sigma is not None:
-            parts.append("learn_sigma=True" if isinstance(self.sigma, nn.Parameter) else f"sigma={_mean(self.sigma)}")
+        if isinstance(self.sigma, nn.Parameter):
+            parts.append(f"learn_sigma={(self.sigma.shape == self.delays.shape or 'layer')!r}")
+        elif self.sigma is not None:
+            parts.append(f"sigma={_mean(self.sigma)}")
         parts += more
         if not self.round_in_eval:
             parts.append("round_in_eval=False")

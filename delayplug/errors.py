@@ -9,6 +9,7 @@ DelayplugError
 |-- WiringError                           a model cannot be delayed as asked
 |-- SequenceError (RuntimeError)          it cannot be told where a sequence begins
 |-- UnrollError                           a model cannot be run layer by layer
+|-- ExtraMissingError (ImportError)       a package that an extra installs is missing
 |-- DataError (ValueError)                a file or folder of recordings is unusable
 `-- RunError                              a folder of runs cannot take this run
 """
@@ -60,6 +61,18 @@ class SequenceError(DelayplugError, RuntimeError):
 
 class UnrollError(DelayplugError):
     """A model cannot be run layer by layer over a whole sequence."""
+
+
+class ExtraMissingError(DelayplugError, ImportError):
+    """A package that only this part of delayplug needs is not installed.
+
+    >>> raise ExtraMissingError("delayplug.plot", "matplotlib", "bench")
+    Traceback (most recent call last):
+    delayplug.errors.ExtraMissingError: delayplug.plot needs matplotlib. Run: pip install 'delayplug[bench]'
+    """
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}. Run: pip install 'delayplug[{extra}]'", name=package)
 
 
 class DataError(DelayplugError, ValueError):

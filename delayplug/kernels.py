@@ -19,6 +19,7 @@ Shapes: S the shape of the connection, (O, I) per synapse or (C,) per channel; N
 
 import math
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -77,6 +78,30 @@ def integer_taps(delays: Tensor, weights: Tensor | None, *, max_delay: int) -> T
 def round_delays(delays: Tensor) -> Tensor:
     """Delays in whole steps; halves go up. Does not pass a gradient."""
     return (delays.detach() + 0.5).floor()
+
+
+def first_width(sigma: float | None, *, max_delay: int, interpolation: Interpolation) -> float | None:
+    """The width in steps that a layer begins with: as given, or one that reaches across all delays; None for "linear".
+
+    Raises ArgumentError unless it is finite and at least the floor.
+    """
+    if interpolation == "linear":
+        if sigma is not None:
+            raise ArgumentError("sigma", "None with interpolation='linear', which has no width", sigma)
+        return None
+    floor = SIGMA_FLOOR[interpolation]
+    width = max_delay / 2 + floor if sigma is None else sigma
+    if not (isinstance(width, Real) and math.isfinite(width) and width >= floor):
+        raise ArgumentError("sigma", f"a width >= {floor} steps with interpolation={interpolation!r}", sigma)
+    return float(width)
+
+
+def check_widths(sigma: Tensor, interpolation: Interpolation, name: str) -> None:
+    """Raise ArgumentError unless all widths are finite and at least the floor; waits for the device."""
+    floor = SIGMA_FLOOR[interpolation]
+    if not bool(((sigma >= floor) & sigma.isfinite()).all()):
+        got = f"values from {sigma.min().item():g} to {sigma.max().item():g}"
+        raise ArgumentError(name, f"finite widths >= {floor} steps", got)
 
 
 class _Taps(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from . import dcls
 from .checks import check_count, check_delays, check_input
 from .convolution import Engine, check_engine, convolve, convolve_channels
-from .delays import DelayLayer, DelayState
+from .delays import DelayLayer, DelayState, LearnSigma
 from .errors import ArgumentError
 from .events import Launch, arrivals, launch
 from .kernels import Interpolation
@@ -43,7 +43,8 @@ class LearnableDelay(DelayLayer):
         interpolation: "gauss", "triangle" or "linear", see `delayplug.kernels`.
         sigma: width of the bump in steps, a number; max_delay / 2 plus the floor (0.27 for "gauss", 1 for
             "triangle") by default, which reaches across all delays. Not used by "linear".
-        learn_sigma: make the width a Parameter, one per delay (a scalar buffer otherwise).
+        learn_sigma: make the width a Parameter, one per delay (True, as DCLS has it) or one for the layer ("layer"); a
+            scalar buffer otherwise.
         init: "uniform" in 0..max_delay, or one delay for all in steps. With "linear" (and "triangle" of width 1), whole
             delays have a gradient of zero, as in DCLS: to train, start between whole steps.
         round_in_eval: round the delays in `eval()`.
@@ -53,7 +54,7 @@ class LearnableDelay(DelayLayer):
     Attributes:
         delays: Parameter (O, I, N) or (C,), in steps.
         weight: Parameter (O, I, N), or None.
-        sigma: buffer () or Parameter of the shape of the delays, in steps; None for "linear".
+        sigma: buffer (), or Parameter of the shape of the delays or (), in steps; None for "linear".
 
     >>> layer = LearnableDelay(3, 2, max_delay=4)
     >>> layer(torch.zeros(10, 8, 3)).shape  # (T, B, I) -> (T, B, O)
@@ -73,7 +74,7 @@ class LearnableDelay(DelayLayer):
         weight: bool = True,
         interpolation: Interpolation = "gauss",
         sigma: float | None = None,
-        learn_sigma: bool = False,
+        learn_sigma: LearnSigma = False,
         init: str | float = "uniform",
         round_in_eval: bool = True,
         engine: Engine = "auto",
@@ -230,7 +231,8 @@ class LearnableDelay(DelayLayer):
     def to_dcls(self) -> nn.Module:
         """The `Dcls1d` that computes this layer on an input (B, I, T) padded by K - 1 steps on the left.
 
-        Per channel it has one group per channel and weights of one that are not trained.
+        Per channel it has one group per channel and weights of one that are not trained. Where the layer learns widths,
+        one or all, it learns one per delay; delays that are held at zero are free there.
         """
         per_synapse = self.out_features is not None
         delays = self.delays.detach() if per_synapse else self.delays.detach().view(-1, 1, 1)

@@ -13,8 +13,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 _ATTRIBUTE = "delayplug_range"
 
 
-def limit(parameter: Tensor, low: float, high: float) -> None:
-    """Give a parameter its range. Copying a parameter loses it: the owner must set it again."""
+def limit(parameter: Tensor, low: float, high: float | Tensor) -> None:
+    """Give a parameter its range, whose upper end may differ by entry.
+
+    Copying a parameter loses it: the owner must set it again.
+    """
     setattr(parameter, _ATTRIBUTE, (low, high))
 
 
@@ -25,7 +28,11 @@ def project(parameter: Tensor) -> None:
     """
     limits = getattr(parameter, _ATTRIBUTE, None)
     if limits is not None:
-        parameter.data.clamp_(*limits)
+        low, high = limits
+        if isinstance(high, Tensor):
+            parameter.data.clamp_(min=low).clamp_(max=high)
+        else:
+            parameter.data.clamp_(low, high)
 
 
 def _project_all(optimizer: torch.optim.Optimizer, *_: Any) -> None:

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .checks import check_finite
-from .delays import DelayLayer, DelayState
+from .delays import DelayLayer, DelayState, LearnSigma
 from .errors import ArgumentError
 from .kernels import Interpolation
 
@@ -61,7 +61,7 @@ class ConvDelay(DelayLayer):
         max_delay: int,
         interpolation: Interpolation = "gauss",
         sigma: float | None = None,
-        learn_sigma: bool = False,
+        learn_sigma: LearnSigma = False,
         init: str | float = "uniform",
         round_in_eval: bool = True,
         device: torch.device | str | None = None,

@@ -11,7 +11,7 @@ from . import plugins
 from .attach import Delayed, Granularity, StatefulDelayed, attach, undo
 from .checks import check_delays
 from .convolution import Engine, check_engine
-from .delays import DelayLayer
+from .delays import DelayLayer, LearnSigma
 from .errors import ArgumentError, WiringError
 from .kernels import Interpolation
 from .layers import LearnableDelay
@@ -31,7 +31,7 @@ def add_delays(
     granularity: Granularity = "synaptic",
     interpolation: Interpolation = "gauss",
     sigma: float | None = None,
-    learn_sigma: bool = False,
+    learn_sigma: LearnSigma = False,
     init: Init = "uniform",
     round_in_eval: bool = True,
     filter_fn: Filter | None = None,

@@ -677,7 +677,7 @@ def test_initialisation():
         ({"sigma": math.inf}, "sigma: expected a width >= 0.27 steps .*, got inf"),
         ({"sigma": 0.9, "interpolation": "triangle"}, "sigma: expected a width >= 1.0 steps .*, got 0.9"),
         ({"sigma": 1.0, "interpolation": "linear"}, "sigma: expected None with interpolation='linear'.*, got 1.0"),
-        ({"learn_sigma": True, "interpolation": "linear"}, "sigma: expected None with interpolation='linear'"),
+        ({"learn_sigma": True, "interpolation": "linear"}, "learn_sigma: expected False with interpolation='linear'"),
         ({"init": "normal"}, "init: expected 'uniform' or a delay in steps, got 'normal'"),
         ({"init": -0.5}, "init: expected a delay between 0 and max_delay=5 steps, got -0.5"),
         ({"init": 5.1}, "init: expected a delay between 0 and max_delay=5 steps, got 5.1"),
