@@ -3,6 +3,7 @@
 from .attach import Granularity
 from .backend import Backend, TimeInside, Toolkit
 from .compiling import over_steps
+from .counting import Costs, costs
 from .delays import DelayLayer, DelayState
 from .describe import Description, describe_delays
 from .errors import (
@@ -18,6 +19,8 @@ from .errors import (
     UnrollError,
     WiringError,
 )
+from .freezing import Change, Freezing, freeze_delays
+from .frozen import Frozen, FrozenConvDelay, FrozenDelay
 from .hookspecs import hookimpl
 from .layers import LearnableDelay
 from .memory import Mode, tensors_in
@@ -36,13 +39,19 @@ __all__ = [
     "BackendBrokenError",
     "BackendError",
     "BackendMissingError",
+    "Change",
     "Connection",
     "ConvDelay",
+    "Costs",
     "DataError",
     "DelayLayer",
     "DelayState",
     "DelayplugError",
     "Description",
+    "Freezing",
+    "Frozen",
+    "FrozenConvDelay",
+    "FrozenDelay",
     "Granularity",
     "LearnableDelay",
     "Mode",
@@ -57,8 +66,10 @@ __all__ = [
     "UnrollError",
     "WiringError",
     "add_delays",
+    "costs",
     "describe_delays",
     "detach_delays",
+    "freeze_delays",
     "hookimpl",
     "named_delays",
     "over_steps",

@@ -112,7 +112,7 @@ class LearnableDelay(DelayLayer):
             batch: sizes of the batch dimensions, none for unbatched input.
             trailing: sizes behind the channels (per channel only).
         """
-        return DelayState(self.delays.detach().new_zeros((self.max_delay, *batch, self.in_features, *trailing)))
+        return DelayState(self._silence(*batch, self.in_features, *trailing))
 
     def _per_tap(self, value: Tensor) -> Tensor:
         return value if self.out_features is not None else value.unsqueeze(-1)
@@ -233,7 +233,8 @@ class LearnableDelay(DelayLayer):
         Per channel it has one group per channel and weights of one that are not trained.
         """
         per_synapse = self.out_features is not None
-        delays = self.delays.detach() if per_synapse else self.delays.detach().view(-1, 1, 1)
+        delays = self.delays.detach().to(self.dtype)
+        delays = delays if per_synapse else delays.view(-1, 1, 1)
         weight = self._weight(None)
         sigma = None if self.sigma is None else self.sigma.detach()
         module = dcls.build(

@@ -27,6 +27,7 @@ from torch.nn import functional
 from . import plugins
 from .attach import Delayed, Granularity
 from .backend import Toolkit
+from .freezing import freeze_delays
 from .memory import Mode
 from .schedules import parameter_groups
 from .surgery import add_delays, detach_delays, named_delays, remove_delays, reset_delays
@@ -219,6 +220,39 @@ class Laws:
             self.assert_equal(silent, first)
             network.run(net, louder[:1])
             assert torch.equal(network.run(net, x), silent)
+
+    def test_frozen_delays_compute_what_eval_does(self, network: Network, granularity: Granularity) -> None:
+        net = self.delayed(network, granularity=granularity, interpolation="gauss").eval()
+        x, names = network.sample(), [name for name, _ in named_delays(net)]
+        expected, before = network.run(net, x), dict(net.named_modules())
+        parameters = dict(net.named_parameters())
+        size = sum(v.nbytes for v in net.state_dict().values() if isinstance(v, Tensor))
+        with torch.no_grad():
+            in_steps = network.run(net, x)
+        report = freeze_delays(net)
+        assert report.model is net
+        assert {change.layer for change in report.changes} == set(names)
+        for _ in range(2):
+            assert torch.equal(network.run(net, x), expected)
+        with torch.no_grad():
+            assert torch.equal(network.run(net, x), in_steps)
+        assert sum(v.nbytes for v in net.state_dict().values() if isinstance(v, Tensor)) < size
+        assert all(net.get_submodule(name) is module for name, module in before.items())
+        left = dict(net.named_parameters())
+        assert all(left[name] is parameter for name, parameter in parameters.items() if name in left)
+        assert {name for name in parameters if name not in left} == {f"{name}.delay.delays" for name in names}
+        kept = snapshot(net)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            freeze_delays(net)
+        assert any("frozen already" in str(warning.message) for warning in caught)
+        assert snapshot(net) == kept
+        other = self.delayed(network, seed=3, granularity=granularity, interpolation="gauss").eval()
+        freeze_delays(other)
+        other.load_state_dict(net.state_dict())
+        assert torch.equal(network.run(other, x), expected)
+        remove_delays(net)
+        assert not list(named_delays(net))
 
     # -------------------------------------------------------------------------------------------- training
 

@@ -27,6 +27,8 @@ ORDER = (
     "delays",
     "layers",
     "spatial",
+    "frozen",
+    "budget",
     "schedules",
     "compiling",
     "memory",
@@ -41,6 +43,8 @@ ORDER = (
     "wiring",
     "surgery",
     "describe",
+    "counting",
+    "freezing",
     "unrolling",
     "testing",
 )
