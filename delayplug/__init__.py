@@ -26,6 +26,7 @@ from .layers import LearnableDelay
 from .memory import Mode, tensors_in
 from .schedules import SigmaSchedule, parameter_groups
 from .spatial import ConvDelay
+from .streaming import Stream, stream
 from .structure import Skipped
 from .surgery import add_delays, detach_delays, named_delays, remove_delays, reset_delays
 from .unrolling import unroll
@@ -60,6 +61,7 @@ __all__ = [
     "SequenceError",
     "SigmaSchedule",
     "Skipped",
+    "Stream",
     "TimeInside",
     "Toolkit",
     "UnknownBackendError",
@@ -77,6 +79,7 @@ __all__ = [
     "plan_delays",
     "remove_delays",
     "reset_delays",
+    "stream",
     "tensors_in",
     "unroll",
 ]

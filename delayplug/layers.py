@@ -161,7 +161,7 @@ class LearnableDelay(DelayLayer):
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState]:
         assert self.out_features is not None
         made_from, pending = self._fingerprint(weight), state.pending
-        if pending is None or state.made_from != made_from:
+        if pending is None or (state.made_from and state.made_from != made_from):  # () is that of a saved state
             pending = self._pending(state.history, weight)
         launched = self._keep("launch", weight, lambda: self._launch(weight))
         size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)

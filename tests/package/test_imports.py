@@ -46,6 +46,8 @@ ORDER = (
     "counting",
     "freezing",
     "unrolling",
+    "carrying",
+    "streaming",
     "testing",
 )
 
