@@ -301,11 +301,15 @@ def _apply(plan: _Plan) -> Callable[[], None]:
         weight = plan.parameter.detach().clone()
         with torch.no_grad():
             plan.parameter.copy_(plan.weight)
-    if plan.delayed is not None and before["max_delay"] != plan.max_delay:
-        plan.delayed.delay_memory.forget()  # what is under way was kept for other delays
+    memory = None if plan.delayed is None else plan.delayed.delay_memory
+    remembered = {} if memory is None else dict(memory.__dict__)
+    if memory is not None and before["max_delay"] != plan.max_delay:
+        memory.forget()  # what is under way was kept for other delays
 
     def put_back() -> None:
         thaw(plan.delay, before)
+        if memory is not None:
+            memory.__dict__.update(remembered)
         if plan.parameter is not None and weight is not None:
             with torch.no_grad():
                 plan.parameter.copy_(weight)
