@@ -148,7 +148,7 @@ class Memory:
 
     def model_called(self, tensors: list[Tensor]) -> None:
         """The model is called, and `tensors` are all that its caller can have kept a state in."""
-        if self.state is None or self.carried or not self._caller_keeps_state:
+        if self.state is None or not self._caller_keeps_state:
             return
         carried = [tensor for tensor in tensors if self._is_mine(tensor)]
         if not carried:
@@ -315,7 +315,7 @@ class ModelWatch:
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for memory in self.memories:
             memory.model_begins()
-        waiting = [memory for memory in self.memories if memory.state is not None]
+        waiting = [memory for memory in self.memories if memory.state is not None and not memory.carried]
         if waiting:
             # A state may also be kept on a module of the user's own, as an attribute or a buffer.
             neurons = {id(memory.neuron) for memory in self.memories}

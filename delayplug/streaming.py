@@ -28,6 +28,8 @@ from .surgery import named_delays
 from .tracing import preserved
 from .unrolling import has_loop, passes_state
 
+_FLIPPED = 0.005  # of what is not zero: what may differ between steps one by one and a sequence
+
 Advance = Callable[[Any, Tensor, Any], tuple[Any, Any]]
 Start = Callable[[Any], Any]
 
@@ -198,7 +200,12 @@ class Stream:
     @torch.no_grad()
     def _run(self, carried: _Carried | None, x: Tensor) -> tuple[Any, _Carried]:
         """A part (T, B, ...) from what is carried, None at the beginning; what the model has itself is put aside."""
-        with self._put_aside() as (layers, keepers):
+        modules = dict(self.model.named_modules())
+        layers: dict[str, Any] = {
+            n: m for n, m in modules.items() if isinstance(m, Delayed) and not isinstance(m, StatefulDelayed)
+        }
+        keepers = {n: m for n, m in modules.items() if self._toolkit is not None and self._toolkit.kept_state(m)}
+        with self._put_aside(layers, keepers):
             if carried is None:
                 user = self._begin(keepers)
                 delays: dict[str, DelayState] = {}
@@ -208,7 +215,7 @@ class Stream:
                     self._tool().put_state(module, carried.kept[name])
             for name, layer in layers.items():
                 layer.delay_memory.state, layer.delay_memory.carried = delays.get(name), True
-            with self._alone(delays) as after:
+            with _alone(modules, delays) as after:
                 y, user = self._advance(x, user)
             after |= {n: m.delay_memory.state for n, m in layers.items() if m.delay_memory.state is not None}
             kept = {name: self._tool().kept_state(module) for name, module in keepers.items()}
@@ -223,33 +230,18 @@ class Stream:
         return None if self._start is None else self._start(self.model)
 
     @contextmanager
-    def _put_aside(self) -> Iterator[tuple[dict[str, Any], dict[str, nn.Module]]]:
+    def _put_aside(self, layers: dict[str, Any], keepers: dict[str, nn.Module]) -> Iterator[None]:
         """Within the block, layers with delays and modules that keep a state may be given another one."""
-        modules = dict(self.model.named_modules())
-        layers = {n: m for n, m in modules.items() if isinstance(m, Delayed) and not isinstance(m, StatefulDelayed)}
-        keepers = {n: m for n, m in modules.items() if self._toolkit is not None and self._toolkit.kept_state(m)}
         kept = {name: self._tool().kept_state(module) for name, module in keepers.items()}
         memories = [(layer.delay_memory, dict(layer.delay_memory.__dict__)) for layer in layers.values()]
         try:
-            yield layers, keepers
+            yield
         finally:
             for name, module in keepers.items():
                 self._tool().put_state(module, kept[name])
             for memory, attributes in memories:
                 memory.__dict__.clear()
                 memory.__dict__.update(attributes)
-
-    @contextmanager
-    def _alone(self, delays: dict[str, DelayState]) -> Iterator[dict[str, DelayState]]:
-        """Within the block, layers of delays that stand alone go on from their states; gives the next ones."""
-        after: dict[str, DelayState] = {}
-        inside = {id(m.delay) for m in self.model.modules() if isinstance(m, Delayed)}
-        with ExitStack() as stack:
-            for name, layer in self.model.named_modules():
-                if isinstance(layer, DelayLayer) and id(layer) not in inside:
-                    layer.__dict__["forward"] = _going_on(name, layer, delays.get(name), after)
-                    stack.callback(layer.__dict__.pop, "forward")
-            yield after
 
     def _tool(self) -> Toolkit:
         assert self._toolkit is not None
@@ -263,11 +255,13 @@ class Stream:
 
     def _check(self, x: Tensor) -> None:
         """Raise SequenceError unless single steps, each from the state that the last one left, are the sequence."""
-        steps = 3 + max((delay.max_delay for _, delay in named_delays(self.model)), default=0)
+        steps = 8 + max((delay.max_delay for _, delay in named_delays(self.model)), default=0)
         probe = x[:1].expand(steps, *x.shape[1:])
         if x.is_floating_point():
+            # Steps of different loudness: a network that stays silent shows nothing.
             generator = torch.Generator().manual_seed(0)
-            probe = (torch.rand(probe.shape, generator=generator) < 0.5).to(x)
+            loud = 2 ** (6 * torch.rand(steps, *(1,) * (x.dim() - 1), generator=generator))
+            probe = ((torch.rand(probe.shape, generator=generator) < 0.5) * loud).to(x)
         with preserved(self.model):
             whole, _ = self._run(None, probe)
             carried, parts = None, []
@@ -329,6 +323,19 @@ def _same(value: Any, other: Any) -> bool:
     return type(value) is type(other) and not isinstance(value, Tensor) and value == other
 
 
+@contextmanager
+def _alone(modules: dict[str, nn.Module], delays: dict[str, DelayState]) -> Iterator[dict[str, DelayState]]:
+    """Within the block, layers of delays that stand alone go on from their states; gives the next ones."""
+    after: dict[str, DelayState] = {}
+    inside = {id(module.delay) for module in modules.values() if isinstance(module, Delayed)}
+    with ExitStack() as stack:
+        for name, layer in modules.items():
+            if isinstance(layer, DelayLayer) and id(layer) not in inside:
+                layer.__dict__["forward"] = _going_on(name, layer, delays.get(name), after)
+                stack.callback(layer.__dict__.pop, "forward")
+        yield after
+
+
 def _going_on(
     name: str, layer: DelayLayer, state: DelayState | None, after: dict[str, DelayState]
 ) -> Callable[..., Tensor]:
@@ -349,7 +356,11 @@ def _equal(whole: Any, parts: tuple[Any, ...]) -> bool:
     if any(part.dim() == 0 or part.shape[0] != 1 for part in parts):
         return False
     joined = torch.cat(parts)
-    return joined.shape == whole.shape and torch.allclose(joined, whole, atol=1e-4, rtol=1e-4)
+    if joined.shape != whole.shape:
+        return False
+    # Sums in another order may bring a few membranes to the other side of the threshold in a large network.
+    differ = ~torch.isclose(joined.double(), whole.double(), atol=1e-4, rtol=1e-4)
+    return int(differ.sum()) <= _FLIPPED * int((whole != 0).sum())
 
 
 def _toolkit_of(model: nn.Module) -> Toolkit | None:
