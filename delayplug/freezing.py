@@ -92,7 +92,7 @@ class Freezing:
             ("delays in it, bytes", f"{before.delay_bytes:,}", f"{after.delay_bytes:,}"),
         ]
         if self.packed_bytes:
-            rows.append(("frozen delays and quantised weights packed to the bit, bytes", "", f"{self.packed_bytes:,}"))
+            rows.append(("packed to the bit, bytes", "", f"{self.packed_bytes:,}"))
         for name in ("operations", "events"):
             pair = getattr(before, name), getattr(after, name)
             if None not in pair:

@@ -81,8 +81,9 @@ class DelayNetwork(nn.Module):
             return self.toolkit.run(neuron, current)
 
     def _transmit(self, synapse: nn.Module, x: Tensor) -> Tensor:
-        current: Tensor = synapse(x, tail=self.tail) if isinstance(synapse, LearnableDelay) else synapse(x)
-        return current
+        if not isinstance(synapse, LearnableDelay):
+            return synapse(x)  # type: ignore[no-any-return]
+        return synapse(x, tail=min(self.tail, synapse.max_delay))  # less after freeze_delays(max_delay=...)
 
 
 class HeldDropout(nn.Module):

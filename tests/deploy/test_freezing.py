@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import delayplug
-from delayplug import ArgumentError, Frozen, LearnableDelay, WiringError, freeze_delays, named_delays
+from delayplug import ArgumentError, Frozen, LearnableDelay, WiringError, freeze_delays, named_delays, plugins
+from delayplug.bench.network import DelayNetwork
 
 SIZES = (12, 16, 6)
 
@@ -295,3 +296,18 @@ def test_an_unrounded_layer_is_rounded_from_then_on():
     freeze_delays(layer)
     assert torch.equal(layer(x), rounded(x))
     assert not torch.equal(layer(x), before)
+
+
+@pytest.mark.parametrize("toolkit", NETS)
+def test_the_benchmarks_network(toolkit):
+    net = DelayNetwork((10, 12, 12, 5), plugins.toolkit(toolkit), max_delay=9, taps=2).eval()
+    x = (torch.rand(20, 3, 10) < 0.4).float()
+    with torch.no_grad():
+        expected = net(x)
+        report = freeze_delays(net)
+        assert torch.equal(net(x), expected)
+        assert expected.std() > 0
+    assert [change.layer for change in report.changes] == ["synapses.0", "synapses.1", "synapses.2"]
+    short = DelayNetwork((10, 12, 5), plugins.toolkit(toolkit), max_delay=9).eval()
+    freeze_delays(short, max_delay=3, distinct=2, weight_bits=8, example=x)  # less than the 4 steps that it appends
+    assert short(x).shape == (20 + 2 * 3, 3, 5)
