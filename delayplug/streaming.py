@@ -7,6 +7,7 @@ its own state, if somebody else is in the middle of a sequence, is not lost.
 Shapes: T steps, B batch.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from .surgery import named_delays
 from .tracing import preserved
 from .unrolling import has_loop, passes_state
 
+_MOST_ELEMENTS = 1 << 28  # of a step that a saved state may ask for
 _FLIPPED = 0.005  # of what is not zero: what may differ between steps one by one and a sequence
 
 Advance = Callable[[Any, Tensor, Any], tuple[Any, Any]]
@@ -390,7 +392,8 @@ def _read(state: Any) -> tuple[int, Tensor | None, dict[str, Leaf]]:
     if steps == 0:
         return 0, None, {}
     kind = getattr(torch, dtype, None) if isinstance(dtype, str) else None
-    sizes = isinstance(shape, list) and len(shape) > 0 and all(type(n) is int and 0 < n < 1 << 40 for n in shape)
+    sizes = isinstance(shape, list) and len(shape) > 0 and all(type(n) is int and n > 0 for n in shape)
+    sizes = sizes and math.prod(shape) <= _MOST_ELEMENTS
     if not sizes or not isinstance(kind, torch.dtype):
         raise ArgumentError("state", "the shape and dtype of a step", f"{shape!r} and {dtype!r}")
     return steps, torch.zeros(shape, dtype=kind), state["state"]

@@ -399,6 +399,7 @@ HOSTILE = {
     "steps of text": (lambda s: {**s, "steps": "3"}, "steps >= 0"),
     "no such dtype": (lambda s: {**s, "dtype": "rand"}, "shape and dtype"),
     "another kind of shape": (lambda s: {**s, "shape": [2, -6]}, "shape and dtype"),
+    "a huge shape": (lambda s: {**s, "shape": [2**40, 6]}, "shape and dtype"),
     "features": (lambda s: {**s, "shape": [2, 7]}, "x: expected shape|step that the model runs on"),
     "batch": (lambda s: {**s, "shape": [3, 6]}, "of shape"),
     "a leaf less": (
