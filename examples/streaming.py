@@ -42,8 +42,7 @@ if __name__ == "__main__":
         if step % 5 == 4:
             belief = scores[0] / scores[0].sum()
             right = int((scores.argmax(-1) == y).sum())
-            bar = "#" * round(40 * belief[y[0]].item())
-            print(
-                f"step {step + 1:2}: {right:3} of 600 right; belief in the class of the first {belief[y[0]]:.2f} {bar}"
-            )
+            first = belief[y[0]].item()
+            bar = "#" * round(40 * first)
+            print(f"step {step + 1:2}: {right:3} of 600 right; belief in the class of the first {first:.2f} {bar}")
     print(f"with delays:    {(scores.argmax(-1) == y).double().mean():.1%}")

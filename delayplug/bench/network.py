@@ -81,9 +81,11 @@ class DelayNetwork(nn.Module):
             return self.toolkit.run(neuron, current)
 
     def _transmit(self, synapse: nn.Module, x: Tensor) -> Tensor:
-        if not isinstance(synapse, LearnableDelay):
-            return synapse(x)  # type: ignore[no-any-return]
-        return synapse(x, tail=min(self.tail, synapse.max_delay))  # less after freeze_delays(max_delay=...)
+        options = {}
+        if isinstance(synapse, LearnableDelay):
+            options["tail"] = min(self.tail, synapse.max_delay)  # less after freeze_delays(max_delay=...)
+        current: Tensor = synapse(x, **options)
+        return current
 
 
 class HeldDropout(nn.Module):
