@@ -3,6 +3,7 @@
 from .attach import Granularity
 from .backend import Backend, TimeInside, Toolkit
 from .compiling import over_steps
+from .counting import Costs, costs
 from .delays import DelayLayer, DelayState
 from .describe import Description, describe_delays
 from .errors import (
@@ -19,6 +20,8 @@ from .errors import (
     UnrollError,
     WiringError,
 )
+from .freezing import Change, Freezing, freeze_delays
+from .frozen import Frozen, FrozenConvDelay, FrozenDelay
 from .history import DelayHistory
 from .hookspecs import hookimpl
 from .layers import LearnableDelay
@@ -28,6 +31,7 @@ from .pruning import DelayPruning, Pruned
 from .restarts import DelayRestarts, restart_delays
 from .schedules import SigmaSchedule, parameter_groups
 from .spatial import ConvDelay
+from .streaming import Stream, stream
 from .structure import Skipped
 from .surgery import add_delays, detach_delays, named_delays, remove_delays, reset_delays
 from .unrolling import unroll
@@ -41,8 +45,10 @@ __all__ = [
     "BackendBrokenError",
     "BackendError",
     "BackendMissingError",
+    "Change",
     "Connection",
     "ConvDelay",
+    "Costs",
     "DataError",
     "DelayHistory",
     "DelayLayer",
@@ -52,6 +58,10 @@ __all__ = [
     "DelayplugError",
     "Description",
     "ExtraMissingError",
+    "Freezing",
+    "Frozen",
+    "FrozenConvDelay",
+    "FrozenDelay",
     "Granularity",
     "LearnableDelay",
     "Mode",
@@ -61,15 +71,18 @@ __all__ = [
     "SequenceError",
     "SigmaSchedule",
     "Skipped",
+    "Stream",
     "TimeInside",
     "Toolkit",
     "UnknownBackendError",
     "UnrollError",
     "WiringError",
     "add_delays",
+    "costs",
     "delay_penalty",
     "describe_delays",
     "detach_delays",
+    "freeze_delays",
     "hookimpl",
     "named_delays",
     "over_steps",
@@ -78,6 +91,7 @@ __all__ = [
     "remove_delays",
     "reset_delays",
     "restart_delays",
+    "stream",
     "tensors_in",
     "unroll",
 ]

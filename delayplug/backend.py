@@ -86,6 +86,16 @@ class Toolkit(ABC):
         detached, in place or by `v = v.detach()`, goes on; any other object in its place is a new sequence.
         """
 
+    def kept_state(self, module: nn.Module) -> dict[str, Any]:
+        """What a module, neuron or not, keeps on itself from step to step, by name: `put_state` gives it back.
+
+        Tensors, numbers, or containers of them, as they are; {} if it keeps nothing. Children are asked by themselves.
+        """
+        return {}
+
+    def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:  # noqa: B027, nothing to do without a state
+        """Let a module go on from what `kept_state` gave."""
+
     @abstractmethod
     def passed_state(
         self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -63,7 +63,7 @@ class DelayLayer(nn.Module):
         active: bool of the shape of the delays, False where `prune` holds one at zero; None if it holds none.
     """
 
-    delays: nn.Parameter
+    delays: Tensor
     weight: nn.Parameter | None
     bias: nn.Parameter | None
     sigma: Tensor | None
@@ -130,8 +130,7 @@ class DelayLayer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> Self:
         # In bfloat16 a delay near 24 has a resolution of 0.125 steps: delays and widths are moved, but stay precise.
-        precise = [self.delays, self.delays.grad]
-        precise += [] if self.sigma is None else [self.sigma, self.sigma.grad if self.sigma.is_leaf else None]
+        precise = self._precise()
 
         def moved(tensor: Tensor) -> Tensor:
             result = fn(tensor)
@@ -141,6 +140,16 @@ class DelayLayer(nn.Module):
         super()._apply(moved, *args, **options)  # type: ignore[no-untyped-call]
         self._limit()  # `to_empty` and moves between some devices make new Parameters
         return self
+
+    def _precise(self) -> list[Tensor | None]:
+        """What stays as it is when a model is moved to half precision."""
+        precise = [self.delays, self.delays.grad]
+        return precise + ([] if self.sigma is None else [self.sigma, self.sigma.grad if self.sigma.is_leaf else None])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.delays.dtype
 
     @torch.no_grad()
     def reset_parameters(self, init: str | float = "uniform") -> None:
@@ -238,7 +247,7 @@ class DelayLayer(nn.Module):
         weight = weight.unsqueeze(-1) if weight.dim() == self.delays.dim() - 1 else weight
         if weight.shape != self.delays.shape:
             raise ArgumentError("weight", f"shape {tuple(self.delays.shape)} (..., taps)", tuple(weight.shape))
-        return weight.to(self.delays.dtype)
+        return weight.to(self.dtype)
 
     # --------------------------------------------------------------------------------------------- application
 
@@ -295,6 +304,10 @@ class DelayLayer(nn.Module):
         window, tape = self._window(x, state, kernel.requires_grad)
         y = self._weigh(window, kernel)
         return _as_given(y, dtype), DelayState(window[1:], kernel, made_from, tape=tape)
+
+    def _silence(self, *shape: int) -> Tensor:
+        """The last D inputs of that shape before a sequence, (D, *shape)."""
+        return torch.zeros((self.max_delay, *shape), dtype=self.dtype, device=self.delays.device)
 
     def _window(self, x: Tensor, state: DelayState, learns: bool) -> tuple[Tensor, tuple[Tape, int] | None]:
         """The last K inputs with x, (K, *x), oldest first, and the next place on the tape."""
@@ -357,11 +370,11 @@ class DelayLayer(nn.Module):
         With `spikes`, bool and integers stay as they are.
         """
         self._check_input(x, leading)
-        if x.dtype != self.delays.dtype and x.is_floating_point() and x.dtype not in HALF:
-            expected = f"dtype {self.delays.dtype}, half precision, bool or integers"
+        if x.dtype != self.dtype and x.is_floating_point() and x.dtype not in HALF:
+            expected = f"dtype {self.dtype}, half precision, bool or integers"
             raise ArgumentError("x", expected, x.dtype, "Convert the input or the layer with .to(dtype)")
         keep = spikes and not x.is_floating_point()
-        return x if keep else x.to(self.delays.dtype), x.dtype
+        return x if keep else x.to(self.dtype), x.dtype
 
     def _check_state(self, state: DelayState, shape: torch.Size) -> None:
         if state.history.shape != (self.max_delay, *shape):

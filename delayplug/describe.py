@@ -9,6 +9,7 @@ from torch import nn
 
 from .attach import Delayed, StatefulDelayed
 from .delays import DelayLayer
+from .frozen import Frozen
 from .structure import Skipped
 from .surgery import named_delays, watch_of
 
@@ -118,7 +119,7 @@ def describe_delays(model: nn.Module) -> Description:
 
 @torch.no_grad()
 def _row(model: nn.Module, name: str, delay: DelayLayer) -> Row:
-    values = delay.delays
+    values = delay.delays.double()
     numbers: dict[str, Any] = {
         "least": values.min().item(),
         "mean": values.mean().item(),
@@ -128,9 +129,11 @@ def _row(model: nn.Module, name: str, delay: DelayLayer) -> Row:
         "parameters": sum(p.numel() for p in (delay.delays, delay.sigma) if isinstance(p, nn.Parameter)),
     }
     layer = model.get_submodule(name)
+    frozen = "frozen: whole steps, which do not learn" if isinstance(delay, Frozen) else ""
     if not isinstance(layer, Delayed):
         kind = "per channel" if values.dim() == 1 else "per synapse"
-        return Row(name, "", kind, "as it is called", "whatever its caller does: the state is passed on", **numbers)
+        starts = "whatever its caller does: the state is passed on"
+        return Row(name, "", kind, "as it is called", starts, note=frozen, **numbers)
     memory, place = layer.delay_memory, layer.delay_place
     names = {id(module): path for path, module in model.named_modules()}
     runs = "step by step" if memory.mode() == "step" else "whole sequences"
@@ -138,6 +141,7 @@ def _row(model: nn.Module, name: str, delay: DelayLayer) -> Row:
         runs += ", batch first" if place.time == "second" else ", time folded into the batch"
     reset = layer.RESET if isinstance(layer, StatefulDelayed) else memory.probe.reset_signal(memory.neuron)
     note = next((c.note for plan in _plans(model) for c in plan.connections if c.layer == name), "")
+    note = "; ".join(filter(None, (frozen, note)))
     return Row(name, names.get(id(memory.neuron), "?"), place.granularity, runs, reset, note=note, **numbers)
 
 

@@ -113,7 +113,7 @@ class LearnableDelay(DelayLayer):
             batch: sizes of the batch dimensions, none for unbatched input.
             trailing: sizes behind the channels (per channel only).
         """
-        return DelayState(self.delays.detach().new_zeros((self.max_delay, *batch, self.in_features, *trailing)))
+        return DelayState(self._silence(*batch, self.in_features, *trailing))
 
     def _per_tap(self, value: Tensor) -> Tensor:
         return value if self.out_features is not None else value.unsqueeze(-1)
@@ -162,7 +162,7 @@ class LearnableDelay(DelayLayer):
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState]:
         assert self.out_features is not None
         made_from, pending = self._fingerprint(weight), state.pending
-        if pending is None or state.made_from != made_from:
+        if pending is None or (state.made_from and state.made_from != made_from):  # () is that of a saved state
             pending = self._pending(state.history, weight)
         launched = self._keep("launch", weight, lambda: self._launch(weight))
         size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)
@@ -235,7 +235,8 @@ class LearnableDelay(DelayLayer):
         one or all, it learns one per delay; delays that are held at zero are free there.
         """
         per_synapse = self.out_features is not None
-        delays = self.delays.detach() if per_synapse else self.delays.detach().view(-1, 1, 1)
+        delays = self.delays.detach().to(self.dtype)
+        delays = delays if per_synapse else delays.view(-1, 1, 1)
         weight = self._weight(None)
         sigma = None if self.sigma is None else self.sigma.detach()
         module = dcls.build(

@@ -59,6 +59,8 @@ class Memory:
     steps as the layer has given, in one call or in several, the neuron takes before the layer runs again.
     """
 
+    carried = False  # somebody else says where a sequence begins, and sets the state: nothing is to be found out
+
     def __init__(self, neuron: nn.Module, probe: Probe, turns: Turns = "together") -> None:
         self.neuron, self.probe, self.turns = neuron, probe, turns
         self.state: DelayState | None = None
@@ -89,6 +91,8 @@ class Memory:
             shape: of one step of what is delayed.
             steps: how many this call has; None if it is a single one.
         """
+        if self.carried:
+            return self.state
         if self.state is not None and self.state.history.shape[1:] != shape:
             self.state = None
         if self._given and self.turns == "steps, then sequence":
@@ -136,7 +140,7 @@ class Memory:
 
     def model_begins(self) -> None:
         """The model is called: whatever was on its way in the last call, which an error may have ended, is gone."""
-        if self._given:
+        if self._given and not self.carried:
             self._missed += 1
             if self._missed > 1:
                 self._fail("was not called after its delayed input")
@@ -162,6 +166,8 @@ class Memory:
     @eager
     def before_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the neuron: does it agree that this is not the first step?"""
+        if self.carried:
+            return
         passed = self.probe.passed_state(neuron, args, kwargs)
         goes_on = passed is None or any(self._is_mine(tensor) for tensor in passed)
         self._is_fed, self._missed = self._given > 0, 0
@@ -212,6 +218,8 @@ class Memory:
     @eager
     def after_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Forward hook of the neuron: remember the state it is left in."""
+        if self.carried:
+            return
         self._held = self.probe.held_state(neuron)
         self._versions = tuple(map(_version, self._held))
         if not self._is_fed:
@@ -276,8 +284,8 @@ class InnerMemory(Memory):
     @eager
     def before_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._is_fed = True
-        if self.state is None:
-            self._start = None
+        if self.state is None or self.carried:
+            self._start = self.state
             return
         passed = self.probe.passed_state(neuron, args, kwargs)
         if passed is None:
@@ -307,7 +315,7 @@ class ModelWatch:
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for memory in self.memories:
             memory.model_begins()
-        waiting = [memory for memory in self.memories if memory.state is not None]
+        waiting = [memory for memory in self.memories if memory.state is not None and not memory.carried]
         if waiting:
             # A state may also be kept on a module of the user's own, as an attribute or a buffer.
             neurons = {id(memory.neuron) for memory in self.memories}

@@ -62,7 +62,9 @@ class SigmaSchedule:
         self._layers = [layer for layer in _delays(model) if _follows(layer)]
         if not self._layers:
             expected = "a model with delays whose sigma is a buffer"
-            raise ArgumentError("model", expected, type(model).__name__, "Is it delayed, and not with 'linear'?")
+            raise ArgumentError(
+                "model", expected, type(model).__name__, "Is it delayed, not with 'linear', not frozen?"
+            )
         self.shape, self.epoch = shape, 0
         self.length = max(1, int(epochs * until))
         floors = [SIGMA_FLOOR[layer.interpolation] for layer in self._layers]

@@ -27,8 +27,11 @@ from torch.nn import functional
 from . import plugins
 from .attach import Delayed, Granularity
 from .backend import Toolkit
+from .errors import SequenceError
+from .freezing import freeze_delays
 from .memory import Mode
 from .schedules import parameter_groups
+from .streaming import stream
 from .surgery import add_delays, detach_delays, named_delays, remove_delays, reset_delays
 from .wiring import plan_delays
 
@@ -124,7 +127,9 @@ class Laws:
             raise ValueError(f"{type(self).__name__}.networks: expected at least one Network, got none")
         names = metafunc.fixturenames
         if "network" in names:
-            cases = [n for n in self.networks if n.cut is not None or "carried" not in metafunc.function.__name__]
+            law = metafunc.function.__name__
+            cases = [n for n in self.networks if n.cut is not None or "carried" not in law]
+            cases = [n for n in cases if n.cut is None or "refused" not in law]
             metafunc.parametrize("network", cases, ids=str)
         if "granularity" in names:
             metafunc.parametrize("granularity", GRANULARITIES)
@@ -220,6 +225,39 @@ class Laws:
             network.run(net, louder[:1])
             assert torch.equal(network.run(net, x), silent)
 
+    def test_frozen_delays_compute_what_eval_does(self, network: Network, granularity: Granularity) -> None:
+        net = self.delayed(network, granularity=granularity, interpolation="gauss").eval()
+        x, names = network.sample(), [name for name, _ in named_delays(net)]
+        expected, before = network.run(net, x), dict(net.named_modules())
+        parameters = dict(net.named_parameters())
+        size = sum(v.nbytes for v in net.state_dict().values() if isinstance(v, Tensor))
+        with torch.no_grad():
+            in_steps = network.run(net, x)
+        report = freeze_delays(net)
+        assert report.model is net
+        assert {change.layer for change in report.changes} == set(names)
+        for _ in range(2):
+            assert torch.equal(network.run(net, x), expected)
+        with torch.no_grad():
+            assert torch.equal(network.run(net, x), in_steps)
+        assert sum(v.nbytes for v in net.state_dict().values() if isinstance(v, Tensor)) < size
+        assert all(net.get_submodule(name) is module for name, module in before.items())
+        left = dict(net.named_parameters())
+        assert all(left[name] is parameter for name, parameter in parameters.items() if name in left)
+        assert {name for name in parameters if name not in left} == {f"{name}.delay.delays" for name in names}
+        kept = snapshot(net)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            freeze_delays(net)
+        assert any("frozen already" in str(warning.message) for warning in caught)
+        assert snapshot(net) == kept
+        other = self.delayed(network, seed=3, granularity=granularity, interpolation="gauss").eval()
+        freeze_delays(other)
+        other.load_state_dict(net.state_dict())
+        assert torch.equal(network.run(other, x), expected)
+        remove_delays(net)
+        assert not list(named_delays(net))
+
     # -------------------------------------------------------------------------------------------- training
 
     def test_gradients_reach_every_delay(self, network: Network, granularity: Granularity) -> None:
@@ -288,6 +326,41 @@ class Laws:
                 optimizer.step()
                 state = network.cut(net, state)
         assert reached == set(network.layers), "some delays have no gradient in any part"
+
+    def test_carried_streams_are_the_sequence(self, network: Network) -> None:
+        net = self.delayed(network, granularity="axonal" if network.cells else "synaptic").eval()
+        freeze_delays(net)
+        x, other = network.sample(steps=8), network.sample(steps=8, seed=4)
+        with torch.no_grad():
+            expected, of_other = network.run(net, x), network.run(net, other)
+        toolkit = plugins.toolkit(self.backend)
+        drive: dict[str, Any] = {"advance": network.advance, "start": network.start}
+        before, held = snapshot(net), states(net, toolkit)
+        first, second = stream(net, **drive), stream(net, **drive, check=False)  # that share the network
+        got, got_other = ([coming.push(x_t) for x_t in part[:5]] for coming, part in ((first, x), (second, other)))
+        for key, (value, _) in states(net, toolkit).items():
+            assert value is held[key][0], key
+        assert snapshot(net)["hooks"] == before["hooks"]
+        file = io.BytesIO()
+        torch.save(first.state(), file)
+        file.seek(0)
+        restored = stream(copy.deepcopy(net), **drive, check=False)
+        restored.restore(torch.load(file, weights_only=True))
+        for coming, part, outputs in ((restored, x, got), (second, other, got_other)):
+            outputs += [coming.push(x_t) for x_t in part[5:]]
+        self.assert_equal(torch.stack(got), expected)
+        self.assert_equal(torch.stack(got_other), of_other)
+        assert not any(y.requires_grad for y in got)
+        second.reset()
+        self.assert_equal(torch.cat([second.push_chunk(part) for part in x.split([3, 1, 4])]), expected)
+
+    def test_a_stream_that_would_begin_anew_is_refused(self, network: Network) -> None:
+        net = self.delayed(network).eval()
+        try:
+            stream(net, advance=network.advance, start=network.start).push(network.sample()[0])
+        except SequenceError:
+            return
+        raise AssertionError("it was not refused")
 
     def test_carried_delays_can_be_reset_and_detached(self, network: Network) -> None:
         net = self.delayed(network)

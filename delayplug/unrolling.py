@@ -62,7 +62,7 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
         raise UnrollError("some neurons take steps and others sequences: run the model as it is")
     _check_layers(network)
     own_forward = any(not network.in_order(module) for _, module in _containers(network))
-    loops = own_forward and _loops(network, x)
+    loops = own_forward and has_loop(network, x)
     if check and own_forward:
         # Long enough that what a delay holds back arrives.
         longest = max((delay.max_delay for _, delay in named_delays(model)), default=0)
@@ -100,10 +100,11 @@ def _call(network: Network, x: Tensor) -> Any:
 
 
 def _without_state(model: nn.Module, out: Any) -> Any:
-    return out[0] if _passes_state(model) else out
+    return out[0] if passes_state(model) else out
 
 
-def _passes_state(model: nn.Module) -> bool:
+def passes_state(model: nn.Module) -> bool:
+    """Whether a model takes its state as an argument of that name, and gives the next one with its output."""
     return "state" in inspect.signature(model.forward).parameters
 
 
@@ -134,7 +135,7 @@ def _loop(network: Network, x: Tensor, loops: bool) -> Any:
     def run() -> Any:
         state, outputs = None, []
         for x_t in x.unbind(0):
-            if _passes_state(model):
+            if passes_state(model):
                 out, state = model(x_t, state)
             else:
                 out = model(x_t)
@@ -144,7 +145,7 @@ def _loop(network: Network, x: Tensor, loops: bool) -> Any:
     return _fresh(network, run)
 
 
-def _loops(network: Network, x: Tensor) -> bool:
+def has_loop(network: Network, x: Tensor) -> bool:
     """Whether the model takes sequences: then its neurons run once for each step of them."""
     calls = [0]
     neuron = next(iter(network.neurons.values()))

@@ -50,6 +50,14 @@ class SnnTorch(Toolkit):
             return ()
         return tuple(neuron._buffers[name] for name in _STATES if name in neuron._buffers)
 
+    def kept_state(self, module: nn.Module) -> dict[str, Any]:
+        keeps = isinstance(module, snntorch.SpikingNeuron) and not isinstance(module, _SEQUENCE)
+        return {name: module._buffers[name] for name in _STATES if name in module._buffers} if keeps else {}
+
+    def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(module, name, value)
+
     def passed_state(
         self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, ...] | None:

@@ -49,6 +49,13 @@ class SpikingJelly(Toolkit):
     def held_state(self, neuron_: nn.Module) -> tuple[object, ...]:
         return tuple(neuron_._memories.values()) if isinstance(neuron_, base.MemoryModule) else ()
 
+    def kept_state(self, module: nn.Module) -> dict[str, Any]:
+        return dict(module._memories) if isinstance(module, base.MemoryModule) else {}
+
+    def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(module, name, value)
+
     def passed_state(
         self, neuron_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, ...] | None:

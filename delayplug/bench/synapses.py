@@ -108,7 +108,8 @@ class Synapses(nn.Module):
         """(T, B, I) to (T + tail, B, O); `tail` steps more for what the delays hold back."""
         for part in (self.before, self.weights, self.after):
             if part is not None:
-                x = part(x, tail=tail) if isinstance(part, LearnableDelay) else part(x)
+                # A delay may reach less far after `freeze_delays(max_delay=...)`.
+                x = part(x, tail=min(tail, part.max_delay)) if isinstance(part, LearnableDelay) else part(x)
         return x
 
     @property

@@ -27,6 +27,8 @@ ORDER = (
     "delays",
     "layers",
     "spatial",
+    "frozen",
+    "budget",
     "schedules",
     "compiling",
     "memory",
@@ -46,7 +48,11 @@ ORDER = (
     "restarts",
     "history",
     "describe",
+    "counting",
+    "freezing",
     "unrolling",
+    "carrying",
+    "streaming",
     "testing",
 )
 

@@ -31,6 +31,13 @@ class Pulse(Toolkit):
         # charge tells whether it was cut off from the graph.
         return (neuron.charge, neuron.fresh)
 
+    def kept_state(self, module: nn.Module) -> dict[str, Any]:
+        return {"charge": module.charge, "fresh": module.fresh} if isinstance(module, pulse.Neuron) else {}
+
+    def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(module, name, value)
+
     def passed_state(
         self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, ...] | None:
@@ -38,6 +45,10 @@ class Pulse(Toolkit):
 
     def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
         return ()
+
+    def reset(self, module: nn.Module) -> None:
+        if isinstance(module, pulse.Neuron):
+            self.put_state(module, {"charge": None, "fresh": True})
 
     def reset_signal(self, neuron: nn.Module) -> str:
         return "pulse.new_sequence(model)"
