@@ -2,6 +2,7 @@
 
 from .attach import Granularity
 from .backend import Backend, TimeInside, Toolkit
+from .cells import Cell
 from .compiling import over_steps
 from .delays import DelayLayer, DelayState
 from .describe import Description, describe_delays
@@ -12,6 +13,7 @@ from .errors import (
     BackendMissingError,
     DataError,
     DelayplugError,
+    ExchangeError,
     RunError,
     SequenceError,
     UnknownBackendError,
@@ -36,6 +38,7 @@ __all__ = [
     "BackendBrokenError",
     "BackendError",
     "BackendMissingError",
+    "Cell",
     "Connection",
     "ConvDelay",
     "DataError",
@@ -43,6 +46,7 @@ __all__ = [
     "DelayState",
     "DelayplugError",
     "Description",
+    "ExchangeError",
     "Granularity",
     "LearnableDelay",
     "Mode",

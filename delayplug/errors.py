@@ -9,6 +9,7 @@ DelayplugError
 |-- WiringError                           a model cannot be delayed as asked
 |-- SequenceError (RuntimeError)          it cannot be told where a sequence begins
 |-- UnrollError                           a model cannot be run layer by layer
+|-- ExchangeError (ValueError)            a network or a graph cannot be said in another format
 |-- DataError (ValueError)                a file or folder of recordings is unusable
 `-- RunError                              a folder of runs cannot take this run
 """
@@ -60,6 +61,10 @@ class SequenceError(DelayplugError, RuntimeError):
 
 class UnrollError(DelayplugError):
     """A model cannot be run layer by layer over a whole sequence."""
+
+
+class ExchangeError(DelayplugError, ValueError):
+    """A network cannot be said in another format, or a file in that format cannot be read. Nothing was written."""
 
 
 class DataError(DelayplugError, ValueError):

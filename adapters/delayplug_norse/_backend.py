@@ -5,13 +5,17 @@ from typing import Any
 
 import norse.torch as norse
 import torch
+from norse.torch.functional.reset import reset_subtract, reset_value
 from norse.torch.module.coba_lif import CobaLIFCell
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
-from delayplug import Mode, TimeInside, Toolkit, over_steps, tensors_in
+from delayplug import Cell, ExchangeError, Mode, TimeInside, Toolkit, over_steps, tensors_in
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
+_BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
+_CURRENTS = (norse.LIFCell, norse.LIF, norse.LICell, norse.LI)
+_INTEGRATORS = (norse.IAFCell, norse.IAF)
 _RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
 
 
@@ -61,6 +65,58 @@ class Norse(Toolkit):
     def set_stateful(self, container: nn.Module, child: str, stateful: bool) -> None:
         flags: Any = container.stateful_layers
         flags[list(container._modules).index(child)] = stateful
+
+    def describe(self, neuron: nn.Module) -> Cell:
+        """LIF and LI, with and without a current, and IAF, as cells and as layers.
+
+        A step is a step, whatever the `dt` of the cell: its leak is dt * tau_mem_inv. (Norse's own table writes a time
+        constant of dt / tau_mem_inv, which is too short by dt where that is not one, and its cell with a current without w_in.)
+        """
+        if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, _ArctanCell):
+            raise ExchangeError(f"{type(neuron).__name__}: of Norse's neurons, LIF, LI and IAF can be said in numbers")
+        p: Any = neuron.p
+        if isinstance(neuron, _INTEGRATORS):
+            return Cell.of(leak=0.0, threshold=p.v_th, reset=p.v_reset)
+        leak = torch.as_tensor(neuron.dt * p.tau_mem_inv)
+        numbers: dict[str, Any] = {"leak": leak, "gain": leak, "rest": p.v_leak}
+        if isinstance(neuron, _CURRENTS):
+            numbers["synapse"] = torch.as_tensor(neuron.dt * p.tau_syn_inv)
+        if isinstance(neuron, _READOUT):
+            return Cell.of(threshold=None, **numbers)
+        method = getattr(p, "reset_method", reset_value)
+        if method not in (reset_value, reset_subtract, _detached_reset):
+            raise ExchangeError(f"Norse's reset_method {getattr(method, '__name__', method)!r} cannot be said in numbers")
+        rule = "subtract" if method is reset_subtract else "value"
+        return Cell.of(threshold=p.v_th, reset=p.v_reset, rule=rule, **numbers)
+
+    def build(self, cell: Cell) -> nn.Module:
+        """The cell that takes a step, with dt = 1, so that time constants are in steps."""
+        if cell.rule not in ("value", "subtract"):
+            raise ExchangeError(f"Norse has no reset by the rule {cell.rule!r}: train with reset to zero")
+        leaks = bool((cell.leak != 0).all())
+        numbers: dict[str, Any] = {"tau_mem_inv": cell.leak.float(), "v_leak": cell.rest.float()}
+        if cell.synapse is not None:
+            numbers["tau_syn_inv"] = cell.synapse.float()
+        if cell.threshold is None:
+            cell.needs("a readout of Norse's", "a membrane that leaks", leaks)
+            kind, parameters = ("LICell", norse.LIParameters) if "tau_syn_inv" in numbers else ("LIBoxCell", norse.LIBoxParameters)
+        else:
+            numbers |= {"v_th": cell.threshold.float(), "v_reset": cell.reset.float()}
+            kind, parameters = "LIFCell", norse.LIFParameters
+            if cell.synapse is None:
+                numbers["reset_method"] = reset_subtract if cell.rule == "subtract" else reset_value
+                kind, parameters = "LIFBoxCell", norse.LIFBoxParameters
+            if not leaks:
+                cell.needs("a neuron of Norse's without a leak", "no current", cell.synapse is None)
+                cell.needs("a neuron of Norse's without a leak", "no leak at all", bool((cell.leak == 0).all()))
+                kind, parameters = "IAFCell", norse.IAFParameters
+                numbers = {name: numbers[name] for name in ("v_th", "v_reset")}
+            cell.needs(f"Norse's {kind}", "a reset to a value", cell.rule == "value" or kind == "LIFBoxCell")
+        neuron: nn.Module = getattr(norse, kind)(parameters(**numbers), dt=1.0)
+        return neuron
+
+    def gains(self, cell: Cell) -> tuple[Tensor, ...]:
+        return (torch.ones_like(cell.leak),) if bool((cell.leak == 0).all()) else (cell.leak,)
 
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         return _ArctanCell(tau, threshold, alpha)

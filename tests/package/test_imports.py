@@ -28,6 +28,7 @@ ORDER = (
     "layers",
     "spatial",
     "schedules",
+    "cells",
     "compiling",
     "memory",
     "attach",
