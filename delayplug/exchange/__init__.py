@@ -1,0 +1,5 @@
+"""Networks with delays in the formats of others: NIR and ONNX."""
+
+from .nir_files import from_nir, nir_branches, to_nir
+
+__all__ = ["from_nir", "nir_branches", "to_nir"]
