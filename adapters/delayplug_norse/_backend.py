@@ -73,7 +73,7 @@ class Norse(Toolkit):
         constant of dt / tau_mem_inv, which is too short by dt where that is not one, and its cell with a current without w_in.)
         """
         if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, _ArctanCell):
-            raise ExchangeError(f"{type(neuron).__name__}: of Norse's neurons, LIF, LI and IAF can be said in numbers")
+            raise ExchangeError("of Norse's neurons, LIF, LI and IAF can be said in numbers")
         p: Any = neuron.p
         if isinstance(neuron, _INTEGRATORS):
             return Cell.of(leak=0.0, threshold=p.v_th, reset=p.v_reset)

@@ -78,7 +78,7 @@ class SnnTorch(Toolkit):
     def describe(self, neuron: nn.Module) -> Cell:
         """`Leaky` and `Synaptic`. Reset to zero fires the same spikes with and without `reset_delay`."""
         if type(neuron) not in (snntorch.Leaky, snntorch.Synaptic, _Membrane, _SynapticMembrane):
-            raise ExchangeError(f"{type(neuron).__name__}: of snnTorch's neurons, Leaky and Synaptic can be said in numbers")
+            raise ExchangeError("of snnTorch's neurons, Leaky and Synaptic can be said in numbers")
         told: Any = neuron
         if told.inhibition or told.state_quant or bool((told.graded_spikes_factor != 1).any()):
             raise ExchangeError("snnTorch's inhibition, state_quant and graded spikes cannot be said in numbers")

@@ -105,7 +105,7 @@ class SpikingJelly(Toolkit):
         node: Any = neuron_
         if type(node) not in _DESCRIBED:
             names = ", ".join(kind.__name__ for kind in _DESCRIBED)
-            raise ExchangeError(f"{type(node).__name__}: of SpikingJelly's neurons, {names} can be said in numbers")
+            raise ExchangeError(f"of SpikingJelly's neurons, {names} can be said in numbers")
         if isinstance(node, neuron.NonSpikingBaseNode):
             if node.decode is not None:
                 raise ExchangeError(f"decode={node.decode!r}: a readout gives its membrane at every step; use decode=None")

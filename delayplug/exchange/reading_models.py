@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .. import plugins
 from ..backend import Toolkit
 from ..delays import DelayLayer
-from ..errors import DelayplugError, ExchangeError
+from ..errors import ExchangeError
 from ..network import Network
 from ..surgery import reset_delays
 from ..tracing import Example, preserved
@@ -100,6 +100,9 @@ class _Builder:
 
     def build(self, outputs: Sequence[str] | None) -> Graph:
         for name, call in self.run.calls.items():
+            if name in self.network.recurrent or self.network.toolkit.recurrent_layer(self.modules[name]) is not None:
+                kind = type(self.modules[name]).__name__
+                raise ExchangeError(f"{name} ({kind}) feeds spikes back: only feed-forward networks can be exchanged")
             self.marks[name] = self._one_mark(name, call)
         order = list(self.run.calls)
         for name in order:
@@ -142,15 +145,28 @@ class _Builder:
     def _check_mark(self, name: str, mark: Mark | None) -> None:
         if mark is None or not mark.other:
             for part in mark.parts if mark is not None else ():
-                if part.startswith(STATE) and not self._is_readout(part.removeprefix(STATE)):
-                    neuron = part.removeprefix(STATE)
-                    raise ExchangeError(f"{name} is given the state of {neuron}; a graph has the spikes of a neuron alone")
+                if not self._gives(part):
+                    raise ExchangeError(f"{name} is given {self._words(part)}")
             return
         raise ExchangeError(f"before {name}: {mark.other} has no counterpart in a graph")
 
-    def _is_readout(self, name: str) -> bool:
+    def _gives(self, part: str) -> bool:
+        """Whether a part is what its node gives: spikes of a neuron, the membrane of a readout."""
+        name = part.removeprefix(STATE)
         neuron = self.network.neurons.get(name)
-        return neuron is not None and self._cell(name, neuron).cell.threshold is None
+        if neuron is None:
+            return not part.startswith(STATE)
+        # A neuron may give spikes, and the membrane that is never reset behind them.
+        spikes_first = self.network.toolkit.is_spiking(neuron) and self._cell(name, neuron).cell.threshold is None
+        return part.startswith(STATE) == spikes_first
+
+    def _words(self, part: str) -> str:
+        name = part.removeprefix(STATE)
+        if part.startswith(STATE):
+            return f"the state of {name}, such as its membrane, where a graph has the spikes of a neuron that resets"
+        if name in self.network.neurons:
+            return f"the spikes of {name}, which never resets, where a graph has its membrane"
+        return name
 
     def _outputs(self) -> list[str]:
         """The modules whose results, added, the model gives back; those that feed nothing if it gives nothing back."""
@@ -164,25 +180,18 @@ class _Builder:
             if len(sinks) > 1:
                 raise ExchangeError(f"{', '.join(sinks)} feed nothing, and the model gives nothing back: {ASK_OUTPUT}")
             return sinks
-        clean = [mark for mark in found if not mark.other and all(self._gives(part) for part in mark.parts)]
+        clean = [mark for mark in found if not mark.other and INPUT not in mark.parts and all(map(self._gives, mark.parts))]
         if len(clean) > 1:  # such as the spikes of every layer
             clean = [mark for mark in clean if {part.removeprefix(STATE) for part in mark.parts} <= set(sinks)] or clean
         if len(clean) > 1:
             several = " and ".join(" + ".join(mark.parts) for mark in clean)
             raise ExchangeError(f"the model gives several things back, {several}: {ASK_OUTPUT}")
         if not clean:
-            reasons = [m.other or " + ".join(m.parts) for m in found]
+            reasons = [m.other or " + ".join(map(self._words, m.parts)) for m in found]
             raise ExchangeError(f"the model gives back what a graph does not have: {'; '.join(reasons)}. Please {ASK_OUTPUT}")
         if any(factor != 1 for factor in clean[0].parts.values()):
             raise ExchangeError(f"the model gives back a multiple of {' + '.join(clean[0].parts)}: {ASK_OUTPUT}")
         return [part.removeprefix(STATE) for part in clean[0].parts]
-
-    def _gives(self, part: str) -> bool:
-        """Whether a part of a result is what its node gives: spikes of a neuron, the membrane of a readout."""
-        if part == INPUT:
-            return False
-        name = part.removeprefix(STATE)
-        return not part.startswith(STATE) or self._is_readout(name)
 
     def _sinks(self) -> list[str]:
         used = {part.removeprefix(STATE) for mark in self.marks.values() for part in mark.parts}
@@ -316,9 +325,7 @@ class _Builder:
     def _nodes(self, name: str, module: nn.Module, shape: Shape) -> list[Node]:
         network, weights = self.network, self.network.weights_of(module)
         if name in network.neurons:
-            if network.toolkit.recurrent_layer(module) is not None:
-                raise ExchangeError("it feeds its spikes back: only feed-forward networks can be exchanged")
-            return [self._cell(name, module)]
+            return [Neurons(network.toolkit.describe(module))]
         if isinstance(module, DelayLayer):
             return [layers.of_delay(module)]
         if isinstance(weights, nn.modules.batchnorm._BatchNorm):
@@ -328,8 +335,6 @@ class _Builder:
             return [Synapses(torch.diag(scale).float(), shift.float())]
         if isinstance(weights, nn.AvgPool2d):
             return [layers.of_pool(weights)]
-        if name in network.recurrent:
-            raise ExchangeError("it feeds spikes back: only feed-forward networks can be exchanged")
         if not (module.delay_place.affine if layers.is_delayed(module) else network.is_torch(module)):  # type: ignore[union-attr]
             raise ExchangeError("a layer with a computation of its own: linear layers and convolutions can be exchanged")
         if layers.is_delayed(module):
@@ -364,8 +369,8 @@ def _compare(toolkit: Toolkit, graph: Graph, builder: _Builder) -> None:
         return
     try:
         values = GraphNetwork(graph, toolkit).activity(x.float())
-    except DelayplugError as error:
-        raise ExchangeError(f"the graph of the model does not run: {error}") from error
+    except ExchangeError:  # it can be said, and not be built in this toolkit
+        return
     for name in builder.network.neurons:
         if name not in calls or builder.modules[name] is None or name not in values:
             continue
