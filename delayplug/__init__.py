@@ -20,6 +20,7 @@ from .errors import (
     UnrollError,
     WiringError,
 )
+from .exchange import from_nir, nir_branches, to_nir, to_onnx
 from .hookspecs import hookimpl
 from .layers import LearnableDelay
 from .memory import Mode, tensors_in
@@ -63,13 +64,17 @@ __all__ = [
     "add_delays",
     "describe_delays",
     "detach_delays",
+    "from_nir",
     "hookimpl",
     "named_delays",
+    "nir_branches",
     "over_steps",
     "parameter_groups",
     "plan_delays",
     "remove_delays",
     "reset_delays",
     "tensors_in",
+    "to_nir",
+    "to_onnx",
     "unroll",
 ]

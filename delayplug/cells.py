@@ -7,9 +7,10 @@ With x the input, i the current (where a neuron has one) and v the membrane,
     s  = v > threshold
     v <- reset where s, or v - threshold           (see `Cell.rule`)
 
-This is forward Euler, with the decayed current used in the same step, for the equations of NIR (Pedersen et al., "Neuromorphic
-intermediate representation", Nature Communications 15, 2024): leak = dt / tau, gain = R dt / tau, synapse = dt / tau_syn,
-with w_in dt / tau_syn = 1. A membrane begins at `rest`, and one that does not leak at `reset`; a current begins at zero.
+This is forward Euler, with the decayed current used in the same step, for the equations of NIR (Pedersen et al.,
+"Neuromorphic intermediate representation", Nature Communications 15, 2024): leak = dt / tau, gain = R dt / tau,
+synapse = dt / tau_syn, with w_in dt / tau_syn = 1. A membrane begins at `rest`, and one that does not leak at `reset`;
+a current begins at zero.
 """
 
 from dataclasses import dataclass

@@ -70,7 +70,8 @@ class Norse(Toolkit):
         """LIF and LI, with and without a current, and IAF, as cells and as layers.
 
         A step is a step, whatever the `dt` of the cell: its leak is dt * tau_mem_inv. (Norse's own table writes a time
-        constant of dt / tau_mem_inv, which is too short by dt where that is not one, and its cell with a current without w_in.)
+        constant of dt / tau_mem_inv, which is too short by dt where that is not one, and its cell with a current
+        without w_in.)
         """
         if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, _ArctanCell):
             raise ExchangeError("of Norse's neurons, LIF, LI and IAF can be said in numbers")
@@ -85,7 +86,9 @@ class Norse(Toolkit):
             return Cell.of(threshold=None, **numbers)
         method = getattr(p, "reset_method", reset_value)
         if method not in (reset_value, reset_subtract, _detached_reset):
-            raise ExchangeError(f"Norse's reset_method {getattr(method, '__name__', method)!r} cannot be said in numbers")
+            raise ExchangeError(
+                f"Norse's reset_method {getattr(method, '__name__', method)!r} cannot be said in numbers"
+            )
         rule = "subtract" if method is reset_subtract else "value"
         return Cell.of(threshold=p.v_th, reset=p.v_reset, rule=rule, **numbers)
 
@@ -99,7 +102,9 @@ class Norse(Toolkit):
             numbers["tau_syn_inv"] = cell.synapse.float()
         if cell.threshold is None:
             cell.needs("a readout of Norse's", "a membrane that leaks", leaks)
-            kind, parameters = ("LICell", norse.LIParameters) if "tau_syn_inv" in numbers else ("LIBoxCell", norse.LIBoxParameters)
+            kind, parameters = (
+                ("LICell", norse.LIParameters) if "tau_syn_inv" in numbers else ("LIBoxCell", norse.LIBoxParameters)
+            )
         else:
             numbers |= {"v_th": cell.threshold.float(), "v_reset": cell.reset.float()}
             kind, parameters = "LIFCell", norse.LIFParameters

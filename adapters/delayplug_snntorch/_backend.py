@@ -103,7 +103,7 @@ class SnnTorch(Toolkit):
             return readout
         cell.needs(f"snnTorch's {kind}", "a reset to zero", cell.rule != "value" or bool((cell.reset == 0).all()))
         cell.needs(f"snnTorch's {kind}", "a threshold of zero or more", bool((cell.threshold >= 0).all()))
-        # With reset_delay=True the reset is detached from the graph, as by default; for Synaptic it also drops an input.
+        # With reset_delay=True the reset is detached from the graph, as by default; of a Synaptic it drops an input.
         late = kind == "Leaky"
         mechanism, delayed = {**_RULES, "value": ("zero", late)}.get(cell.rule, ("", False))
         if not mechanism:

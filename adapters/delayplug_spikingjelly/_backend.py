@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
 import torch
+from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from delayplug import Cell, ExchangeError, Mode, TimeInside, Toolkit
@@ -99,8 +99,9 @@ class SpikingJelly(Toolkit):
     def describe(self, neuron_: nn.Module) -> Cell:
         """IFNode, LIFNode, ParametricLIFNode, CUBALIFNode and the two that do not spike.
 
-        SpikingJelly fires at its threshold and others above theirs: the threshold that is told is the next smaller float32.
-        (SpikingJelly's own table tells the threshold itself, which is another neuron where a membrane comes to it exactly.)
+        SpikingJelly fires at its threshold and others above theirs: the threshold that is told is the next smaller
+        float32. (SpikingJelly's own table tells the threshold itself, which is another neuron where a membrane comes
+        to it exactly.)
         """
         node: Any = neuron_
         if type(node) not in _DESCRIBED:
@@ -108,7 +109,9 @@ class SpikingJelly(Toolkit):
             raise ExchangeError(f"of SpikingJelly's neurons, {names} can be said in numbers")
         if isinstance(node, neuron.NonSpikingBaseNode):
             if node.decode is not None:
-                raise ExchangeError(f"decode={node.decode!r}: a readout gives its membrane at every step; use decode=None")
+                raise ExchangeError(
+                    f"decode={node.decode!r}: a readout gives its membrane at every step; use decode=None"
+                )
             leak = 1 / node.tau if isinstance(node, neuron.NonSpikingLIFNode) else 0.0
             return Cell.of(leak=leak, gain=leak or 1.0, threshold=None)
         reset = 0.0 if node.v_reset is None else node.v_reset

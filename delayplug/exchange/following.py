@@ -1,11 +1,11 @@
 """Watching a model run: what each of its modules is given, down to the operations between them.
 
-A graph of modules is true only if nothing happens between modules that it does not say. So every operation outside of the modules
-that are followed is looked at: those that only rearrange, add or scale are kept track of, and whatever else touches a value is
-remembered with its name, in case the value goes on into a module or out of the model.
+A graph of modules is true only if nothing happens between modules that it does not say. So every operation outside of
+the modules that are followed is looked at: those that only rearrange, add or scale are kept track of, and whatever
+else touches a value is remembered with its name, in case the value goes on into a module or out of the model.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,7 +55,7 @@ class Followed:
 
 @dataclass
 class Run:
-    """A run of a model: the followed modules in the order of their first calls, and what each call of the model gave."""
+    """A run of a model: the followed modules in the order of their first calls, and what each call of it gave."""
 
     calls: dict[str, Followed] = field(default_factory=dict)
     results: list[list[Mark | None]] = field(default_factory=list)
@@ -90,19 +90,23 @@ def follow(model: nn.Module, example: Example, modules: Mapping[str, nn.Module])
 
 # Operations that only rearrange what they are given, make copies of it, or put several such values side by side.
 _ARRANGE = frozenset(
-    "view _unsafe_view reshape _reshape_alias flatten unflatten squeeze unsqueeze select unbind slice split split_with_sizes chunk stack cat "
-    "clone detach detach_ alias _to_copy to contiguous transpose permute t movedim copy_ lift_fresh expand select_scatter "
-    "slice_scatter view_as".split()
+    """
+    view _unsafe_view view_as reshape _reshape_alias flatten unflatten squeeze unsqueeze select unbind slice split
+    split_with_sizes chunk stack cat clone detach detach_ alias _to_copy to contiguous transpose permute t movedim
+    copy_ lift_fresh expand select_scatter slice_scatter
+    """.split()  # noqa: SIM905
 )
 # Operations that take no more than the shape of a value.
 _SHAPE = frozenset(
-    "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full bernoulli "
-    "new_empty_strided empty_strided zero_ fill_ native_dropout_backward".split()
+    """
+    zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full
+    new_empty_strided empty_strided bernoulli zero_ fill_
+    """.split()  # noqa: SIM905
 )
 
 
 class _Follower(TorchDispatchMode):
-    """Marks go with the storage of a value rather than with the tensor: so they reach through views and writes in place."""
+    """Marks go with the storage of a value rather than with the tensor: they reach through views and writes in place."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -243,6 +247,3 @@ def _hook(handle: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-Drive = Callable[[nn.Module], Any]

@@ -121,7 +121,7 @@ class Graph:
 
     def add(self, name: str, node: Node, sources: Iterable[str] = ()) -> str:
         """Add a node behind others, under this name or one like it that is free; returns it."""
-        free = name = name or "model"
+        free = name = name.replace("/", "_") or "model"  # "/" would be a group in an HDF5 file
         count = 2
         while free in self.nodes:
             free, count = f"{name}_{count}", count + 1
@@ -161,7 +161,8 @@ class Graph:
         """The shape of what each node gives.
 
         Raises:
-            ExchangeError: there is not one input and one output, a node is fed by nothing or feeds nothing, there is a cycle,
+            ExchangeError: there is not one input and one output, a node is fed by nothing or feeds nothing, there is a
+            cycle,
                 or shapes do not fit.
         """
         for kind in (Input, Output):
@@ -186,14 +187,6 @@ class Graph:
                 raise ExchangeError(f"{name} is fed with different shapes: {each}")
             shapes[name] = _shape(name, node, next(iter(given), ()))
         return shapes
-
-    def branches(self) -> dict[str, int]:
-        """For each layer of synapses, the number of its distinct delays: the least number of branches of one delay each."""
-        found = {}
-        for name, node in self.nodes.items():
-            if isinstance(node, Synapses):
-                found[name] = 1 if node.delays is None else len(distinct(node))
-        return found
 
     def simplified(self) -> "Graph":
         """The same graph with scales in front of neurons taken into their gain."""
@@ -272,8 +265,10 @@ def _through(name: str, node: Synapses, given: Shape) -> Shape:
         return (outputs,)
     geometry = node.geometry
     if len(given) != 1 + len(node.kernel) or given[0] != inputs * geometry.groups or outputs % geometry.groups:
-        raise ExchangeError(f"{name} takes {inputs * geometry.groups} channels and {len(node.kernel)} dimensions of space, "
-                            f"and is fed with shape {given}")
+        raise ExchangeError(
+            f"{name} takes {inputs * geometry.groups} channels and {len(node.kernel)} dimensions of space, "
+            f"and is fed with shape {given}"
+        )
     return outputs, *_windows(name, given[1:], node.kernel, geometry.stride, geometry.padding, geometry.dilation)
 
 

@@ -41,7 +41,9 @@ def geometry_of(conv: Any) -> Geometry:
     if not isinstance(conv, nn.Conv1d | nn.Conv2d):
         raise ExchangeError(f"a layer of kind {kind}: of the convolutions, Conv1d and Conv2d can be exchanged")
     if conv.padding_mode != "zeros":
-        raise ExchangeError(f"a convolution with padding_mode={conv.padding_mode!r}: only padding with zeros can be exchanged")
+        raise ExchangeError(
+            f"a convolution with padding_mode={conv.padding_mode!r}: only padding with zeros can be exchanged"
+        )
     dims = len(conv.kernel_size)
     padding: Any = conv.padding
     if isinstance(padding, str):
@@ -109,7 +111,11 @@ def normed(node: Synapses, scale: Tensor, shift: Tensor) -> Synapses:
 
 def of_pool(pool: Any) -> Pool:
     """An average over windows."""
-    if pool.ceil_mode or pool.divisor_override is not None or (_pair(pool.padding) != (0, 0) and not pool.count_include_pad):
+    if (
+        pool.ceil_mode
+        or pool.divisor_override is not None
+        or (_pair(pool.padding) != (0, 0) and not pool.count_include_pad)
+    ):
         raise ExchangeError("an AvgPool2d with ceil_mode, divisor_override or count_include_pad=False")
     return Pool("average", _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding))
 
@@ -124,4 +130,3 @@ def _numbers(parameter: Tensor) -> Tensor:
     if not bool(found.isfinite().all()):
         raise ExchangeError("weights that are NaN or infinite")
     return found.clone()
-

@@ -1,7 +1,8 @@
 """`to_nir` and `from_nir`: networks with delays as NIR graphs, and back.
 
-NIR (Pedersen et al., "Neuromorphic intermediate representation", Nature Communications 15, 2024) has a `nir.Delay`, one delay
-for each channel, in seconds; snnTorch, Norse and SpikingJelly, which exchange networks through NIR, have no delays.
+NIR (Pedersen et al., "Neuromorphic intermediate representation", Nature Communications 15, 2024) has a `nir.Delay`,
+one delay for each channel, in seconds; snnTorch, Norse and SpikingJelly, which exchange networks through NIR, have no
+delays.
 """
 
 import functools
@@ -47,21 +48,24 @@ def to_nir(
 ) -> Any:
     """A feed-forward network as a NIR graph, with its delays rounded to whole steps, halves up, as in `eval()`.
 
-    Delays per channel are `nir.Delay` nodes. A layer with a delay per synapse is a fan-out of Delay -> Linear (or convolution)
-    branches, one for each distinct delay value; `nir_branches` counts them. Neurons are what their toolkit's `describe` says, by
-    forward Euler: with tau = dt / leak and so on, see `delayplug.Cell`. Surrogates are not a part of a NIR graph. Batch norms
-    are taken into the layers before them, in float64; dropout is left out.
+    Delays per channel are `nir.Delay` nodes. A layer with a delay per synapse is a fan-out of Delay -> Linear (or
+    convolution) branches, one for each distinct delay value; `nir_branches` counts them. Neurons are what their
+    toolkit's `describe` says, by forward Euler: with tau = dt / leak and so on, see `delayplug.Cell`. Surrogates are
+    not a part of a NIR graph. Batch norms are taken into the layers before them, in float64; dropout is left out.
 
-    The model is run on the example and each of its operations is looked at: whatever a graph does not have is refused by name.
-    The graph is run, too, and its spikes are compared with the model's.
+    The model is run on the example and each of its operations is looked at: whatever a graph does not have is refused
+    by name. The graph is run, too, and its spikes are compared with the model's.
 
     Args:
         model: a network of any toolkit, or what `from_nir` gave; it is left as it was.
-        example: an input, the arguments of forward, or a function that drives the model from a new sequence on; not needed for
+        example: an input, the arguments of forward, or a function that drives the model from a new sequence on; not
+        needed for
             a chain of modules that begins with a linear layer.
         dt: seconds of a step.
-        outputs: names of the neurons or layers whose results, added, are the output, where what the model gives back is not plain.
-        strict: raise an error, rather than warn, where something is said in the metadata of a node alone, which only delayplug
+        outputs: names of the neurons or layers whose results, added, are the output, where what the model gives back
+        is not plain.
+        strict: raise an error, rather than warn, where something is said in the metadata of a node alone, which only
+        delayplug
             reads: a reset by subtraction, since NIR's neurons reset to a value.
 
     Returns:
@@ -94,14 +98,16 @@ def from_nir(
 ) -> GraphNetwork:
     """A NIR graph, ours or that of another program, as a module with the neurons of a toolkit.
 
-    Branches of delays between the same nodes become one layer with a delay per synapse again, a `nir.Delay` by itself a delay per
-    channel, both `LearnableDelay`; subgraphs are dissolved. The module computes the graph in `eval()`, in which it is returned;
-    after `train()` its weights and delays learn. Neurons have the default surrogate of their toolkit.
+    Branches of delays between the same nodes become one layer with a delay per synapse again, a `nir.Delay` by itself
+    a delay per channel, both `LearnableDelay`; subgraphs are dissolved. The module computes the graph in `eval()`, in
+    which it is returned; after `train()` its weights and delays learn. Neurons have the default surrogate of their
+    toolkit.
 
     Args:
         graph: a `nir.NIRGraph`, or the path of a file.
         backend: "snntorch", "norse", "spikingjelly", or another installed one.
-        dt: seconds of a step. Delays are rounded to whole steps; a delay more than a thousandth of a step away from one is refused.
+        dt: seconds of a step. Delays are rounded to whole steps; a delay more than a thousandth of a step away from
+        one is refused.
         interpolation: of the delays, when they are trained.
         engine: of the delays per synapse; "direct" adds exactly where weights have few bits, "auto" is faster.
 
@@ -109,7 +115,8 @@ def from_nir(
         A module from sequences (T, B, *input) to (T, B, *output), each call from a fresh state.
 
     Raises:
-        ExchangeError: the file cannot be read, or the graph is not in order, is recurrent, or has something that the toolkit has
+        ExchangeError: the file cannot be read, or the graph is not in order, is recurrent, or has something that the
+        toolkit has
             not; the node is named.
         BackendError: the toolkit cannot be used.
     """

@@ -50,7 +50,7 @@ def graph_of(model: nn.Module, example: Example | None, outputs: Sequence[str] |
 
 
 def _is_followed(network: Network, name: str, module: nn.Module) -> bool:
-    """Whether a module is a node of the graph. What is neither this nor inside of it must do nothing, or what can be followed."""
+    """Whether a module is a node of the graph. What others do is looked at operation by operation."""
     if name in network.neurons or isinstance(module, DelayLayer):
         return not network.belongs(name) or name in network.neurons
     if network.belongs(name):
@@ -74,7 +74,8 @@ def _example(network: Network) -> Example:
             x = (torch.rand(4, 2, weights.in_features) < 0.5).to(next(weights.parameters()))
             return x if modes == {"sequence"} else lambda model: _by_steps(model, x)
     raise ExchangeError(
-        "the structure of the model does not show how it runs: pass example= (an input, or a function that drives the model)"
+        "the structure of the model does not show how it runs: pass example= (an input, or a function that "
+        "drives the model)"
     )
 
 
@@ -109,7 +110,8 @@ class _Builder:
             late = [part for part in self.marks[name].parts if part in order and order.index(part) >= order.index(name)]
             if late:
                 raise ExchangeError(
-                    f"{name} is fed by {', '.join(late)}, which runs after it: a recurrent connection; only feed-forward "
+                    f"{name} is fed by {', '.join(late)}, which runs after it: a recurrent connection; only "
+                    f"feed-forward "
                     "networks can be exchanged"
                 )
         sources = outputs if outputs is not None else self._outputs()
@@ -131,13 +133,15 @@ class _Builder:
         first = call.marks[0]
         if first is None:
             raise ExchangeError(
-                f"{name} is given something that does not come from the input of the model or from another of its modules"
+                f"{name} is given something that does not come from the input of the model or from another of "
+                f"its modules"
             )
         for mark in call.marks:
             self._check_mark(name, mark)
             if mark != first:
                 raise ExchangeError(
-                    f"{name} is not given the same at each of its calls: it is shared, or something flows back in time. Only "
+                    f"{name} is not given the same at each of its calls: it is shared, or something flows back "
+                    f"in time. Only "
                     "feed-forward networks in which every module has one place can be exchanged"
                 )
         return first
@@ -180,7 +184,9 @@ class _Builder:
             if len(sinks) > 1:
                 raise ExchangeError(f"{', '.join(sinks)} feed nothing, and the model gives nothing back: {ASK_OUTPUT}")
             return sinks
-        clean = [mark for mark in found if not mark.other and INPUT not in mark.parts and all(map(self._gives, mark.parts))]
+        clean = [
+            mark for mark in found if not mark.other and INPUT not in mark.parts and all(map(self._gives, mark.parts))
+        ]
         if len(clean) > 1:  # such as the spikes of every layer
             clean = [mark for mark in clean if {part.removeprefix(STATE) for part in mark.parts} <= set(sinks)] or clean
         if len(clean) > 1:
@@ -188,7 +194,9 @@ class _Builder:
             raise ExchangeError(f"the model gives several things back, {several}: {ASK_OUTPUT}")
         if not clean:
             reasons = [m.other or " + ".join(map(self._words, m.parts)) for m in found]
-            raise ExchangeError(f"the model gives back what a graph does not have: {'; '.join(reasons)}. Please {ASK_OUTPUT}")
+            raise ExchangeError(
+                f"the model gives back what a graph does not have: {'; '.join(reasons)}. Please {ASK_OUTPUT}"
+            )
         if any(factor != 1 for factor in clean[0].parts.values()):
             raise ExchangeError(f"the model gives back a multiple of {' + '.join(clean[0].parts)}: {ASK_OUTPUT}")
         return [part.removeprefix(STATE) for part in clean[0].parts]
@@ -336,7 +344,9 @@ class _Builder:
         if isinstance(weights, nn.AvgPool2d):
             return [layers.of_pool(weights)]
         if not (module.delay_place.affine if layers.is_delayed(module) else network.is_torch(module)):  # type: ignore[union-attr]
-            raise ExchangeError("a layer with a computation of its own: linear layers and convolutions can be exchanged")
+            raise ExchangeError(
+                "a layer with a computation of its own: linear layers and convolutions can be exchanged"
+            )
         if layers.is_delayed(module):
             return layers.of_delayed(module, weights)
         return [layers.of_weights(weights)]
@@ -358,8 +368,8 @@ def _without_bias(node: Synapses) -> tuple[Synapses, Synapses]:
 def _compare(toolkit: Toolkit, graph: Graph, builder: _Builder) -> None:
     """Raise ExchangeError if the graph, run on what the model was given, does not give the spikes that the model gave.
 
-    This finds what modules do not show, such as a state that is changed between steps. Left out where the model keeps the time in
-    other ways than step by step or first.
+    This finds what modules do not show, such as a state that is changed between steps. Left out where the model keeps
+    the time in other ways than step by step or first.
     """
     shapes = builder.shapes
     calls = builder.run.calls
@@ -376,12 +386,18 @@ def _compare(toolkit: Toolkit, graph: Graph, builder: _Builder) -> None:
             continue
         node = graph.nodes[name]
         seen = _in_time(calls[name].outputs, shapes[name])
-        if seen is None or seen.shape != values[name].shape or not isinstance(node, Neurons) or node.cell.threshold is None:
+        if (
+            seen is None
+            or seen.shape != values[name].shape
+            or not isinstance(node, Neurons)
+            or node.cell.threshold is None
+        ):
             continue
         different = float((seen != values[name]).float().mean())
         if different > _MOST_DIFFERENT:
             raise ExchangeError(
-                f"{name} fires differently in the graph than in the model, {different:.0%} of its steps: its state is changed "
+                f"{name} fires differently in the graph than in the model, {different:.0%} of its steps: its "
+                f"state is changed "
                 "between steps, or the example does not begin a new sequence"
             )
 

@@ -5,7 +5,7 @@ Nothing in a file is trusted: every number is looked at before it is used.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,21 @@ from torch import Tensor
 
 from ..cells import VALUE, Cell
 from ..errors import ExchangeError
-from .graph import Delay, Flatten, Geometry, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold, snapped
+from .graph import (
+    Delay,
+    Flatten,
+    Geometry,
+    Graph,
+    Input,
+    Neurons,
+    Node,
+    Output,
+    Pool,
+    Scale,
+    Synapses,
+    Threshold,
+    snapped,
+)
 from .writing_nir import KEY
 
 _MOST_STEPS = 1 << 16  # of a delay: more is a mistake in units, and would be allocated
@@ -33,7 +47,9 @@ def read_file(path: str | Path) -> Any:
     try:
         found = nir.read(str(path), type_check=False)
     except Exception as error:  # h5py and nir raise whatever comes
-        raise ExchangeError(f"{path}: expected a NIR graph in an HDF5 file, got {type(error).__name__}: {error}") from error
+        raise ExchangeError(
+            f"{path}: expected a NIR graph in an HDF5 file, got {type(error).__name__}: {error}"
+        ) from error
     return found
 
 
@@ -97,7 +113,9 @@ def _expanded(graph: Any, prefix: str, around: set[int]) -> tuple[dict[str, Any]
             ins = [n for n in inner if isinstance(inner[n], nir.Input) and n not in gone]
             outs = [n for n in inner if isinstance(inner[n], nir.Output) and n not in gone]
             if len(ins) != 1 or len(outs) != 1:
-                raise ExchangeError(f"the subgraph {own} has {len(ins)} inputs and {len(outs)} outputs: expected one of each")
+                raise ExchangeError(
+                    f"the subgraph {own} has {len(ins)} inputs and {len(outs)} outputs: expected one of each"
+                )
             nodes |= inner
             edges += inner_edges
             dissolved += [*gone, *ins, *outs]
@@ -155,7 +173,9 @@ def _node(node: Any, dt: float) -> Node:
         nir.CubaLI: lambda n: _cuba(n, dt),
     }
     if type(node) not in readers:
-        raise ExchangeError("a node of this kind is not known; known are " + ", ".join(kind.__name__ for kind in readers))
+        raise ExchangeError(
+            "a node of this kind is not known; known are " + ", ".join(kind.__name__ for kind in readers)
+        )
     return readers[type(node)](node)
 
 
@@ -223,8 +243,12 @@ def _each(word: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
 
 
 def _pool(node: Any, kind: Any) -> Pool:
-    return Pool(kind, _each("kernel_size", node.kernel_size, 2, 1), _each("stride", node.stride, 2, 1),
-                _each("padding", node.padding, 2, 0))
+    return Pool(
+        kind,
+        _each("kernel_size", node.kernel_size, 2, 1),
+        _each("stride", node.stride, 2, 1),
+        _each("padding", node.padding, 2, 0),
+    )
 
 
 def _flatten(node: Any) -> Flatten:
@@ -247,7 +271,8 @@ def _delay(node: Any, dt: float) -> Delay:
         raise ExchangeError(f"delay: expected 0 or more, got {float(seconds.min())} s")
     if bool((steps > _MOST_STEPS).any()):
         raise ExchangeError(
-            f"delay: {float(seconds.max()):g} s are {float(steps.max()):g} steps of dt = {dt:g} s, more than {_MOST_STEPS}: "
+            f"delay: {float(seconds.max()):g} s are {float(steps.max()):g} steps of dt = {dt:g} s, more than "
+            f"{_MOST_STEPS}: "
             "nir.Delay is in seconds; is dt the one of the network?"
         )
     whole = (steps + 0.5).floor()
@@ -255,7 +280,8 @@ def _delay(node: Any, dt: float) -> Delay:
     if bool((off > _OFF).any()):
         worst = int(off.flatten().argmax())
         raise ExchangeError(
-            f"delay: {float(seconds.flatten()[worst]):g} s are {float(steps.flatten()[worst]):.4f} steps of dt = {dt:g} s, not a whole "
+            f"delay: {float(seconds.flatten()[worst]):g} s are {float(steps.flatten()[worst]):.4f} steps of dt "
+            f"= {dt:g} s, not a whole "
             "number: pass the dt of the network, or one that divides its delays"
         )
     rows = whole.long().reshape(len(whole) if whole.dim() else 1, -1)
@@ -327,36 +353,42 @@ def _gain(r: Tensor, leak: Tensor) -> Tensor:
 # --------------------------------------------------------------------------------------------------- branches
 
 
+class _Between(NamedTuple):
+    """What branches have in common that are one layer: where they begin and end, and their shape."""
+
+    source: str
+    after: tuple[str, ...]
+    label: str | None
+    geometry: Geometry | None
+    shape: tuple[int, ...]
+
+
 def _merge(graph: Graph, notes: dict[str, dict[str, Any]]) -> None:
     """Put branches of delays between the same two nodes together into one layer, in place."""
-    branches: dict[tuple[str, str, Any], list[str]] = {}
+    groups: dict[_Between, list[str]] = {}
     for name, node in graph.nodes.items():
-        before, after = graph.before(name), graph.after(name)
+        before = graph.before(name)
         if not isinstance(node, Synapses) or len(before) != 1:
             continue
         source = before[0]
         if isinstance(graph.nodes[source], Delay) and graph.after(source) == [name] and len(graph.before(source)) == 1:
             source = graph.before(source)[0]
-        key = (source, tuple(sorted(after)), node.geometry, node.weight.shape)
-        branches.setdefault(key, []).append(name)  # type: ignore[arg-type]
-    for (source, after, *_), names in branches.items():  # type: ignore[misc]
-        by_layer: dict[Any, list[str]] = {}
-        for name in names:
-            by_layer.setdefault(notes.get(name, {}).get("layer"), []).append(name)
-        for label, group in by_layer.items():
-            delayed = any(graph.before(name) != [source] for name in group)
-            if label is not None or (len(group) > 1 and delayed):
-                _together(graph, notes, source, list(after), group, None if label is None else str(label))
+        label = notes[name].get("layer")
+        after = tuple(sorted(graph.after(name)))
+        between = _Between(source, after, label and str(label), node.geometry, tuple(node.weight.shape))
+        groups.setdefault(between, []).append(name)
+    for between, group in groups.items():
+        delayed = any(graph.before(name) != [between.source] for name in group)
+        if between.label is not None or (len(group) > 1 and delayed):
+            _together(graph, notes, between, group)
 
 
-def _together(
-    graph: Graph, notes: dict[str, dict[str, Any]], source: str, after: list[str], group: list[str], label: str | None
-) -> None:
+def _together(graph: Graph, notes: dict[str, dict[str, Any]], between: _Between, group: list[str]) -> None:
     weights, delays, biases, delay_nodes = [], [], [], []
     for name in group:
         node: Any = graph.nodes[name]
         (before,) = graph.before(name)
-        own: Any = graph.nodes[before] if before != source else None
+        own: Any = graph.nodes[before] if before != between.source else None
         rows = torch.zeros(1, dtype=torch.int64) if own is None else own.delays
         inputs = node.weight.shape[1]
         if own is not None:
@@ -367,20 +399,19 @@ def _together(
         weights.append(node.weight)
         delays.append(spread.view(1, -1, *(1,) * (node.weight.dim() - 2)).expand(node.weight.shape))
         biases += [] if node.bias is None else [node.bias]
-    packed = _packed(torch.stack(weights, -1), torch.stack(delays, -1))
+    weight, whole = _packed(torch.stack(weights, -1), torch.stack(delays, -1))
     first: Any = graph.nodes[group[0]]
-    if packed is None or (first.geometry is not None and packed[0].shape[-1] > 1):
+    if first.geometry is not None and weight.shape[-1] > 1:
         return  # a convolution has one delay for each element of its kernel
-    weight, whole = packed
-    noted = notes.get(group[0], {})
+    noted = notes[group[0]]
     bias = None if not biases else torch.stack(biases).sum(0)
     merged = Synapses(weight, bias, first.geometry, whole, _most(noted.get("max_delay"), int(whole.max())))
     graph.remove([*group, *delay_nodes])
-    name = graph.add(label or group[0], merged, [source])
-    graph.edges += [(name, end) for end in after]
+    name = graph.add(between.label or group[0], merged, [between.source])
+    graph.edges += [(name, end) for end in between.after]
 
 
-def _packed(weight: Tensor, delays: Tensor) -> tuple[Tensor, Tensor] | None:
+def _packed(weight: Tensor, delays: Tensor) -> tuple[Tensor, Tensor]:
     """As few taps as the synapses need: (*S, N) of each from one of each branch, in the order of their delays."""
     delays, order = delays.sort(dim=-1, stable=True)
     weight = weight.gather(-1, order)
@@ -389,4 +420,3 @@ def _packed(weight: Tensor, delays: Tensor) -> tuple[Tensor, Tensor] | None:
     first = used.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[..., :taps]
     weight, delays, used = weight.gather(-1, first), delays.gather(-1, first), used.gather(-1, first)
     return weight.contiguous(), torch.where(used, delays, 0).contiguous()
-

@@ -22,8 +22,8 @@ from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Sc
 class GraphNetwork(nn.Module):
     """A feed-forward graph as a module: (T, B, *input) to (T, B, *output), each call a sequence of its own.
 
-    It is made in `eval()`, where delays count as whole steps and it computes the graph exactly; in `train()` weights and
-    delays learn like those of any `LearnableDelay`. `parts` holds a module for every node that has numbers.
+    It is made in `eval()`, where delays count as whole steps and it computes the graph exactly; in `train()` weights
+    and delays learn like those of any `LearnableDelay`. `parts` holds a module for every node that has numbers.
     """
 
     def __init__(
@@ -221,8 +221,9 @@ def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: En
 
 def _convolution(node: Synapses, weight: Tensor) -> nn.Module:
     assert node.geometry is not None
-    geometry, kind = node.geometry, nn.Conv1d if len(node.kernel) == 1 else nn.Conv2d
-    return kind(  # type: ignore[no-any-return, operator]
+    geometry = node.geometry
+    kind: Any = nn.Conv1d if len(node.kernel) == 1 else nn.Conv2d
+    conv: nn.Module = kind(
         weight.shape[1] * geometry.groups,
         weight.shape[0],
         node.kernel,
@@ -232,17 +233,20 @@ def _convolution(node: Synapses, weight: Tensor) -> nn.Module:
         groups=geometry.groups,
         bias=node.bias is not None,
     )
+    return conv
 
 
 @torch.no_grad()
-def _filled(module: Any, weight: Tensor, bias: Tensor | None) -> Any:
+def _filled(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    module: Any = layer
     module.weight.copy_(weight)
     if bias is not None:
         module.bias.copy_(bias)
-    return module
+    return layer
 
 
 @torch.no_grad()
-def _delayed(module: Any, delays: Tensor) -> Any:
+def _delayed(layer: nn.Module, delays: Tensor) -> nn.Module:
+    module: Any = layer
     module.delays.copy_(delays)
-    return module
+    return layer

@@ -1,8 +1,8 @@
 """From a graph to NIR: a branch of one delay for each distinct delay of a layer, and time in seconds.
 
-A branch is a `nir.Delay` (none where it is zero) with one delay for all channels, then the weights that have this delay, the others
-being zero; the branches are added where they meet. There are as many as the layer has distinct delays, which is the least for branches of one
-delay each.
+A branch is a `nir.Delay` (none where it is zero) with one delay for all channels, then the weights that have this
+delay, the others being zero; the branches are added where they meet. There are as many as the layer has distinct
+delays, which is the least for branches of one delay each.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,21 @@ from torch import Tensor
 
 from ..cells import VALUE, Cell
 from ..errors import ExchangeError
-from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Shape, Synapses, Threshold, distinct
+from .graph import (
+    Delay,
+    Flatten,
+    Graph,
+    Input,
+    Neurons,
+    Node,
+    Output,
+    Pool,
+    Scale,
+    Shape,
+    Synapses,
+    Threshold,
+    distinct,
+)
 
 KEY = "delayplug"  # of what we keep in the metadata of a node
 
@@ -46,7 +60,13 @@ def to_nodes(graph: Graph, dt: float) -> Any:
 
 
 def _branches(
-    name: str, node: Synapses, given: Shape, dt: float, sources: list[str], nodes: dict[str, Any], edges: list[tuple[str, str]]
+    name: str,
+    node: Synapses,
+    given: Shape,
+    dt: float,
+    sources: list[str],
+    nodes: dict[str, Any],
+    edges: list[tuple[str, str]],
 ) -> list[str]:
     """Add the branches of a layer; returns the names of their ends."""
     assert node.delays is not None
@@ -146,7 +166,11 @@ def _neurons(cell: Cell, given: Shape, dt: float) -> Any:
         if cell.synapse is not None:
             raise ExchangeError("a neuron with a current and no leak: its time constant would be infinite")
         r = _full(cell.gain / dt, given)
-        made = nir.I(r) if cell.threshold is None else nir.IF(r=r, v_threshold=full["v_threshold"], v_reset=full["v_reset"])
+        made = (
+            nir.I(r)
+            if cell.threshold is None
+            else nir.IF(r=r, v_threshold=full["v_threshold"], v_reset=full["v_reset"])
+        )
     else:
         if bool((cell.leak == 0).any()):
             raise ExchangeError("neurons of which some leak and others do not")
