@@ -121,7 +121,11 @@ class SpikingJelly(Toolkit):
                 raise ExchangeError("a CUBALIFNode with v_reset other than zero begins where it does not rest")
             numbers |= {"leak": 1 - node.v_decay, "synapse": 1 - node.c_decay}
         elif not isinstance(node, neuron.IFNode):
-            leak = float(node.w.double().sigmoid()) if isinstance(node, neuron.ParametricLIFNode) else 1 / node.tau
+            leak = (
+                float(node.w.detach().double().sigmoid())
+                if isinstance(node, neuron.ParametricLIFNode)
+                else 1 / node.tau
+            )
             numbers |= {"leak": leak, "gain": leak if node.decay_input else 1.0}
         if node.v_threshold == math.inf:
             return Cell.of(**numbers, threshold=None)

@@ -106,7 +106,7 @@ _SHAPE = frozenset(
 
 
 class _Follower(TorchDispatchMode):
-    """Marks go with the storage of a value rather than with the tensor: they reach through views and writes in place."""
+    """Marks go with the storage of a value rather than the tensor: they reach through views and writes in place."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
