@@ -34,6 +34,12 @@ def graph_of(model: nn.Module, example: Example | None, outputs: Sequence[str] |
     if isinstance(model, GraphNetwork):
         return model.graph()
     network = Network(model, plugins.toolkit_of(model.modules())[1])
+    with torch.random.fork_rng(devices=[]):
+        return _graph_of(network, example, outputs)
+
+
+def _graph_of(network: Network, example: Example | None, outputs: Sequence[str] | None) -> Graph:
+    model = network.model
     modules = {name: module for name, module in network.modules.items() if _is_followed(network, name, module)}
     with preserved(model):
         model.eval()

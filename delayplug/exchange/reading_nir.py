@@ -75,6 +75,7 @@ def to_graph(found: Any, dt: float) -> Graph:
             raise ExchangeError(f"{name} ({type(node).__name__}) is malformed: {error!r}") from error
         notes[name] = _notes(node)
     graph.edges = edges
+    _drop_batch(graph)
     graph.shapes()
     _merge(graph, notes)
     graph = graph.simplified()
@@ -351,6 +352,17 @@ def _gain(r: Tensor, leak: Tensor) -> Tensor:
 
 
 # --------------------------------------------------------------------------------------------------- branches
+
+
+def _drop_batch(graph: Graph) -> None:
+    """An input whose shape counts the batch, as Norse's exporter writes it, loses that dimension, in place."""
+    for name, node in graph.nodes.items():
+        if not isinstance(node, Input):
+            continue
+        fed = [graph.nodes[after] for after in graph.after(name)]
+        wants = {1 + len(layer.kernel) for layer in fed if isinstance(layer, Synapses)}
+        if wants == {len(node.shape) - 1}:
+            graph.nodes[name] = Input(node.shape[1:])
 
 
 class _Between(NamedTuple):

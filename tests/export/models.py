@@ -1,7 +1,7 @@
 """Small networks of each toolkit with delays, how their users run them, and a slow and obvious reference for neurons.
 
-Weights are multiples of 1/8 and leaks of 1/4: sums and products are exact in float32, so that equal means equal, also where a
-membrane comes to the threshold exactly.
+Weights are multiples of 1/8 and leaks of 1/4: sums and products are exact in float32, so that equal means equal, also
+where a membrane comes to the threshold exactly.
 """
 
 from collections.abc import Callable
@@ -62,18 +62,17 @@ def make_conv(kind: str, leak: float = 0.5) -> nn.Module:
         nn.Linear(6, O),
         spiking(leak),
     ]
-    return finish(kind, parts, 1 / leak if kind == "norse" else 1.0)
+    return finish(kind, parts, 1 / leak if kind == "norse" else 1.0, lift=2)
 
 
-def finish(kind: str, parts: list[nn.Module], scale: float) -> nn.Module:
+def finish(kind: str, parts: list[nn.Module], scale: float, lift: int = 0) -> nn.Module:
     model: nn.Module = norse.SequentialState(*parts) if kind == "norse" else nn.Sequential(*parts)
     if kind == "spikingjelly-m":
         functional.set_step_mode(model, "m")
     with torch.no_grad():
         for parameter in model.parameters():
-            eighths = (
-                torch.randint(-5, 9, parameter.shape) if parameter.dim() > 1 else torch.randint(-1, 3, parameter.shape)
-            )
+            low, high = (-5 + lift, 9 + lift) if parameter.dim() > 1 else (-1, 3)
+            eighths = torch.randint(low, high, parameter.shape)
             parameter.copy_(eighths / 8 * scale)
     return model
 
