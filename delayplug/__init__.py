@@ -2,6 +2,7 @@
 
 from .attach import Granularity
 from .backend import Backend, TimeInside, Toolkit
+from .cells import Cell
 from .compiling import over_steps
 from .counting import Costs, costs
 from .delays import DelayLayer, DelayState
@@ -13,6 +14,7 @@ from .errors import (
     BackendMissingError,
     DataError,
     DelayplugError,
+    ExchangeError,
     ExtraMissingError,
     RunError,
     SequenceError,
@@ -20,6 +22,7 @@ from .errors import (
     UnrollError,
     WiringError,
 )
+from .exchange import from_nir, nir_branches, to_nir, to_onnx
 from .freezing import Change, Freezing, freeze_delays
 from .frozen import Frozen, FrozenConvDelay, FrozenDelay
 from .history import DelayHistory
@@ -45,6 +48,7 @@ __all__ = [
     "BackendBrokenError",
     "BackendError",
     "BackendMissingError",
+    "Cell",
     "Change",
     "Connection",
     "ConvDelay",
@@ -57,6 +61,7 @@ __all__ = [
     "DelayState",
     "DelayplugError",
     "Description",
+    "ExchangeError",
     "ExtraMissingError",
     "Freezing",
     "Frozen",
@@ -83,8 +88,10 @@ __all__ = [
     "describe_delays",
     "detach_delays",
     "freeze_delays",
+    "from_nir",
     "hookimpl",
     "named_delays",
+    "nir_branches",
     "over_steps",
     "parameter_groups",
     "plan_delays",
@@ -93,5 +100,7 @@ __all__ = [
     "restart_delays",
     "stream",
     "tensors_in",
+    "to_nir",
+    "to_onnx",
     "unroll",
 ]

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
+from .cells import Cell
 from .compiling import compiled_loops, over_steps
+from .errors import ExchangeError
 from .memory import Mode
 
 TimeInside = Literal["kept", "folded", "steps", "hidden"]
@@ -154,6 +157,32 @@ class Toolkit(ABC):
             return over_steps(step, neuron, x, ())
         with compiled_loops(False):  # nothing that could be found again at the next call
             return over_steps(functools.partial(step, forward=forward), neuron, x, ())
+
+    # --- the way to other toolkits and to files; without these two a toolkit only has no part in it
+
+    def describe(self, neuron: nn.Module) -> Cell:
+        """What a neuron computes, in numbers: exactly, or not at all.
+
+        Raises:
+            ExchangeError: it does something that a `Cell` cannot say, with the reason. The surrogate is not a part of
+            it.
+        """
+        raise ExchangeError(f"{type(neuron).__name__}: its backend does not describe its neurons (Toolkit.describe)")
+
+    def build(self, cell: Cell) -> nn.Module:
+        """A neuron that computes a `Cell`, with the toolkit's default surrogate; the inverse of `describe`.
+
+        Its gain is one of `gains`. Run by `over_time`, it gives first what the cell gives: spikes, or the membrane of a
+        readout. A neuron that can take single steps is set to do so.
+
+        Raises:
+            ExchangeError: the toolkit has no such neuron, with the reason.
+        """
+        raise ExchangeError(f"{type(self).__name__} does not build neurons (Toolkit.build)")
+
+    def gains(self, cell: Cell) -> tuple[Tensor, ...]:
+        """The gains that `build` takes for such a cell, the preferred one first; whoever calls it scales the input."""
+        return (torch.ones((), dtype=torch.float64),)
 
     # --- the benchmark: the paper's neuron, in this toolkit's own terms
 

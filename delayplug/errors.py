@@ -10,6 +10,7 @@ DelayplugError
 |-- SequenceError (RuntimeError)          it cannot be told where a sequence begins
 |-- UnrollError                           a model cannot be run layer by layer
 |-- ExtraMissingError (ImportError)       a package that an extra installs is missing
+|-- ExchangeError (ValueError)            a network or a graph cannot be said in another format
 |-- DataError (ValueError)                a file or folder of recordings is unusable
 `-- RunError                              a folder of runs cannot take this run
 """
@@ -73,6 +74,10 @@ class ExtraMissingError(DelayplugError, ImportError):
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(f"{what} needs {package}. Run: pip install 'delayplug[{extra}]'", name=package)
+
+
+class ExchangeError(DelayplugError, ValueError):
+    """A network cannot be said in another format, or a file in that format cannot be read. Nothing was written."""
 
 
 class DataError(DelayplugError, ValueError):

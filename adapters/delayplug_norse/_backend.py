@@ -5,13 +5,18 @@ from typing import Any
 
 import norse.torch as norse
 import torch
+from norse.torch.functional.reset import reset_subtract, reset_value
+from norse.torch.functional.threshold import threshold
 from norse.torch.module.coba_lif import CobaLIFCell
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
-from delayplug import Mode, TimeInside, Toolkit, over_steps, tensors_in
+from delayplug import Cell, ExchangeError, Mode, TimeInside, Toolkit, over_steps, tensors_in
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
+_BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
+_CURRENTS = (norse.LIFCell, norse.LIF, norse.LICell, norse.LI)
+_INTEGRATORS = (norse.IAFCell, norse.IAF)
 _RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
 
 
@@ -62,6 +67,70 @@ class Norse(Toolkit):
         flags: Any = container.stateful_layers
         flags[list(container._modules).index(child)] = stateful
 
+    def describe(self, neuron: nn.Module) -> Cell:
+        """LIF and LI, with and without a current, and IAF, as cells and as layers.
+
+        A step is a step, whatever the `dt` of the cell: its leak is dt * tau_mem_inv. (Norse's own table writes a time
+        constant of dt / tau_mem_inv, which is too short by dt where that is not one, and its cell with a current
+        without w_in.)
+        """
+        if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, _ArctanCell, _GainBoxCell, _GainCell):
+            raise ExchangeError("of Norse's neurons, LIF, LI and IAF can be said in numbers")
+        p: Any = neuron.p
+        if isinstance(neuron, _INTEGRATORS):
+            return Cell.of(leak=0.0, threshold=p.v_th, reset=p.v_reset)
+        leak = torch.as_tensor(neuron.dt * p.tau_mem_inv)
+        gain = getattr(neuron, "gain", leak)
+        numbers: dict[str, Any] = {"leak": leak, "gain": gain, "rest": p.v_leak}
+        if isinstance(neuron, _CURRENTS):
+            numbers["synapse"] = torch.as_tensor(neuron.dt * p.tau_syn_inv)
+        if isinstance(neuron, _READOUT):
+            return Cell.of(threshold=None, **numbers)
+        method = getattr(p, "reset_method", reset_value)
+        if method not in (reset_value, reset_subtract, _detached_reset):
+            raise ExchangeError(
+                f"Norse's reset_method {getattr(method, '__name__', method)!r} cannot be said in numbers"
+            )
+        rule = "subtract" if method is reset_subtract else "value"
+        return Cell.of(threshold=p.v_th, reset=p.v_reset, rule=rule, **numbers)
+
+    def build(self, cell: Cell) -> nn.Module:
+        """The cell that takes a step, with dt = 1, so that time constants are in steps."""
+        if cell.rule not in ("value", "subtract"):
+            raise ExchangeError(f"Norse has no reset by the rule {cell.rule!r}: train with reset to zero")
+        leaks = bool((cell.leak != 0).all())
+        numbers: dict[str, Any] = {"tau_mem_inv": cell.leak.float(), "v_leak": cell.rest.float()}
+        if cell.synapse is not None:
+            numbers["tau_syn_inv"] = cell.synapse.float()
+        if cell.threshold is None:
+            cell.needs("a readout of Norse's", "a membrane that leaks", leaks)
+            kind, parameters = (
+                ("LICell", norse.LIParameters) if "tau_syn_inv" in numbers else ("LIBoxCell", norse.LIBoxParameters)
+            )
+        else:
+            numbers |= {"v_th": cell.threshold.float(), "v_reset": cell.reset.float()}
+            kind, parameters = "LIFCell", norse.LIFParameters
+            if cell.synapse is None:
+                numbers["reset_method"] = reset_subtract if cell.rule == "subtract" else reset_value
+                kind, parameters = "LIFBoxCell", norse.LIFBoxParameters
+            if not leaks:
+                cell.needs("a neuron of Norse's without a leak", "no current", cell.synapse is None)
+                cell.needs("a neuron of Norse's without a leak", "no leak at all", bool((cell.leak == 0).all()))
+                kind, parameters = "IAFCell", norse.IAFParameters
+                numbers = {name: numbers[name] for name in ("v_th", "v_reset")}
+            cell.needs(f"Norse's {kind}", "a reset to a value", cell.rule == "value" or kind == "LIFBoxCell")
+        if leaks and cell.threshold is not None and not Cell.close(cell.gain, cell.leak):
+            made = _GainCell if kind == "LIFCell" else _GainBoxCell
+            gained: nn.Module = made(parameters(**numbers), cell.gain.float())
+            return gained
+        neuron: nn.Module = getattr(norse, kind)(parameters(**numbers), dt=1.0)
+        return neuron
+
+    def gains(self, cell: Cell) -> tuple[Tensor, ...]:
+        if bool((cell.leak == 0).all()):
+            return (torch.ones_like(cell.leak),)
+        return (cell.leak,) if cell.threshold is None else (cell.leak, cell.gain)
+
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         return _ArctanCell(tau, threshold, alpha)
 
@@ -79,6 +148,47 @@ class Norse(Toolkit):
 def _step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     out, state = neuron(x, state)
     return out, state
+
+
+class _GainBoxCell(norse.LIFBoxCell):  # type: ignore[misc]
+    """`LIFBoxCell` that adds its input times `gain`, and not times its leak.
+
+    Scaling the input instead would round it, and a membrane that comes to the threshold exactly would miss it.
+    """
+
+    gain: Tensor
+
+    def __init__(self, p: Any, gain: Tensor) -> None:
+        super().__init__(p, dt=1.0)
+        self.register_buffer("gain", gain, persistent=False)
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        state = self.state_fallback(x) if state is None else state
+        spikes, v = _gained(x, state.v, self.p, self.gain)
+        return spikes, norse.LIFBoxFeedForwardState(v=self.p.reset_method(spikes, v, self.p.v_reset, self.p.v_th))
+
+
+class _GainCell(norse.LIFCell):  # type: ignore[misc]
+    """`LIFCell` that adds its current times `gain`, and not times its leak."""
+
+    gain: Tensor
+
+    def __init__(self, p: Any, gain: Tensor) -> None:
+        super().__init__(p, dt=1.0)
+        self.register_buffer("gain", gain, persistent=False)
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        state = self.state_fallback(x) if state is None else state
+        current = state.i + x
+        spikes, v = _gained(current, state.v, self.p, self.gain)
+        v = (1 - spikes) * v + spikes * self.p.v_reset
+        return spikes, norse.LIFFeedForwardState(v=v, i=current - self.p.tau_syn_inv * current)
+
+
+def _gained(x: Tensor, v: Tensor, p: Any, gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Spikes, and the membrane before its reset."""
+    v = v + p.tau_mem_inv * (p.v_leak - v) + gain * x
+    return threshold(v - p.v_th, p.method, p.alpha), v
 
 
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]

@@ -7,7 +7,7 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from delayplug import Mode, Toolkit, over_steps
+from delayplug import Cell, ExchangeError, Mode, Toolkit, over_steps
 
 _STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
 _RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
@@ -25,7 +25,7 @@ class SnnTorch(Toolkit):
         return isinstance(module, (snntorch.SpikingNeuron, *_SEQUENCE))
 
     def is_spiking(self, neuron: nn.Module) -> bool:
-        return True
+        return not isinstance(neuron, _Membrane | _SynapticMembrane)
 
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         if isinstance(neuron, snntorch.SConv2dLSTM):
@@ -83,6 +83,43 @@ class SnnTorch(Toolkit):
                 if name in module._buffers:
                     setattr(module, name, module._buffers[name].detach().new_zeros(0))
 
+    def describe(self, neuron: nn.Module) -> Cell:
+        """`Leaky` and `Synaptic`. Reset to zero fires the same spikes with and without `reset_delay`."""
+        if type(neuron) not in (snntorch.Leaky, snntorch.Synaptic, _Membrane, _SynapticMembrane):
+            raise ExchangeError("of snnTorch's neurons, Leaky and Synaptic can be said in numbers")
+        told: Any = neuron
+        if told.inhibition or told.state_quant or bool((told.graded_spikes_factor != 1).any()):
+            raise ExchangeError("snnTorch's inhibition, state_quant and graded spikes cannot be said in numbers")
+        synapse = 1 - told.alpha.double().clamp(0, 1) if isinstance(neuron, snntorch.Synaptic) else None
+        beta, threshold = told.beta.double().clamp(0, 1), told.threshold
+        if told.reset_mechanism == "none":
+            return Cell.of(leak=1 - beta, threshold=None, synapse=synapse)
+        if bool((threshold < 0).any()):
+            raise ExchangeError("a threshold below zero, at which snnTorch resets neurons that have not fired")
+        return Cell.of(leak=1 - beta, threshold=threshold, rule=_rule(told), synapse=synapse)
+
+    def build(self, cell: Cell) -> nn.Module:
+        """`Leaky` or `Synaptic`; a readout gives its membrane first."""
+        kind = "Leaky" if cell.synapse is None else "Synaptic"
+        cell.needs(f"snnTorch's {kind}", "a rest of zero", bool((cell.rest == 0).all()))
+        options: dict[str, Any] = {"beta": (1 - cell.leak).float()}
+        if cell.synapse is not None:
+            options["alpha"] = (1 - cell.synapse).float()
+        if cell.threshold is None:
+            made = _Membrane if cell.synapse is None else _SynapticMembrane
+            readout: nn.Module = made(**options, reset_mechanism="none")
+            return readout
+        cell.needs(f"snnTorch's {kind}", "a reset to zero", cell.rule != "value" or bool((cell.reset == 0).all()))
+        cell.needs(f"snnTorch's {kind}", "a threshold of zero or more", bool((cell.threshold >= 0).all()))
+        # With reset_delay=True the reset is detached from the graph, as by default; of a Synaptic it drops an input.
+        late = kind == "Leaky"
+        mechanism, delayed = {**_RULES, "value": ("zero", late)}.get(cell.rule, ("", False))
+        if not mechanism:
+            raise ExchangeError(f"snnTorch has no reset by the rule {cell.rule!r}: train with reset to zero")
+        options |= {"threshold": cell.threshold.float(), "reset_mechanism": mechanism, "reset_delay": delayed}
+        neuron: nn.Module = getattr(snntorch, kind)(**options)
+        return neuron
+
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         # reset_delay=True resets before the next input, with the spike detached: the reset of the paper's neuron.
         neuron: nn.Module = snntorch.Leaky(
@@ -102,6 +139,38 @@ class SnnTorch(Toolkit):
         read = _membrane if neuron.reset_mechanism == "none" else _spikes
         y: Tensor = over_steps(read, neuron, x, torch.zeros_like(x[0]))
         return y
+
+
+# Resets that are not the usual ones: (reset_mechanism, reset_delay).
+_RULES = {
+    "subtract in the next step": ("subtract", True),
+    "snnTorch: subtract, again while the membrane stays above": ("subtract", False),
+    "snnTorch: zero in the next step, dropping its input": ("zero", True),
+}
+
+
+def _rule(neuron: Any) -> str:
+    synaptic = isinstance(neuron, snntorch.Synaptic)
+    if neuron.reset_mechanism == "zero" and not (synaptic and neuron.reset_delay):
+        return "value"
+    found = (neuron.reset_mechanism, neuron.reset_delay)
+    return next(rule for rule, said in _RULES.items() if said == found)
+
+
+class _Membrane(snntorch.Leaky):  # type: ignore[misc]
+    """A readout: gives its membrane in place of spikes."""
+
+    def forward(self, x: Tensor, mem: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        _, mem = super().forward(x, mem)
+        return mem, mem
+
+
+class _SynapticMembrane(snntorch.Synaptic):  # type: ignore[misc]
+    """A readout with a current: gives its membrane in place of spikes."""
+
+    def forward(self, x: Tensor, syn: Tensor | None = None, mem: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        _, syn, mem = super().forward(x, syn, mem)
+        return mem, syn, mem
 
 
 def _spikes(neuron: nn.Module, x: Tensor, mem: Tensor) -> tuple[Tensor, Tensor]:

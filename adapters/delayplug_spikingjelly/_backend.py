@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
-from delayplug import Mode, TimeInside, Toolkit
+from delayplug import Cell, ExchangeError, Mode, TimeInside, Toolkit
 
 _NEURONS = "spikingjelly.activation_based.neuron"
 _RECURRENT = "spikingjelly.activation_based.rnn"
@@ -17,6 +18,11 @@ _PLAIN = (
     layer.Linear,
     *(layer.Conv1d, layer.Conv2d, layer.Conv3d),
     *(layer.ConvTranspose1d, layer.ConvTranspose2d, layer.ConvTranspose3d),
+)
+# Those whose computation is known; classes that derive from them may do something else.
+_DESCRIBED = (
+    *(neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode),
+    *(neuron.NonSpikingLIFNode, neuron.NonSpikingIFNode),
 )
 
 
@@ -96,6 +102,74 @@ class SpikingJelly(Toolkit):
             return forward(x)
         finally:
             node.step_mode = "s"
+
+    def describe(self, neuron_: nn.Module) -> Cell:
+        """IFNode, LIFNode, ParametricLIFNode, CUBALIFNode and the two that do not spike.
+
+        SpikingJelly fires at its threshold and others above theirs: the threshold that is told is the next smaller
+        float32. (SpikingJelly's own table tells the threshold itself, which is another neuron where a membrane comes
+        to it exactly.)
+        """
+        node: Any = neuron_
+        if type(node) not in _DESCRIBED:
+            names = ", ".join(kind.__name__ for kind in _DESCRIBED)
+            raise ExchangeError(f"of SpikingJelly's neurons, {names} can be said in numbers")
+        if isinstance(node, neuron.NonSpikingBaseNode):
+            if node.decode is not None:
+                raise ExchangeError(
+                    f"decode={node.decode!r}: a readout gives its membrane at every step; use decode=None"
+                )
+            leak = 1 / node.tau if isinstance(node, neuron.NonSpikingLIFNode) else 0.0
+            return Cell.of(leak=leak, gain=leak or 1.0, threshold=None)
+        reset = 0.0 if node.v_reset is None else node.v_reset
+        numbers: dict[str, Any] = {"leak": 0.0, "rest": reset, "reset": reset}
+        if isinstance(node, neuron.CUBALIFNode):
+            if reset != 0:
+                raise ExchangeError("a CUBALIFNode with v_reset other than zero begins where it does not rest")
+            numbers |= {"leak": 1 - node.v_decay, "synapse": 1 - node.c_decay}
+        elif not isinstance(node, neuron.IFNode):
+            leak = (
+                float(node.w.detach().double().sigmoid())
+                if isinstance(node, neuron.ParametricLIFNode)
+                else 1 / node.tau
+            )
+            numbers |= {"leak": leak, "gain": leak if node.decay_input else 1.0}
+        if node.v_threshold == math.inf:
+            return Cell.of(**numbers, threshold=None)
+        threshold = Cell.below(torch.tensor(float(node.v_threshold)))
+        return Cell.of(**numbers, threshold=threshold, rule="subtract" if node.v_reset is None else "value")
+
+    def build(self, cell: Cell) -> nn.Module:
+        """The node in step mode "s" (readouts: a sequence, which is all that they take)."""
+        cell.only("a neuron of SpikingJelly's", "leak", "rest", "threshold", "reset", "synapse")
+        leak, rest = float(cell.leak), float(cell.rest)
+        if cell.threshold is None:
+            cell.needs("a readout of SpikingJelly's", "no current", cell.synapse is None)
+            cell.needs("a readout of SpikingJelly's", "a rest of zero", rest == 0)
+            readout: nn.Module = neuron.NonSpikingLIFNode(1 / leak) if leak else neuron.NonSpikingIFNode()
+            return readout
+        if cell.rule not in ("value", "subtract"):
+            raise ExchangeError(f"SpikingJelly has no reset by the rule {cell.rule!r}: train with reset to zero")
+        v_reset = float(cell.reset) if cell.rule == "value" else None
+        if leak:
+            cell.needs("a neuron of SpikingJelly's", "a reset to where it rests", rest == (v_reset or 0.0))
+        options = {"v_threshold": float(Cell.above(cell.threshold)), "v_reset": v_reset}
+        node: nn.Module
+        if cell.synapse is not None:
+            cell.needs("SpikingJelly's CUBALIFNode", "a rest of zero", rest == 0)
+            node = neuron.CUBALIFNode(c_decay=1 - float(cell.synapse), v_decay=1 - leak, **options)
+        elif leak == 0:
+            node = neuron.IFNode(**options)
+        else:
+            cell.needs("SpikingJelly's LIFNode", "a time constant above one step", leak < 1)
+            node = neuron.LIFNode(tau=1 / leak, decay_input=not Cell.close(cell.gain, 1.0), **options)
+        return node
+
+    def gains(self, cell: Cell) -> tuple[Tensor, ...]:
+        one = torch.ones_like(cell.leak)
+        if cell.synapse is not None or bool((cell.leak == 0).all()):
+            return (one,)
+        return (cell.leak,) if cell.threshold is None else (one, cell.leak)
 
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         node: nn.Module = neuron.LIFNode(

@@ -26,7 +26,8 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: re.sub(r"\W+", " ", block)[:40])
-def test_readme_block(block: str, tmp_path: Path) -> None:
+def test_readme_block(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # for the files that it writes
     script = tmp_path / "readme.py"
     script.write_text(block)
     exec(compile(block, str(script), "exec"), {"__name__": "readme"})

@@ -30,6 +30,7 @@ ORDER = (
     "frozen",
     "budget",
     "schedules",
+    "cells",
     "compiling",
     "memory",
     "attach",
@@ -96,6 +97,33 @@ def test_data_imports_only_errors_of_the_core() -> None:
             assert inside or name == "delayplug", (path.name, name)
 
 
+EXCHANGE = (
+    "graph",
+    "layers",
+    "running",
+    "following",
+    "reading_models",
+    "writing_nir",
+    "reading_nir",
+    "nir_files",
+    "onnx_files",
+)
+
+
+@pytest.mark.parametrize("name", EXCHANGE)
+def test_exchange_imports_the_core_and_runs_one_way(name: str) -> None:
+    assert {path.stem for path in (ROOT / "delayplug" / "exchange").glob("*.py")} == {"__init__", *EXCHANGE}
+    allowed = {f"delayplug.{module}" for module in ORDER} | {"delayplug.exchange", "delayplug"}
+    before = {f"delayplug.exchange.{other}" for other in EXCHANGE[: EXCHANGE.index(name)]}
+    found = {module for module, _ in imports(ROOT / "delayplug" / "exchange" / f"{name}.py")}
+    for module in found:
+        parts = module.split(".")
+        if parts[:2] == ["delayplug", "exchange"] and len(parts) > 2:
+            assert ".".join(parts[:3]) in before, module
+        elif parts[0] == "delayplug":
+            assert ".".join(parts[:2]) in allowed, module
+
+
 @pytest.mark.parametrize("path", [*(ROOT / "delayplug").rglob("*.py")], ids=lambda p: str(p.relative_to(ROOT)))
 def test_library_imports_no_toolkit(path: Path) -> None:
     assert not {name.split(".")[0] for name, _ in imports(path)} & TOOLKITS
@@ -114,7 +142,7 @@ def test_adapters_import_public_names_and_their_toolkit_only(toolkit: str) -> No
     assert toolkit not in {name.split(".")[0] for name, top in imports(folder / "__init__.py") if top}
 
 
-HEAVY = "snntorch norse spikingjelly DCLS h5py matplotlib lightning typer rich numpy.testing"
+HEAVY = "snntorch norse spikingjelly nir onnx onnxruntime DCLS h5py matplotlib lightning typer rich numpy.testing"
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -1,0 +1,280 @@
+"""A network with whole delays as a graph of few kinds of nodes: between models and files.
+
+What comes into a node along several edges is added. Shapes are those of one sample at one step, such as (features,) or
+(channels, height, width). O outputs, I inputs or channels, * the kernel of a convolution, N taps of a synapse.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..cells import Cell
+from ..errors import ExchangeError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Input:
+    """Where samples come in; it only has a shape."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go out."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution moves over space: one number for each of its dimensions."""
+
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+    groups: int
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """Weights, each perhaps with delays of its own; the bias is not delayed.
+
+    Attributes:
+        weight: (O, I, *), or (O, I, *, N) with delays.
+        bias: (O,) or None.
+        geometry: of a convolution; None for a linear layer.
+        delays: whole steps, int64, of the shape of the weight; None for a layer without.
+        max_delay: the largest that these delays may become when they are trained again.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    geometry: Geometry | None = None
+    delays: Tensor | None = None
+    max_delay: int = 0
+
+    @property
+    def kernel(self) -> Shape:
+        """Size of the kernel, () for a linear layer."""
+        return tuple(self.weight.shape[2 : self.weight.dim() - (self.delays is not None)])
+
+
+@dataclass(frozen=True)
+class Delay:
+    """A delay for each channel, the first dimension of the shape; (C,) whole steps, int64."""
+
+    delays: Tensor
+    max_delay: int
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """A layer of neurons."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Average or sum over windows of the last two dimensions."""
+
+    kind: Literal["average", "sum"]
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """All dimensions become one."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Every value times a number, () or one for each of them."""
+
+    factor: Tensor
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """One where a value is above the threshold, else zero."""
+
+    threshold: Tensor
+
+
+Node = Input | Output | Synapses | Delay | Neurons | Pool | Flatten | Scale | Threshold
+
+
+@dataclass
+class Graph:
+    """Nodes by name, and edges from name to name."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, name: str, node: Node, sources: Iterable[str] = ()) -> str:
+        """Add a node behind others, under this name or one like it that is free; returns it."""
+        free = name = name.replace("/", "_") or "model"  # "/" would be a group in an HDF5 file
+        count = 2
+        while free in self.nodes:
+            free, count = f"{name}_{count}", count + 1
+        self.nodes[free] = node
+        self.edges += [(source, free) for source in sources]
+        return free
+
+    def before(self, name: str) -> list[str]:
+        """The nodes that a node is fed by."""
+        return [a for a, b in self.edges if b == name]
+
+    def after(self, name: str) -> list[str]:
+        """The nodes that a node feeds."""
+        return [b for a, b in self.edges if a == name]
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Take nodes out, with their edges."""
+        gone = set(names)
+        self.nodes = {name: node for name, node in self.nodes.items() if name not in gone}
+        self.edges = [(a, b) for a, b in self.edges if a not in gone and b not in gone]
+
+    def order(self) -> list[str]:
+        """The names such that each comes after those that feed it.
+
+        Raises:
+            ExchangeError: there is a cycle; its nodes are named.
+        """
+        try:
+            return list(TopologicalSorter({name: self.before(name) for name in self.nodes}).static_order())
+        except CycleError as error:
+            path = " -> ".join(reversed(error.args[1]))
+            raise ExchangeError(
+                f"the graph has a cycle, {path}: recurrent connections cannot be exchanged, only feed-forward networks"
+            ) from None
+
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of what each node gives.
+
+        Raises:
+            ExchangeError: there is not one input and one output, a node is fed by nothing or feeds nothing, there is a
+            cycle,
+                or shapes do not fit.
+        """
+        for kind in (Input, Output):
+            found = [name for name, node in self.nodes.items() if isinstance(node, kind)]
+            if len(found) != 1:
+                word = kind.__name__.lower()
+                raise ExchangeError(f"expected one {word} in the graph, got {', '.join(found) or 'none'}")
+        shapes: dict[str, Shape] = {}
+        for name in self.order():
+            node, sources = self.nodes[name], self.before(name)
+            if not sources and not isinstance(node, Input):
+                raise ExchangeError(f"{name} is dangling: nothing feeds it")
+            if sources and isinstance(node, Input):
+                raise ExchangeError(f"{name} is an input, and {', '.join(sources)} feeds it")
+            if not self.after(name) and not isinstance(node, Output):
+                raise ExchangeError(f"{name} is dangling: it feeds nothing")
+            if self.after(name) and isinstance(node, Output):
+                raise ExchangeError(f"{name} is an output, and feeds {', '.join(self.after(name))}")
+            given = {shapes[source] for source in sources}
+            if len(given) > 1:
+                each = ", ".join(f"{source} {shapes[source]}" for source in sources)
+                raise ExchangeError(f"{name} is fed with different shapes: {each}")
+            shapes[name] = _shape(name, node, next(iter(given), ()))
+        return shapes
+
+    def simplified(self) -> "Graph":
+        """The same graph with scales in front of neurons taken into their gain."""
+        graph = Graph(dict(self.nodes), list(self.edges))
+        for name, node in list(graph.nodes.items()):
+            after, before = graph.after(name), graph.before(name)
+            if not isinstance(node, Scale) or len(after) != 1 or graph.before(after[0]) != [name]:
+                continue
+            neurons = graph.nodes[after[0]]
+            if isinstance(neurons, Neurons):
+                cell = neurons.cell
+                graph.nodes[after[0]] = Neurons(replace(cell, gain=snapped(cell.gain * node.factor, cell.leak)))
+                graph.remove([name])
+                graph.edges += [(source, after[0]) for source in before]
+        return graph
+
+
+def snapped(gain: Tensor, leak: Tensor) -> Tensor:
+    """A gain that is one, or the leak, up to rounding to float32, as exactly that."""
+    one = torch.ones_like(gain)
+    if Cell.close(gain, one):
+        return one.flatten()[0]
+    return leak if Cell.close(gain, leak) else gain
+
+
+def distinct(node: Synapses) -> list[int]:
+    """The delays of the weights that are not zero, in order; [0] if all are zero."""
+    assert node.delays is not None
+    found: list[int] = node.delays[node.weight != 0].unique().tolist()
+    return found or [0]
+
+
+def walk(graph: Graph) -> Iterator[tuple[str, Node, list[str]]]:
+    """(name, node, names of what feeds it), each after those."""
+    for name in graph.order():
+        yield name, graph.nodes[name], graph.before(name)
+
+
+def _shape(name: str, node: Node, given: Shape) -> Shape:
+    match node:
+        case Input():
+            return node.shape
+        case Synapses():
+            return _through(name, node, given)
+        case Flatten():
+            return (math.prod(given),)
+        case Pool():
+            if len(given) != 3:
+                raise ExchangeError(f"{name} pools over two dimensions of space, and is fed with shape {given}")
+            return given[0], *_windows(name, given[1:], node.kernel, node.stride, node.padding, (1, 1))
+        case Delay():
+            if len(node.delays) != (given[0] if given else 1):
+                raise ExchangeError(f"{name} has {len(node.delays)} delays, and is fed with shape {given}")
+        case Neurons():
+            for word in ("leak", "gain", "rest", "threshold", "reset", "synapse"):
+                _fits(name, word, getattr(node.cell, word), given)
+        case Scale():
+            _fits(name, "factor", node.factor, given)
+        case Threshold():
+            _fits(name, "threshold", node.threshold, given)
+    return given
+
+
+def _fits(name: str, word: str, value: Tensor | None, given: Shape) -> None:
+    if value is not None and value.dim() and value.shape != given:
+        raise ExchangeError(f"{name}: expected a {word} of shape {given}, as it is fed with, got {tuple(value.shape)}")
+
+
+def _through(name: str, node: Synapses, given: Shape) -> Shape:
+    outputs, inputs = node.weight.shape[:2]
+    if node.bias is not None and node.bias.shape != (outputs,):
+        raise ExchangeError(f"{name}: expected a bias of shape {(outputs,)}, got {tuple(node.bias.shape)}")
+    if node.geometry is None:
+        if given != (inputs,):
+            raise ExchangeError(f"{name} weighs {inputs} inputs, and is fed with shape {given}")
+        return (outputs,)
+    geometry = node.geometry
+    if len(given) != 1 + len(node.kernel) or given[0] != inputs * geometry.groups or outputs % geometry.groups:
+        raise ExchangeError(
+            f"{name} takes {inputs * geometry.groups} channels and {len(node.kernel)} dimensions of space, "
+            f"and is fed with shape {given}"
+        )
+    return outputs, *_windows(name, given[1:], node.kernel, geometry.stride, geometry.padding, geometry.dilation)
+
+
+def _windows(name: str, size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
+    each = zip(size, kernel, stride, padding, dilation, strict=True)
+    found = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each)
+    if min(found) < 1:
+        raise ExchangeError(f"{name}: its kernel {kernel} is larger than what it is fed with, {size}")
+    return found
