@@ -18,7 +18,7 @@ types: $(VENV)/ready
 	$(BIN)/mypy delayplug adapters
 
 unit: $(VENV)/ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

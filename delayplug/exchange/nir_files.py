@@ -17,7 +17,7 @@ from torch import nn
 
 from .. import plugins
 from ..convolution import Engine
-from ..errors import ArgumentError, ExchangeError
+from ..errors import ArgumentError, ExchangeError, ExtraMissingError
 from ..kernels import Interpolation
 from ..tracing import Example
 from . import reading_nir, writing_nir
@@ -31,7 +31,7 @@ def _needs_nir(function: _Function) -> _Function:
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         if not plugins.is_installed("nir"):
-            raise ExchangeError("the package 'nir' is not installed. Run: pip install 'delayplug[nir]'")
+            raise ExtraMissingError(f"delayplug.{function.__name__}", "nir", "nir")
         return function(*args, **kwargs)
 
     return checked  # type: ignore[return-value]
@@ -72,7 +72,8 @@ def to_nir(
         A `nir.NIRGraph`, checked by nir; `nir.write(path, graph)` saves it.
 
     Raises:
-        ExchangeError: something in the model cannot be said in NIR, or nir is not installed.
+        ExchangeError: something in the model cannot be said in NIR.
+        ExtraMissingError: the package nir is missing.
         ArgumentError: dt is not a time.
     """
     _check_dt(dt)

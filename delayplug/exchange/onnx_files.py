@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import plugins
 from ..cells import SUBTRACT, SUBTRACT_LATE, VALUE, Cell
-from ..errors import ExchangeError
+from ..errors import ExchangeError, ExtraMissingError
 from ..tracing import Example
 from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Pool, Scale, Shape, Synapses, Threshold, distinct
 from .reading_models import graph_of
@@ -46,10 +46,11 @@ def to_onnx(
         The path.
 
     Raises:
-        ExchangeError: something in the model cannot be exported, with its name; or the package onnx is missing.
+        ExchangeError: something in the model cannot be exported, with its name.
+        ExtraMissingError: the package onnx is missing.
     """
     if not plugins.is_installed("onnx"):
-        raise ExchangeError("the package 'onnx' is not installed. Run: pip install 'delayplug[onnx]'")
+        raise ExtraMissingError("delayplug.to_onnx", "onnx", "onnx")
     import onnx
 
     made = _Writer(graph_of(model, example, outputs)).model()
