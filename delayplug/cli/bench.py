@@ -28,7 +28,10 @@ _CONFIG = 'TOML file of settings, such as epochs = 30 or backends = ["norse"]; o
 _OUT = "Folder of the runs; one that is there already is not made again."
 
 
-bench = typer.Typer(help="Train the paper's network under one or more toolkits, and report.", no_args_is_help=True)
+bench = typer.Typer(
+    help="Train the paper's network under one or more toolkits, report, deploy.",
+    no_args_is_help=True,
+)
 
 
 @bench.command(cls=SpreadCommand)
@@ -140,6 +143,25 @@ def report(
         write_csv(records, folder / "results.csv")
         write_page(records, folder, folder / "report.html")
     console.print(f"Page: {folder / 'report.html'}    Numbers: {folder / 'results.csv'}", soft_wrap=True)
+
+
+@bench.command()
+def deploy(
+    folder: Annotated[Path, typer.Argument(help="Folder of one finished run with delays.")],
+) -> None:
+    """Tell what a run loses, and saves, with whole delays, few bits, few different delays, short weights.
+
+    \b
+    Example:
+        delayplug bench deploy runs/shd-shd-spikingjelly-learned-seed0
+    """
+    from ..bench.deploying import deploy as measure
+    from ..bench.deploying import table
+    from ..bench.runs import read_record
+
+    with console.status("reading") as status:
+        found = measure(folder, lambda constraint: status.update(constraint))
+    console.print(table(folder.resolve().name, found, read_record(folder / "record.json")["data"]["test"]))
 
 
 @contextlib.contextmanager
