@@ -96,7 +96,8 @@ def learning_curves_figure(records: Iterable[Record]) -> Figure:
                 axes.fill_between(x, seeds.min(0), seeds.max(0), color=style["color"], alpha=0.12, linewidth=0)
     data, config = records[0]["data"], records[0]["config"]
     accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
-    accuracy.annotate("chance", (1, 100 / len(data["classes"])), textcoords="offset points", xytext=(0, 3), fontsize=8)
+    place = {"textcoords": "offset points", "xytext": (0, 3), "ha": "right", "fontsize": 8}
+    accuracy.annotate("chance", (config["epochs"], 100 / len(data["classes"])), **place)
     on = "test" if config.get("protocol") == "paper" else "validation"
     accuracy.set(xlabel="epoch", ylabel=f"{on} accuracy (%)", ylim=(0, 101))
     loss.set(xlabel="epoch", ylabel="training loss")

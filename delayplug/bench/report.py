@@ -16,7 +16,7 @@ from ..errors import RunError
 from .config import PRESETS, SYNTHETIC, RunConfig
 from .figures import accuracy_figure, delays_figure, learning_curves_figure, raster_figure
 from .runs import read_example, read_record
-from .show import Record, grouped, over_seeds, variant_of, wilson
+from .show import Record, grouped, over_seeds, split_of, variant_of, wilson
 from .synapses import learns_delays
 
 _COLUMNS: dict[str, Callable[[Record], Any]] = {
@@ -122,7 +122,7 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
         if config["dataset"] == SYNTHETIC
         else f"{config['step_ms']:g} ms per step, binning "
         f"“{config['binning']}”, {config['pool']} neighbouring channels summed",
-        protocol=_PROTOCOLS[config["protocol"]].format(split=data["split"]),
+        protocol=_PROTOCOLS[config["protocol"]].format(split=split_of(records)),
         seeds=sorted({record["config"]["seed"] for record in records}),
         accuracies=_picture(accuracy_figure(records)),
         curves=_picture(learning_curves_figure(records)),

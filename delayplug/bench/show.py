@@ -25,6 +25,7 @@ def table(records: Iterable[Record]) -> Table:
     The interval is the sampling error of one test set (95 %, Wilson) at the mean accuracy. Behind +- is that of the
     mean over seeds (95 %, Student), if there are several.
     """
+    records = list(records)
     groups = grouped(records)
     first = next(iter(groups.values()))[0]
     config, data = first["config"], first["data"]
@@ -36,7 +37,7 @@ def table(records: Iterable[Record]) -> Table:
         pad_edge=False,
         title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
-        caption=f"Test accuracy on {data['test']} recordings; validation: {data['split']}.{_frames(config)}"
+        caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}.{_frames(config)}"
         f" Training waited for its data {100 * waiting:.1f} % of the time.",
     )
     for name in ("backend", "delays"):
@@ -97,6 +98,11 @@ def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
 
     groups = itertools.groupby(sorted(records, key=order), lambda r: (r["config"]["backend"], variant_of(r)))
     return {name: list(group) for name, group in groups}
+
+
+def split_of(records: Iterable[Record]) -> str:
+    """How the data was split, in words; seeds may hold out other recordings."""
+    return "; or ".join(sorted({record["data"]["split"] for record in records}))
 
 
 def variant_of(record: Record) -> str:
