@@ -141,11 +141,12 @@ def test_convolutions_and_pools(kind: str, granularity: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("backend", TOOLKITS)
-@pytest.mark.parametrize("delays", ["learned", "none"])
+@pytest.mark.parametrize("delays", ["learned", "none", "axonal", "dendritic"])
 def test_the_benchmarks_network(backend: str, delays: Any) -> None:
-    """Several taps, a batch norm behind each layer, dropout, a readout; and a tail, added to the input."""
+    """Several taps, absent synapses, batch norm behind each layer, dropout, a readout; a tail, added to the input."""
     torch.manual_seed(6)
-    network = DelayNetwork((10, 12, 12, 4), plugins.toolkit(backend), delays=delays, max_delay=6, tau=2.0, taps=2)
+    options: Any = {"taps": 2, "fan_in": 7} if delays == "learned" else {}
+    network = DelayNetwork((10, 12, 12, 4), plugins.toolkit(backend), delays=delays, max_delay=6, tau=2.0, **options)
     x = spikes(12, 3, (10,))
     network(x)
     for norm in network.norms:
@@ -166,7 +167,7 @@ def test_the_benchmarks_network(backend: str, delays: Any) -> None:
             assert torch.equal(values[f"neurons.{i}"][:steps], layer[:steps]), other
         torch.testing.assert_close(values["output"][:steps], wanted[:steps], atol=1e-5, rtol=1e-5)
     if delays == "learned":
-        made = back.get_submodule("parts.synapses_0")
+        made = back.get_submodule("parts.synapses_0_weights")
         assert isinstance(made, LearnableDelay)
         assert made.taps == 2
         assert made.max_delay == 6
