@@ -110,7 +110,8 @@ def _write(folder: Path, path: Path, about: dict[str, Any], progress: Progress) 
 
     def read() -> Iterator[Recordings]:
         for part in stream_recordings(path, channels=about["channels"]):
-            found.append(replace(part, times=part.times[:0], units=part.units[:0]))
+            # Copies: a view, even an empty one, would keep all events alive.
+            found.append(replace(part, times=part.times[:0].copy(), units=part.units[:0].copy()))
             yield part
 
     how = {name: about[name] for name in ("step_ms", "pool", "binning")}
@@ -123,13 +124,15 @@ def _write(folder: Path, path: Path, about: dict[str, Any], progress: Progress) 
     channels = parts[0][1][1]
     # An empty file cannot be mapped: where nobody says anything there is one row that is nobody's.
     height = max(1, sum(shape[0] for _, shape in parts))
-    whole = np.lib.format.open_memmap(folder / "rows.npy", "w+", np.result_type(*kinds), (height, channels))
-    start = 0
-    for part_path, shape in parts:
-        whole[start : start + shape[0]] = np.load(part_path)
-        start += shape[0]
-        part_path.unlink()
-    whole.flush()
+    kind = np.result_type(*kinds)
+    about_rows = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (height, channels)}
+    with (folder / "rows.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, about_rows)
+        for part_path, _ in parts:
+            np.load(part_path).astype(kind).tofile(file)
+            part_path.unlink()
+        if not any(shape[0] for _, shape in parts):
+            np.zeros((height, channels), kind).tofile(file)
     values = {
         "lengths": np.concatenate(lengths),
         "labels": np.concatenate([part.labels for part in found]),

@@ -1,9 +1,12 @@
 """Frames on disk: equal to those in memory, made once, whole or not at all."""
 
+import gc
 import json
 import multiprocessing
 import os
 import resource
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -12,7 +15,7 @@ import pytest
 import torch
 
 from delayplug import DataError
-from delayplug.data import bin_recordings, cache, cached_frames, read_recordings, recordings
+from delayplug.data import bin_recordings, cache, cached_frames, read_recordings, recordings, stream_recordings
 from delayplug.data.cache import CACHE, cache_folder
 
 
@@ -140,6 +143,26 @@ def _bin_large(path: Path, folder: Path, results: object) -> None:
     x, _ = frames.batch(range(0, len(frames), len(frames) // 16))
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     results.put((used / 1024, len(frames), float(x.sum())))  # type: ignore[attr-defined]
+
+
+def test_events_are_let_go_part_by_part(write, tmp_path, monkeypatch):
+    """Of what was read, nothing is kept but labels: views of an array would keep all of it."""
+    alive: list[int] = []
+    read: list[weakref.ref] = []
+
+    def watched(path, *, channels):
+        for part in stream_recordings(path, channels=channels, at_once=1):
+            gc.collect()
+            alive.append(sum(reference() is not None for reference in read))
+            times = part.times.copy()
+            read.append(weakref.ref(times))
+            yield replace(part, times=times)
+            del part, times
+
+    monkeypatch.setattr("delayplug.data.cache.stream_recordings", watched)
+    frames = cached_frames(write(), cache=tmp_path / "cache")
+    assert len(frames) == 3
+    assert max(alive) <= 1  # the one before, which a loop still names
 
 
 def test_memory_does_not_follow_the_size_of_the_file(tmp_path, monkeypatch):
