@@ -11,7 +11,7 @@ from .delays import DelayLayer
 from .errors import ArgumentError
 from .layers import LearnableDelay
 from .ranges import project
-from .synapses import all_delays, strengths
+from .synapses import learned_delays, strengths
 
 Kind = Literal["short", "entropy"]
 Per = Literal["layer", "neuron"]
@@ -55,7 +55,7 @@ def delay_penalty(
             raise ArgumentError(name, f"one of {', '.join(allowed)}", repr(value))
     if not 1 <= reach < math.inf:
         raise ArgumentError("reach", "a number of steps >= 1", reach)
-    found = all_delays(model)
+    found = learned_delays(model)
     by_name = strengths(model) if weighted else {}
     terms = []
     for name, delay in found:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .checks import check_count
 from .delays import DelayLayer
 from .errors import ArgumentError
-from .synapses import all_delays, buffer_cells, inputs, strengths
+from .synapses import buffer_cells, inputs, learned_delays, strengths
 
 Unit = Literal["synaptic", "axonal"]
 
@@ -87,7 +87,7 @@ class DelayPruning:
             raise ArgumentError("begin, end", "fractions of the epochs with 0 <= begin < end <= 1", f"{begin}, {end}")
         if granularity not in get_args(Unit):
             raise ArgumentError("granularity", f"one of {', '.join(get_args(Unit))}", repr(granularity))
-        self._model, self._layers = model, dict(all_delays(model))
+        self._model, self._layers = model, dict(learned_delays(model))
         self.fraction, self.granularity, self.epoch = fraction, granularity, 0
         self.first = int(epochs * begin)
         self.last = max(self.first + 1, int(epochs * end))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .checks import check_count
 from .delays import DelayLayer
 from .errors import ArgumentError
-from .synapses import all_delays
+from .synapses import learned_delays
 
 # Running averages that torch's optimizers keep for each entry of a parameter; step sizes and the like are left alone.
 _AVERAGES = (
@@ -48,7 +48,7 @@ def restart_delays(
     >>> restart_delays(layer), bool((layer.delays < 9).all())
     ({'': 6}, True)
     """
-    return {name: _draw(delay, _at_border(delay), optimizer, generator) for name, delay in all_delays(model)}
+    return {name: _draw(delay, _at_border(delay), optimizer, generator) for name, delay in learned_delays(model)}
 
 
 class DelayRestarts:
@@ -77,7 +77,7 @@ class DelayRestarts:
         check_count("patience", patience, 1)
         if until is not None:
             check_count("until", until, 0)
-        self._layers = dict(all_delays(model))
+        self._layers = dict(learned_delays(model))
         self.patience, self.until, self.epoch = patience, until, 0
         self._generator = generator
         # Epochs at a border: > 0 at max_delay, < 0 at zero.

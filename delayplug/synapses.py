@@ -26,6 +26,17 @@ def all_delays(model: nn.Module) -> list[tuple[str, DelayLayer]]:
     return found
 
 
+def learned_delays(model: nn.Module) -> list[tuple[str, DelayLayer]]:
+    """The same; raises ArgumentError where some are frozen."""
+    found = all_delays(model)
+    frozen = [name or "the model" for name, delay in found if not delay.delays.is_floating_point()]
+    if frozen:
+        raise ArgumentError(
+            "model", "learned delays", f"frozen ones in {', '.join(frozen)}", "freeze_delays comes last"
+        )
+    return found
+
+
 def strengths(model: nn.Module) -> dict[str, Tensor]:
     """How strong the connection of each delay is: name of the layer to the absolute values of `weights`."""
     return {name: weight.abs() for name, weight in weights(model).items()}
