@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -26,7 +26,7 @@ Launcher = Literal["here", "local", "ray"]
 LAUNCHERS: tuple[Launcher, ...] = get_args(Launcher)
 
 PROGRESS = "progress.json"
-_TRIES = 4  # deaths of workers that a run survives
+_TRIES = 4  # of a run whose worker dies
 _POLL = 0.3  # seconds
 
 Watch = Callable[[RunConfig, int], AbstractContextManager[OnEpoch]]
@@ -54,8 +54,12 @@ def launch(launcher: Launcher, configs: list[RunConfig], out: Path, means: Means
         raise RunError(f"{len(failures)} of {len(configs)} runs failed, the others are done. {what}")
 
 
-def work(config: RunConfig, out: Path, means: Means) -> None:
-    """What a worker does: one run, whose progress it leaves in the run's folder."""
+def work(config: RunConfig, out: Path, means: Means, folder: Path) -> None:
+    """What a worker does: one run, whose progress it leaves in the run's folder.
+
+    `folder` is where the command was given: a data set may be named from there.
+    """
+    os.chdir(folder)
     path = out / config.cell / PROGRESS
     path.parent.mkdir(parents=True, exist_ok=True)
     if finished(out / config.cell, config) is not None:
@@ -75,20 +79,22 @@ def work(config: RunConfig, out: Path, means: Means) -> None:
 def _locally(configs: list[RunConfig], out: Path, means: Means, workers: int, watch: Watch) -> Failures:
     threads = max(1, (os.cpu_count() or 1) // workers)
     means = means if means.threads else replace(means, threads=threads)
-    failures: Failures = {}
-    left = list(configs)
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {config: pool.submit(_in_its_own_process, config, out, means) for config in configs}
+        _follow(futures, out, watch)
+    ends = {config.cell: future.exception() for config, future in futures.items()}
+    return {cell: error for cell, error in ends.items() if error is not None}
+
+
+def _in_its_own_process(config: RunConfig, out: Path, means: Means) -> None:
+    """A process for each run: one that dies takes nobody along."""
     for _ in range(_TRIES):
-        # A death breaks the pool: what was not done goes into a new one.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            futures = {config: pool.submit(work, config, out, means) for config in left}
-            _follow(futures, out, watch)
-        ends = {config: future.exception() for config, future in futures.items()}
-        left = [config for config, error in ends.items() if isinstance(error, BrokenProcessPool)]
-        failures |= {c.cell: e for c, e in ends.items() if e is not None and c not in left}
-        if not left:
-            return failures
-    dead = RunError(f"its worker died {_TRIES} times, perhaps for want of memory. Take fewer workers")
-    return failures | {config.cell: dead for config in left}
+        try:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                return process.submit(work, config, out, means, Path.cwd()).result()
+        except BrokenProcessPool:
+            continue
+    raise RunError(f"its process died {_TRIES} times, perhaps for want of memory. Take fewer workers")
 
 
 def _follow(futures: dict[RunConfig, "Future[None]"], out: Path, watch: Watch) -> None:
@@ -114,7 +120,7 @@ def _on_ray(configs: list[RunConfig], out: Path, means: Means, workers: int, wat
     if means.accelerator in ("gpu", "cuda") or (means.accelerator == "auto" and "GPU" in there):
         needs["num_gpus"] = means.devices
     remote = ray.remote(max_retries=_TRIES - 1, **needs)(work)
-    tasks = {remote.remote(config, out, means): config for config in configs}
+    tasks = {remote.remote(config, out, means, Path.cwd()): config for config in configs}
     failures: Failures = {}
     left, shown = list(tasks), _Shown(out, watch)
     with shown:

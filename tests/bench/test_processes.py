@@ -224,7 +224,7 @@ class Killer(threading.Thread):
         self.folder, self.killed = folder, 0
 
     def run(self) -> None:
-        for _ in range(3000):
+        for _ in range(15_000):  # five minutes
             with contextlib.suppress(OSError, json.JSONDecodeError):
                 entry = json.loads((self.folder / PROGRESS).read_text())
                 self.killed = entry["epoch"]
@@ -272,6 +272,40 @@ def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tm
     assert not list(tmp_path.glob(f"*/{PROGRESS}"))
     assert not list(tmp_path.glob("*/*.tmp"))
     assert seen["learned"], "its progress was not shown"
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from delayplug.bench import cells, launching
+from delayplug.bench.config import configure
+
+def die(config, out, means, folder):
+    if config.seed == 1:
+        with (out / "deaths").open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    (out / str(config.seed)).write_text(str(Path.cwd()))
+
+launching.work, launching._TRIES = die, 2
+if __name__ == "__main__":
+    configs = [configure("quick", seed=seed) for seed in range(2)]
+    watch = None
+    try:
+        launching.launch("local", configs, Path(sys.argv[1]), cells.Means(), 2, watch)
+    except Exception as error:
+        print(error)
+"""
+
+
+def test_a_run_whose_process_always_dies_takes_nobody_along(tmp_path: Path) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
+    command = [sys.executable, str(tmp_path / "dying.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path)
+    assert "1 of 2 runs failed, the others are done" in done.stdout, done.stderr
+    assert "its process died 2 times" in done.stdout
+    assert (tmp_path / "deaths").read_text() == "xx"
+    assert (tmp_path / "0").read_text() == str(tmp_path)
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
