@@ -173,13 +173,13 @@ class _Tracer(TorchDispatchMode):
 
     def of(self, values: Iterable[Any]) -> frozenset[str]:
         """Names behind all tensors among the values."""
-        found = (self._names.get(_address(value)) for value in values if isinstance(value, Tensor))
+        found = (self._names.get(storage_of(value)) for value in values if isinstance(value, Tensor))
         return frozenset().union(*(entry[1] for entry in found if entry is not None))
 
     def mark(self, values: Iterable[Any], names: frozenset[str]) -> None:
         """From here on, all tensors among the values come from these."""
         for value in values:
-            address = _address(value) if isinstance(value, Tensor) else 0
+            address = storage_of(value) if isinstance(value, Tensor) else 0
             if address:
                 self._names[address] = (StorageWeakRef(value.untyped_storage()), names)
 
@@ -221,8 +221,8 @@ class _Tracer(TorchDispatchMode):
         def ends(module: nn.Module, args: Any, output: Any) -> None:
             self._open.pop()
 
-        stack.enter_context(_hook(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True)))
-        stack.enter_context(_hook(module.register_forward_hook(ends)))
+        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True)))
+        stack.enter_context(hooked(module.register_forward_hook(ends)))
 
     def follow(
         self, stack: ExitStack, name: str, module: nn.Module, is_sequence: Callable[[nn.Module], bool] | None = None
@@ -246,11 +246,12 @@ class _Tracer(TorchDispatchMode):
                 self.flow.outputs[name] = results[0].shape
             self.mark(results, frozenset({_NEURON + name if is_neuron else name}))
 
-        stack.enter_context(_hook(module.register_forward_pre_hook(begins, with_kwargs=True)))
-        stack.enter_context(_hook(module.register_forward_hook(ends)))
+        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True)))
+        stack.enter_context(hooked(module.register_forward_hook(ends)))
 
 
-def _address(tensor: Tensor) -> int:
+def storage_of(tensor: Tensor) -> int:
+    """What tensors share that are views of each other; 0 where that cannot be told."""
     try:
         return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):  # functorch's wrappers have none
@@ -258,7 +259,8 @@ def _address(tensor: Tensor) -> int:
 
 
 @contextmanager
-def _hook(handle: Any) -> Iterator[None]:
+def hooked(handle: Any) -> Iterator[None]:
+    """The hook of this handle is there within the block."""
     try:
         yield
     finally:

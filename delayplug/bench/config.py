@@ -109,6 +109,11 @@ class RunConfig:
         """As JSON keeps it: tuples become lists."""
         return {**asdict(self), "hidden": list(self.hidden)}
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RunConfig":
+        """What `to_json` gave."""
+        return cls(**{**values, "hidden": tuple(values["hidden"])})
+
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What is not the same in the JSON of another configuration, in words."""
         mine = self.to_json()

@@ -13,7 +13,7 @@ from ..counting import costs
 from ..errors import RunError
 from ..freezing import freeze_delays
 from ..surgery import named_delays
-from .batches import EVALUATION_BATCH
+from .batches import evaluation_loader
 from .config import RunConfig
 from .network import DelayNetwork, class_scores
 from .runs import read_record
@@ -113,7 +113,7 @@ def table(name: str, found: dict[str, Deployment], recordings: int) -> Table:
 
 def _config(folder: Path) -> RunConfig:
     record = read_record(folder / "record.json")
-    config = RunConfig(**{**record["config"], "hidden": tuple(record["config"]["hidden"])})
+    config = RunConfig.from_json(record["config"])
     if config.delays == "none":
         raise RunError(f"{folder}: expected a run with delays, got one without. Take one of the other variants")
     return config
@@ -122,7 +122,6 @@ def _config(folder: Path) -> RunConfig:
 @torch.no_grad()
 def _accuracy(network: DelayNetwork, task: Task) -> float:
     hits = 0
-    for start in range(0, len(task.test), EVALUATION_BATCH):
-        x, y = task.test.batch(range(start, min(start + EVALUATION_BATCH, len(task.test))))
+    for x, y, _ in evaluation_loader(task.test):
         hits += int((class_scores(network(x)).argmax(-1) == y).sum())
     return hits / len(task.test)

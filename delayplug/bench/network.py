@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from ..backend import Toolkit
@@ -105,10 +104,8 @@ class HeldDropout(nn.Module):
         """Scale what stays by 1 / (1 - p), as `nn.Dropout` does."""
         if not self.training or self.p == 0:
             return x
-        if self.total is None:
-            return x * nn.functional.dropout(torch.ones_like(x[:1]), self.p)
-        ones = x.new_ones(1, self.total, *x.shape[2:])
-        return x * nn.functional.dropout(ones, self.p)[:, share(self.total)]
+        total, own = (x.shape[1], slice(None)) if self.total is None else (self.total, share(self.total))
+        return x * nn.functional.dropout(x.new_ones(1, total, *x.shape[2:]), self.p)[:, own]
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

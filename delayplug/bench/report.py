@@ -82,7 +82,9 @@ def command(config: dict[str, Any]) -> str:
     options: dict[str, Any] = {"preset": config["preset"]}
     for name, value in config.items():
         if value != base[name] and name not in _OPTIONS:
-            return shlex.join(["delayplug", "bench", "run", "--config", f"{_run(config).cell}/config.toml"])
+            return shlex.join(
+                ["delayplug", "bench", "run", "--config", f"{RunConfig.from_json(config).cell}/config.toml"]
+            )
         if value != base[name] or name in ("backend", "delays", "seed"):
             options[_OPTIONS[name]] = value
     words = ["delayplug", "bench", "run"]
@@ -174,12 +176,8 @@ def _shown(records: Sequence[Record]) -> list[Record]:
     return [group[0] for group in grouped(records).values()]
 
 
-def _run(config: dict[str, Any]) -> RunConfig:
-    return RunConfig(**{**config, "hidden": tuple(config["hidden"])})
-
-
 def _cell(folder: Path, record: Record) -> Path:
-    return folder / _run(record["config"]).cell
+    return folder / RunConfig.from_json(record["config"]).cell
 
 
 def _picture(figure: Figure) -> str:

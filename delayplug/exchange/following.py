@@ -5,8 +5,8 @@ the modules that are followed is looked at: those that only rearrange, add or sc
 else touches a value is remembered with its name, in case the value goes on into a module or out of the model.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import DelayplugError, ExchangeError
 from ..memory import tensors_in
-from ..tracing import Example, drive
+from ..tracing import Example, drive, hooked, storage_of
 
 INPUT = "input:"  # cannot be the name of a module
 STATE = "state of "
@@ -69,8 +69,8 @@ def follow(model: nn.Module, example: Example, modules: Mapping[str, nn.Module])
     """
     follower = _Follower()
     with ExitStack() as stack:
-        stack.enter_context(_hook(model.register_forward_pre_hook(follower.begin_model, with_kwargs=True)))
-        stack.enter_context(_hook(model.register_forward_hook(follower.end_model)))
+        stack.enter_context(hooked(model.register_forward_pre_hook(follower.begin_model, with_kwargs=True)))
+        stack.enter_context(hooked(model.register_forward_hook(follower.end_model)))
         for name, module in model.named_modules():
             if name in modules:
                 follower.watch(stack, name, module)
@@ -116,12 +116,12 @@ class _Follower(TorchDispatchMode):
         self._open: list[str] = []  # other modules that are running
 
     def of(self, value: Any) -> Mark | None:
-        entry = self._marks.get(_address(value)) if isinstance(value, Tensor) else None
+        entry = self._marks.get(storage_of(value)) if isinstance(value, Tensor) else None
         return None if entry is None else entry[1]
 
     def mark(self, values: Iterable[Any], mark: Mark | None) -> None:
         for value in values:
-            address = _address(value) if isinstance(value, Tensor) else 0
+            address = storage_of(value) if isinstance(value, Tensor) else 0
             if address and mark is not None:
                 self._marks[address] = (StorageWeakRef(value.untyped_storage()), mark)
             elif address:
@@ -188,8 +188,8 @@ class _Follower(TorchDispatchMode):
 
     def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
         """Know when a module that is not followed runs."""
-        stack.enter_context(_hook(module.register_forward_pre_hook(lambda *_: self._open.append(name))))
-        stack.enter_context(_hook(module.register_forward_hook(lambda *_: self._close())))
+        stack.enter_context(hooked(module.register_forward_pre_hook(lambda *_: self._open.append(name))))
+        stack.enter_context(hooked(module.register_forward_hook(lambda *_: self._close())))
 
     def _close(self) -> None:
         self._open.pop()
@@ -220,8 +220,8 @@ class _Follower(TorchDispatchMode):
                 found = torch.stack(results) if isinstance(first, list) else results[0]
                 self.run.calls[name].outputs.append(found.detach().clone())
 
-        stack.enter_context(_hook(module.register_forward_pre_hook(begins, with_kwargs=True)))
-        stack.enter_context(_hook(module.register_forward_hook(ends)))
+        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True)))
+        stack.enter_context(hooked(module.register_forward_hook(ends)))
 
 
 def _number(value: Any) -> float | None:
@@ -232,18 +232,3 @@ def _number(value: Any) -> float | None:
 
 def _is_number(value: Any, number: float) -> bool:
     return _number(value) == number
-
-
-def _address(tensor: Tensor) -> int:
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # functorch's wrappers have none
-        return 0
-
-
-@contextmanager
-def _hook(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()

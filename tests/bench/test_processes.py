@@ -1,6 +1,7 @@
 """Runs on several processes, and several runs on processes of their own."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -310,7 +311,7 @@ def test_a_run_whose_process_always_dies_takes_nobody_along(tmp_path: Path) -> N
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     good, bad = configure("quick", backend="spikingjelly", delays="none", epochs=1), configure("quick", epochs=1)
-    bad = RunConfig(**{**bad.to_json(), "hidden": (8,), "dataset": str(tmp_path / "nowhere")})
+    bad = dataclasses.replace(bad, dataset=str(tmp_path / "nowhere"))
     with pytest.raises(RunError, match=r"1 of 2 runs failed, the others are done\. nowhere.*DataError"):
         compare([bad, good], tmp_path / "out", means=Means("cpu"), launcher="local")
     assert (tmp_path / "out" / good.cell / "record.json").exists()
