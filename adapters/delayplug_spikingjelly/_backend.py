@@ -1,6 +1,5 @@
 """SpikingJelly: neurons that keep their state and switch between steps ("s") and sequences ("m")."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,9 @@ _DESCRIBED = (
     *(neuron.NonSpikingLIFNode, neuron.NonSpikingIFNode),
 )
 
+# The threshold of a readout, which no membrane reaches. SpikingJelly's CUDA kernels refuse an infinite one.
+_NEVER = 1e9
+
 
 class SpikingJelly(Toolkit):
     """Neurons of SpikingJelly 2.0: whatever its neuron package defines, and subclasses of it."""
@@ -33,7 +35,7 @@ class SpikingJelly(Toolkit):
         return _comes_from(module, _NEURONS) or _comes_from(module, _RECURRENT) or _is_users(module)
 
     def is_spiking(self, neuron_: nn.Module) -> bool:
-        return not isinstance(neuron_, neuron.NonSpikingBaseNode) and getattr(neuron_, "v_threshold", 0) != math.inf
+        return not isinstance(neuron_, neuron.NonSpikingBaseNode) and not _never_fires(neuron_)
 
     def cuts_graph(self, neuron_: nn.Module) -> bool:
         return isinstance(neuron_, neuron.OTTTLIFNode | neuron.SLTTLIFNode)
@@ -134,7 +136,7 @@ class SpikingJelly(Toolkit):
                 else 1 / node.tau
             )
             numbers |= {"leak": leak, "gain": leak if node.decay_input else 1.0}
-        if node.v_threshold == math.inf:
+        if _never_fires(node):
             return Cell.of(**numbers, threshold=None)
         threshold = Cell.below(torch.tensor(float(node.v_threshold)))
         return Cell.of(**numbers, threshold=threshold, rule="subtract" if node.v_reset is None else "value")
@@ -185,7 +187,7 @@ class SpikingJelly(Toolkit):
 
     def readout_neuron(self, *, tau: float) -> nn.Module:
         node: nn.Module = neuron.LIFNode(
-            tau=tau, decay_input=False, v_threshold=math.inf, detach_reset=True, step_mode="m", store_v_seq=True
+            tau=tau, decay_input=False, v_threshold=_NEVER, detach_reset=True, step_mode="m", store_v_seq=True
         )
         return node
 
@@ -196,6 +198,11 @@ class SpikingJelly(Toolkit):
         out: Tensor = node.v_seq if node.store_v_seq else spikes
         functional.reset_net(node)  # leave nothing of the sequence, or of its graph, behind
         return out
+
+
+def _never_fires(node: Any) -> bool:
+    """Whether a neuron is used as a readout: its threshold is infinite, or so high that it might as well be."""
+    return bool(getattr(node, "v_threshold", 0.0) >= _NEVER)
 
 
 def _is_users(module: nn.Module) -> bool:

@@ -6,8 +6,7 @@ import norse.torch as norse
 import pytest
 import snntorch as snn
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from models import TOOLKITS, reference
 from norse.torch.functional.reset import reset_subtract
 from spikingjelly.activation_based import neuron
@@ -181,3 +180,17 @@ def test_snntorch_keeps_its_own_resets() -> None:
         for other in ("norse", "spikingjelly"):
             with pytest.raises(ExchangeError, match="snnTorch"):
                 plugins.toolkit(other).build(cell)
+
+
+@pytest.mark.parametrize("threshold", [1e9, float("inf")])
+def test_a_threshold_that_nothing_reaches_is_that_of_a_readout(threshold: float) -> None:
+    node = neuron.LIFNode(tau=2.0, v_threshold=threshold)
+    toolkit = plugins.toolkit("spikingjelly")
+    assert not toolkit.is_spiking(node)
+    assert toolkit.describe(node).threshold is None
+
+
+def test_the_readout_of_the_benchmark_has_a_finite_threshold() -> None:
+    # SpikingJelly's CUDA kernels refuse an infinite one.
+    node = plugins.toolkit("spikingjelly").readout_neuron(tau=2.0)
+    assert node.v_threshold == 1e9

@@ -12,8 +12,10 @@ import torch
 from models import TOOLKITS, F, O, delayed, make, run, spikes
 from snntorch.export_nir import export_to_nir as export_snntorch
 from spikingjelly.activation_based import layer, neuron
-from spikingjelly.activation_based.nir_exchange import export_to_nir as export_spikingjelly
-from spikingjelly.activation_based.nir_exchange import import_from_nir as import_spikingjelly
+from spikingjelly.activation_based.nir_exchange import (
+    export_to_nir as export_spikingjelly,
+    import_from_nir as import_spikingjelly,
+)
 from torch import Tensor, nn
 
 from delayplug import LearnableDelay, from_nir, to_nir

@@ -8,8 +8,7 @@ from typing import Any
 import nir
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from models import KINDS, MAX_DELAY, TOOLKITS, F, O, delayed, drive, make, make_conv, run, spikes, toolkit_of
 from torch import nn
 

@@ -106,10 +106,11 @@ def test_layers_can_be_added_one_by_one():
         ),
         (lambda: nn.Sequential(nn.Linear(F, H), neuron.NonSpikingLIFNode(tau=2.0)), None, "readout"),
         (lambda: nn.Sequential(nn.Linear(F, H), neuron.LIFNode(v_threshold=float("inf"))), None, "readout"),
+        (lambda: nn.Sequential(nn.Linear(F, H), neuron.LIFNode(v_threshold=1e9)), None, "readout"),
         (lambda: nn.Sequential(leaky(), nn.Linear(F, H)), None, "no neuron follows"),
         (lambda: nn.Sequential(nn.Linear(F, F), nn.Linear(F, H), leaky())[::1], None, "another weight layer"),
     ],
-    ids=["lif-recurrent", "li", "gru", "non-spiking", "infinite-threshold", "last", "two-in-a-row"],
+    ids=["lif-recurrent", "li", "gru", "non-spiking", "infinite-threshold", "huge-threshold", "last", "two-in-a-row"],
 )
 def test_refused(make, x, reason, by_example):
     x = torch.ones(B, F) if x is None else x
