@@ -155,8 +155,7 @@ def deploy(
     Example:
         delayplug bench deploy runs/shd-shd-spikingjelly-learned-seed0
     """
-    from ..bench.deploying import deploy as measure
-    from ..bench.deploying import table
+    from ..bench.deploying import deploy as measure, table
     from ..bench.runs import read_record
 
     with console.status("reading") as status:

@@ -7,8 +7,7 @@ import oracle
 import pytest
 import torch
 from DCLS.construct.modules import Dcls1d
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.nn import functional
 

@@ -3,8 +3,7 @@
 import itertools
 
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from delayplug.budget import few_delays, quantised, rows_of

@@ -6,8 +6,7 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from delayplug import ArgumentError, ConvDelay, Frozen, LearnableDelay, WiringError, freeze_delays

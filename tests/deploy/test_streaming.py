@@ -9,8 +9,7 @@ import norse.torch as norse
 import pytest
 import snntorch
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from snntorch import utils
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn

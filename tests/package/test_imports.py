@@ -152,10 +152,16 @@ def loaded_after(statement: str) -> set[str]:
 
 
 def test_importing_the_library_loads_nothing_heavy() -> None:
+    assert not loaded_after("import delayplug") & {"torch", "numpy", *HEAVY.split()}
     adapters = ", ".join(f"delayplug_{toolkit}" for toolkit in sorted(TOOLKITS))
     assert not loaded_after(f"import delayplug, {adapters}") & set(HEAVY.split())
 
 
-def test_importing_the_command_line_loads_little() -> None:
-    # Importing any part of delayplug imports torch; the command line must add nothing that takes as long.
-    assert not loaded_after("import delayplug.cli") & {"lightning", "matplotlib", "h5py", *TOOLKITS}
+def test_every_public_name_loads_what_it_needs_and_no_more() -> None:
+    assert not loaded_after("from delayplug import *") & set(HEAVY.split())
+
+
+def test_the_command_line_answers_without_torch() -> None:
+    command = "import sys; sys.argv = ['delayplug', '--help']\ntry: delayplug.cli.main()\nexcept SystemExit: pass"
+    loaded = loaded_after(f"import delayplug.cli\n{command}")
+    assert not loaded & {"torch", "numpy", "lightning", "matplotlib", "h5py", *TOOLKITS}
