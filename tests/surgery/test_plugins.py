@@ -17,6 +17,7 @@ from delayplug import (
     WiringError,
     add_delays,
     hookimpl,
+    named_delays,
     plugins,
 )
 
@@ -53,7 +54,7 @@ def backend(name: str, package: str = "torch", toolkit=Nothing, extra: str = "th
     return Backend(name=name, package=package, extra=extra, toolkit=toolkit)
 
 
-def fails(error: Exception):
+def fails(error: BaseException):
     def load():
         raise error
 
@@ -148,7 +149,7 @@ def test_a_plugin_without_a_backend(install, made):
 
 
 @pytest.mark.parametrize("name", ["aaa", "zzz"])  # loaded before and after the good ones
-@pytest.mark.parametrize("error", [RuntimeError("boom"), ImportError("numpy.core"), SyntaxError("no")])
+@pytest.mark.parametrize("error", [RuntimeError("boom"), ImportError("numpy.core"), SyntaxError("no"), SystemExit(0)])
 def test_a_broken_plugin_does_not_disturb_the_others(install, name, error):
     install(EntryPoint(name, fails(error)), EntryPoint(f"{name}2", lambda: module("junk")), keep=True)
     states = {status.name: status for status in plugins.statuses()}
@@ -158,6 +159,58 @@ def test_a_broken_plugin_does_not_disturb_the_others(install, name, error):
     from networks import CellNet
 
     add_delays(CellNet(), 3)
+
+
+class CannotTell(Nothing):
+    """A toolkit that loads, and fails when it is asked."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def is_neuron(self, module: nn.Module) -> bool:
+        raise self.error
+
+
+def broken_toolkits(error: BaseException) -> dict[str, Backend]:
+    """Backends of an imported package, one that does not load and one that cannot answer."""
+    return {
+        "not loading": backend("bad", toolkit=fails(error)),
+        "not answering": backend("bad", toolkit=lambda: CannotTell(error)),
+    }
+
+
+@pytest.mark.parametrize("error", [OSError("libcuda.so"), SystemExit(3)])
+@pytest.mark.parametrize("how", ["not loading", "not answering"])
+@pytest.mark.parametrize("name", ["aaa", "zzz"])  # asked before and after the good ones
+def test_a_broken_toolkit_does_not_disturb_the_others(install, name, how, error):
+    install(EntryPoint(name, lambda: module(broken_toolkits(error)[how])), keep=True)
+    from networks import CellNet
+
+    assert list(named_delays(add_delays(CellNet(), 3)))
+
+
+@pytest.mark.parametrize("error", [OSError("libcuda.so"), SystemExit(3)])
+@pytest.mark.parametrize("how", ["not loading", "not answering"])
+def test_a_broken_toolkit_is_named_where_no_other_knows_the_neurons(install, how, error):
+    also = OSError("second")
+    bad = EntryPoint("bad", lambda: module(broken_toolkits(error)[how]))
+    worse = EntryPoint("worse", lambda: module(backend("worse", toolkit=fails(also))), dist="other-dist")
+    install(bad, worse, keep=True)
+    with pytest.raises(BackendBrokenError, match="no neurons found in the model") as caught:
+        add_delays(nn.Linear(1, 1), 3)
+    assert caught.value.__cause__ is error
+    for part in ("'bad' of their-dist 7.1", repr(error), "'worse' of other-dist 7.1", repr(also)):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["not loading", "not answering"])
+def test_an_interrupt_goes_through(install, how):
+    install(EntryPoint("bad", lambda: module(broken_toolkits(KeyboardInterrupt())[how])))
+    with pytest.raises(KeyboardInterrupt):
+        add_delays(nn.Linear(1, 1), 3)
+    install(EntryPoint("bad", fails(KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt):
+        plugins.plugins()
 
 
 def test_two_plugins_with_one_name(install):
