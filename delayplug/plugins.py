@@ -116,6 +116,21 @@ def is_installed(package: str) -> bool:
     return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
+def version(package: str) -> str:
+    """The version of the distribution that a package, by its import name, comes from; "" if there is none."""
+    top = package.partition(".")[0]
+    distributions = metadata.packages_distributions().get(top, (top,))
+    try:
+        return metadata.version(distributions[0])
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def backend_package(name: str) -> str:
+    """The import name of the toolkit that a backend speaks for; "" if no plugin that loads has this name."""
+    return next((p.backend.package for p in plugins() if p.backend is not None and p.backend.name == name), "")
+
+
 def install_target(backend: Backend) -> str:
     """What to give to pip: an extra of delayplug, or a distribution of somebody else."""
     extras = metadata.metadata("delayplug").get_all("Provides-Extra") or []
@@ -125,18 +140,18 @@ def install_target(backend: Backend) -> str:
 def statuses() -> Iterator[Status]:
     """The state of every plugin. Imports the toolkits."""
     for plugin in plugins():
-        version = _version(plugin.backend.package) if plugin.backend else ""
+        number = version(plugin.backend.package) if plugin.backend else ""
         try:
             if plugin.backend is None:
                 assert plugin.error is not None
                 raise plugin.error
             _import(plugin.backend, plugin.distribution)
         except BackendMissingError as error:
-            yield Status(plugin.name, version, plugin.distribution, "not installed", str(error))
+            yield Status(plugin.name, number, plugin.distribution, "not installed", str(error))
         except _STRANGERS as error:
-            yield Status(plugin.name, version, plugin.distribution, "broken", str(error) or repr(error))
+            yield Status(plugin.name, number, plugin.distribution, "broken", str(error) or repr(error))
         else:
-            yield Status(plugin.name, version, plugin.distribution, "ready", "")
+            yield Status(plugin.name, number, plugin.distribution, "ready", "")
 
 
 def ready() -> list[str]:
@@ -191,8 +206,3 @@ def _count_neurons(plugin: Plugin, modules: list[nn.Module]) -> int:
         raise BackendBrokenError(
             f"the plugin {plugin.name!r} of {plugin.distribution} cannot tell whether a module is its neuron: {error!r}"
         ) from error
-
-
-def _version(package: str) -> str:
-    distributions = metadata.packages_distributions().get(package, ())
-    return metadata.version(distributions[0]) if distributions else ""

@@ -6,12 +6,14 @@ import sys
 import types
 
 import pytest
+import torch
 from torch import nn
 
 from delayplug import (
     Backend,
     BackendBrokenError,
     BackendMissingError,
+    LearnableDelay,
     Toolkit,
     UnknownBackendError,
     WiringError,
@@ -19,6 +21,7 @@ from delayplug import (
     hookimpl,
     named_delays,
     plugins,
+    stream,
 )
 
 
@@ -203,6 +206,12 @@ def test_a_broken_toolkit_is_named_where_no_other_knows_the_neurons(install, how
         assert part in str(caught.value)
 
 
+def test_a_stream_of_layers_needs_no_toolkit(install):
+    install(EntryPoint("bad", lambda: module(broken_toolkits(OSError("so"))["not loading"])))
+    layer = LearnableDelay(2, 3, max_delay=2).eval()
+    assert stream(layer).push(torch.ones(1, 2)).shape == (1, 3)
+
+
 @pytest.mark.parametrize("how", ["not loading", "not answering"])
 def test_an_interrupt_goes_through(install, how):
     install(EntryPoint("bad", lambda: module(broken_toolkits(KeyboardInterrupt())[how])))
@@ -257,6 +266,35 @@ def test_statuses(install):
     assert states["good"].version == importlib.metadata.version("torch")
     assert states["far"].version == ""
     assert plugins.ready() == ["good"]
+
+
+def test_versions():
+    assert plugins.version("_pytest") == plugins.version("_pytest.mark") == importlib.metadata.version("pytest")
+    assert plugins.version("not_there_at_all") == ""
+
+
+def test_backend_packages(install):
+    install(EntryPoint("far", lambda: module(backend("far", "not_there_at_all"))), EntryPoint("bad", fails(OSError())))
+    assert plugins.backend_package("far") == "not_there_at_all"
+    assert plugins.backend_package("bad") == plugins.backend_package("nobody") == ""
+
+
+def test_children_that_a_container_takes_as_stateful():
+    import norse.torch as norse
+
+    net = norse.SequentialState(nn.Linear(2, 3), norse.LIFCell(), nn.Sequential(nn.Linear(3, 3)))
+    asked = plugins.toolkit("norse")
+
+    def stateful(module: nn.Module) -> list[str]:
+        return [child for child in module._modules if asked.is_stateful(module, child)]
+
+    assert stateful(net) == ["1"]
+    assert stateful(net[2]) == []
+    asked.set_stateful(net, "0", True)
+    assert stateful(net) == ["0", "1"]
+    asked.set_stateful(net, "0", False)
+    assert stateful(net) == ["1"]
+    assert not Nothing().is_stateful(net, "1")
 
 
 def test_plugins_whose_toolkit_is_not_imported_are_not_asked(install):
