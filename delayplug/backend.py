@@ -134,6 +134,10 @@ class Toolkit(ABC):
         """Tell a container of that kind that a child has become stateful, or is no more."""
         raise TypeError(f"{type(container).__name__} does not hand out states")
 
+    def is_stateful(self, container: nn.Module, child: str) -> bool:
+        """Whether a container of that kind takes a child as stateful now: what `set_stateful` has set."""
+        return False
+
     def remembers(self, module: nn.Module) -> bool:
         """Whether a module that is no neuron keeps something from step to step."""
         return False

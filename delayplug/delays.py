@@ -5,7 +5,7 @@ delay each, (O, I) or (C,) or that of a convolution's kernel.
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, Literal, NamedTuple, Self
@@ -46,7 +46,7 @@ class DelayState(NamedTuple):
         return DelayState(self.history.detach())
 
 
-class DelayLayer(nn.Module):
+class DelayLayer(nn.Module, ABC):
     """Base of `LearnableDelay` and `ConvDelay`: delays of any shape, and a run over a sequence, a part or a step.
 
     Delays are in steps, continuous in 0..max_delay while training. In `eval()` they count as rounded to whole steps
@@ -54,7 +54,8 @@ class DelayLayer(nn.Module):
     torch optimizer, by a hook that importing this module registers with all optimizers, and once more whenever a
     kernel is built, for updates made by hand: there is nothing to call and nothing to forget.
 
-    A subclass says how taps are applied: `_convolve`, `_step_kernel`, `_weigh`, `_check_input`.
+    A subclass says how taps are applied: `_convolve`, `_step_kernel`, `_weigh`, `_check_input`; without one of these it
+    cannot be made. `_event_step` is optional.
 
     Attributes:
         delays: Parameter, in steps.
@@ -295,9 +296,9 @@ class DelayLayer(nn.Module):
         if state is None:
             state = DelayState(x.new_zeros((self.max_delay, *x.shape)))
         self._check_state(state, x.shape)
-        if self._goes_by_events(x, weight):
-            y, state = self._event_step(x, state, weight)
-            return _as_given(y, dtype), state
+        by_events = self._event_step(x, state, weight)
+        if by_events is not None:
+            return _as_given(by_events[0], dtype), by_events[1]
         kernel, made_from = state.kernel, self._fingerprint(weight)
         if kernel is None or state.made_from != made_from or kernel.requires_grad != self._learns(weight):
             kernel = self._step_kernel(self.kernel(weight))
@@ -319,12 +320,9 @@ class DelayLayer(nn.Module):
         tape = Tape.begin(state.history) if tape is None else tape
         return tape.write(x, self.max_delay + 1), (tape, tape.written)
 
-    def _goes_by_events(self, x: Tensor, weight: Tensor | None) -> bool:
-        """Whether a step is taken spike by spike."""
-        return False
-
-    def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState]:
-        raise NotImplementedError
+    def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
+        """One step taken spike by spike: output and next state; None for a step that is better taken densely."""
+        return None
 
     @abstractmethod
     def _convolve(self, x: Tensor, kernel: Tensor, steps: int) -> Tensor:

@@ -152,15 +152,17 @@ class LearnableDelay(DelayLayer):
         y = window.movedim(0, -2).flatten(-2) @ kernel
         return y if self.bias is None else y + self.bias
 
-    def _goes_by_events(self, x: Tensor, weight: Tensor | None) -> bool:
+    def _is_event_driven(self, x: Tensor, weight: Tensor | None) -> bool:
+        """Whether a step with this input is taken spike by spike."""
         # Counting spikes on a GPU would wait for it; and a gradient wants the window of inputs.
-        chosen = self._rounds and self.out_features is not None and self.engine == "auto" and x.device.type == "cpu"
+        chosen = self._rounds and self.engine == "auto" and x.device.type == "cpu"
         if not chosen or torch.compiler.is_compiling():
             return False
         return not (torch.is_grad_enabled() and (x.requires_grad or self._learns(weight)))
 
-    def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState]:
-        assert self.out_features is not None
+    def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
+        if self.out_features is None or not self._is_event_driven(x, weight):
+            return None
         made_from, pending = self._fingerprint(weight), state.pending
         if pending is None or (state.made_from and state.made_from != made_from):  # () is that of a saved state
             pending = self._pending(state.history, weight)

@@ -15,6 +15,9 @@ from . import hookspecs
 from .backend import Backend, Toolkit
 from .errors import BackendBrokenError, BackendMissingError, UnknownBackendError, WiringError
 
+# What a stranger's code may raise without taking others down; whoever presses Ctrl-C means all of it.
+_STRANGERS = (Exception, SystemExit)
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -23,7 +26,7 @@ class Plugin:
     name: str
     distribution: str
     backend: Backend | None = None
-    error: Exception | None = None
+    error: Exception | SystemExit | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def plugins() -> tuple[Plugin, ...]:
             rivals = [p.distribution for p in found if p.backend is not None and p.backend.name == backend.name]
             if rivals:
                 raise ValueError(f"the name {backend.name!r} is taken by {rivals[0]}")
-        except Exception as error:  # whatever a stranger's plugin raises must not take the others down
+        except _STRANGERS as error:
             found.append(Plugin(entry.name, distribution, error=error))
         else:
             found.append(Plugin(backend.name, distribution, backend))
@@ -103,7 +106,7 @@ def _import(backend: Backend, distribution: str) -> Toolkit:
         if not isinstance(toolkit, Toolkit):
             raise TypeError(f"expected a delayplug.Toolkit, got {toolkit!r}")
         return toolkit
-    except Exception as error:
+    except _STRANGERS as error:
         plugin = f"the plugin {backend.name!r} of {distribution}"
         raise BackendBrokenError(f"{backend.package} is installed, but {plugin} cannot load it: {error!r}") from error
 
@@ -111,6 +114,21 @@ def _import(backend: Backend, distribution: str) -> Toolkit:
 def is_installed(package: str) -> bool:
     """Whether a package can be found, without importing it."""
     return package in sys.modules or importlib.util.find_spec(package) is not None
+
+
+def version(package: str) -> str:
+    """The version of the distribution that a package, by its import name, comes from; "" if there is none."""
+    top = package.partition(".")[0]
+    distributions = metadata.packages_distributions().get(top, (top,))
+    try:
+        return metadata.version(distributions[0])
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def backend_package(name: str) -> str:
+    """The import name of the toolkit that a backend speaks for; "" if no plugin that loads has this name."""
+    return next((p.backend.package for p in plugins() if p.backend is not None and p.backend.name == name), "")
 
 
 def install_target(backend: Backend) -> str:
@@ -122,18 +140,18 @@ def install_target(backend: Backend) -> str:
 def statuses() -> Iterator[Status]:
     """The state of every plugin. Imports the toolkits."""
     for plugin in plugins():
-        version = _version(plugin.backend.package) if plugin.backend else ""
+        number = version(plugin.backend.package) if plugin.backend else ""
         try:
             if plugin.backend is None:
                 assert plugin.error is not None
                 raise plugin.error
             _import(plugin.backend, plugin.distribution)
         except BackendMissingError as error:
-            yield Status(plugin.name, version, plugin.distribution, "not installed", str(error))
-        except Exception as error:
-            yield Status(plugin.name, version, plugin.distribution, "broken", str(error) or repr(error))
+            yield Status(plugin.name, number, plugin.distribution, "not installed", str(error))
+        except _STRANGERS as error:
+            yield Status(plugin.name, number, plugin.distribution, "broken", str(error) or repr(error))
         else:
-            yield Status(plugin.name, version, plugin.distribution, "ready", "")
+            yield Status(plugin.name, number, plugin.distribution, "ready", "")
 
 
 def ready() -> list[str]:
@@ -144,23 +162,47 @@ def ready() -> list[str]:
 def toolkit_of(modules: Iterable[nn.Module]) -> tuple[str, Toolkit]:
     """The backend whose neurons are among the modules.
 
-    Only plugins whose package is already imported are asked: a model cannot be made of another.
+    Only plugins whose package is already imported are asked: a model cannot be made of another. One that fails does not
+    stand in the way of those that work.
+
+    Raises:
+        WiringError: the modules hold neurons of no backend, or of several.
+        BackendBrokenError: no backend that works knows the neurons, and some do not work; the first cause is chained.
     """
     modules = list(modules)
-    imported = [p.backend for p in plugins() if p.backend is not None and p.backend.package in sys.modules]
-    counts = {b.name: sum(map(toolkit(b.name).is_neuron, modules)) for b in imported}
+    counts: dict[str, int] = {}
+    broken: list[BackendBrokenError] = []
+    for plugin in plugins():
+        if plugin.backend is not None and plugin.backend.package in sys.modules:
+            try:
+                counts[plugin.name] = _count_neurons(plugin, modules)
+            except BackendBrokenError as error:
+                broken.append(error)
     found = [name for name, count in counts.items() if count]
     if len(found) == 1:
         return found[0], toolkit(found[0])
     if found:
         raise WiringError(f"the model has neurons of {' and '.join(found)}: name one with backend=")
+    imported = ", ".join(counts) or "none"
+    if broken:
+        reasons = "; ".join(map(str, broken))
+        raise BackendBrokenError(
+            f"no neurons found in the model by the backends that work (of these, imported: {imported}), and others are "
+            f"broken: {reasons}"
+        ) from broken[0].__cause__
     known = ", ".join(plugin.name for plugin in plugins())
     raise WiringError(
-        f"no neurons found in the model. Known backends: {known}; of these, imported: {', '.join(counts) or 'none'}. "
+        f"no neurons found in the model. Known backends: {known}; of these, imported: {imported}. "
         "delayplug backends shows which of them work"
     )
 
 
-def _version(package: str) -> str:
-    distributions = metadata.packages_distributions().get(package, ())
-    return metadata.version(distributions[0]) if distributions else ""
+def _count_neurons(plugin: Plugin, modules: list[nn.Module]) -> int:
+    """How many of the modules are neurons of a plugin's toolkit, or BackendBrokenError if it fails to say so."""
+    asked = toolkit(plugin.name)
+    try:
+        return sum(bool(asked.is_neuron(module)) for module in modules)
+    except _STRANGERS as error:
+        raise BackendBrokenError(
+            f"the plugin {plugin.name!r} of {plugin.distribution} cannot tell whether a module is its neuron: {error!r}"
+        ) from error

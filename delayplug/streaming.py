@@ -22,7 +22,7 @@ from .attach import Delayed, StatefulDelayed
 from .backend import Toolkit
 from .carrying import Leaf, from_leaves, to_leaves, with_own_containers
 from .delays import DelayLayer, DelayState
-from .errors import ArgumentError, DelayplugError, SequenceError, WiringError
+from .errors import ArgumentError, BackendBrokenError, DelayplugError, SequenceError, WiringError
 from .memory import tensors_in
 from .network import Network
 from .surgery import named_delays
@@ -370,7 +370,7 @@ def _toolkit_of(model: nn.Module) -> Toolkit | None:
         raise ArgumentError("model", "a torch.nn.Module", type(model).__name__)
     try:
         return plugins.toolkit_of(model.modules())[1]
-    except WiringError:
+    except (WiringError, BackendBrokenError):
         if any(isinstance(module, DelayLayer) for module in model.modules()):
             return None
         raise

@@ -226,6 +226,7 @@ class Laws:
             assert torch.equal(network.run(net, x), silent)
 
     def test_frozen_delays_compute_what_eval_does(self, network: Network, granularity: Granularity) -> None:
+        toolkit = plugins.toolkit(self.backend)
         net = self.delayed(network, granularity=granularity, interpolation="gauss").eval()
         x, names = network.sample(), [name for name, _ in named_delays(net)]
         expected, before = network.run(net, x), dict(net.named_modules())
@@ -245,12 +246,12 @@ class Laws:
         left = dict(net.named_parameters())
         assert all(left[name] is parameter for name, parameter in parameters.items() if name in left)
         assert {name for name in parameters if name not in left} == {f"{name}.delay.delays" for name in names}
-        kept = snapshot(net)
+        kept = snapshot(net, toolkit)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             freeze_delays(net)
         assert any("frozen already" in str(warning.message) for warning in caught)
-        assert snapshot(net) == kept
+        assert snapshot(net, toolkit) == kept
         other = self.delayed(network, seed=3, granularity=granularity, interpolation="gauss").eval()
         freeze_delays(other)
         other.load_state_dict(net.state_dict())
@@ -335,12 +336,12 @@ class Laws:
             expected, of_other = network.run(net, x), network.run(net, other)
         toolkit = plugins.toolkit(self.backend)
         drive: dict[str, Any] = {"advance": network.advance, "start": network.start}
-        before, held = snapshot(net), states(net, toolkit)
+        before, held = snapshot(net, toolkit), states(net, toolkit)
         first, second = stream(net, **drive), stream(net, **drive, check=False)  # that share the network
         got, got_other = ([coming.push(x_t) for x_t in part[:5]] for coming, part in ((first, x), (second, other)))
         for key, (value, _) in states(net, toolkit).items():
             assert value is held[key][0], key
-        assert snapshot(net)["hooks"] == before["hooks"]
+        assert snapshot(net, toolkit)["hooks"] == before["hooks"]
         file = io.BytesIO()
         torch.save(first.state(), file)
         file.seek(0)
@@ -374,11 +375,12 @@ class Laws:
     # ----------------------------------------------------------------------------------------- what stays
 
     def test_what_the_user_holds_stays_valid(self, network: Network) -> None:
+        toolkit = plugins.toolkit(self.backend)
         net = network.build()
-        before, kinds = snapshot(net), {name: (m, type(m)) for name, m in net.named_modules()}
+        before, kinds = snapshot(net, toolkit), {name: (m, type(m)) for name, m in net.named_modules()}
         lengths = {name: len(m) for name, m in net.named_modules() if hasattr(m, "__len__")}
         assert add_delays(net, MAX_DELAY, example=network.example) is net
-        after = snapshot(net)
+        after = snapshot(net, toolkit)
         for name, (module, kind) in kinds.items():
             assert net.get_submodule(name) is module
             assert isinstance(module, kind)
@@ -389,26 +391,28 @@ class Laws:
         assert before["values"].items() <= after["values"].items()
 
     def test_twice_is_once(self, network: Network) -> None:
+        toolkit = plugins.toolkit(self.backend)
         net = self.delayed(network)
-        before = snapshot(net)
+        before = snapshot(net, toolkit)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             assert add_delays(net, MAX_DELAY + 1, example=network.example) is net
         assert any("delays already" in str(warning.message) for warning in caught)
-        assert snapshot(net) == before
+        assert snapshot(net, toolkit) == before
 
     def test_removed_is_plain_again(self, network: Network) -> None:
+        toolkit = plugins.toolkit(self.backend)
         x = network.sample()
         expected = network.run(network.build().eval(), x)
         for ran in (False, True):
             net = network.build()
-            before = snapshot(net)
+            before = snapshot(net, toolkit)
             add_delays(net, MAX_DELAY, example=network.example)
             if ran:
                 network.run(net.eval(), x)
                 net.train()
             assert remove_delays(net) is net
-            after = snapshot(net)
+            after = snapshot(net, toolkit)
             if ran:  # neurons may have made attributes and buffers of their own
                 before, after = (
                     {k: s[k] for k in ("types", "hooks", "parameters", "stateful")} for s in (before, after)
@@ -437,6 +441,7 @@ class Laws:
         assert torch.equal(network.run(other.eval(), network.sample()), network.run(net.eval(), network.sample()))
 
     def test_copies_are_as_good_as_those_of_the_plain_network(self, network: Network) -> None:
+        toolkit = plugins.toolkit(self.backend)
         x = network.sample()
         plain, net = network.build().eval(), self.delayed(network, **EXACT).eval()
         with torch.no_grad():
@@ -453,7 +458,7 @@ class Laws:
                     self.assert_equal(network.run(copied, x), network.run(reference, x))
                 remove_delays(copied)
                 assert {n: type(m) for n, m in copied.named_modules()} == {n: type(m) for n, m in plain.named_modules()}
-                assert snapshot(copied)["hooks"] == snapshot(reference)["hooks"]
+                assert snapshot(copied, toolkit)["hooks"] == snapshot(reference, toolkit)["hooks"]
             assert tuple(name for name, _ in named_delays(net)) == network.layers
         assert can_pickle(net) == can_pickle(network.build())
 
@@ -462,14 +467,14 @@ class Laws:
         torch.manual_seed(3)
         network.run(net, network.sample())  # states and statistics worth keeping
         toolkit = plugins.toolkit(self.backend)
-        before, held, random = snapshot(net), states(net, toolkit), torch.get_rng_state()
+        before, held, random = snapshot(net, toolkit), states(net, toolkit), torch.get_rng_state()
 
         def example(model: nn.Module) -> None:
             torch.rand(3)
             network.example(model)
 
         plan_delays(net, example)
-        assert snapshot(net) == before
+        assert snapshot(net, toolkit) == before
         assert torch.equal(torch.get_rng_state(), random)
         add_delays(net, MAX_DELAY, example=example, init=1)
         for key, (value, content) in held.items():
@@ -483,7 +488,7 @@ class Laws:
             assert same, key
         assert not any(m.delay_memory.state for m in net.modules() if isinstance(m, Delayed))
         remove_delays(net)
-        assert snapshot(net) == before
+        assert snapshot(net, toolkit) == before
 
     # ---------------------------------------------------------------------------------------- the benchmark
 
@@ -643,7 +648,7 @@ class _Content(tuple[Any, ...]):
         return super().__new__(cls, (tensor.shape, tensor.dtype, *tensor.detach().flatten().tolist()))
 
 
-def snapshot(net: nn.Module) -> dict[str, Any]:
+def snapshot(net: nn.Module, toolkit: Toolkit) -> dict[str, Any]:
     """Everything that a user could notice about a module."""
     modules = dict(net.named_modules())
     return {
@@ -652,7 +657,10 @@ def snapshot(net: nn.Module) -> dict[str, Any]:
         "attributes": {name: set(module.__dict__) for name, module in modules.items()},
         "hooks": {(name, h): len(getattr(module, h)) for name, module in modules.items() for h in _HOOKS},
         "parameters": {name: id(parameter) for name, parameter in net.named_parameters()},
-        "stateful": {name: list(getattr(module, "stateful_layers", ())) for name, module in modules.items()},
+        "stateful": {
+            name: [child for child in module._modules if toolkit.is_stateful(module, child)]
+            for name, module in modules.items()
+        },
         "values": {key: _Content(v) for key, v in net.state_dict().items() if isinstance(v, Tensor)},
     }
 

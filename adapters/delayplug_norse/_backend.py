@@ -67,6 +67,12 @@ class Norse(Toolkit):
         flags: Any = container.stateful_layers
         flags[list(container._modules).index(child)] = stateful
 
+    def is_stateful(self, container: nn.Module, child: str) -> bool:
+        if not isinstance(container, norse.SequentialState):
+            return False
+        flags: Any = container.stateful_layers
+        return bool(flags[list(container._modules).index(child)])
+
     def describe(self, neuron: nn.Module) -> Cell:
         """LIF and LI, with and without a current, and IAF, as cells and as layers.
 

@@ -22,7 +22,7 @@ class RunConfig:
 
     Attributes:
         dataset: "synthetic", or a folder in SHD's file layout.
-        backend: name of the toolkit.
+        backend: name of the toolkit; a network cannot be made without one.
         delays: "none", "fixed", "constant", "learned", "axonal" or "dendritic", see `synapses`.
         seed: of weights, delays, batches, dropout and the validation split.
         preset: where the other values come from.
@@ -48,7 +48,7 @@ class RunConfig:
     """
 
     dataset: str = SYNTHETIC
-    backend: str = "snntorch"
+    backend: str = ""
     delays: Variant = "learned"
     seed: int = 0
     preset: str = "quick"

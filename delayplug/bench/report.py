@@ -139,10 +139,17 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
             for record in shown
         ],
         commands=[command(record["config"]) for record in records],
-        versions=first["versions"],
+        versions=_versions(records),
         machine=first["machine"],
     )
     path.write_text(page)
+
+
+def _versions(records: Sequence[Record]) -> dict[str, str]:
+    """The versions of all packages that the runs were made with, by name; several where they differ."""
+    names = dict.fromkeys(name for record in records for name in record["versions"])
+    found = {name: dict.fromkeys(r["versions"][name] for r in records if name in r["versions"]) for name in names}
+    return {name: " and ".join(values) for name, values in found.items()}
 
 
 def _row(group: list[Record], best: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import plugins
 from ..errors import RunError
 from .config import RunConfig, to_toml
 from .planted import planted_correlation
@@ -30,7 +31,7 @@ from .training import Outcome
 FORMAT = 3
 CHECKPOINT = "checkpoint.pt"
 CONFIG = "config.toml"
-_PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy", "snntorch", "norse", "spikingjelly")
+_PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
 
 
 def finished(folder: Path, config: RunConfig) -> dict[str, Any] | None:
@@ -68,7 +69,7 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         "format": FORMAT,
         "config": config.to_json(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **_versions(config.backend)},
         "machine": {"device": device, "processor": platform.machine(), "threads": torch.get_num_threads()},
         "data": {
             "train": len(task.train),
@@ -149,11 +150,15 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     temporary.replace(path)
 
 
-def _versions() -> dict[str, str]:
+def _versions(backend: str) -> dict[str, str]:
+    """Of what decides the numbers of a run with a backend, by name: its package, and those that all runs need."""
     installed = {}
     for package in _PACKAGES:
         try:
             installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    package = plugins.backend_package(backend)
+    if package:
+        installed[package] = plugins.version(package) or "unknown"
     return installed

@@ -6,6 +6,7 @@ own for each side.
 """
 
 import functools
+import itertools
 import json
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import plugins
+from ..backend import Toolkit
 from ..convolution import Engine
 from ..errors import ArgumentError
 from ..layers import LearnableDelay
@@ -87,19 +89,27 @@ def works(backends: Sequence[str]) -> list[Work]:
     for backend in backends:
         make = functools.partial(_training_step, backend=backend)
         found.append(Work(f"training step, {backend}", "delayplug", paper, 3, make, memory=True))
-        if backend != "spikingjelly":  # which has no loop to compile
+        if _takes_steps(backend):  # else there is no loop to compile
             make = functools.partial(_training_step, backend=backend, compile=True)
             found.append(Work(f"training step, {backend}, compiled", "delayplug", paper, 3, make))
     for backend in backends:
         make = functools.partial(_channels, backend=backend)
         name = f"delays per channel, {backend}"
         found.append(Work(name, "a delay per channel", "no delays", 1.3, make, is_cost=True))
-    if "snntorch" in backends:
-        found.append(Work("training step by unroll, snntorch", "unroll", "time loop", 5, _unrolled))
-        make = functools.partial(_unrolled, compile=True)
-        found.append(Work("training step by unroll, snntorch, compiled", "unroll", "time loop", 5, make))
+    for backend in filter(_takes_steps, backends):
+        name = f"training step by unroll, {backend}"
+        make = functools.partial(_unrolled, backend=backend)
+        found.append(Work(name, "unroll", "time loop", 5, make))
+        make = functools.partial(_unrolled, backend=backend, compile=True)
+        found.append(Work(f"{name}, compiled", "unroll", "time loop", 5, make))
     found.append(Work("one step of 512 -> 512, 2 % active", "event-driven", "dense", 10, _events))
     return found
+
+
+def _takes_steps(backend: str) -> bool:
+    """Whether the benchmark's neuron of a backend is called once per step, so that a sequence is a loop."""
+    toolkit = plugins.toolkit(backend)
+    return toolkit.mode(toolkit.spiking_neuron(tau=2.0)) == "step"
 
 
 def measure(work: Work, device: torch.device, *, rounds: int = 10, seconds: float = 20.0) -> Result:
@@ -286,23 +296,47 @@ def _channels(side: str, device: torch.device, backend: str) -> Run:
     return _step(network.to(device), _spikes(100, 256, 140, device=device))
 
 
-def _unrolled(side: str, device: torch.device, compile: bool = False) -> Run:
-    """A network of snnTorch with delays, over a sequence: its own time loop against `unroll`."""
-    toolkit = plugins.toolkit("snntorch")
-    modules: list[nn.Module] = []
-    for i, o in ((140, 256), (256, 256), (256, 20)):
-        neuron: Any = toolkit.spiking_neuron(tau=2.0)
-        neuron.init_hidden = True
-        modules += [nn.Linear(i, o), neuron]
-    network = add_delays(nn.Sequential(*modules), max_delay=24).to(device)
+class _StepNetwork(nn.Module):
+    """Linear layers and neurons of any toolkit, one step at a time.
+
+    Takes (B, I) and the state that the step before returned, None at the beginning; returns (B, O) and the next state.
+    """
+
+    def __init__(self, sizes: Sequence[int], toolkit: Toolkit) -> None:
+        super().__init__()
+        self.toolkit = toolkit
+        self.linears = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
+        self.neurons = nn.ModuleList(toolkit.spiking_neuron(tau=2.0) for _ in sizes[1:])
+
+    def forward(self, x: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
+        carried = [()] * len(self.neurons) if state is None else state
+        following: list[Any] = []
+        for linear, neuron, own in zip(self.linears, self.neurons, carried, strict=True):
+            out = neuron(linear(x), *own)
+            x, *rest = out if isinstance(out, tuple) else (out,)
+            # What a neuron holds by itself it goes on from.
+            following.append(() if self.toolkit.held_state(neuron) else tuple(rest))
+        return x, following
+
+
+def _unrolled(side: str, device: torch.device, backend: str, compile: bool = False) -> Run:
+    """A network of step neurons with delays, over a sequence: its own time loop against `unroll`."""
+    toolkit = plugins.toolkit(backend)
+    network = _StepNetwork((140, 256, 256, 20), toolkit).to(device)
     x = _spikes(100, 64, 140, device=device)
+    add_delays(network, max_delay=24, backend=backend, example=x[0])
 
     def loop(x: Tensor) -> Tensor:
         for module in network.modules():
             toolkit.reset(module)
-        return torch.stack([network(x_t) for x_t in x.unbind(0)])
+        outputs, state = [], None
+        for x_t in x.unbind(0):
+            y, state = network(x_t, state)
+            outputs.append(y)
+        return torch.stack(outputs)
 
-    run = loop if side == "theirs" else functools.partial(unroll, network, compile=compile)
+    # The network is known to be feed-forward: nothing to check.
+    run = loop if side == "theirs" else functools.partial(unroll, network, check=False, compile=compile)
     labels = torch.arange(64, device=device) % 20
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 

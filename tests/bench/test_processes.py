@@ -290,7 +290,7 @@ def die(config, out, means, folder):
 
 launching.work, launching._TRIES = die, 2
 if __name__ == "__main__":
-    configs = [configure("quick", seed=seed) for seed in range(2)]
+    configs = [configure("quick", backend="norse", seed=seed) for seed in range(2)]
     watch = None
     try:
         launching.launch("local", configs, Path(sys.argv[1]), cells.Means(), 2, watch)
@@ -310,8 +310,8 @@ def test_a_run_whose_process_always_dies_takes_nobody_along(tmp_path: Path) -> N
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
-    good, bad = configure("quick", backend="spikingjelly", delays="none", epochs=1), configure("quick", epochs=1)
-    bad = dataclasses.replace(bad, dataset=str(tmp_path / "nowhere"))
+    good = configure("quick", backend="spikingjelly", delays="none", epochs=1)
+    bad = dataclasses.replace(good, dataset=str(tmp_path / "nowhere"))
     with pytest.raises(RunError, match=r"1 of 2 runs failed, the others are done\. nowhere.*DataError"):
         compare([bad, good], tmp_path / "out", means=Means("cpu"), launcher="local")
     assert (tmp_path / "out" / good.cell / "record.json").exists()

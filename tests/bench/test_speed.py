@@ -44,6 +44,14 @@ def test_names_and_choice() -> None:
     assert len(set(names)) == len(names)
     assert [w.name for w in speed.choose(works, ["Kernel of"])] == ["kernel of 256 x 256, 25 taps"]
     assert speed.choose(works, ()) == works
+    # SpikingJelly's neuron of the benchmark takes whole sequences: nothing to unroll, no loop to compile.
+    for backend, steps in (("snntorch", True), ("norse", True), ("spikingjelly", False)):
+        for name in (
+            "training step, {}, compiled",
+            "training step by unroll, {}",
+            "training step by unroll, {}, compiled",
+        ):
+            assert (name.format(backend) in names) == steps
     with pytest.raises(ArgumentError, match="only: expected parts of layer"):
         speed.choose(works, ["warp"])
 
@@ -62,11 +70,12 @@ def test_the_layers_compared_are_equal() -> None:
     torch.testing.assert_close(layer(x, tail=12), dcls_forward(dcls, x, 12), atol=1e-5, rtol=1e-5)
 
 
-def test_the_loop_and_unroll_compared_are_equal() -> None:
+@pytest.mark.parametrize("backend", ["snntorch", "norse"])
+def test_the_loop_and_unroll_compared_are_equal(backend: str) -> None:
     steps = {}
     for side in ("ours", "theirs"):
         torch.manual_seed(0)
-        steps[side] = speed._unrolled(side, CPU)
+        steps[side] = speed._unrolled(side, CPU, backend)
         steps[side]()
     networks = {
         side: next(c.cell_contents for c in step.__closure__ if isinstance(c.cell_contents, torch.optim.Optimizer))

@@ -182,5 +182,6 @@ def test_impossible_variants(options: dict[str, Any], message: str) -> None:
 def test_names() -> None:
     assert variant("learned", 0) == "learned"
     assert variant("learned", 10) == "learned-sparse10"
-    assert configure("quick", delays="fixed", fan_in=3).cell == "synthetic-quick-snntorch-fixed-sparse3-seed0"
+    config = configure("quick", backend="snntorch", delays="fixed", fan_in=3)
+    assert config.cell == "synthetic-quick-snntorch-fixed-sparse3-seed0"
     assert get_args(bench.Launcher) == ("here", "local", "ray")

@@ -47,6 +47,7 @@ def test_record_holds_everything(comparison: tuple[list[RunConfig], Path, list[d
         assert json.loads((out / config.cell / "record.json").read_text()) == record
         assert record["config"] == config.to_json()
         assert {"python", "torch", "delayplug", "spikingjelly"} <= record["versions"].keys()
+        assert not {"snntorch", "norse"} & record["versions"].keys()
         assert [entry["epoch"] for entry in record["epochs"]] == [1, 2]
         assert all(entry["seconds"] > 0 for entry in record["epochs"])
         assert record["accuracy"].keys() == {"last epoch", "best on validation"}

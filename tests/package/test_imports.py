@@ -129,6 +129,61 @@ def test_library_imports_no_toolkit(path: Path) -> None:
     assert not {name.split(".")[0] for name, _ in imports(path)} & TOOLKITS
 
 
+# Attributes that modules of one toolkit have: the core asks the `Toolkit` instead of looking for them.
+OF_A_TOOLKIT = {"stateful_layers", "lifted_module", "init_hidden", "reset_mem", "step_mode"}
+
+# Where the library may name a toolkit outside of docstrings and comments, and why: file, what it says (None: anything).
+NAMED = {
+    "bench/paper.py": None,  # the network of the paper, whose authors wrote it with SpikingJelly
+    "bench/speed.py": {"DCLS + SpikingJelly"},  # what training is compared with: that network
+    "cli/bench.py": {  # examples in help texts
+        "Compile the loops over time of snnTorch and Norse: faster steps after a slow first one.",
+        'TOML file of settings, such as epochs = 30 or backends = ["norse"]; options go before it.',
+    },
+}
+
+
+def words(tree: ast.AST) -> Iterator[str]:
+    """All strings but docstrings, and all names, of a piece of code."""
+    docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            yield node.value
+        elif isinstance(node, ast.AST):
+            named = (getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname"))
+            yield from (name for name in named if isinstance(name, str))
+
+
+def toolkits_named(code: str) -> set[str]:
+    """The strings and names in a piece of code that name a toolkit, or an attribute of one."""
+    return {word for word in words(ast.parse(code)) if any(n in word.lower() for n in TOOLKITS | OF_A_TOOLKIT)}
+
+
+@pytest.mark.parametrize("path", [*(ROOT / "delayplug").rglob("*.py")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_library_names_no_toolkit(path: Path) -> None:
+    excepted = NAMED.get(path.relative_to(ROOT / "delayplug").as_posix(), set())
+    named = toolkits_named(path.read_text())
+    assert excepted is None or named == excepted  # no exception that nobody needs
+
+
+def test_templates_name_no_toolkit() -> None:
+    templates = [*(ROOT / "delayplug").rglob("*.jinja")]
+    assert templates
+    for path in templates:
+        assert not [name for name in TOOLKITS if name in path.read_text().lower()], path.name
+
+
+def test_what_names_a_toolkit_is_noticed() -> None:
+    code = '''
+def f(net, norse_state):
+    """A docstring may say snntorch."""
+    # and so may a comment: snntorch
+    if backend == "SpikingJelly" or hasattr(net, f"{x} stateful_layers"):
+        return net.init_hidden
+'''
+    assert toolkits_named(code) == {"norse_state", "SpikingJelly", " stateful_layers", "init_hidden"}
+
+
 @pytest.mark.parametrize("toolkit", sorted(TOOLKITS))
 def test_adapters_import_public_names_and_their_toolkit_only(toolkit: str) -> None:
     folder = ROOT / "adapters" / f"delayplug_{toolkit}"

@@ -1,5 +1,6 @@
 """An outsider's plugin, really installed: found, ready, lawful; and the laws notice when it is not."""
 
+import json
 import os
 import re
 import shutil
@@ -41,6 +42,22 @@ torch.testing.assert_close(membranes, their_membranes)
 torch.testing.assert_close(grad, their_grad, rtol=1e-4, atol=1e-4)
 """
 
+TRAIN = """
+import json, sys
+from pathlib import Path
+from delayplug.bench.cells import Means
+from delayplug.bench.compare import compare, configurations
+from delayplug.bench.report import read_records, write_page
+from delayplug.bench.speed import works
+
+out = Path(sys.argv[1])
+options = {"backends": ["norse", "pulse"], "delays": ["none"], "epochs": 1, "hidden": (4,), "max_delay": 6}
+records = compare(configurations("quick", **options), out, means=Means("cpu"))
+write_page(read_records(out), out, out / "report.html")
+names = [work.name for work in works(["pulse"])]
+print(json.dumps({"records": {r["config"]["backend"]: r["versions"] for r in records}, "works": names}))
+"""
+
 
 class Outsider:
     """A folder with a copy of the example, and what pip installed from it."""
@@ -55,7 +72,8 @@ class Outsider:
 
     def python(self, *args: str, fails: bool = False) -> str:
         """What a Python that sees the plugin prints."""
-        environment = {**os.environ, "PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
+        path = os.pathsep.join(filter(None, (str(self.site), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
         command = [sys.executable, *args]
         done = subprocess.run(
             command, capture_output=True, text=True, cwd=self.source, env=environment, timeout=300, check=False
@@ -126,3 +144,18 @@ def test_it_imports_public_names_only() -> None:
         assert "delayplug." not in "".join(re.findall(r"^(?:from|import) .*$", text, flags=re.MULTILINE))
         names = re.findall(r"^from delayplug import (.*)$", text, flags=re.MULTILINE)
         assert {name for line in names for name in line.split(", ")} <= set(delayplug.__all__)
+
+
+def test_the_benchmark_records_its_version(outsider: Outsider, tmp_path: Path) -> None:
+    printed = json.loads(outsider.python("-W", "ignore", "-c", TRAIN, str(tmp_path)).splitlines()[-1])
+    versions = printed["records"]
+    assert versions["pulse"]["pulse"] == "0.1.0"
+    assert versions["norse"]["norse"]
+    for backend, recorded in versions.items():  # each its own, and what all need
+        others = {"pulse", "norse", "snntorch", "spikingjelly"} - {backend}
+        assert {"python", "delayplug", "torch", "lightning", "dcls", "numpy"} <= recorded.keys()
+        assert not others & recorded.keys()
+    page = (tmp_path / "report.html").read_text()
+    assert "pulse 0.1.0" in page
+    assert f"norse {versions['norse']['norse']}" in page
+    assert "training step by unroll, pulse" in printed["works"]

@@ -6,18 +6,22 @@ import sys
 import types
 
 import pytest
+import torch
 from torch import nn
 
 from delayplug import (
     Backend,
     BackendBrokenError,
     BackendMissingError,
+    LearnableDelay,
     Toolkit,
     UnknownBackendError,
     WiringError,
     add_delays,
     hookimpl,
+    named_delays,
     plugins,
+    stream,
 )
 
 
@@ -53,7 +57,7 @@ def backend(name: str, package: str = "torch", toolkit=Nothing, extra: str = "th
     return Backend(name=name, package=package, extra=extra, toolkit=toolkit)
 
 
-def fails(error: Exception):
+def fails(error: BaseException):
     def load():
         raise error
 
@@ -148,7 +152,7 @@ def test_a_plugin_without_a_backend(install, made):
 
 
 @pytest.mark.parametrize("name", ["aaa", "zzz"])  # loaded before and after the good ones
-@pytest.mark.parametrize("error", [RuntimeError("boom"), ImportError("numpy.core"), SyntaxError("no")])
+@pytest.mark.parametrize("error", [RuntimeError("boom"), ImportError("numpy.core"), SyntaxError("no"), SystemExit(0)])
 def test_a_broken_plugin_does_not_disturb_the_others(install, name, error):
     install(EntryPoint(name, fails(error)), EntryPoint(f"{name}2", lambda: module("junk")), keep=True)
     states = {status.name: status for status in plugins.statuses()}
@@ -158,6 +162,64 @@ def test_a_broken_plugin_does_not_disturb_the_others(install, name, error):
     from networks import CellNet
 
     add_delays(CellNet(), 3)
+
+
+class CannotTell(Nothing):
+    """A toolkit that loads, and fails when it is asked."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def is_neuron(self, module: nn.Module) -> bool:
+        raise self.error
+
+
+def broken_toolkits(error: BaseException) -> dict[str, Backend]:
+    """Backends of an imported package, one that does not load and one that cannot answer."""
+    return {
+        "not loading": backend("bad", toolkit=fails(error)),
+        "not answering": backend("bad", toolkit=lambda: CannotTell(error)),
+    }
+
+
+@pytest.mark.parametrize("error", [OSError("libcuda.so"), SystemExit(3)])
+@pytest.mark.parametrize("how", ["not loading", "not answering"])
+@pytest.mark.parametrize("name", ["aaa", "zzz"])  # asked before and after the good ones
+def test_a_broken_toolkit_does_not_disturb_the_others(install, name, how, error):
+    install(EntryPoint(name, lambda: module(broken_toolkits(error)[how])), keep=True)
+    from networks import CellNet
+
+    assert list(named_delays(add_delays(CellNet(), 3)))
+
+
+@pytest.mark.parametrize("error", [OSError("libcuda.so"), SystemExit(3)])
+@pytest.mark.parametrize("how", ["not loading", "not answering"])
+def test_a_broken_toolkit_is_named_where_no_other_knows_the_neurons(install, how, error):
+    also = OSError("second")
+    bad = EntryPoint("bad", lambda: module(broken_toolkits(error)[how]))
+    worse = EntryPoint("worse", lambda: module(backend("worse", toolkit=fails(also))), dist="other-dist")
+    install(bad, worse, keep=True)
+    with pytest.raises(BackendBrokenError, match="no neurons found in the model") as caught:
+        add_delays(nn.Linear(1, 1), 3)
+    assert caught.value.__cause__ is error
+    for part in ("'bad' of their-dist 7.1", repr(error), "'worse' of other-dist 7.1", repr(also)):
+        assert part in str(caught.value)
+
+
+def test_a_stream_of_layers_needs_no_toolkit(install):
+    install(EntryPoint("bad", lambda: module(broken_toolkits(OSError("so"))["not loading"])))
+    layer = LearnableDelay(2, 3, max_delay=2).eval()
+    assert stream(layer).push(torch.ones(1, 2)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("how", ["not loading", "not answering"])
+def test_an_interrupt_goes_through(install, how):
+    install(EntryPoint("bad", lambda: module(broken_toolkits(KeyboardInterrupt())[how])))
+    with pytest.raises(KeyboardInterrupt):
+        add_delays(nn.Linear(1, 1), 3)
+    install(EntryPoint("bad", fails(KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt):
+        plugins.plugins()
 
 
 def test_two_plugins_with_one_name(install):
@@ -204,6 +266,35 @@ def test_statuses(install):
     assert states["good"].version == importlib.metadata.version("torch")
     assert states["far"].version == ""
     assert plugins.ready() == ["good"]
+
+
+def test_versions():
+    assert plugins.version("_pytest") == plugins.version("_pytest.mark") == importlib.metadata.version("pytest")
+    assert plugins.version("not_there_at_all") == ""
+
+
+def test_backend_packages(install):
+    install(EntryPoint("far", lambda: module(backend("far", "not_there_at_all"))), EntryPoint("bad", fails(OSError())))
+    assert plugins.backend_package("far") == "not_there_at_all"
+    assert plugins.backend_package("bad") == plugins.backend_package("nobody") == ""
+
+
+def test_children_that_a_container_takes_as_stateful():
+    import norse.torch as norse
+
+    net = norse.SequentialState(nn.Linear(2, 3), norse.LIFCell(), nn.Sequential(nn.Linear(3, 3)))
+    asked = plugins.toolkit("norse")
+
+    def stateful(module: nn.Module) -> list[str]:
+        return [child for child in module._modules if asked.is_stateful(module, child)]
+
+    assert stateful(net) == ["1"]
+    assert stateful(net[2]) == []
+    asked.set_stateful(net, "0", True)
+    assert stateful(net) == ["0", "1"]
+    asked.set_stateful(net, "0", False)
+    assert stateful(net) == ["1"]
+    assert not Nothing().is_stateful(net, "1")
 
 
 def test_plugins_whose_toolkit_is_not_imported_are_not_asked(install):
