@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from delayplug.data import hold_out
 from delayplug.errors import ArgumentError
@@ -21,7 +22,7 @@ def check_partition(train, valid, number):
     assert sorted([*train, *valid]) == list(range(number))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(LABELS, FRACTIONS, SEEDS)
 def test_stratified(labels, fraction, seed):
     train, valid = hold_out(labels, None, fraction=fraction, by="stratified", seed=seed)
@@ -34,7 +35,7 @@ def test_stratified(labels, fraction, seed):
     assert all(map(np.array_equal, again, (train, valid)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=8), FRACTIONS, SEEDS)
 def test_by_speaker(takes, fraction, seed):
     # speaker 10 s speaks each of two classes takes[s] times
