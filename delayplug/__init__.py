@@ -37,6 +37,7 @@ from .spatial import ConvDelay
 from .streaming import Stream, stream
 from .structure import Skipped
 from .surgery import add_delays, detach_delays, named_delays, remove_delays, reset_delays
+from .transforms import clear_caches
 from .unrolling import unroll
 from .wiring import Connection, Plan, plan_delays
 
@@ -83,6 +84,7 @@ __all__ = [
     "UnrollError",
     "WiringError",
     "add_delays",
+    "clear_caches",
     "costs",
     "delay_penalty",
     "describe_delays",
