@@ -43,6 +43,7 @@ from .surgery import (
     remove_delays as remove_delays,
     reset_delays as reset_delays,
 )
+from .transforms import clear_caches as clear_caches
 from .unrolling import unroll as unroll
 from .wiring import Connection as Connection, Plan as Plan, plan_delays as plan_delays
 

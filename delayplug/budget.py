@@ -85,7 +85,18 @@ def _costs(values_GM: Tensor, max_delay: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def quantised(weight: Tensor, rows_GM: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Weights as whole multiples of a scale per neuron, symmetric around zero, in the shape they had.
+    """Weights as whole multiples of a scale per neuron, symmetric around zero, in the shape and dtype they had.
+
+    The scale is a neuron's largest absolute weight / (2 ** (bits - 1) - 1). Each result w' is the multiple q scale that
+    is nearest to its weight w, computed in float64 and then rounded to the weights' dtype, eps =
+    torch.finfo(dtype).eps:
+
+        |w' - q scale| <= eps / 2 |w'|,        |w' - w| <= scale / 2 + eps / 2 |w'|.
+
+    The largest weight of each neuron stays as it is (in float64, up to eps). In float32 the rounding is below 0.002 of
+    a scale for up to 16 bits. In half precision it can exceed half a scale with more than 8 bits (bfloat16) or 11
+    (float16): weights of that dtype cannot hold all multiples, and several q share one w'. Subnormal results are
+    rounded to a multiple of the smallest.
 
     Args:
         weight: of any shape.
@@ -93,13 +104,14 @@ def quantised(weight: Tensor, rows_GM: Tensor, bits: int) -> tuple[Tensor, Tenso
         bits: of an integer with its sign; the largest is 2 ** (bits - 1) - 1.
 
     Returns:
-        The weights, and the scale of each neuron (G,): weight / scale are whole numbers.
+        The weights, and the scale of each neuron (G,) float64: weight / scale are whole numbers, up to the rounding
+        above.
     """
     most = 2 ** (bits - 1) - 1
     flat, rows = weight.detach().flatten(), rows_GM.to(weight.device)
-    values = flat[rows]
+    values = flat[rows].double()
     scale = values.abs().amax(1, keepdim=True) / most
     whole = (values / scale.where(scale > 0, 1)).round().clamp(-most, most)
     result = torch.empty_like(flat)
-    result[rows] = whole * scale
+    result[rows] = (whole * scale).to(result.dtype)
     return result.view_as(weight), scale.squeeze(1)

@@ -6,7 +6,7 @@ delay each, (O, I) or (C,) or that of a convolution's kernel.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Real
 from typing import Any, Literal, NamedTuple, Self
 
@@ -17,8 +17,8 @@ from . import kernels
 from .checks import HALF, check_count, check_delays
 from .errors import ArgumentError
 from .kernels import INTERPOLATIONS, SIGMA_FLOOR, Interpolation
-from .ranges import limit, project
-from .tape import Tape
+from .ranges import Bound, clamp, limit, unlimit
+from .tape import Origin, Tape
 
 LearnSigma = bool | Literal["layer"]
 
@@ -29,21 +29,28 @@ class DelayState(NamedTuple):
     history: (D, *input of one step), such as (D, *batch, I) or (D, B, C, *trailing): the last D inputs, oldest first.
     kernel: the taps in the form `step` uses, or None before the first step. Kept here so that a sequence builds them
         once.
-    made_from: what tells whether kernel and pending are still those of the layer.
+    made_from: what kernel and pending were made from, compared at each step with what the layer has then; None for a
+        pending that comes from a file and is taken as it is, and while torch.compile traces.
     pending: (K, *batch, O), what is known of the next outputs where steps go by events (see `delayplug.events`), else
         None.
     tape: where history lies and the place behind it, so that it need not be copied; None where a gradient is wanted.
+
+    A copy or a pickle holds the history alone, for whatever layer it meets then: the next step makes the rest.
     """
 
     history: Tensor
     kernel: Tensor | None = None
-    made_from: tuple[int, ...] = ()
+    made_from: Origin | None = None
     pending: Tensor | None = None
     tape: tuple[Tape, int] | None = None
 
     def detach(self) -> "DelayState":
-        """The same inputs, cut off from the graph; the kernel will be built anew."""
+        """The same inputs, cut off from the graph; the next step makes the kernel again."""
         return DelayState(self.history.detach())
+
+    def __reduce__(self) -> tuple[type["DelayState"], tuple[Tensor]]:
+        # The history can be a view into a tape, all of which would be copied. One with a graph torch refuses to copy.
+        return DelayState, (self.history if self.history.requires_grad else self.history.clone(),)
 
 
 class DelayLayer(nn.Module, ABC):
@@ -51,8 +58,8 @@ class DelayLayer(nn.Module, ABC):
 
     Delays are in steps, continuous in 0..max_delay while training. In `eval()` they count as rounded to whole steps
     (halves up); the parameters are not changed by that. They are brought back into their range after each step of any
-    torch optimizer, by a hook that importing this module registers with all optimizers, and once more whenever a
-    kernel is built, for updates made by hand: there is nothing to call and nothing to forget.
+    torch optimizer, by a hook that the first layer registers with all optimizers (see `delayplug.ranges`), and once
+    more whenever a kernel is built, for updates made by hand: there is nothing to call and nothing to forget.
 
     A subclass says how taps are applied: `_convolve`, `_step_kernel`, `_weigh`, `_check_input`; without one of these it
     cannot be made. `_event_step` is optional.
@@ -96,8 +103,7 @@ class DelayLayer(nn.Module, ABC):
         self.interpolation: Interpolation = interpolation
         self.round_in_eval = round_in_eval
         self._fan_in = fan_in
-        # Made from the rounded delays, until these change: (versions of the sources, value, sources).
-        self._kept: dict[str, tuple[tuple[int, ...], Any, list[Tensor]]] = {}
+        self._kept: dict[str, tuple[Origin, Any]] = {}  # made from the rounded delays, until these change
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.delays = nn.Parameter(torch.empty(shape, **factory))
         self.weight = nn.Parameter(torch.empty(shape, **factory)) if weight else None
@@ -120,10 +126,29 @@ class DelayLayer(nn.Module, ABC):
         else:
             self.register_buffer("sigma", value)
 
-    def _limit(self) -> None:
-        limit(self.delays, 0, self.max_delay if self.active is None else self.active.to(self.delays) * self.max_delay)
+    def _bounds(self) -> Iterator[tuple[nn.Parameter, float, Bound]]:
+        """Of each Parameter that has a range: the Parameter, the lowest value, the highest one."""
+        if isinstance(self.delays, nn.Parameter):
+            active = self.active
+            yield self.delays, 0, self.max_delay if active is None else active.to(self.delays) * self.max_delay
         if isinstance(self.sigma, nn.Parameter):
-            limit(self.sigma, SIGMA_FLOOR[self.interpolation], math.inf)
+            yield self.sigma, SIGMA_FLOOR[self.interpolation], math.inf
+
+    def _limit(self) -> None:
+        for parameter, low, high in self._bounds():
+            limit(parameter, low, high)
+
+    def _unlimit(self) -> None:
+        for parameter in (self.delays, self.sigma):
+            if parameter is not None:
+                unlimit(parameter)
+
+    def clamp_parameters(self) -> None:
+        """Bring delays and learned widths back into their ranges, after an update that is no optimizer's."""
+        if torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling():
+            return  # torch.export: a model that is exported does not change its parameters
+        for parameter, low, high in self._bounds():
+            clamp(parameter, low, high)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -138,8 +163,11 @@ class DelayLayer(nn.Module, ABC):
             keeps = result.dtype in HALF and any(tensor is other for other in precise)
             return tensor.to(result.device) if keeps else result
 
-        super()._apply(moved, *args, **options)  # type: ignore[no-untyped-call]
-        self._limit()  # `to_empty` and moves between some devices make new Parameters
+        self._unlimit()
+        try:
+            super()._apply(moved, *args, **options)  # type: ignore[no-untyped-call]
+        finally:
+            self._limit()  # `to_empty` and moves between some devices make new Parameters
         return self
 
     def _precise(self) -> list[Tensor | None]:
@@ -190,9 +218,7 @@ class DelayLayer(nn.Module, ABC):
 
         `weight`, of the shape of the delays or without its last dimension, stands in for the layer's own.
         """
-        project(self.delays)
-        if self.sigma is not None:
-            project(self.sigma)
+        self.clamp_parameters()
         if self._rounds:
             taps: Tensor = self._keep("taps", weight, lambda: self._integer_taps(weight))
             return taps
@@ -211,16 +237,15 @@ class DelayLayer(nn.Module, ABC):
         return kernels.integer_taps(self._per_tap(self.delays), self._weight(weight), max_delay=self.max_delay)
 
     def _keep(self, name: str, weight: Tensor | None, make: Callable[[], Any]) -> Any:
-        """What is made from the rounded delays, made anew only when parameters change, or for a gradient."""
+        """What is made from the rounded delays, made again only when parameters change, or for a gradient."""
         if torch.compiler.is_compiling() or self._learns(weight):
             return make()
-        sources = self._sources(weight)
-        now = self._versions(sources)
-        made_from, value, _ = self._kept.get(name, ((), None, []))
-        if made_from != now:
+        made_from, value = self._kept.get(name, (None, None))
+        now = self._origin(weight, made_from)
+        if now is not made_from:
             value = make()
-            # With its sources: as long as they are held, nothing new can have their identity.
-            self._kept[name] = now, value, sources
+            assert now is not None
+            self._kept[name] = now, value
         return value
 
     def __getstate__(self) -> dict[str, Any]:
@@ -299,8 +324,11 @@ class DelayLayer(nn.Module, ABC):
         by_events = self._event_step(x, state, weight)
         if by_events is not None:
             return _as_given(by_events[0], dtype), by_events[1]
-        kernel, made_from = state.kernel, self._fingerprint(weight)
-        if kernel is None or state.made_from != made_from or kernel.requires_grad != self._learns(weight):
+        kernel, made_from = state.kernel, self._origin(weight, state.made_from)
+        # A traced step cannot tell which tensor a weight is, but a Parameter is the one that it was.
+        unknown = torch.compiler.is_compiling() and weight is not None and not isinstance(weight, nn.Parameter)
+        changed = unknown or made_from is not state.made_from
+        if kernel is None or changed or kernel.requires_grad != self._learns(weight):
             kernel = self._step_kernel(self.kernel(weight))
         window, tape = self._window(x, state, kernel.requires_grad)
         y = self._weigh(window, kernel)
@@ -353,14 +381,17 @@ class DelayLayer(nn.Module, ABC):
         learned = [source for source in self._sources(weight) if all(source is not other for other in rounded)]
         return any(source.requires_grad for source in learned)
 
-    def _fingerprint(self, weight: Tensor | None) -> tuple[int, ...]:
-        """Changes with the kernel: by optimizer steps, schedules, checkpoints, the mode; not by writing to `.data`."""
-        return () if torch.compiler.is_compiling() else self._versions(self._sources(weight))
+    def _origin(self, weight: Tensor | None, before: Origin | None) -> Origin | None:
+        """What a kernel is made from now: the same object as before unless that has changed, None while compiling.
 
-    def _versions(self, sources: list[Tensor]) -> tuple[int, ...]:
-        # Tensors made under inference_mode do not count their versions; nor can anything change them in training.
-        versions = (n for s in sources for n in (id(s), 0 if s.is_inference() else s._version))
-        return (self.training, *versions)
+        It changes by optimizer steps, schedules, checkpoints, the mode, other weights; not by writing to `.data`.
+        """
+        if torch.compiler.is_compiling():
+            return None
+        sources, flags = self._sources(weight), (self.training, self._rounds)
+        if before is not None and before.is_current(sources, flags):
+            return before
+        return Origin(sources, flags)
 
     def _check(self, x: Tensor, leading: int, spikes: bool = False) -> tuple[Tensor, torch.dtype]:
         """x in the dtype of the delays, and its own dtype; `leading` dimensions of time come first.
@@ -392,8 +423,11 @@ class DelayLayer(nn.Module, ABC):
         sigma = state_dict.get(f"{prefix}sigma")
         if isinstance(sigma, Tensor) and self.sigma is not None:
             kernels.check_widths(sigma, self.interpolation, f"{prefix}sigma")
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._limit()  # with assign=True there are new Parameters
+        self._unlimit()
+        try:
+            super()._load_from_state_dict(state_dict, prefix, *args)
+        finally:
+            self._limit()  # with assign=True there are new Parameters
 
     def _describe(self, size: str, *more: str) -> str:
         """For `extra_repr`."""

@@ -48,9 +48,6 @@ class Frozen(DelayLayer):
     def _precise(self) -> list[Tensor | None]:
         return [self._unit]
 
-    def _limit(self) -> None:
-        """Integers that nobody trains stay where they are."""
-
     def _describe(self, size: str, *more: str) -> str:
         parts = (size, f"max_delay={self.max_delay}", f"delays={str(self.delays.dtype).removeprefix('torch.')}")
         return ", ".join((*parts, *more))

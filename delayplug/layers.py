@@ -163,8 +163,9 @@ class LearnableDelay(DelayLayer):
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
         if self.out_features is None or not self._is_event_driven(x, weight):
             return None
-        made_from, pending = self._fingerprint(weight), state.pending
-        if pending is None or (state.made_from and state.made_from != made_from):  # () is that of a saved state
+        made_from, pending = self._origin(weight, state.made_from), state.pending
+        # Without an origin it comes from a file.
+        if pending is None or (state.made_from is not None and state.made_from is not made_from):
             pending = self._pending(state.history, weight)
         launched = self._keep("launch", weight, lambda: self._launch(weight))
         size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)

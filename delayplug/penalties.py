@@ -10,7 +10,6 @@ from . import kernels
 from .delays import DelayLayer
 from .errors import ArgumentError
 from .layers import LearnableDelay
-from .ranges import project
 from .synapses import learned_delays, strengths
 
 Kind = Literal["short", "entropy"]
@@ -59,7 +58,7 @@ def delay_penalty(
     by_name = strengths(model) if weighted else {}
     terms = []
     for name, delay in found:
-        project(delay.delays)
+        delay.clamp_parameters()
         strength = by_name.get(name)
         shares = torch.ones_like(delay.delays) if strength is None else strength.to(delay.delays)
         terms.append(_short(delay, shares) if kind == "short" else _entropy(delay, shares, per, reach))

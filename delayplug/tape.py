@@ -1,9 +1,36 @@
-"""The last inputs of a layer that goes step by step."""
+"""What goes with a layer from step to step: its last inputs, and what its kernel was made from."""
 
 from typing import Self
 
 import torch
 from torch import Tensor
+
+
+class Origin:
+    """What a kernel was made from: the tensors themselves, their versions, and flags such as the mode.
+
+    Tensors are compared by identity, and held for that: the id of a tensor that is gone can be that of a new one. A
+    class without `__dict__` and not a tuple, so that whoever looks for the tensors of a state does not find these.
+    """
+
+    __slots__ = ("_flags", "_sources", "_versions")
+
+    def __init__(self, sources: list[Tensor], flags: tuple[bool, ...]) -> None:
+        self._sources, self._flags, self._versions = sources, flags, _versions(sources)
+
+    def is_current(self, sources: list[Tensor], flags: tuple[bool, ...]) -> bool:
+        """Whether a kernel made now would be made from the same tensors with the same values."""
+        if self._flags != flags or len(self._sources) != len(sources):
+            return False
+        for own, other in zip(self._sources, sources, strict=True):
+            if own is not other:
+                return False
+        return self._versions == _versions(sources)
+
+
+def _versions(sources: list[Tensor]) -> list[int]:
+    # Tensors made under inference_mode do not count their versions; nor can anything change them in training.
+    return [0 if source.is_inference() else source._version for source in sources]
 
 
 class Tape:

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .caches import ByteCache
+
 # In products: what it costs to copy an element, and to start on a row of a product.
 COPY = 20
 _START = 16
@@ -108,21 +110,40 @@ class Transform:
         mixed = near.view(mix.shape[0], mix.shape[2], -1).baddbmm_(mix.mT, y.view(*mix.shape[:2], -1), beta=0)
         out.view(fold.shape[1], -1).addmm_(fold.mT, mixed.view(fold.shape[0], -1), beta=0)
 
+    @property
+    def nbytes(self) -> int:
+        return self.mix.nbytes + (0 if self.fold is None else self.fold.nbytes)
+
     def scratch(self, groups: slice) -> int:
         """Rows of memory between the two steps."""
         return 0 if self.fold is None else self.mix[groups].shape[0] * self.mix.shape[2]
 
 
 Build = Callable[[Size, int, torch.dtype, torch.device], Transform]
+Key = tuple[str, Size, int, torch.dtype, torch.device]
+
+# A network needs a few of them for each length of its sequences, most of them below one MB.
+_cache: ByteCache[Key, Transform] = ByteCache(256 * 2**20, lambda transform: transform.nbytes)
+
+
+def clear_caches() -> None:
+    """Free the memory of what delayplug keeps between calls for all layers: the matrices of its transforms.
+
+    They depend on the lengths of sequences and delays alone, take at most 256 MiB in a process (the least recently used
+    are dropped), and are computed again when they are needed: results stay the same.
+    """
+    _cache.clear()
 
 
 def _cached(build: Build) -> Build:
-    """Keep the last transforms, but none made while torch.compile or torch.export traces: those hold no values."""
-    kept = functools.lru_cache(maxsize=64)(build)
+    """Keep transforms, but none made while torch.compile or torch.export traces: those hold no values."""
 
     @functools.wraps(build)
     def transform(size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:
-        return (build if torch.compiler.is_compiling() else kept)(size, steps, dtype, device)
+        if torch.compiler.is_compiling():
+            return build(size, steps, dtype, device)
+        key = (build.__name__, size, steps, dtype, device)
+        return _cache.get(key, lambda: build(size, steps, dtype, device))
 
     return transform
 

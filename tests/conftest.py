@@ -9,6 +9,10 @@ import tempfile
 from typing import Any
 
 import torch
+from hypothesis import settings
+from profiles import PROFILE
+
+settings.load_profile(PROFILE)
 
 torch.set_num_threads(1)
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from oracle import FLOORS, dcls_taps, tap
+from profiles import examples
 
 from delayplug import ArgumentError, kernels
 from delayplug.kernels import INTERPOLATIONS, SIGMA_FLOOR, integer_taps, round_delays, taps
@@ -73,7 +74,7 @@ def test_taps_equal_dcls(interpolation, count, max_delay, width, per_synapse, dt
         assert close(a, b, tolerance), name
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     data=st.data(),
     interpolation=st.sampled_from(INTERPOLATIONS),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from DCLS.construct.modules import Dcls1d
 from hypothesis import given, settings, strategies as st
+from profiles import examples
 from torch import nn
 from torch.nn import functional
 
@@ -145,7 +146,7 @@ def test_engines_have_equal_gradients(engine):
         assert equal(a, b, 1e-6 if engine == "dcls" else 1e-10)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     max_delay=st.integers(0, 8),
     steps=st.integers(1, 12),
@@ -808,3 +809,96 @@ def test_a_layer_that_does_not_say_how_taps_are_applied_cannot_be_made(missing):
     forgetful = type("Forgetful", (DelayLayer,), {name: part for name, part in whole.items() if name != missing})
     with pytest.raises(TypeError, match=missing):
         forgetful((2, 2), **BASE)
+
+
+# ------------------------------------------------------------------------------------------ what a state was made from
+
+
+def from_history(layer, x, state, **options):
+    """The step with nothing but the history: whatever else a state holds must make no difference."""
+    return layer.step(x, DelayState(state.history.clone()), **options)[0]
+
+
+@pytest.mark.parametrize("grad", [True, False], ids=["grad", "no_grad"])
+@pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("engine", ["auto", "direct"])
+def test_weights_made_for_each_step_are_used(engine, mode, grad):
+    """A weight that is gone leaves its id to the next one."""
+    layer = LearnableDelay(4, 3, max_delay=2, weight=False, engine=engine).train(mode)
+    x, base, state = torch.randn(8, 2, 4), torch.randn(3, 4), layer.initial_state(2)
+    with torch.set_grad_enabled(grad):
+        for t in range(8):
+            expected = from_history(layer, x[t], state, weight=base * (t + 1))
+            y, state = layer.step(x[t], state, weight=base * (t + 1))
+            assert torch.allclose(y, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(3,), (3, 3)], ids=["channel", "synapse"])
+def test_the_state_of_a_layer_that_is_gone_is_used_as_a_history(sizes):
+    x = torch.ones(2, 3)
+    for _ in range(50):
+        _, state = LearnableDelay(*sizes, max_delay=4).eval().step(x, None)
+        layer = LearnableDelay(*sizes, max_delay=4, init=0.0).eval()
+        expected = from_history(layer, x, state)
+        y, _ = layer.step(x, state)
+        assert torch.allclose(y, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("sizes", "engine"), [((4,), "auto"), ((4, 3), "auto"), ((4, 3), "direct")])
+def test_round_in_eval_switched_within_a_sequence(sizes, engine):
+    layer, x, state = LearnableDelay(*sizes, max_delay=5, engine=engine).eval(), torch.rand(12, 2, 4), None
+    with torch.no_grad():
+        for t in range(12):
+            layer.round_in_eval = t % 4 < 2
+            expected = layer(x[: t + 1])[t]
+            y, state = layer.step(x[t], state)
+            assert torch.allclose(y, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, copy.copy, lambda state: pickle.loads(pickle.dumps(state))],
+    ids=["deepcopy", "copy", "pickle"],
+)
+@pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
+def test_a_copied_state_is_its_history(copied, mode):
+    """In training the kernel has a graph, which neither copies nor pickles; in eval() its outputs may be stale."""
+    layer, x = LearnableDelay(4, 3, max_delay=5).train(mode), torch.rand(12, 2, 4)
+    _, state = run_steps(layer, x.float()[:8])
+    new = copied(state)
+    assert isinstance(new, DelayState)
+    assert torch.equal(new.history, state.history)
+    assert new.history.untyped_storage().nbytes() == state.history.numel() * 4
+    assert (new.kernel, new.made_from, new.pending, new.tape) == (None,) * 4
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    assert torch.allclose(layer.step(x[8], new)[0], from_history(layer, x[8], state), atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["auto", "direct"])
+def test_a_state_is_used_as_it_is_while_nothing_changes(engine, monkeypatch):
+    layer, x = LearnableDelay(4, 3, max_delay=5, engine=engine).eval(), torch.rand(12, 2, 4)
+    with torch.no_grad():
+        _, state = layer.step(x[0], None)
+        built = []
+        for name in ("kernel", "_pending", "_launch"):
+            monkeypatch.setattr(layer, name, lambda *_, name=name: built.append(name))
+        for x_t in x[1:]:
+            before, (_, state) = state, layer.step(x_t, state)
+            assert state.made_from is before.made_from
+    assert not built
+
+
+def test_compiled_steps_use_the_weights_that_they_get():
+    layer, x, base = (
+        LearnableDelay(4, 3, max_delay=2, weight=False, engine="direct"),
+        torch.randn(6, 2, 4),
+        torch.randn(3, 4),
+    )
+    step = torch.compile(lambda x, state, weight: layer.step(x, state, weight=weight), backend="eager")
+    state = layer.initial_state(2)
+    with torch.no_grad():
+        for t in range(6):
+            expected = from_history(layer, x[t], state, weight=base * (t + 1))
+            y, state = step(x[t], state, base * (t + 1))
+            assert torch.allclose(y, expected, atol=1e-5)

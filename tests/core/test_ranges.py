@@ -1,12 +1,15 @@
 import copy
+import gc
 import io
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
-from delayplug import LearnableDelay
+from delayplug import LearnableDelay, ranges
 from delayplug.kernels import SIGMA_FLOOR
 
 OPTIMIZERS = {
@@ -179,3 +182,104 @@ def test_reset_and_frozen_delays():
     loss(layer).backward()
     optimizer.step()
     assert layer.delays.unique().tolist() == [2]
+
+
+# --------------------------------------------------------------------------------------------- what is global, and when
+
+
+def in_a_process(code):
+    """What it prints, by lines; a process of its own, since the hook stays once it is there."""
+    code = "import torch, delayplug\nfrom torch.optim.optimizer import _global_optimizer_post_hooks as hooks\n" + code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout.split()
+
+
+def test_the_first_layer_with_delays_registers_the_only_hook():
+    code = """
+print(len(hooks))
+parameter = torch.nn.Parameter(torch.ones(3))
+parameter.grad = torch.ones(3)
+torch.optim.SGD([parameter]).step()
+print(len(hooks))
+layers = [delayplug.LearnableDelay(4, 3, max_delay=5) for _ in range(3)]
+print(len(hooks))
+"""
+    assert in_a_process(code) == ["0", "0", "1"]
+
+
+def test_without_delays_the_hook_looks_at_no_parameter():
+    code = """
+import gc, types
+layer = delayplug.LearnableDelay(4, 3, max_delay=5, learn_sigma=True)
+(hook,) = hooks.values()
+class Groups(list):
+    def __iter__(self):
+        print("looked")
+        return super().__iter__()
+optimizer = types.SimpleNamespace(param_groups=Groups())
+hook(optimizer)
+del layer
+gc.collect()
+hook(optimizer)
+print("end")
+"""
+    assert in_a_process(code) == ["looked", "end"]
+
+
+def test_deleted_layers_leave_no_range_behind():
+    gc.collect()
+    before = len(ranges._ranges)
+    layer = LearnableDelay(4, 3, max_delay=5, learn_sigma=True)
+    copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), layer.double()]
+    assert len(ranges._ranges) == before + 6
+    del layer, copies
+    gc.collect()
+    assert len(ranges._ranges) == before
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p)), lambda p: nn.Parameter(p.detach().clone())]
+)
+def test_a_bare_copy_of_delays_is_a_parameter_like_any_other(copied):
+    parameter = copied(LearnableDelay(4, 3, max_delay=5).delays)
+    parameter.grad = torch.full_like(parameter, -100)
+    torch.optim.SGD([parameter], lr=1.0).step()
+    assert parameter.min() > 50
+
+
+def test_moves_that_swap_tensors():
+    """`swap_tensors` refuses tensors with weak references."""
+    layer = LearnableDelay(4, 3, max_delay=5, learn_sigma=True)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        layer.double()
+        layer.load_state_dict(LearnableDelay(4, 3, max_delay=5, learn_sigma=True).double().state_dict())
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    layer.delays.grad = torch.full_like(layer.delays, -100)
+    optimizer.step()
+    assert layer.delays.dtype == torch.float64
+    assert layer.delays.unique().tolist() == [5]
+
+
+def test_an_error_while_moving_or_loading_keeps_the_ranges():
+    layer = LearnableDelay(4, 3, max_delay=5)
+    with pytest.raises(AttributeError):
+        layer._apply(lambda tensor: tensor.no_such_method)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        layer.load_state_dict(LearnableDelay(2, 3, max_delay=5).state_dict())
+    train(layer)
+
+
+def test_pruned_delays_are_clamped_to_zero():
+    """The upper end differs by entry, in the hook and before use."""
+    layer = LearnableDelay(4, 3, max_delay=5)
+    active = torch.eye(3, 4).unsqueeze(-1)
+    layer.prune(active.bool())
+    layer.delays.grad = torch.full_like(layer.delays, -100)
+    torch.optim.SGD([layer.delays], lr=1.0).step()
+    assert torch.equal(layer.delays, 5 * active)
+    layer.delays.data.fill_(99)
+    layer(torch.zeros(2, 1, 4))
+    assert torch.equal(layer.delays, 5 * active)

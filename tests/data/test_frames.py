@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from profiles import examples
 
 from delayplug.data import Frames, Recordings, bin_recordings
 from delayplug.errors import ArgumentError
@@ -63,7 +64,7 @@ def slow_counts(recordings, step_ms, pool, binning):
     return counts, lengths
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(ROWS, STEPS_MS, st.sampled_from([1, 5, 60]), BINNINGS)
 def test_binning_is_its_definition(rows, step_ms, pool, binning):
     recordings = recordings_of(rows)
@@ -75,7 +76,7 @@ def test_binning_is_its_definition(rows, step_ms, pool, binning):
     assert int(frames.counts.sum()) == len(recordings.times)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(ROWS, BINNINGS, st.integers(1, 40))
 def test_a_fixed_length_pads_or_cuts_at_the_end(rows, binning, steps):
     recordings = recordings_of(rows)
@@ -88,7 +89,7 @@ def test_a_fixed_length_pads_or_cuts_at_the_end(rows, binning, steps):
     assert torch.equal(fixed.lengths, own.lengths.clamp(max=steps))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(ROWS, BINNINGS, st.sampled_from([2, 5, 12, 60]))
 def test_pooling_sums_neighbours(rows, binning, pool):
     recordings = recordings_of(rows)
@@ -97,7 +98,7 @@ def test_pooling_sums_neighbours(rows, binning, pool):
     assert torch.equal(coarse, fine.unflatten(2, (-1, pool)).sum(3))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(ROWS, st.data())
 def test_select_and_batch_agree(rows, data):
     frames = bin_recordings(recordings_of(rows), pool=3)

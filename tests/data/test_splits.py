@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from profiles import examples
 
 from delayplug.data import hold_out
 from delayplug.errors import ArgumentError
@@ -20,7 +21,7 @@ def check_partition(train, valid, number):
     assert sorted([*train, *valid]) == list(range(number))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(LABELS, FRACTIONS, SEEDS)
 def test_stratified(labels, fraction, seed):
     train, valid = hold_out(labels, None, fraction=fraction, by="stratified", seed=seed)
@@ -33,7 +34,7 @@ def test_stratified(labels, fraction, seed):
     assert all(map(np.array_equal, again, (train, valid)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=8), FRACTIONS, SEEDS)
 def test_by_speaker(takes, fraction, seed):
     # speaker 10 s speaks each of two classes takes[s] times

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from profiles import examples
 from torch import Tensor, nn
 
 from delayplug import ArgumentError, ConvDelay, Frozen, LearnableDelay, WiringError, freeze_delays
@@ -48,7 +49,7 @@ def layers(draw):
     return layer, x, weight
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(layers(), st.integers(0, 14))
 def test_frozen_is_eval_to_the_bit(drawn, cut):
     layer, x, weight = drawn
@@ -70,7 +71,7 @@ def test_frozen_is_eval_to_the_bit(drawn, cut):
         assert torch.equal(layer(x, weight=weight), learned)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(layers())
 def test_saved_copied_and_loaded_it_is_the_same(drawn):
     layer, x, weight = drawn

@@ -10,6 +10,7 @@ import pytest
 import snntorch
 import torch
 from hypothesis import given, settings, strategies as st
+from profiles import examples
 from snntorch import utils
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
@@ -124,7 +125,7 @@ def test_steps_and_chunks_are_the_sequence(name, kind, granularity):
         assert not torch.equal(sequence(name, net, x[5:]), expected[5:])  # so what was carried counts
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(st.sampled_from(sorted(NETS)), st.sampled_from(["plain", "delayed", "frozen"]), st.integers(0, 16), st.data())
 def test_saved_and_restored_at_any_place_it_goes_on_to_the_bit(name, kind, place, data):
     net, x = build(name, kind), spikes(seed=data.draw(st.integers(0, 99)))

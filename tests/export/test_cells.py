@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from models import TOOLKITS, reference
 from norse.torch.functional.reset import reset_subtract
+from profiles import examples
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
@@ -121,7 +122,7 @@ def test_another_toolkit_builds_it_or_says_why_not(name: str, backend: str) -> N
     assert again.rule == cell.rule
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60))
 @given(
     leak=st.sampled_from([0.125, 0.25, 0.5, 0.75]),
     threshold=st.integers(1, 12).map(lambda n: n / 8),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from models import delayed, make
+from profiles import examples
 from test_nir_others import graph, lif, ones
 
 from delayplug import ArgumentError, DelayplugError, ExchangeError, UnknownBackendError, from_nir, to_nir
@@ -30,7 +31,7 @@ def read(found: Any, dt: float = 1e-3) -> Any:
     return from_nir(found, backend="snntorch", dt=dt)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.floats(0, 0.999))
 def test_a_truncated_file(file: Path, tmp_path: Path, part: float) -> None:
     content = file.read_bytes()
@@ -40,7 +41,7 @@ def test_a_truncated_file(file: Path, tmp_path: Path, part: float) -> None:
         read(cut)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.floats(0, 0.999), value=st.integers(0, 255), length=st.integers(1, 64))
 def test_a_corrupt_file_is_read_or_refused(file: Path, tmp_path: Path, at: float, value: int, length: int) -> None:
     content = bytearray(file.read_bytes())

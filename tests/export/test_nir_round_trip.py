@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from models import KINDS, MAX_DELAY, TOOLKITS, F, O, delayed, drive, make, make_conv, run, spikes, toolkit_of
+from profiles import examples
 from torch import nn
 
 import delayplug
@@ -24,7 +25,7 @@ def names_of(kind: str) -> list[str]:
     return [] if kind == "nested" else ["0", "2"]
 
 
-@settings(max_examples=16, deadline=None, derandomize=True)
+@settings(max_examples=examples(16))
 @given(
     kind=st.sampled_from(KINDS),
     granularity=st.sampled_from(GRANULARITIES),

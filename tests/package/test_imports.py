@@ -16,6 +16,7 @@ ORDER = (
     "errors",
     "checks",
     "scratch",
+    "caches",
     "kernels",
     "dcls",
     "transforms",
