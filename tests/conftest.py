@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from hypothesis import settings
-from profiles import PROFILE
+
+from tests.profiles import PROFILE
 
 settings.load_profile(PROFILE)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from ..data import BINNINGS, Binning, HoldOut
 from ..errors import ArgumentError
-from .synapses import Variant, check_variant
+from .model.synapses import Variant, check_variant
 
 SYNTHETIC = "synthetic"
 

@@ -46,7 +46,7 @@ def root(
 @app.command()
 def backends() -> None:
     """Show the backends that are installed, their versions, and why one does not work."""
-    from delayplug import plugins
+    from delayplug.toolkits import plugins
 
     table = Table()
     for name in ("backend", "version", "state", "plugin from", "reason"):

@@ -75,12 +75,12 @@ def run(
         delayplug bench run --dataset data/ssc --preset ssc --devices 4
         delayplug bench run --dataset data/shd --ablation --seeds 0 1 2 --launcher local --workers 4
     """
-    from ..bench.cells import Means, is_first
-    from ..bench.compare import ABLATION, compare, configurations
+    from ..bench.comparison.compare import ABLATION, compare, configurations
+    from ..bench.comparison.run import Means, is_first
     from ..bench.config import read_toml
-    from ..bench.figures import plot_delays, plot_learning_curves
-    from ..bench.show import table
-    from ..bench.synapses import learns_delays
+    from ..bench.model.synapses import learns_delays
+    from ..bench.report.figures import plot_delays, plot_learning_curves
+    from ..bench.report.tables import table
 
     said = {
         "dataset": dataset,
@@ -134,8 +134,8 @@ def report(
     Example:
         delayplug bench report runs
     """
-    from ..bench.report import read_records, write_csv, write_page
-    from ..bench.show import table
+    from ..bench.report.page import read_records, write_csv, write_page
+    from ..bench.report.tables import table
 
     records = read_records(folder)
     console.print(table(records))
@@ -155,8 +155,8 @@ def deploy(
     Example:
         delayplug bench deploy runs/shd-shd-spikingjelly-learned-seed0
     """
-    from ..bench.deploying import deploy as measure, table
-    from ..bench.runs import read_record
+    from ..bench.comparison.records import read_record
+    from ..bench.measure.deployment import deploy as measure, table
 
     with console.status("reading") as status:
         found = measure(folder, lambda constraint: status.update(constraint))

@@ -93,7 +93,7 @@ def speed(
     Example:
         delayplug data speed data/shd
     """
-    from ..bench.loading import measure_loading, table
+    from ..bench.measure.loading import measure_loading, table
 
     with console.status("reading") as status:
         found = measure_loading(

@@ -30,8 +30,8 @@ def speed(
     """
     import torch
 
-    from .. import plugins
-    from ..bench import speed as measured
+    from ..bench.measure import speed as measured
+    from ..toolkits import plugins
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -1,6 +1,7 @@
-"""Networks with delays in the formats of others: NIR and ONNX."""
+"""Networks with delays in the formats of other programs: NIR and ONNX.
 
-from .nir_files import from_nir, nir_branches, to_nir
-from .onnx_files import to_onnx
+Read `graph.Graph` first: a network as a graph of a few kinds of nodes. `from_model` reads it off a model (`observe`
+follows a run), `to_module` makes a model of it, `nir/` and `onnx` write and read files.
 
-__all__ = ["from_nir", "nir_branches", "to_nir", "to_onnx"]
+May import: running, surgery, toolkits, neurons, layers, errors; not learning or deploy.
+"""

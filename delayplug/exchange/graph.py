@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..cells import Cell
 from ..errors import ExchangeError
+from ..neurons.cell import Cell
 
 Shape = tuple[int, ...]
 

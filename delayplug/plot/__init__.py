@@ -13,8 +13,8 @@ try:
 except ModuleNotFoundError as error:
     raise ExtraMissingError("delayplug.plot", "matplotlib", "bench") from error
 
-from .layers import histogram, histograms, kernel, matrix
-from .raster import realigned
-from .training import trajectory
+from .distribution import histogram, histograms, kernel, matrix
+from .realigned import realigned
+from .trajectory import trajectory
 
 __all__ = ["histogram", "histograms", "kernel", "matrix", "realigned", "trajectory"]

@@ -20,14 +20,15 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from delayplug import ArgumentError, RunError
-from delayplug.bench import batches, ranks
-from delayplug.bench.cells import Means
-from delayplug.bench.compare import compare, configurations
+from delayplug.bench import processes as ranks
+from delayplug.bench.comparison.compare import compare, configurations
+from delayplug.bench.comparison.launch import PROGRESS, launch
+from delayplug.bench.comparison.run import Means
 from delayplug.bench.config import RunConfig, configure
-from delayplug.bench.launching import PROGRESS, launch
-from delayplug.bench.network import HeldDropout
-from delayplug.bench.tasks import load_task
-from delayplug.bench.training import train
+from delayplug.bench.model.network import HeldDropout
+from delayplug.bench.task import load_task
+from delayplug.bench.training import batches
+from delayplug.bench.training.trainer import train
 
 SMALL: dict[str, Any] = {"epochs": 3, "hidden": (16,), "max_delay": 6, "batch_size": 64}
 

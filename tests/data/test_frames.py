@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from profiles import examples
 
 from delayplug.data import Frames, Recordings, bin_recordings
 from delayplug.errors import ArgumentError
+from tests.profiles import examples
 
 CHANNELS = 60
 

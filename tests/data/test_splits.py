@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from profiles import examples
 
 from delayplug.data import hold_out
 from delayplug.errors import ArgumentError
+from tests.profiles import examples
 
 LABELS = st.lists(st.integers(0, 3), min_size=8, max_size=60)
 FRACTIONS = st.floats(0.01, 0.99)

@@ -11,53 +11,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOOLKITS = {"snntorch", "norse", "spikingjelly"}
 
-# Each module may import what stands before it, and nothing else of the package.
-ORDER = (
-    "errors",
-    "checks",
-    "scratch",
-    "caches",
-    "kernels",
-    "dcls",
-    "transforms",
-    "fourier",
-    "convolution",
-    "ranges",
-    "events",
-    "tape",
-    "delays",
-    "layers",
-    "spatial",
-    "frozen",
-    "budget",
-    "schedules",
-    "cells",
-    "compiling",
-    "memory",
-    "attach",
-    "backend",
-    "hookspecs",
-    "plugins",
-    "tracing",
-    "network",
-    "structure",
-    "flow",
-    "wiring",
-    "surgery",
-    "synapses",
-    "penalties",
-    "pruning",
-    "restarts",
-    "history",
-    "describe",
-    "counting",
-    "freezing",
-    "unrolling",
-    "carrying",
-    "streaming",
-    "testing",
-)
-
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """(dotted name, whether at module level) of every import; relative ones as delayplug.*."""
@@ -74,57 +27,6 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             yield from ((f"{module}.{alias.name}", node in top) for alias in node.names)
 
 
-def core() -> list[Path]:
-    return [ROOT / "delayplug" / f"{name}.py" for name in ORDER]
-
-
-def test_order_names_every_module_of_the_core() -> None:
-    there = {path.stem for path in (ROOT / "delayplug").glob("*.py")} - {"__init__", "cli"}
-    assert there == set(ORDER)
-
-
-@pytest.mark.parametrize("path", core(), ids=lambda path: path.stem)
-def test_core_imports_run_one_way(path: Path) -> None:
-    allowed = {f"delayplug.{name}" for name in ORDER[: ORDER.index(path.stem)]}
-    own = {name for name, _ in imports(path) if name.startswith("delayplug.")}
-    modules = {".".join(name.split(".")[:2]) for name in own}
-    assert modules <= allowed, modules - allowed
-
-
-def test_data_imports_only_errors_of_the_core() -> None:
-    for path in (ROOT / "delayplug" / "data").glob("*.py"):
-        for name, _ in imports(path):
-            inside = name.startswith(("delayplug.data", "delayplug.errors")) or not name.startswith("delayplug")
-            assert inside or name == "delayplug", (path.name, name)
-
-
-EXCHANGE = (
-    "graph",
-    "layers",
-    "running",
-    "following",
-    "reading_models",
-    "writing_nir",
-    "reading_nir",
-    "nir_files",
-    "onnx_files",
-)
-
-
-@pytest.mark.parametrize("name", EXCHANGE)
-def test_exchange_imports_the_core_and_runs_one_way(name: str) -> None:
-    assert {path.stem for path in (ROOT / "delayplug" / "exchange").glob("*.py")} == {"__init__", *EXCHANGE}
-    allowed = {f"delayplug.{module}" for module in ORDER} | {"delayplug.exchange", "delayplug"}
-    before = {f"delayplug.exchange.{other}" for other in EXCHANGE[: EXCHANGE.index(name)]}
-    found = {module for module, _ in imports(ROOT / "delayplug" / "exchange" / f"{name}.py")}
-    for module in found:
-        parts = module.split(".")
-        if parts[:2] == ["delayplug", "exchange"] and len(parts) > 2:
-            assert ".".join(parts[:3]) in before, module
-        elif parts[0] == "delayplug":
-            assert ".".join(parts[:2]) in allowed, module
-
-
 @pytest.mark.parametrize("path", [*(ROOT / "delayplug").rglob("*.py")], ids=lambda p: str(p.relative_to(ROOT)))
 def test_library_imports_no_toolkit(path: Path) -> None:
     assert not {name.split(".")[0] for name, _ in imports(path)} & TOOLKITS
@@ -135,8 +37,8 @@ OF_A_TOOLKIT = {"stateful_layers", "lifted_module", "init_hidden", "reset_mem", 
 
 # Where the library may name a toolkit outside of docstrings and comments, and why: file, what it says (None: anything).
 NAMED = {
-    "bench/paper.py": None,  # the network of the paper, whose authors wrote it with SpikingJelly
-    "bench/speed.py": {"DCLS + SpikingJelly"},  # what training is compared with: that network
+    "bench/measure/paper.py": None,  # the network of the paper, whose authors wrote it with SpikingJelly
+    "bench/measure/speed.py": {"DCLS + SpikingJelly"},  # what training is compared with: that network
     "cli/bench.py": {  # examples in help texts
         "Compile the loops over time of snnTorch and Norse: faster steps after a slow first one.",
         'TOML file of settings, such as epochs = 30 or backends = ["norse"]; options go before it.',

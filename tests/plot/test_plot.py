@@ -17,7 +17,7 @@ from torch import nn
 
 import delayplug
 from delayplug import ArgumentError, ConvDelay, DelayHistory, LearnableDelay, plot
-from delayplug.kernels import taps
+from delayplug.layers.taps import taps
 
 
 def new_axes(number: int = 1) -> list[Axes]:

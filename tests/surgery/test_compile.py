@@ -6,14 +6,15 @@ from typing import Any
 import norse.torch as norse
 import pytest
 import torch
-from networks import CellNet, F, H, InitLeaky, O, ResetMem, jelly, sequence
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from delayplug import WiringError, add_delays, named_delays, over_steps, plugins, unroll
-from delayplug.bench.network import DelayNetwork
-from delayplug.compiling import compiled_loops
+from delayplug import WiringError, add_delays, named_delays, over_steps, unroll
+from delayplug.bench.model.network import DelayNetwork
+from delayplug.neurons.loops import compiled_loops
+from delayplug.toolkits import plugins
+from tests.networks import CellNet, F, H, InitLeaky, O, ResetMem, jelly, sequence
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's, about the toolkits
 

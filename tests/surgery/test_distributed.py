@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from networks import InitLeaky, jelly, sequence
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.distributed import destroy_process_group, init_process_group
@@ -13,6 +12,7 @@ from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from delayplug import add_delays, parameter_groups
+from tests.networks import InitLeaky, jelly, sequence
 
 MODELS = {"snntorch": InitLeaky, "spikingjelly": lambda: jelly("m")}
 

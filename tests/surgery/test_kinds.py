@@ -4,13 +4,13 @@ import norse.torch as norse
 import pytest
 import snntorch
 import torch
-from networks import B, F, H, O, sequence
 from spikingjelly.activation_based import functional, layer, neuron, rnn
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from delayplug import ArgumentError, WiringError, add_delays, describe_delays, named_delays, plan_delays, remove_delays
-from delayplug.testing import draw_whole_delays, shift_inputs
+from delayplug.testing.laws import draw_whole_delays, shift_inputs
+from tests.networks import B, F, H, O, sequence
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:snntorch")
 

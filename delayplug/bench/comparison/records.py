@@ -1,0 +1,164 @@
+"""Runs on disk: a folder each, with one JSON record, written only when the run is complete.
+
+OUT/sfsd-shd-norse-learned-seed0/
+    config.toml     the configuration, as `--config` takes it
+    record.json     configuration, versions, data, every epoch, accuracies, seconds, memory, parameters
+    model.pt        state dict after the last epoch, delays before and after training, spikes of one test recording
+    checkpoint.pt   only while the run goes on: everything up to the last whole epoch
+"""
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import RunError
+from ...toolkits import plugins
+from ..config import RunConfig, to_toml
+from ..task import Task
+from ..training.trainer import Outcome
+from .planted import planted_correlation
+
+FORMAT = 3
+CHECKPOINT = "checkpoint.pt"
+CONFIG = "config.toml"
+_PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
+
+
+def finished(folder: Path, config: RunConfig) -> dict[str, Any] | None:
+    """The record of a run that is already there; None if it is still to be made.
+
+    Raises:
+        RunError: the folder holds a run of another configuration, or something that is not a record.
+    """
+    path = folder / "record.json"
+    if not path.exists() or not (folder / "model.pt").exists():
+        return None
+    record = read_record(path)
+    differences = config.differences(record["config"])
+    if differences:
+        advice = "Choose another --out, or move it away"
+        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+        raise RunError(f"{folder} holds a run of another configuration ({shown}). {advice}")
+    return record
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record, or RunError if the file is not one."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
+        raise RunError(f"{path}: expected the record of a run (format {FORMAT}), got other content")
+    return record
+
+
+def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) -> dict[str, Any]:
+    """Everything that a table, a plot or a doubt may ask for later."""
+    record = {
+        "format": FORMAT,
+        "config": config.to_json(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **_versions(config.backend)},
+        "machine": {"device": device, "processor": platform.machine(), "threads": torch.get_num_threads()},
+        "data": {
+            "train": len(task.train),
+            "valid": len(task.valid),
+            "test": len(task.test),
+            "steps": task.train.steps,
+            "channels": task.channels,
+            "classes": list(task.train.classes),
+            "split": task.split,
+        },
+        "parameters": outcome.parameters,
+        "epochs": outcome.epochs,
+        "accuracy": outcome.accuracy,
+        "best_epoch": outcome.best_epoch,
+        "seconds_per_epoch": median(entry["seconds"] for entry in outcome.epochs),
+        "waiting": sum(entry["waited"] for entry in outcome.epochs) / sum(e["seconds"] for e in outcome.epochs),
+        "peak_memory_mb": outcome.peak_memory_mb,
+        "spikes_per_neuron": outcome.spikes,
+    }
+    if task.planted is not None and outcome.delays:
+        weights = outcome.weights
+        before, after = zip(*outcome.delays, strict=True)
+        record["planted_correlation"] = {
+            "before training": planted_correlation(before, weights, task.planted),
+            "after training": planted_correlation(after, weights, task.planted),
+        }
+    return record
+
+
+def write_run(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
+    """Save a run. The record comes last and in one piece: where there is one, everything is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    delays = {"before": [b for b, _ in outcome.delays], "after": [a for _, a in outcome.delays]}
+    replace_file(
+        folder / "model.pt",
+        lambda path: torch.save({"state": outcome.state, "delays": delays, "example": outcome.example}, path),
+    )
+    replace_file(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Save what makes this run again: `delayplug bench run --config FOLDER/config.toml`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / CONFIG, lambda path: path.write_text(to_toml(config)))
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a comparison, and see that it can be written to, before hours are spent.
+
+    Raises:
+        RunError: it cannot.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise RunError(f"out: expected a folder that can be written to, got {out}: {error}") from error
+
+
+def read_delays(folder: Path) -> list[tuple[Tensor, Tensor]]:
+    """(before, after) training of each delay layer, in steps."""
+    delays = torch.load(folder / "model.pt", weights_only=True)["delays"]
+    return list(zip(delays["before"], delays["after"], strict=True))
+
+
+def read_example(folder: Path) -> list[Tensor]:
+    """(time, channel) of the events and of the hidden spikes of one test recording, (2, E) for each layer."""
+    example: list[Tensor] = torch.load(folder / "model.pt", weights_only=True)["example"]
+    return example
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole, or leave what was there: `write` is given another name in the same folder."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    write(temporary)
+    temporary.replace(path)
+
+
+def _versions(backend: str) -> dict[str, str]:
+    """Of what decides the numbers of a run with a backend, by name: its package, and those that all runs need."""
+    installed = {}
+    for package in _PACKAGES:
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    package = plugins.backend_package(backend)
+    if package:
+        installed[package] = plugins.version(package) or "unknown"
+    return installed

@@ -1,0 +1,380 @@
+"""How fast delays are, and how much memory they take: this library against DCLS and the paper's way, side by side.
+
+Every comparison is a pair of functions that do the same work. Their runs take turns in one process, so that whatever
+else the machine does falls on both; what counts is the median of the ratios. Peak memory is that of a process of its
+own for each side.
+"""
+
+import functools
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ArgumentError
+from ...layers.engines.convolve import Engine
+from ...layers.linear import LearnableDelay
+from ...running.unroll import unroll
+from ...surgery.apply import add_delays
+from ...toolkits import plugins
+from ...toolkits.toolkit import Toolkit
+from ..model.network import DelayNetwork, class_scores
+from ..model.synapses import Variant
+from ..training.peak_memory import PeakMemory
+from .paper import PaperNetwork, dcls_forward, dcls_layer
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One comparison.
+
+    Attributes:
+        name: what is done.
+        ours, theirs: what the two sides are, in words.
+        target: the ratio theirs / ours that is aimed at (for costs, the largest ratio ours / theirs).
+        is_cost: the ratio is a cost, ours / theirs, and should be small.
+        memory: the peak memory of both sides is measured, too.
+        make: `make(side, device)` builds everything and returns the run to be timed; side is "ours" or "theirs".
+    """
+
+    name: str
+    ours: str
+    theirs: str
+    target: float
+    make: Callable[[str, torch.device], Run]
+    is_cost: bool = False
+    memory: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured: seconds are medians; the ratio is the median over rounds, with the middle half of them.
+
+    `memory` is the peak of (ours, theirs) in MB above what the process had before the work.
+    """
+
+    name: str
+    ours: str
+    theirs: str
+    target: float
+    is_cost: bool
+    seconds: tuple[float, float]
+    ratio: float
+    spread: tuple[float, float]
+    memory: tuple[float, float] | None = None
+
+
+def works(backends: Sequence[str]) -> list[Work]:
+    """All comparisons, those of networks for the backends named."""
+    found = [
+        _layer("layer 256 -> 256, 25 taps", 256, 256, 25, 100, 256, 6, memory=True),
+        _layer("layer 140 -> 256, 25 taps", 140, 256, 25, 100, 256, 5),
+        _layer("layer 256 -> 20, 25 taps", 256, 20, 25, 100, 256, 3),
+        _layer("layer 256 -> 256, 250 taps, 1000 steps", 256, 256, 250, 1000, 32, 15, memory=True),
+        Work("250 taps instead of 25, 1000 steps", "250 taps", "25 taps", 2, _longer, is_cost=True),
+        Work("kernel of 256 x 256, 25 taps", "delayplug", "DCLS", 4, _kernel),
+    ]
+    paper = "DCLS + SpikingJelly"
+    for backend in backends:
+        make = functools.partial(_training_step, backend=backend)
+        found.append(Work(f"training step, {backend}", "delayplug", paper, 3, make, memory=True))
+        if _takes_steps(backend):  # else there is no loop to compile
+            make = functools.partial(_training_step, backend=backend, compile=True)
+            found.append(Work(f"training step, {backend}, compiled", "delayplug", paper, 3, make))
+    for backend in backends:
+        make = functools.partial(_channels, backend=backend)
+        name = f"delays per channel, {backend}"
+        found.append(Work(name, "a delay per channel", "no delays", 1.3, make, is_cost=True))
+    for backend in filter(_takes_steps, backends):
+        name = f"training step by unroll, {backend}"
+        make = functools.partial(_unrolled, backend=backend)
+        found.append(Work(name, "unroll", "time loop", 5, make))
+        make = functools.partial(_unrolled, backend=backend, compile=True)
+        found.append(Work(f"{name}, compiled", "unroll", "time loop", 5, make))
+    found.append(Work("one step of 512 -> 512, 2 % active", "event-driven", "dense", 10, _events))
+    return found
+
+
+def _takes_steps(backend: str) -> bool:
+    """Whether the benchmark's neuron of a backend is called once per step, so that a sequence is a loop."""
+    toolkit = plugins.toolkit(backend)
+    return toolkit.mode(toolkit.spiking_neuron(tau=2.0)) == "step"
+
+
+def measure(work: Work, device: torch.device, *, rounds: int = 10, seconds: float = 20.0) -> Result:
+    """Time both sides in turns: at least three rounds, at most `rounds`, and no new one after so many seconds."""
+    ours, theirs = work.make("ours", device), work.make("theirs", device)
+    for run in (ours, theirs):  # whatever is built on first use
+        run()
+    times: list[tuple[float, float]] = []
+    start = time.perf_counter()
+    while len(times) < 3 or (len(times) < rounds and time.perf_counter() - start < seconds):
+        times.append((_seconds(ours, device), _seconds(theirs, device)))
+    ratios = sorted(a / b if work.is_cost else b / a for a, b in times)
+    quarters = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Result(
+        work.name,
+        work.ours,
+        work.theirs,
+        work.target,
+        work.is_cost,
+        (statistics.median(a for a, _ in times), statistics.median(b for _, b in times)),
+        quarters[1],
+        (quarters[0], quarters[2]),
+        _memory(work, device) if work.memory else None,
+    )
+
+
+def _seconds(run: Run, device: torch.device) -> float:
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _memory(work: Work, device: torch.device) -> tuple[float, float]:
+    """Peak memory of each side, measured in a process of its own."""
+    peaks = []
+    for side in ("ours", "theirs"):
+        command = [sys.executable, "-m", __name__, work.name, side, str(device), str(torch.get_num_threads())]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(float(json.loads(done.stdout.splitlines()[-1])["megabytes"]))
+    return peaks[0], peaks[1]
+
+
+def choose(found: Sequence[Work], parts: Sequence[str]) -> list[Work]:
+    """The comparisons whose names have one of these parts; all if there are none."""
+    chosen = [work for work in found if not parts or any(part.lower() in work.name.lower() for part in parts)]
+    if not chosen:
+        raise ArgumentError("only", f"parts of {'; '.join(work.name for work in found)}", ", ".join(parts))
+    return chosen
+
+
+def write(results: Sequence[Result], device: torch.device, path: Path) -> None:
+    """A JSON file: where it was measured, and all results."""
+    record = {"device": _name(device), "torch": torch.__version__, "results": [asdict(result) for result in results]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def table(results: Sequence[Result], device: torch.device) -> Any:
+    """For the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    found = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=f"{_name(device)}, torch {torch.__version__}: medians of rounds in turns",
+        caption="ratio: how many times faster the first of two is; where small is aimed at (<=), how much longer",
+    )
+    found.add_column("comparison", overflow="fold", min_width=20)
+    for name in ("ms", "ms", "ratio", "half of\nrounds", "aim", "peak MB"):
+        found.add_column(name, justify="right", no_wrap=True, vertical="bottom")
+    for r in results:
+        met = r.ratio <= r.target if r.is_cost else r.ratio >= r.target
+        memory = "" if r.memory is None else f"{r.memory[0]:.0f} / {r.memory[1]:.0f}"
+        found.add_row(
+            f"{r.name}\n[dim]{r.ours} / {r.theirs}[/]",
+            *(f"{1000 * seconds:,.1f}" for seconds in r.seconds),
+            f"[{'green' if met else 'red'}]{r.ratio:.2f}[/]",
+            f"{r.spread[0]:.1f}-{r.spread[1]:.1f}",
+            f"{'<=' if r.is_cost else '>='} {r.target:g}",
+            memory,
+        )
+    return found
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{device.type} with {torch.get_num_threads()} threads"
+
+
+def check_device(name: str) -> torch.device:
+    """The device of this name, or ArgumentError if it is not there."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError("device", "one that is there, such as cpu or cuda", repr(name)) from error
+    return device
+
+
+# ------------------------------------------------------------------------------------------------- the works
+
+
+def _spikes(*shape: int, device: torch.device, density: float = 0.05) -> Tensor:
+    torch.manual_seed(0)
+    return (torch.rand(*shape, device=device) < density).float()
+
+
+def _backward(run: Callable[[], Tensor], parameters: Iterator[nn.Parameter]) -> Run:
+    """Forward and backward with a gradient of ones for the output."""
+    kept = [p for p in parameters if p.requires_grad]
+
+    def step() -> None:
+        for parameter in kept:
+            parameter.grad = None
+        y = run()
+        y.backward(torch.ones_like(y))
+
+    return step
+
+
+def _layer(
+    name: str, i: int, o: int, taps: int, steps: int, batch: int, target: float, *, memory: bool = False
+) -> Work:
+    """One delay layer, forward and backward with the construction of its kernel."""
+
+    def make(side: str, device: torch.device) -> Run:
+        x = _spikes(steps, batch, i, device=device).requires_grad_()
+        if side == "ours":
+            layer = LearnableDelay(i, o, max_delay=taps - 1, device=device)
+            return _backward(lambda: layer(x), layer.parameters())
+        dcls = dcls_layer(i, o, taps).to(device)
+        return _backward(lambda: dcls_forward(dcls, x), dcls.parameters())
+
+    return Work(name, "delayplug", "DCLS", target, make, memory=memory)
+
+
+def _longer(side: str, device: torch.device) -> Run:
+    x = _spikes(1000, 128, 256, device=device).requires_grad_()
+    layer = LearnableDelay(256, 256, max_delay=249 if side == "ours" else 24, device=device)
+    return _backward(lambda: layer(x), layer.parameters())
+
+
+def _kernel(side: str, device: torch.device) -> Run:
+    if side == "ours":
+        layer = LearnableDelay(256, 256, max_delay=24, device=device)
+        return _backward(layer.kernel, layer.parameters())
+    dcls: Any = dcls_layer(256, 256, 25).to(device)
+    return _backward(lambda: dcls.DCK(dcls.weight, dcls.P, dcls.SIG), dcls.parameters())
+
+
+def _training_step(side: str, device: torch.device, backend: str, compile: bool = False) -> Run:
+    """The network for SHD on one batch: forward, loss, backward and both optimizers."""
+    sizes = (140, 256, 256, 20)
+    network: nn.Module
+    if side == "ours":
+        network = DelayNetwork(sizes, plugins.toolkit(backend), dropout=0.4, compile=compile)
+    else:
+        network = PaperNetwork(sizes, dropout=0.4)
+    return _step(network.to(device), _spikes(100, 256, 140, device=device))
+
+
+def _step(network: Any, x: Tensor) -> Run:
+    labels = torch.arange(x.shape[1], device=x.device) % 20
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(class_scores(network(x)), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _channels(side: str, device: torch.device, backend: str) -> Run:
+    """The same network with linear layers, with and without a delay for each of their inputs."""
+    delays: Variant = "axonal" if side == "ours" else "none"
+    network = DelayNetwork((140, 256, 256, 20), plugins.toolkit(backend), delays=delays, dropout=0.4)
+    network.tail = 0  # sequences of the same length
+    return _step(network.to(device), _spikes(100, 256, 140, device=device))
+
+
+class _StepNetwork(nn.Module):
+    """Linear layers and neurons of any toolkit, one step at a time.
+
+    Takes (B, I) and the state that the step before returned, None at the beginning; returns (B, O) and the next state.
+    """
+
+    def __init__(self, sizes: Sequence[int], toolkit: Toolkit) -> None:
+        super().__init__()
+        self.toolkit = toolkit
+        self.linears = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
+        self.neurons = nn.ModuleList(toolkit.spiking_neuron(tau=2.0) for _ in sizes[1:])
+
+    def forward(self, x: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
+        carried = [()] * len(self.neurons) if state is None else state
+        following: list[Any] = []
+        for linear, neuron, own in zip(self.linears, self.neurons, carried, strict=True):
+            out = neuron(linear(x), *own)
+            x, *rest = out if isinstance(out, tuple) else (out,)
+            # What a neuron holds by itself it goes on from.
+            following.append(() if self.toolkit.held_state(neuron) else tuple(rest))
+        return x, following
+
+
+def _unrolled(side: str, device: torch.device, backend: str, compile: bool = False) -> Run:
+    """A network of step neurons with delays, over a sequence: its own time loop against `unroll`."""
+    toolkit = plugins.toolkit(backend)
+    network = _StepNetwork((140, 256, 256, 20), toolkit).to(device)
+    x = _spikes(100, 64, 140, device=device)
+    add_delays(network, max_delay=24, backend=backend, example=x[0])
+
+    def loop(x: Tensor) -> Tensor:
+        for module in network.modules():
+            toolkit.reset(module)
+        outputs, state = [], None
+        for x_t in x.unbind(0):
+            y, state = network(x_t, state)
+            outputs.append(y)
+        return torch.stack(outputs)
+
+    # The network is known to be feed-forward: nothing to check.
+    run = loop if side == "theirs" else functools.partial(unroll, network, check=False, compile=compile)
+    labels = torch.arange(64, device=device) % 20
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(run(x).sum(0), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _events(side: str, device: torch.device) -> Run:
+    """A hundred steps of a layer with rounded delays, one sample."""
+    layer = LearnableDelay(512, 512, max_delay=24, device=device).eval()
+    events: Engine = "auto" if side == "ours" else "direct"
+    layer.engine = events
+    x = _spikes(100, 1, 512, device=device, density=0.02)
+
+    @torch.no_grad()
+    def run() -> None:
+        state = layer.initial_state(1)
+        for x_t in x.unbind(0):
+            _, state = layer.step(x_t, state)
+
+    return run
+
+
+def _main(name: str, side: str, device: str, threads: str) -> None:
+    """Measure the memory of one side, for `_memory`."""
+    torch.set_num_threads(int(threads))
+    work = next(work for work in works(plugins.ready()) if work.name == name)
+    run = work.make(side, torch.device(device))
+    with PeakMemory() as before:
+        pass
+    with PeakMemory() as peak:
+        run()
+    print(json.dumps({"megabytes": peak.megabytes - before.megabytes}))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,116 @@
+"""The paper's network, with the neurons of any backend.
+
+Hammouamri, Khalfaoui-Hassani, Masquelier, "Learning Delays in Spiking Neural Networks using Dilated Convolutions with
+Learnable Spacings", ICLR 2024, section 4.1 and appendix. Shapes: T steps, B batch, C channels or classes.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+
+from ...errors import ArgumentError
+from ...neurons.loops import compiled_loops
+from ...toolkits.toolkit import Toolkit
+from ..processes import SharedBatchNorm, share
+from .synapses import Synapses, Variant, synapses
+
+
+class DelayNetwork(nn.Module):
+    """Feed-forward: delay layer, batch norm, spiking neuron and dropout for each hidden size, then a readout.
+
+    Every delay layer lengthens the sequence by half of the maximal delay, as in the paper, so that late spikes arrive.
+
+    Args:
+        sizes: channels, hidden sizes, classes.
+        toolkit: whose neurons to use.
+        delays, max_delay, taps, fan_in: as for `synapses`.
+        tau: of all neurons, in steps.
+        dropout: of hidden spikes; one mask per recording, held over all steps.
+        compile: compile the loops over the time of toolkits that have no faster way (`torch.compile`).
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        toolkit: Toolkit,
+        *,
+        delays: Variant = "learned",
+        max_delay: int = 24,
+        taps: int = 1,
+        fan_in: int = 0,
+        tau: float = 1.005,
+        dropout: float = 0.4,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(sizes) < 2:
+            raise ArgumentError("sizes", "channels, hidden sizes and classes", list(sizes))
+        self.toolkit, self.compiles = toolkit, compile
+        self.tail = 0 if delays == "none" else max_delay // 2
+        pairs = list(itertools.pairwise(sizes))
+        options = {"max_delay": max_delay, "taps": taps, "fan_in": fan_in}
+        self.synapses = nn.ModuleList(synapses(i, o, delays=delays, **options) for i, o in pairs)
+        self.norms = nn.ModuleList(SharedBatchNorm(size) for size in sizes[1:-1])
+        self.neurons = nn.ModuleList(toolkit.spiking_neuron(tau=tau) for _ in sizes[1:-1])
+        self.dropout = HeldDropout(dropout)
+        self.readout = toolkit.readout_neuron(tau=tau)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Input (T, B, C) to the readout's membrane potential (T + layers * tail, B, classes)."""
+        return self.activity(x)[-1]
+
+    def activity(self, x: Tensor) -> list[Tensor]:
+        """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward."""
+        found = []
+        for synapse, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=False):
+            current: Tensor = synapse(x, tail=self.tail)
+            current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
+            found.append(self._run(neuron, current))
+            x = self.dropout(found[-1])
+        return [*found, self._run(self.readout, self.layers[-1](x, tail=self.tail))]
+
+    def _run(self, neuron: nn.Module, current: Tensor) -> Tensor:
+        with compiled_loops(self.compiles):
+            return self.toolkit.run(neuron, current)
+
+    @property
+    def layers(self) -> list[Synapses]:
+        """The synapses of each layer, the readout's last."""
+        return cast(list[Synapses], list(self.synapses))
+
+    def trainable(self) -> int:
+        """How many numbers are learned: weights and delays of the synapses that there are, batch norm."""
+        rest = sum(p.numel() for p in (*self.norms.parameters(), *self.neurons.parameters()) if p.requires_grad)
+        return rest + sum(synapse.trainable() for synapse in self.layers)
+
+
+class HeldDropout(nn.Module):
+    """Dropout whose mask is drawn once per recording and held over all steps: x (T, B, ...).
+
+    Attributes:
+        total: recordings of the batch on all processes together, which all draw the masks of all; None: there is one.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ArgumentError("dropout", "a probability >= 0 and < 1", p)
+        self.p = p
+        self.total: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale what stays by 1 / (1 - p), as `nn.Dropout` does."""
+        if not self.training or self.p == 0:
+            return x
+        total, own = (x.shape[1], slice(None)) if self.total is None else (self.total, share(self.total))
+        return x * nn.functional.dropout(x.new_ones(1, total, *x.shape[2:]), self.p)[:, own]
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def class_scores(membrane: Tensor) -> Tensor:
+    """The paper's logits: sum over time of the softmax over classes, (T, B, classes) to (B, classes)."""
+    return membrane.softmax(-1).sum(0)

@@ -1,0 +1,175 @@
+"""What lies between two layers of the paper's network: weights, delays, and which synapses there are.
+
+Hammouamri, Khalfaoui-Hassani, Masquelier, ICLR 2024, section 4 and appendix. Shapes: T steps, B batch, I inputs, O
+outputs, N taps per synapse.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ...errors import ArgumentError
+from ...layers.linear import LearnableDelay
+from ...layers.taps import SIGMA_FLOOR
+
+Variant = Literal["none", "fixed", "constant", "learned", "axonal", "dendritic"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+_PER_SYNAPSE: tuple[Variant, ...] = ("fixed", "constant", "learned")
+ANNEALED: tuple[Variant, ...] = ("learned", "axonal", "dendritic")
+
+_LAST_SIGMA = SIGMA_FLOOR["gauss"] + 0.23  # the paper's, after its annealing
+
+
+def learns_delays(delays: Variant) -> bool:
+    """Whether the delays of this variant are trained."""
+    return delays not in ("none", "fixed")
+
+
+def check_variant(delays: Variant, taps: int, fan_in: int) -> None:
+    """Raise ArgumentError unless there are such synapses."""
+    if delays not in VARIANTS:
+        raise ArgumentError("delays", f"one of {', '.join(VARIANTS)}", repr(delays))
+    if fan_in < 0:
+        raise ArgumentError("fan_in", "a number of synapses, or 0 for all", fan_in)
+    if taps < 1:
+        raise ArgumentError("taps", "an integer >= 1", taps)
+    if taps > 1 and delays not in _PER_SYNAPSE:
+        advice = f"Take --delays {' '.join(_PER_SYNAPSE)}"
+        raise ArgumentError("taps", f"1 for the variant {delays!r}, which has no delay per synapse", taps, advice)
+
+
+def synapses(
+    in_features: int, out_features: int, *, delays: Variant, max_delay: int, taps: int = 1, fan_in: int = 0
+) -> "Synapses":
+    """The synapses of one layer, without bias, initialised as in the paper.
+
+    Args:
+        in_features, out_features: I and O.
+        delays: "none"; "fixed", random whole steps; "learned", one per synapse, with a sigma that a schedule narrows;
+            "constant", the same with the last sigma from the beginning; "axonal" and "dendritic", one per input or
+            output channel.
+        max_delay: in steps.
+        taps: weights, and delays, of each synapse; only one without a delay per synapse.
+        fan_in: incoming synapses of each neuron, drawn at random; all if 0.
+    """
+    check_variant(delays, taps, fan_in)
+    per_synapse = delays in _PER_SYNAPSE
+    before = after = None
+    weights: nn.Linear | LearnableDelay
+    if per_synapse:
+        weights = LearnableDelay(
+            in_features,
+            out_features,
+            max_delay=max_delay,
+            taps=taps,
+            interpolation="linear" if delays == "fixed" else "gauss",
+            sigma=_LAST_SIGMA if delays == "constant" else None,
+        )
+        _draw(weights, whole=delays == "fixed")
+    else:
+        weights = nn.Linear(in_features, out_features, bias=False)
+    if delays == "axonal":
+        before = _draw(LearnableDelay(in_features, max_delay=max_delay))
+    if delays == "dendritic":
+        after = _draw(LearnableDelay(out_features, max_delay=max_delay))
+    assert weights.weight is not None
+    inputs = min(fan_in, in_features) if fan_in else in_features
+    # Kaiming's uniform distribution for ReLUs; fan_in = inputs * taps, whatever the order of the dimensions.
+    bound = math.sqrt(6 / (inputs * taps))
+    nn.init.uniform_(weights.weight, -bound, bound)
+    if inputs < in_features:
+        parametrize.register_parametrization(weights, "weight", Sparse(weights.weight, inputs))
+    return Synapses(before, weights, after)
+
+
+class Synapses(nn.Module):
+    """A delay per input, weights with or without delays, a delay per output: what there is of them, one after another.
+
+    Attributes:
+        before, after: delays per channel, or None.
+        weights: a linear layer, or one with a delay per synapse.
+    """
+
+    before: LearnableDelay | None
+    weights: nn.Linear | LearnableDelay
+    after: LearnableDelay | None
+
+    def __init__(
+        self, before: LearnableDelay | None, weights: nn.Linear | LearnableDelay, after: LearnableDelay | None
+    ) -> None:
+        super().__init__()
+        self.before, self.weights, self.after = before, weights, after
+
+    def forward(self, x: Tensor, tail: int = 0) -> Tensor:
+        """(T, B, I) to (T + tail, B, O); `tail` steps more for what the delays hold back."""
+        for part in (self.before, self.weights, self.after):
+            if part is not None:
+                # A delay may reach less far after `freeze_delays(max_delay=...)`.
+                x = part(x, tail=min(tail, part.max_delay)) if isinstance(part, LearnableDelay) else part(x)
+        return x
+
+    @property
+    def delays(self) -> LearnableDelay | None:
+        """The layer that holds the delays."""
+        per_synapse = self.weights if isinstance(self.weights, LearnableDelay) else None
+        return self.before or self.after or per_synapse
+
+    @property
+    def present(self) -> Tensor | None:
+        """bool (O, I): which synapses there are; None for all."""
+        masks: Iterator[Tensor] = (part.mask for part in self.weights.modules() if isinstance(part, Sparse))
+        return next(masks, None)
+
+    @torch.no_grad()
+    def delays_now(self) -> Tensor | None:
+        """The delays in steps, (O, I, N) or (C,), NaN where there is no synapse; None without delays."""
+        if self.delays is None:
+            return None
+        delays = self.delays.delays.detach().cpu().clone()
+        if self.present is not None and delays.dim() == 3:
+            delays[~self.present.cpu()] = math.nan
+        return delays
+
+    @torch.no_grad()
+    def weights_now(self) -> Tensor:
+        """The weights, (O, I) or (O, I, N), zero where there is no synapse."""
+        weight: Tensor = self.weights.weight  # type: ignore[assignment]
+        return weight.detach().cpu().clone()
+
+    def trainable(self) -> int:
+        """How many numbers are learned; those of synapses that are not there do not count."""
+        total = 0
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                absent = 0 if self.present is None or parameter.dim() < 2 else int((~self.present).sum())
+                total += parameter.numel() - absent * (parameter.shape[2] if parameter.dim() == 3 else 1)
+        return total
+
+
+class Sparse(nn.Module):
+    """A parametrization that keeps `inputs` synapses of each neuron, drawn at random, and holds the others at zero."""
+
+    mask: Tensor
+
+    def __init__(self, weight: Tensor, inputs: int) -> None:
+        super().__init__()
+        out_features, in_features = weight.shape[:2]
+        kept = torch.rand(out_features, in_features).topk(inputs).indices
+        self.register_buffer("mask", torch.zeros(out_features, in_features, dtype=torch.bool).scatter_(1, kept, True))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Weights (O, I) or (O, I, N), zero where there is no synapse."""
+        return weight * (self.mask if weight.dim() == 2 else self.mask.unsqueeze(-1))
+
+
+@torch.no_grad()
+def _draw(layer: LearnableDelay, whole: bool = False) -> LearnableDelay:
+    """Delays as DCLS draws them: positions from [-(K+1)/2, K/2], clamped, so that the largest is a little likelier."""
+    layer.delays.uniform_(0, layer.max_delay + 1).clamp_(max=layer.max_delay)
+    if whole:
+        layer.delays.copy_((layer.delays + 0.5).floor()).requires_grad_(False)
+    return layer

@@ -1,0 +1,159 @@
+"""What a comparison looks like in pictures."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..comparison.records import read_delays
+from ..config import variant
+from ..model.synapses import VARIANTS
+from .tables import Record, grouped, variant_of, wilson
+
+# One colour per variant, one line style per backend; readable in print and for the colour-blind (Okabe and Ito).
+_COLOURS = {
+    "none": "#999999",
+    "fixed": "#E69F00",
+    "constant": "#009E73",
+    "learned": "#0072B2",
+    "axonal": "#CC79A7",
+    "dendritic": "#D55E00",
+}
+_STYLES = ("-", "--", ":", "-.")
+_MARKERS = ("o", "s", "^", "D")
+
+
+def accuracy_figure(records: Iterable[Record]) -> Figure:
+    """Test accuracy after the last epoch of every run: a mark for each, by variant and backend, over the chance level.
+
+    The bar behind the marks of a variant is the sampling error of the test set (95 %, Wilson) at their mean.
+    """
+    records = list(records)
+    backends = _backends(records)
+    kinds = {(r["config"]["fan_in"], VARIANTS.index(r["config"]["delays"])) for r in records}
+    rows = [(variant(VARIANTS[kind], fan_in), VARIANTS[kind]) for fan_in, kind in sorted(kinds)]
+    figure = Figure(figsize=(7.5, 0.42 * len(rows) + 1.3), layout="constrained")
+    axes = figure.subplots()
+    for y, (name, delays) in enumerate(rows):
+        found = [r for r in records if variant_of(r) == name]
+        low, high = wilson(mean(r["accuracy"]["last epoch"] for r in found), found[0]["data"]["test"])
+        axes.barh(y, 100 * (high - low), left=100 * low, height=0.5, color=_COLOURS[delays], alpha=0.18)
+        for n, backend in enumerate(backends):
+            values = [100 * r["accuracy"]["last epoch"] for r in found if r["config"]["backend"] == backend]
+            height = y + 0.22 * (n - (len(backends) - 1) / 2)
+            axes.scatter(
+                values,
+                [height] * len(values),
+                s=26,
+                color=_COLOURS[delays],
+                marker=_MARKERS[n % len(_MARKERS)],
+                edgecolors="white",
+                linewidths=0.6,
+                zorder=3,
+            )
+    chance = 100 / len(records[0]["data"]["classes"])
+    axes.axvline(chance, color="black", linewidth=0.8, linestyle="--", alpha=0.5)
+    axes.annotate("chance", (chance, len(rows) - 0.45), textcoords="offset points", xytext=(3, 0), fontsize=8)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set(xlabel="test accuracy after the last epoch (%)", xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6))
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    marks = [Line2D([], [], linestyle="", color="#555555", marker=_MARKERS[n % 4]) for n in range(len(backends))]
+    figure.legend(marks, backends, loc="outside upper center", ncols=len(backends), frameon=False)
+    return figure
+
+
+def plot_learning_curves(records: Iterable[Record], path: Path) -> None:
+    """Save `learning_curves_figure`."""
+    _save(learning_curves_figure(records), path)
+
+
+def learning_curves_figure(records: Iterable[Record]) -> Figure:
+    """Validation accuracy and training loss over epochs: the mean over the seeds, and the range of all of them."""
+    records = list(records)
+    backends = _backends(records)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2)
+    for (backend, name), group in grouped(records).items():
+        config = group[0]["config"]
+        style = {
+            "color": _COLOURS[config["delays"]],
+            "linestyle": _STYLES[backends.index(backend) % len(_STYLES)],
+            "linewidth": 0.9 if config["fan_in"] else 1.8,
+        }
+        x = [entry["epoch"] for entry in group[0]["epochs"]]
+        for axes, key, scale in ((accuracy, "valid_accuracy", 100), (loss, "train_loss", 1)):
+            seeds = scale * np.array([[entry[key] for entry in record["epochs"]] for record in group])
+            label = f"{name}, {backend}" if axes is accuracy else None
+            axes.plot(x, seeds.mean(0), label=label, **style)
+            if len(seeds) > 1:
+                axes.fill_between(x, seeds.min(0), seeds.max(0), color=style["color"], alpha=0.12, linewidth=0)
+    data, config = records[0]["data"], records[0]["config"]
+    accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
+    place = {"textcoords": "offset points", "xytext": (0, 3), "ha": "right", "fontsize": 8}
+    accuracy.annotate("chance", (config["epochs"], 100 / len(data["classes"])), **place)
+    on = "test" if config.get("protocol") == "paper" else "validation"
+    accuracy.set(xlabel="epoch", ylabel=f"{on} accuracy (%)", ylim=(0, 101))
+    loss.set(xlabel="epoch", ylabel="training loss")
+    loss.set_ylim(bottom=0)
+    for axes in (accuracy, loss):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = accuracy.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.suptitle(f"{Path(config['dataset']).name}, preset {config['preset']}")
+    return figure
+
+
+def plot_delays(record: Record, folder: Path, path: Path) -> None:
+    """Save `delays_figure`."""
+    _save(delays_figure(record, folder), path)
+
+
+def delays_figure(record: Record, folder: Path) -> Figure:
+    """Histograms of the delays of each layer, before and after training."""
+    layers = read_delays(folder)
+    config = record["config"]
+    most = config["max_delay"]
+    figure = Figure(figsize=(3.4 * len(layers), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(layers), squeeze=False)[0]
+    for n, (axes, (before, after)) in enumerate(zip(panels, layers, strict=True)):
+        bins = [k - 0.5 for k in range(most + 2)]
+        was, now = (values[~values.isnan()].numpy() for values in (before, after))  # NaN: no synapse
+        axes.hist(was, bins, color="#BBBBBB", label="before training")
+        axes.hist(now, bins, histtype="step", color="#0072B2", linewidth=1.8, label="after")
+        axes.set(title=f"layer {n + 1}: {len(now):,} delays", xlabel="delay (steps)")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("channels" if config["delays"] in ("axonal", "dendritic") else "synapses")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(f"{Path(config['dataset']).name}, {config['backend']}, {variant_of(record)}")
+    return figure
+
+
+def raster_figure(example: Sequence[Any]) -> Figure:
+    """One recording: its input events, and the spikes of each hidden layer below it."""
+    figure = Figure(figsize=(8, 1.6 * len(example) + 0.4), layout="constrained")
+    panels = figure.subplots(len(example), 1, sharex=True, squeeze=False)[:, 0]
+    for n, (axes, events) in enumerate(zip(panels, example, strict=True)):
+        time, channel = events
+        axes.plot(time, channel, "|", color="#333333" if n == 0 else "#0072B2", markersize=2.5, alpha=0.7)
+        axes.set_ylabel("input channel" if n == 0 else f"neuron, layer {n}")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("time (steps)")
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with matplotlib.rc_context({"font.size": 9}):
+        figure.savefig(path, dpi=150)
+
+
+def _backends(records: Iterable[Record]) -> list[str]:
+    return list(dict.fromkeys(record["config"]["backend"] for record in records))

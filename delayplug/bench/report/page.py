@@ -1,0 +1,194 @@
+"""The report on a folder of runs: a table of numbers to compute with, and a page to show."""
+
+import base64
+import csv
+import io
+import shlex
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ...errors import RunError
+from ..comparison.records import read_example, read_record
+from ..config import PRESETS, SYNTHETIC, RunConfig
+from ..model.synapses import learns_delays
+from .figures import accuracy_figure, delays_figure, learning_curves_figure, raster_figure
+from .tables import Record, grouped, over_seeds, split_of, variant_of, wilson
+
+_COLUMNS: dict[str, Callable[[Record], Any]] = {
+    "dataset": lambda r: Path(r["config"]["dataset"]).name,
+    "preset": lambda r: r["config"]["preset"],
+    "protocol": lambda r: r["config"]["protocol"],
+    "backend": lambda r: r["config"]["backend"],
+    "delays": lambda r: r["config"]["delays"],
+    "fan_in": lambda r: r["config"]["fan_in"],
+    "seed": lambda r: r["config"]["seed"],
+    "epochs": lambda r: r["config"]["epochs"],
+    "last_epoch": lambda r: r["accuracy"]["last epoch"],
+    "best_on_validation": lambda r: r["accuracy"].get("best on validation", ""),
+    "best_on_test": lambda r: r["accuracy"].get("best on test", ""),
+    "best_epoch": lambda r: r["best_epoch"],
+    "test_recordings": lambda r: r["data"]["test"],
+    "parameters": lambda r: r["parameters"],
+    "spikes_per_neuron": lambda r: " ".join(f"{value:.3f}" for value in r["spikes_per_neuron"]),
+    "planted_correlation": lambda r: r.get("planted_correlation", {}).get("after training", ""),
+    "planted_correlation_untrained": lambda r: r.get("planted_correlation", {}).get("before training", ""),
+    "seconds_per_epoch": lambda r: r["seconds_per_epoch"],
+    "waiting": lambda r: r["waiting"],
+    "peak_memory_mb": lambda r: r["peak_memory_mb"],
+    "command": lambda r: command(r["config"]),
+}
+
+# Settings that `bench run` has an option for.
+_OPTIONS = {
+    **{name: name for name in ("dataset", "preset", "backend", "delays", "hidden", "taps", "epochs")},
+    **{name: name for name in ("binning", "protocol", "validation", "compile")},
+    **{"fan_in": "fan-in", "batch_size": "batch-size", "seed": "seeds"},
+}
+
+_PROTOCOLS = {
+    "heldout": "The test set was read once, when all was trained. The epoch called best was chosen on recordings that "
+    "were not trained on: {split}.",
+    "official": "The test set was read once, when all was trained. The epoch called best was chosen on the validation "
+    "file that comes with the data.",
+    "paper": "As published: the test set itself chose the epoch called best, so that this accuracy is too high. That "
+    "after the last epoch was not chosen by anything.",
+}
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records of all finished runs in a folder.
+
+    Raises:
+        RunError: there are none, one is not a record, or they are of several data sets or settings.
+    """
+    records = [read_record(path) for path in sorted(folder.glob("*/record.json"))]
+    if not records:
+        raise RunError(f"{folder}: expected finished runs, got none. Make some with delayplug bench run --out {folder}")
+    varied = ("backend", "delays", "fan_in", "seed", "compile")
+    same = {str({k: v for k, v in record["config"].items() if k not in varied}) for record in records}
+    if len(same) > 1:
+        raise RunError(f"{folder}: expected runs that differ in backend, variant and seed only, got others too")
+    return records
+
+
+def command(config: dict[str, Any]) -> str:
+    """What makes a run again; `config.toml` is the file in the run's folder."""
+    base = RunConfig(preset=config["preset"], **PRESETS[config["preset"]]).to_json()
+    options: dict[str, Any] = {"preset": config["preset"]}
+    for name, value in config.items():
+        if value != base[name] and name not in _OPTIONS:
+            return shlex.join(
+                ["delayplug", "bench", "run", "--config", f"{RunConfig.from_json(config).cell}/config.toml"]
+            )
+        if value != base[name] or name in ("backend", "delays", "seed"):
+            options[_OPTIONS[name]] = value
+    words = ["delayplug", "bench", "run"]
+    for name, value in options.items():
+        words.append(f"--{name}")
+        words += [] if value is True else [str(v) for v in (value if isinstance(value, list) else [value])]
+    return shlex.join(words)
+
+
+def write_csv(records: Sequence[Record], path: Path) -> None:
+    """One line per run."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows([value(record) for value in _COLUMNS.values()] for record in records)
+
+
+def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
+    """One HTML file that needs no other."""
+    from jinja2 import Environment  # comes with torch
+
+    text = resources.files(__package__).joinpath("page.html.jinja").read_text()
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    first = records[0]
+    config, data = first["config"], first["data"]
+    best = next(name for name in first["accuracy"] if name != "last epoch")
+    shown = _shown(records)
+    page = template.render(
+        name=Path(config["dataset"]).name,
+        config=config,
+        data=data,
+        chance=100 / len(data["classes"]),
+        best=best,
+        rows=[_row(group, best) for group in grouped(records).values()],
+        planted=any(record.get("planted_correlation") for record in records),
+        frames=""
+        if config["dataset"] == SYNTHETIC
+        else f"{config['step_ms']:g} ms per step, binning "
+        f"“{config['binning']}”, {config['pool']} neighbouring channels summed",
+        protocol=_PROTOCOLS[config["protocol"]].format(split=split_of(records)),
+        seeds=sorted({record["config"]["seed"] for record in records}),
+        accuracies=_picture(accuracy_figure(records)),
+        curves=_picture(learning_curves_figure(records)),
+        runs=[
+            {
+                "name": f"{record['config']['backend']}, {variant_of(record)}",
+                "raster": _picture(raster_figure(read_example(_cell(folder, record)))),
+                "delays": _picture(delays_figure(record, _cell(folder, record)))
+                if learns_delays(record["config"]["delays"])
+                else "",
+            }
+            for record in shown
+        ],
+        commands=[command(record["config"]) for record in records],
+        versions=_versions(records),
+        machine=first["machine"],
+    )
+    path.write_text(page)
+
+
+def _versions(records: Sequence[Record]) -> dict[str, str]:
+    """The versions of all packages that the runs were made with, by name; several where they differ."""
+    names = dict.fromkeys(name for record in records for name in record["versions"])
+    found = {name: dict.fromkeys(r["versions"][name] for r in records if name in r["versions"]) for name in names}
+    return {name: " and ".join(values) for name, values in found.items()}
+
+
+def _row(group: list[Record], best: str) -> dict[str, Any]:
+    first = group[0]
+    last = [record["accuracy"]["last epoch"] for record in group]
+    low, high = wilson(mean(last), first["data"]["test"])
+    planted = [record.get("planted_correlation") for record in group]
+    known = [values for values in planted if values and values["after training"] is not None]
+    layers = zip(*(record["spikes_per_neuron"] for record in group), strict=True)
+    return {
+        "backend": first["config"]["backend"],
+        "delays": variant_of(first),
+        "kind": first["config"]["delays"],
+        "mean": 100 * mean(last),
+        "low": 100 * low,
+        "high": 100 * high,
+        "last": over_seeds(last),
+        "best": over_seeds([record["accuracy"][best] for record in group]),
+        "parameters": f"{first['parameters']:,}",
+        "spikes": " / ".join(f"{mean(layer):.1f}" for layer in layers),
+        "planted": "".join(f"{mean(v['after training'] for v in known):.2f}" for _ in known[:1]),
+        "untrained": "".join(f"{mean(v['before training'] for v in known):.2f}" for _ in known[:1]),
+        "seconds": f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
+        "waiting": f"{100 * mean(record['waiting'] for record in group):.1f}",
+        "memory": f"{max(record['peak_memory_mb'] for record in group):,.0f}",
+    }
+
+
+def _shown(records: Sequence[Record]) -> list[Record]:
+    """One run of each kind is drawn: the first seed of each backend and variant."""
+    return [group[0] for group in grouped(records).values()]
+
+
+def _cell(folder: Path, record: Record) -> Path:
+    return folder / RunConfig.from_json(record["config"]).cell
+
+
+def _picture(figure: Figure) -> str:
+    """As the source of an <img>."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

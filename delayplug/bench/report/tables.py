@@ -1,0 +1,125 @@
+"""What a comparison looks like in numbers: means, intervals, and a table for the terminal."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from ..config import SYNTHETIC, variant
+from ..model.synapses import VARIANTS
+
+Record = dict[str, Any]
+
+# 97.5 % quantiles of Student's distribution with 1, 2, ... degrees of freedom.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
+
+
+def table(records: Iterable[Record]) -> Table:
+    """One row per backend and variant, means over seeds. Accuracies are of the test set.
+
+    The interval is the sampling error of one test set (95 %, Wilson) at the mean accuracy. Behind +- is that of the
+    mean over seeds (95 %, Student), if there are several.
+    """
+    records = list(records)
+    groups = grouped(records)
+    first = next(iter(groups.values()))[0]
+    config, data = first["config"], first["data"]
+    seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
+    waiting = mean(record["waiting"] for group in groups.values() for record in group)
+    result = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+        title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
+        f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
+        caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}.{_frames(config)}"
+        f" Training waited for its data {100 * waiting:.1f} % of the time.",
+    )
+    for name in ("backend", "delays"):
+        result.add_column(name, no_wrap=True)
+    best = "best on test" if "best on test" in first["accuracy"] else "best on validation"
+    chosen = best.replace("on ", "on\n").replace("validation", "valid.")
+    numbers = ["last\nepoch %", "95 %\ninterval", f"{chosen} %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
+    planted = any("planted_correlation" in record for group in groups.values() for record in group)
+    for name in [*numbers, "planted r\n(untrained)"] if planted else numbers:
+        result.add_column(name, justify="right", no_wrap=True)
+    previous = None
+    for (backend, name), group in groups.items():
+        if previous not in (None, backend):
+            result.add_section()
+        last = mean(record["accuracy"]["last epoch"] for record in group)
+        low, high = wilson(last, data["test"])
+        row = [
+            backend if backend != previous else "",
+            name,
+            over_seeds([record["accuracy"]["last epoch"] for record in group], "\n"),
+            f"{100 * low:.0f} - {100 * high:.0f}",
+            over_seeds([record["accuracy"][best] for record in group], "\n"),
+            f"{group[0]['parameters']:,}",
+            f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
+            f"{max(record['peak_memory_mb'] for record in group):.0f}",
+        ]
+        if planted:
+            row.append(_planted(group))
+        result.add_row(*row)
+        previous = backend
+    return result
+
+
+def student(values: Sequence[float]) -> float:
+    """Half the interval in which the mean of all seeds lies with 95 %, given those of two or more (Student, 1908)."""
+    return _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
+
+
+def over_seeds(values: Sequence[float], between: str = " ") -> str:
+    """The mean in percent, and half its interval where there are several."""
+    return f"{100 * mean(values):.1f}" + (f"{between}+-{100 * student(values):.1f}" if len(values) > 1 else "")
+
+
+def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval in which the true accuracy lies with 95 %, given that of a sample (Wilson, 1927)."""
+    centre = accuracy + z * z / (2 * samples)
+    width = z * math.sqrt(accuracy * (1 - accuracy) / samples + z * z / (4 * samples * samples))
+    scale = 1 + z * z / samples
+    return (centre - width) / scale, (centre + width) / scale
+
+
+def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """The runs of each backend and variant, which differ by their seeds."""
+
+    def order(record: Record) -> tuple[str, int, int]:
+        config = record["config"]
+        return config["backend"], config["fan_in"], VARIANTS.index(config["delays"])
+
+    groups = itertools.groupby(sorted(records, key=order), lambda r: (r["config"]["backend"], variant_of(r)))
+    return {name: list(group) for name, group in groups}
+
+
+def split_of(records: Iterable[Record]) -> str:
+    """How the data was split, in words; seeds may hold out other recordings."""
+    return "; or ".join(sorted({record["data"]["split"] for record in records}))
+
+
+def variant_of(record: Record) -> str:
+    """The name of a run's variant, such as "learned" or "learned-sparse10"."""
+    return variant(record["config"]["delays"], record["config"]["fan_in"])
+
+
+def _frames(config: dict[str, Any]) -> str:
+    if config["dataset"] == SYNTHETIC:
+        return ""
+    return f" Frames: {config['step_ms']:g} ms, binning {config['binning']!r}, {config['pool']} channels summed."
+
+
+def _planted(group: list[Record]) -> str:
+    records = [record.get("planted_correlation", {}) for record in group]
+    found = [values for values in records if values.get("after training") is not None]
+    if not found:
+        return ""
+    before, after = (mean(values[when] for values in found) for when in ("before training", "after training"))
+    return f"{after:.2f} ({before:.2f})"

@@ -1,0 +1,354 @@
+"""From learned delays to whole ones: `freeze_delays`, the constraints it can be given, and what they changed."""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError, WiringError
+from ..layers.base import DelayLayer
+from ..layers.checks import check_count, check_delays
+from ..layers.frozen import DTYPES, Frozen, can_freeze, freeze, smallest, snapshot, thaw
+from ..layers.taps import round_delays
+from ..surgery.apply import named_delays
+from ..surgery.dataflow import Example
+from ..surgery.delayed import Delayed
+from .costs import Costs, costs
+from .quantise import few_delays, quantised, rows_of
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one constraint did to the delays, or the weights, of one layer.
+
+    Attributes:
+        layer: dotted name.
+        what: the constraint, in words.
+        moved, number: values that it changed, of so many.
+        mean, largest: size of the change, the mean over all values; in steps, or in units of the weight.
+    """
+
+    layer: str
+    what: str
+    moved: int
+    number: int
+    mean: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What `freeze_delays` returns: print it, or give it to rich.
+
+    Attributes:
+        model: the model itself, frozen.
+        changes: one for each layer and constraint, in the order in which they were applied.
+        before, after: what the model weighs and what its steps cost, see `costs`.
+        score: (before, after) of `evaluate`; None without it.
+        scales: per layer whose weights are quantised, the scale of each output (O,): weight / scale are whole numbers.
+        packed_bytes: of the delays and weights of the frozen layers, if each took no more bits than it needs.
+    """
+
+    model: nn.Module
+    changes: tuple[Change, ...]
+    before: Costs
+    after: Costs
+    score: tuple[float, float] | None = None
+    scales: dict[str, Tensor] = field(default_factory=dict)
+    packed_bytes: int = 0
+
+    def __rich__(self) -> Any:
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+
+        style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "title_justify": "left"}
+        layers = len({change.layer for change in self.changes})
+        table = Table(title=f"{layers} layers with frozen delays", **style)
+        table.add_column("layer", overflow="fold")
+        table.add_column("change")
+        for name in ("moved", "of", "mean", "largest"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for c in self.changes:
+            row = (c.layer or "(model)", c.what, f"{c.moved:,}", f"{c.number:,}", f"{c.mean:.3g}", f"{c.largest:.3g}")
+            table.add_row(*row)
+        total = Table(**style)
+        total.add_column("")
+        for name in ("before", "after"):
+            total.add_column(name, justify="right")
+        for name, before, after in self._totals():
+            total.add_row(name, before, after)
+        return Group(table, total) if self.changes else Group("No layer was frozen.", total)
+
+    def _totals(self) -> list[tuple[str, str, str]]:
+        before, after = self.before, self.after
+        rows = [
+            ("state, bytes", f"{before.state_bytes:,}", f"{after.state_bytes:,}"),
+            ("delays in it, bytes", f"{before.delay_bytes:,}", f"{after.delay_bytes:,}"),
+        ]
+        if self.packed_bytes:
+            rows.append(("packed to the bit, bytes", "", f"{self.packed_bytes:,}"))
+        for name in ("operations", "events"):
+            pair = getattr(before, name), getattr(after, name)
+            if None not in pair:
+                rows.append((f"{name} per step", f"{pair[0]:,.0f}", f"{pair[1]:,.0f}"))
+        if self.score is not None:
+            rows.append(("score", f"{self.score[0]:.4g}", f"{self.score[1]:.4g}"))
+        return rows
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=120, color_system=None)
+        with console.capture() as capture:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+
+
+def freeze_delays(
+    model: nn.Module,
+    *,
+    max_delay: int | None = None,
+    dtype: torch.dtype | None = None,
+    step_ms: tuple[float, float] | None = None,
+    distinct: int | None = None,
+    weight_bits: int | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    example: Example | None = None,
+) -> Freezing:
+    """Turn the learned delays of a model into whole steps, in place, for running it where it shall run.
+
+    Delays are rounded, halves up, as `eval()` does, and kept as integers: the model computes what it computed in
+    `eval()`, to the bit, and with `model.train()` too, so that its weights can be trained on. (Layers made with
+    `round_in_eval=False` were not rounded before; from now on they are.) Works on layers of delays by themselves and on
+    layers with delays from `add_delays`, whose objects, names, weights and hooks stay. Everything is checked before
+    anything is changed, and if `evaluate` fails, the model is put back.
+
+    Delays are buffers then: `parameters()` leaves them out, and weights keep their `requires_grad`. An optimizer that
+    holds the old delays goes on without effect on them; make a new one to train the weights on.
+
+    To load the frozen state, build the model, add delays and freeze it with the same `max_delay` and `step_ms`.
+
+    Args:
+        model: holds `LearnableDelay`, `ConvDelay`, or layers with delays. What is frozen already stays as it is.
+        max_delay: the largest delay that there may be, in steps of the frozen model: 62 leaves 6 bits, of which one
+            code is free. Longer ones become this long. By default, and if the layer's own is less, that of the layer.
+        dtype: of the delays, `torch.uint8`, `torch.int16` or `torch.int32`; by default the smallest that holds
+            `max_delay`.
+        step_ms: (trained with, to run with), lengths of a step in ms: (10, 5) doubles all delays. Only delays are
+            converted; the time constants of the neurons are the toolkit's.
+        distinct: the largest number of different delays that one neuron may have among its inputs, whose best choice
+            is `few_delays`. For delays of a layer's input channels all neurons see the same, so that it counts for the
+            whole layer.
+        weight_bits: 2 to 16. Weights of the layers with delays become whole multiples of a scale per output, at most
+            2 ** (weight_bits - 1) - 1 of them. They stay the floating-point Parameters that they are.
+        evaluate: gives the accuracy, or another score, of the model; called before and after.
+        example: as for `costs`, to count operations before and after.
+
+    Returns:
+        What was changed, by each constraint in each layer, and the model.
+
+    Raises:
+        WiringError: there is nothing to freeze, or a layer of delays is of a class that is not delayplug's own.
+        ArgumentError: an argument is not what it should be, a delay is not a number, or the weights of a layer cannot
+            be quantised.
+
+    >>> from delayplug import LearnableDelay
+    >>> layer = LearnableDelay(20, 10, max_delay=24, init=2.5)
+    >>> frozen = freeze_delays(layer, max_delay=15)
+    >>> layer.delays.dtype, layer.delays.unique().tolist(), layer.max_delay
+    (torch.uint8, [3], 15)
+    >>> frozen.changes[0].moved, frozen.changes[0].mean
+    (200, 0.5)
+    """
+    options = _checked(max_delay, dtype, step_ms, distinct, weight_bits)
+    layers = [(name, delay) for name, delay in named_delays(model)]
+    learned = [(name, delay) for name, delay in layers if not isinstance(delay, Frozen)]
+    if not layers:
+        raise WiringError("nothing to freeze: the model has no delays")
+    before = costs(model, example)
+    if not learned:
+        warnings.warn("the delays of the model are frozen already; nothing was changed", stacklevel=2)
+        return Freezing(model, (), before, before)
+    plans = [_plan(model, name, delay, options) for name, delay in learned]
+    score = None if evaluate is None else float(evaluate(model))
+    undo = [_apply(plan) for plan in plans]
+    try:
+        after = costs(model, example)
+        scores = None if evaluate is None or score is None else (score, float(evaluate(model)))
+    except Exception:
+        for put_back in undo:
+            put_back()
+        raise
+    changes = tuple(change for plan in plans for change in plan.changes)
+    scales = {plan.name: plan.scale for plan in plans if plan.scale is not None}
+    packed = math.ceil(sum(plan.bits(options.weight_bits) for plan in plans) / 8)
+    return Freezing(model, changes, before, after, scores, scales, packed)
+
+
+@dataclass(frozen=True)
+class _Options:
+    max_delay: int | None
+    dtype: torch.dtype | None
+    step_ms: tuple[float, float] | None
+    distinct: int | None
+    weight_bits: int | None
+
+
+def _checked(
+    max_delay: int | None,
+    dtype: torch.dtype | None,
+    step_ms: tuple[float, float] | None,
+    distinct: int | None,
+    weight_bits: int | None,
+) -> _Options:
+    for name, value, least in (("max_delay", max_delay, 0), ("distinct", distinct, 1), ("weight_bits", weight_bits, 2)):
+        if value is not None:
+            check_count(name, value, least)
+    if weight_bits is not None and weight_bits > 16:
+        raise ArgumentError("weight_bits", "2 to 16", weight_bits)
+    if dtype is not None and dtype not in DTYPES:
+        raise ArgumentError("dtype", f"one of {', '.join(map(str, DTYPES))}", dtype)
+    if step_ms is not None:
+        pair = isinstance(step_ms, tuple | list) and len(step_ms) == 2
+        if not pair or not all(isinstance(v, Real) and 0 < v < math.inf for v in step_ms):
+            raise ArgumentError("step_ms", "(trained with, to run with), two lengths of a step in ms", step_ms)
+        step_ms = (float(step_ms[0]), float(step_ms[1]))
+    return _Options(max_delay, dtype, step_ms, distinct, weight_bits)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What will be done to one layer."""
+
+    name: str
+    delay: DelayLayer
+    delayed: Delayed | None
+    delays: Tensor
+    max_delay: int
+    changes: tuple[Change, ...]
+    parameter: nn.Parameter | None = None  # the weights to quantise,
+    weight: Tensor | None = None  # what they become,
+    scale: Tensor | None = None  # and in multiples of what
+
+    def bits(self, weight_bits: int | None) -> int:
+        """Of delays and weights, each as short as it can be."""
+        weights = 0 if self.weight is None or weight_bits is None else self.weight.numel() * weight_bits
+        weights += 0 if self.scale is None else 32 * self.scale.numel()
+        return self.delays.numel() * max(1, self.max_delay.bit_length()) + weights
+
+
+@torch.no_grad()
+def _plan(model: nn.Module, name: str, delay: DelayLayer, options: _Options) -> _Plan:
+    if not can_freeze(delay):
+        raise WiringError(
+            f"{name or 'the model'} has delays of class {type(delay).__name__}, which is not delayplug's own: it "
+            "cannot be told what it would compute with whole delays"
+        )
+    module = model.get_submodule(name)
+    delayed = module if isinstance(module, Delayed) and module.delay is delay else None
+    limit, delays = delay.max_delay, delay.delays.detach().clamp(0, delay.max_delay)
+    if delays.is_meta:
+        raise ArgumentError("model", "delays that have values", f"{name} on the meta device")
+    check_delays(delays, limit, f"{name}.delays".removeprefix("."))
+    changes = []
+
+    def changed(what: str, old: Tensor, new: Tensor) -> None:
+        moves = (new.double() - old.double()).abs()
+        number = int((moves > 0).sum())
+        changes.append(Change(name, what, number, moves.numel(), float(moves.mean()), float(moves.max())))
+
+    if options.step_ms is not None:
+        ratio = options.step_ms[0] / options.step_ms[1]
+        scaled, limit = delays * ratio, math.floor(limit * ratio + 0.5)
+        changed(f"{options.step_ms[1]:g} ms steps, not {options.step_ms[0]:g}", delays, scaled)
+        delays = scaled
+    whole = round_delays(delays)
+    changed("rounded", delays, whole)
+    whole = whole.clamp(max=limit)
+    if options.max_delay is not None and options.max_delay < limit:
+        limit = options.max_delay
+        changed(f"at most {limit} steps", whole, whole.clamp(max=limit))
+        whole = whole.clamp(max=limit)
+    if options.distinct is not None:
+        rows = _rows(delay, delayed).to(delays.device)
+        few = torch.empty_like(whole).flatten()
+        few[rows] = few_delays(delays.clamp(max=limit).flatten()[rows], options.distinct, limit).to(few.dtype)
+        changed(f"{options.distinct} distinct per neuron", whole, few.view_as(whole))
+        whole = few.view_as(whole)
+    kind = smallest(limit) if options.dtype is None else options.dtype
+    if limit > torch.iinfo(kind).max:
+        advice = "Give a max_delay, or a longer dtype"
+        raise ArgumentError("dtype", f"one that holds delays of {name or 'the model'} up to {limit}", kind, advice)
+    parameter = None if options.weight_bits is None else _weight(name, delay, delayed)
+    if parameter is None or options.weight_bits is None:
+        return _Plan(name, delay, delayed, whole.to(kind), limit, tuple(changes))
+    weight, scale = quantised(parameter, _weight_rows(delay, delayed, parameter), options.weight_bits)
+    changed(f"weights in {options.weight_bits} bits", parameter, weight)
+    return _Plan(name, delay, delayed, whole.to(kind), limit, tuple(changes), parameter, weight, scale)
+
+
+def _apply(plan: _Plan) -> Callable[[], None]:
+    """Freeze one layer; returns what undoes it."""
+    before, weight = snapshot(plan.delay), None
+    freeze(plan.delay, plan.delays, plan.max_delay)
+    if plan.parameter is not None and plan.weight is not None:
+        weight = plan.parameter.detach().clone()
+        with torch.no_grad():
+            plan.parameter.copy_(plan.weight)
+    memory = None if plan.delayed is None else plan.delayed.delay_memory
+    remembered = {} if memory is None else dict(memory.__dict__)
+    if memory is not None and before["max_delay"] != plan.max_delay:
+        memory.forget()  # what is under way was kept for other delays
+
+    def put_back() -> None:
+        thaw(plan.delay, before)
+        if memory is not None:
+            memory.__dict__.update(remembered)
+        if plan.parameter is not None and weight is not None:
+            with torch.no_grad():
+                plan.parameter.copy_(weight)
+
+    return put_back
+
+
+def _rows(delay: Any, delayed: Delayed | None) -> Tensor:
+    """The delays among the inputs of each neuron, (G, M): positions in the flat delays."""
+    if delay.delays.dim() == 1:
+        own = delayed is not None and delayed.delay_place.granularity == "dendritic"
+        return torch.arange(len(delay.delays)).view(-1, 1) if own else torch.arange(len(delay.delays)).view(1, -1)
+    return rows_of(tuple(delay.delays.shape), _transposed_groups(getattr(delay, "geometry", None)))
+
+
+def _weight_rows(delay: Any, delayed: Delayed | None, weight: Tensor) -> Tensor:
+    owner = delay if delayed is None else _owner(delayed)
+    return rows_of(tuple(weight.shape), _transposed_groups(owner))
+
+
+def _transposed_groups(convolution: Any) -> int | None:
+    return convolution.groups if getattr(convolution, "transposed", False) else None
+
+
+def _owner(delayed: Any) -> Any:
+    inner = delayed.delay_place.inner
+    return getattr(delayed, inner) if inner else delayed
+
+
+def _weight(name: str, delay: DelayLayer, delayed: Delayed | None) -> nn.Parameter | None:
+    """The weights that go with the delays; None for delays per channel that stand alone."""
+    if delayed is None:
+        return delay.weight
+    owner = _owner(delayed)
+    if not delayed.delay_place.affine or not isinstance(owner, nn.Linear | nn.modules.conv._ConvNd):
+        got = f"{name}, a {type(owner).__name__} with a forward of its own"
+        raise ArgumentError("weight_bits", "layers that weigh as torch's own do", got)
+    parameter = owner._parameters.get("weight")
+    if parameter is None:
+        got = f"{name}, whose weight is made from others (a parametrization, or pruning)"
+        raise ArgumentError("weight_bits", "weights that are Parameters", got, "Make it permanent first")
+    return parameter

@@ -1,0 +1,252 @@
+"""A graph as a module that runs it, with the neurons of a toolkit and delays that can be trained again.
+
+Shapes: T steps, B batch; a sample at one step has the shape of the graph's input.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError, ExchangeError
+from ..layers.conv import ConvDelay
+from ..layers.engines.convolve import Engine
+from ..layers.linear import LearnableDelay
+from ..layers.taps import SIGMA_FLOOR, Interpolation
+from ..neurons.cell import Cell
+from ..toolkits.toolkit import Toolkit
+from . import nodes as layers
+from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold, walk
+
+
+class GraphNetwork(nn.Module):
+    """A feed-forward graph as a module: (T, B, *input) to (T, B, *output), each call a sequence of its own.
+
+    It is made in `eval()`, where delays count as whole steps and it computes the graph exactly; in `train()` weights
+    and delays learn like those of any `LearnableDelay`. `parts` holds a module for every node that has numbers.
+    """
+
+    def __init__(
+        self, graph: Graph, toolkit: Toolkit, *, interpolation: Interpolation = "gauss", engine: Engine = "direct"
+    ) -> None:
+        """
+        Args:
+            graph: what to compute.
+            toolkit: whose neurons to use.
+            interpolation: of the delays; widths are the smallest, so that training begins with what the graph computes.
+            engine: of the delays per synapse; "direct" adds exactly where weights have few bits.
+
+        Raises:
+            ExchangeError: the graph is not in order, or the toolkit has no such neuron; it is named.
+        """
+        super().__init__()
+        graph = _with_gains(graph, toolkit)
+        self.shape = next(node.shape for node in graph.nodes.values() if isinstance(node, Input))
+        graph.shapes()
+        self.toolkit = toolkit
+        self.parts = nn.ModuleDict()
+        self.steps: list[tuple[str, str, list[str]]] = []  # (name of the node, key of its part or "", sources)
+        for name, node, sources in walk(graph):
+            try:
+                part = _part(node, toolkit, interpolation, engine)
+            except ExchangeError as error:
+                raise ExchangeError(f"{name}: {error}") from None
+            key = ""
+            if part is not None:
+                key = base = name.replace(".", "_")
+                count = 2
+                while key in self.parts or hasattr(self.parts, key):
+                    key, count = f"{base}_{count}", count + 1
+                self.parts[key] = part
+            self.steps.append((name, key, sources))
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (T, B, *input) to (T, B, *output): spikes, or the membrane of a readout."""
+        values = self.activity(x)
+        return values[self.steps[-1][0]]
+
+    def activity(self, x: Tensor) -> dict[str, Tensor]:
+        """What every node of the graph gives, by name, (T, B, *its shape)."""
+        if not isinstance(x, Tensor) or tuple(x.shape[2:]) != self.shape or x.dim() < 2 or x.shape[0] == 0:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ArgumentError("x", f"a sequence (T, B, {', '.join(map(str, self.shape))})", got)
+        values: dict[str, Tensor] = {}
+        for name, key, sources in self.steps:
+            given = x if not sources else values[sources[0]]
+            for source in sources[1:]:
+                given = given + values[source]
+            values[name] = self._run(self.parts[key], given) if key else given
+        return values
+
+    def _run(self, part: nn.Module, x: Tensor) -> Tensor:
+        if self.toolkit.is_neuron(part):
+            return run_neuron(self.toolkit, part, x)
+        if isinstance(part, LearnableDelay | DelayedConvolution | nn.Linear | Scaling | Above):
+            y: Tensor = part(x)
+            return y
+        return part(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[no-any-return]
+
+    def graph(self) -> Graph:
+        """The graph of what the module computes now, with its delays rounded."""
+        graph = Graph()
+        for name, key, sources in self.steps:
+            node = self._node(self.parts[key]) if key else (Output() if sources else Input(self.shape))
+            graph.nodes[name] = node
+            graph.edges += [(source, name) for source in sources]
+        return graph.simplified()
+
+    def _node(self, part: Any) -> Node:
+        if self.toolkit.is_neuron(part):
+            return Neurons(self.toolkit.describe(part))
+        if isinstance(part, LearnableDelay):
+            return layers.of_delay(part)
+        if isinstance(part, DelayedConvolution):
+            plain, delays = layers.of_weights(part.conv), layers.whole_delays(part.delay)
+            return Synapses(plain.weight.unsqueeze(-1), plain.bias, plain.geometry, delays, part.delay.max_delay)
+        if isinstance(part, nn.AvgPool2d):
+            kind = layers.of_pool(part) if part.divisor_override is None else None
+            return kind or Pool("sum", part.kernel_size, part.stride, part.padding)  # type: ignore[arg-type]
+        if isinstance(part, Scaling):
+            return Scale(part.factor)
+        if isinstance(part, Above):
+            return Threshold(part.threshold)
+        return Flatten() if isinstance(part, nn.Flatten) else layers.of_weights(part)
+
+
+class DelayedConvolution(nn.Module):
+    """A convolution with a delay for each element of its kernel: (T, B, C, *space) to (T, B, O, *space)."""
+
+    def __init__(self, conv: nn.Conv1d | nn.Conv2d, delay: ConvDelay) -> None:
+        super().__init__()
+        self.conv, self.delay = conv, delay
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A whole sequence from a fresh state; the bias is not delayed."""
+        y: Tensor = self.delay(x, weight=self.conv.weight)
+        bias = self.conv.bias
+        return y if bias is None else y + bias.view(-1, *(1,) * self.delay.dims)
+
+
+class Scaling(nn.Module):
+    """Every value times a number that is not trained."""
+
+    factor: Tensor
+
+    def __init__(self, factor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("factor", factor.to(torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of the shape and dtype of x."""
+        return x * self.factor.to(x.dtype)
+
+
+class Above(nn.Module):
+    """One where a value is above a threshold, else zero; without a surrogate, so that nothing learns through it."""
+
+    threshold: Tensor
+
+    def __init__(self, threshold: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("threshold", threshold.to(torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of the shape and dtype of x."""
+        return (x > self.threshold.to(x.dtype)).to(x.dtype)
+
+
+def run_neuron(toolkit: Toolkit, neuron: nn.Module, x: Tensor) -> Tensor:
+    """A neuron over a whole sequence (T, B, ...) from a fresh state, which it is left in."""
+    toolkit.reset(neuron)
+    try:
+        out = neuron(x) if toolkit.mode(neuron) == "sequence" else toolkit.over_time(neuron, neuron, x)
+    finally:
+        toolkit.reset(neuron)
+    first = out[0] if isinstance(out, tuple) else out
+    result: Tensor = torch.stack(first) if isinstance(first, list) else first
+    return result
+
+
+def _with_gains(graph: Graph, toolkit: Toolkit) -> Graph:
+    """The graph with a scale before each neuron that the toolkit does not have with such a gain."""
+    graph = Graph(dict(graph.nodes), list(graph.edges))
+    for name, node in list(graph.nodes.items()):
+        if not isinstance(node, Neurons):
+            continue
+        cell, gains = node.cell, toolkit.gains(node.cell)
+        if any(Cell.close(cell.gain, gain) for gain in gains):
+            continue
+        sources = graph.before(name)
+        graph.edges = [(a, b) for a, b in graph.edges if b != name]
+        scale = graph.add(f"{name}.gain", Scale(cell.gain / gains[0]), sources)
+        graph.edges.append((scale, name))
+        graph.nodes[name] = Neurons(Cell(**{**cell.__dict__, "gain": gains[0]}))
+    return graph
+
+
+def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: Engine) -> nn.Module | None:
+    sigma = SIGMA_FLOOR.get(interpolation)
+    options: dict[str, Any] = {"interpolation": interpolation, "sigma": sigma, "init": 0.0}
+    match node:
+        case Synapses(delays=None, geometry=None):
+            linear = nn.Linear(node.weight.shape[1], node.weight.shape[0], bias=node.bias is not None)
+            return _filled(linear, node.weight, node.bias)
+        case Synapses(delays=None):
+            return _filled(_convolution(node, node.weight), node.weight, node.bias)
+        case Synapses(geometry=None, delays=Tensor() as delays):
+            outputs, inputs, taps = node.weight.shape
+            options |= {"bias": node.bias is not None, "taps": taps, "max_delay": node.max_delay, "engine": engine}
+            layer = _filled(LearnableDelay(inputs, outputs, **options), node.weight, node.bias)
+            return _delayed(layer, delays)
+        case Synapses(delays=Tensor() as delays):
+            conv: Any = _filled(_convolution(node, node.weight[..., 0]), node.weight[..., 0], node.bias)
+            kernel: Any = _delayed(ConvDelay(conv, max_delay=node.max_delay, **options).to(conv.weight.dtype), delays)
+            return DelayedConvolution(conv, kernel)
+        case Delay():
+            return _delayed(LearnableDelay(len(node.delays), max_delay=node.max_delay, **options), node.delays)
+        case Neurons():
+            return toolkit.build(node.cell)
+        case Pool():
+            divisor = 1 if node.kind == "sum" else None
+            return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)  # type: ignore[arg-type]
+        case Flatten():
+            return nn.Flatten(1)
+        case Scale():
+            return Scaling(node.factor)
+        case Threshold():
+            return Above(node.threshold)
+    return None
+
+
+def _convolution(node: Synapses, weight: Tensor) -> nn.Module:
+    assert node.geometry is not None
+    geometry = node.geometry
+    kind: Any = nn.Conv1d if len(node.kernel) == 1 else nn.Conv2d
+    conv: nn.Module = kind(
+        weight.shape[1] * geometry.groups,
+        weight.shape[0],
+        node.kernel,
+        stride=geometry.stride,
+        padding=geometry.padding,
+        dilation=geometry.dilation,
+        groups=geometry.groups,
+        bias=node.bias is not None,
+    )
+    return conv
+
+
+@torch.no_grad()
+def _filled(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    module: Any = layer
+    module.weight.copy_(weight)
+    if bias is not None:
+        module.bias.copy_(bias)
+    return layer
+
+
+@torch.no_grad()
+def _delayed(layer: nn.Module, delays: Tensor) -> nn.Module:
+    module: Any = layer
+    module.delays.copy_(delays)
+    return layer

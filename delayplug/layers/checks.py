@@ -1,0 +1,61 @@
+"""Arguments that several places check: counts, delays, inputs."""
+
+import math
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise ArgumentError unless `value` is an integer of at least `least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ArgumentError(name, f"an integer >= {least}", repr(value))
+
+
+def check_delays(delays: Tensor, max_delay: int, name: str, advice: str = "") -> None:
+    """Raise ArgumentError unless all delays are in 0..max_delay; waits for the device."""
+    # NaN fails both comparisons, so ask for what is wanted rather than for what is not.
+    if not bool(((delays >= 0) & (delays <= max_delay)).all()):
+        got = f"values from {delays.min().item():g} to {delays.max().item():g}"
+        raise ArgumentError(name, f"delays between 0 and {max_delay} steps", got, advice)
+
+
+def check_input(x: Any, features: int, *, channels_last: bool, leading: int) -> None:
+    """Raise ArgumentError unless x is a finite real tensor with `features` in its place.
+
+    Args:
+        x: (*leading, *batch, features) with `channels_last`, else (*leading, B, features, ...) or (*leading, features).
+        features: their number.
+        channels_last: where they are.
+        leading: number of dimensions of time, 0 or 1.
+    """
+    if not isinstance(x, Tensor):
+        raise ArgumentError("x", "a tensor", type(x).__name__)
+    dims = x.dim() - leading
+    if dims < 1 or x.shape[-1 if channels_last else min(dims - 1, 1) + leading] != features:
+        time = "T, " if leading else ""
+        shape = f"({time}*batch, {features})" if channels_last else f"({time}B, {features}, ...)"
+        raise ArgumentError("x", f"shape {shape}", tuple(x.shape))
+    check_finite(x, leading)
+
+
+def check_finite(x: Tensor, leading: int) -> None:
+    """Raise ArgumentError unless x holds real finite values and, with a dimension of time, at least one step."""
+    if leading and x.shape[0] == 0:
+        raise ArgumentError("x", "at least one step", tuple(x.shape))
+    if x.is_complex():
+        raise ArgumentError("x", "real values", x.dtype)
+    # On a GPU the look would wait for the device; there a NaN travels on, as it does through any layer.
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _is_finite(x.detach()):
+        raise ArgumentError("x", "finite values", "NaN or infinity")
+
+
+def _is_finite(x: Tensor) -> bool:
+    # The sum is the quick look; that of large finite values may overflow.
+    return math.isfinite(x.sum().item()) or bool(x.isfinite().all())

@@ -1,0 +1,115 @@
+"""Layers whose delays are whole steps and no longer learned.
+
+A frozen layer is the learned one with its class exchanged: the same object, with the same weights, name and hooks. Its
+delays are a buffer of integers, sigma is gone, and whether it trains or not it computes what the learned layer does in
+`eval()`, on the same path and to the same bits.
+"""
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError, WiringError
+from . import taps as kernels
+from .base import DelayLayer
+from .checks import check_delays
+from .conv import ConvDelay
+from .linear import LearnableDelay
+
+DTYPES = (torch.uint8, torch.int16, torch.int32)  # the smallest that holds the largest delay is taken
+
+
+class Frozen(DelayLayer):
+    """Mixin of a layer with whole delays, which `freeze_delays` makes.
+
+    Attributes:
+        delays: buffer of integers, of the shape that the learned delays had, in steps.
+        sigma: None.
+    """
+
+    _unit: Tensor  # of the precision that the layer computes in; not in the state_dict
+
+    def __init__(self) -> None:
+        raise TypeError("frozen layers are made by delayplug.freeze_delays(model), out of learned ones")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._unit.dtype
+
+    @property
+    def _rounds(self) -> bool:
+        return True
+
+    def _integer_taps(self, weight: Tensor | None) -> Tensor:
+        delays = self._per_tap(self.delays).to(self.dtype)
+        return kernels.integer_taps(delays, self._weight(weight), max_delay=self.max_delay)
+
+    def _precise(self) -> list[Tensor | None]:
+        return [self._unit]
+
+    def _describe(self, size: str, *more: str) -> str:
+        parts = (size, f"max_delay={self.max_delay}", f"delays={str(self.delays.dtype).removeprefix('torch.')}")
+        return ", ".join((*parts, *more))
+
+    def reset_parameters(self, init: str | float = "uniform") -> NoReturn:
+        """Raises: a frozen layer is not made to begin anew."""
+        raise WiringError("the delays of this layer are frozen: make a new LearnableDelay or ConvDelay to train one")
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        name, delays = f"{prefix}delays", state_dict.get(f"{prefix}delays")
+        if isinstance(delays, Tensor):
+            if delays.dtype.is_floating_point or delays.dtype.is_complex or delays.dtype == torch.bool:
+                advice = "Load learned delays before delayplug.freeze_delays(model)"
+                raise ArgumentError(name, "whole steps, of an integer dtype", delays.dtype, advice)
+            if delays.numel():
+                check_delays(delays, self.max_delay, name, "Freeze the model with the max_delay of the saved one")
+            state_dict[name] = delays.to(self.delays.dtype)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class FrozenDelay(Frozen, LearnableDelay):
+    """A `LearnableDelay` whose delays are whole steps and do not learn; `freeze_delays` makes it."""
+
+
+class FrozenConvDelay(Frozen, ConvDelay):
+    """A `ConvDelay` whose delays are whole steps and do not learn; `freeze_delays` makes it."""
+
+
+_FROZEN: dict[type, type[Frozen]] = {LearnableDelay: FrozenDelay, ConvDelay: FrozenConvDelay}
+
+
+def can_freeze(layer: DelayLayer) -> bool:
+    """Whether it is a class of delayplug's own: of another, nobody can tell what it would compute."""
+    return type(layer) in _FROZEN
+
+
+def smallest(max_delay: int) -> torch.dtype:
+    """The smallest integer type that holds all delays."""
+    return next(dtype for dtype in DTYPES if max_delay <= torch.iinfo(dtype).max)
+
+
+def freeze(layer: DelayLayer, delays: Tensor, max_delay: int) -> None:
+    """Make a learned layer a frozen one, in place. What it needs has been checked."""
+    unit = torch.ones((), dtype=layer.dtype, device=layer.delays.device)
+    frozen: Any = layer
+    del frozen.delays, frozen.sigma
+    frozen.__class__ = _FROZEN[type(layer)]
+    frozen.register_buffer("delays", delays.to(unit.device))
+    frozen.register_buffer("sigma", None)
+    frozen.register_buffer("_unit", unit, persistent=False)
+    frozen.max_delay = max_delay
+    frozen.interpolation = "linear"  # whole delays are the same in all of them, and this one has no width
+    frozen._kept = {}
+
+
+def snapshot(layer: DelayLayer) -> dict[str, Any]:
+    """What `thaw` needs to undo `freeze`."""
+    return {"class": type(layer), **{k: v.copy() if isinstance(v, dict) else v for k, v in layer.__dict__.items()}}
+
+
+def thaw(layer: nn.Module, before: dict[str, Any]) -> None:
+    """Undo `freeze`."""
+    layer.__dict__.clear()
+    layer.__dict__.update({name: value for name, value in before.items() if name != "class"})
+    layer.__class__ = before["class"]

@@ -1,0 +1,221 @@
+"""Delays to taps: the temporal kernel of a connection as a pure function of its parameters.
+
+A synapse with delay d (in steps, continuous, 0..D) and weight w acts on its input as a kernel over K = D + 1 steps,
+
+    tap[k] = w * bump(k - d) / sum_j bump(j - d),        k = 0..D,
+
+summed over the N taps of a synapse that has several. The bump is
+
+    gauss      exp(-z^2 / (2 sigma^2))      DCLS "gauss", with sigma = |SIG| + 0.27
+    triangle   max(0, sigma - |z|)          DCLS "max",   with sigma = |SIG| + 1
+    linear     max(0, 1 - |z|)              DCLS "v1"
+
+(Khalfaoui-Hassani, Pellegrini, Masquelier, "Dilated Convolution with Learnable Spacings: beyond bilinear
+interpolation", 2023; Hammouamri, Khalfaoui-Hassani, Masquelier, ICLR 2024, section 3.2.) DCLS counts positions from
+the other end and from the middle; see `delayplug.layers.linear.LearnableDelay.from_dcls`.
+
+Shapes: S the shape of the connection, (O, I) per synapse or (C,) per channel; N taps per synapse; K = D + 1.
+"""
+
+import math
+from collections.abc import Iterator
+from numbers import Real
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..errors import ArgumentError
+from .engines.scratch import Scratch
+
+Interpolation = Literal["gauss", "triangle", "linear"]
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
+
+# What DCLS adds to its |SIG| parameter: the narrowest width that still passes a gradient to the delay.
+SIGMA_FLOOR: dict[str, float] = {"gauss": 0.27, "triangle": 1.0}
+
+# Elements of a part of the kernel: few enough for a handful of temporaries not to leave a CPU's cache for good.
+_CPU_PART = 1 << 19
+
+
+def taps(
+    delays: Tensor, weights: Tensor | None, sigma: Tensor | None, *, max_delay: int, interpolation: Interpolation
+) -> Tensor:
+    """Build the kernel of a connection from continuous delays.
+
+    Args:
+        delays: (*S, N), in steps, between 0 and `max_delay` (not checked here: that would wait for the device).
+        weights: (*S, N), or None for weights of one.
+        sigma: width of the bump in steps, () or (*S, N); None for "linear".
+        max_delay: D, in steps.
+        interpolation: "gauss", "triangle" or "linear".
+
+    Returns:
+        (D + 1, *S): the weight that the input of k steps ago has, for each k. Differentiable once, in all three.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ArgumentError("interpolation", f"one of {', '.join(INTERPOLATIONS)}", repr(interpolation))
+    if (sigma is None) != (interpolation == "linear"):
+        expected = "None" if interpolation == "linear" else "a width in steps"
+        raise ArgumentError("sigma", f"{expected} with interpolation={interpolation!r}", sigma)
+    result: Tensor = _Taps.apply(delays, weights, sigma, max_delay + 1, interpolation)
+    return result
+
+
+def integer_taps(delays: Tensor, weights: Tensor | None, *, max_delay: int) -> Tensor:
+    """The kernel with delays rounded to whole steps: exactly one nonzero k per tap, holding exactly its weight.
+
+    Shapes as in `taps`. Differentiable in the weights; rounding passes no gradient to the delays.
+    """
+    index = round_delays(delays).long().movedim(-1, 0)  # (N, *S)
+    values = torch.ones_like(delays) if weights is None else weights
+    values = values.movedim(-1, 0)
+    zeros = values.new_zeros((max_delay + 1, *delays.shape[:-1]))
+    return zeros.scatter_add(0, index, values)
+
+
+def round_delays(delays: Tensor) -> Tensor:
+    """Delays in whole steps; halves go up. Does not pass a gradient."""
+    return (delays.detach() + 0.5).floor()
+
+
+def first_width(sigma: float | None, *, max_delay: int, interpolation: Interpolation) -> float | None:
+    """The width in steps that a layer begins with: as given, or one that reaches across all delays; None for "linear".
+
+    Raises ArgumentError unless it is finite and at least the floor.
+    """
+    if interpolation == "linear":
+        if sigma is not None:
+            raise ArgumentError("sigma", "None with interpolation='linear', which has no width", sigma)
+        return None
+    floor = SIGMA_FLOOR[interpolation]
+    width = max_delay / 2 + floor if sigma is None else sigma
+    if not (isinstance(width, Real) and math.isfinite(width) and width >= floor):
+        raise ArgumentError("sigma", f"a width >= {floor} steps with interpolation={interpolation!r}", sigma)
+    return float(width)
+
+
+def check_widths(sigma: Tensor, interpolation: Interpolation, name: str) -> None:
+    """Raise ArgumentError unless all widths are finite and at least the floor; waits for the device."""
+    floor = SIGMA_FLOOR[interpolation]
+    if not bool(((sigma >= floor) & sigma.isfinite()).all()):
+        got = f"values from {sigma.min().item():g} to {sigma.max().item():g}"
+        raise ArgumentError(name, f"finite widths >= {floor} steps", got)
+
+
+class _Taps(torch.autograd.Function):
+    """`taps` some synapses at a time, without a (K, *S, N) temporary; the backward pass recomputes the bumps.
+
+    Shapes: M synapses in a row, of which some are at hand.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, delays: Tensor, weights: Tensor | None, sigma: Tensor | None, size: int, interpolation: str
+    ) -> Tensor:
+        shape, count = delays.shape[:-1], delays.shape[-1]
+        out = delays.new_empty((size, *shape))
+        norms = delays.new_empty((count, *shape))
+        flat_out, flat_norms = out.view(size, -1), norms.view(count, -1)
+        k = torch.arange(size, dtype=delays.dtype, device=delays.device).view(-1, 1)
+        memory = Scratch(delays)
+        for n, (d, width, weight) in enumerate(_each_tap(delays, sigma, weights)):
+            for part in _parts(size, d):
+                z = torch.sub(k, d[part], out=memory("z", size, d[part].numel()))
+                bump = _bump(z, _at(width, part), interpolation, out=z)
+                norm = torch.add(bump.sum(0), _epsilon(delays.dtype)).reciprocal_()
+                flat_norms[n, part] = norm
+                factor = norm if weight is None else norm * weight[part]
+                if n == 0:
+                    torch.mul(bump, factor, out=flat_out[:, part])
+                else:
+                    flat_out[:, part].addcmul_(bump, factor)
+        ctx.save_for_backward(delays, weights, sigma, norms)
+        ctx.interpolation = interpolation
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # With e the bump, G the gradient of the taps and n = 1 / sum e, for any parameter p of the bump:
+        #   dL/dw = n sum(G e),   dL/dp = w n [sum(G e') - n sum(G e) sum(e')],   e' = de/dp
+        delays, weights, sigma, norms = ctx.saved_tensors
+        wants = ctx.needs_input_grad[:3]
+        # Each of them by tap first, and with the synapses in a row.
+        by_delay, by_weight, by_sigma = (norms.new_empty(norms.shape).flatten(1) if want else None for want in wants)
+        size, flat_grad, flat_norms = grad.shape[0], grad.reshape(grad.shape[0], -1), norms.flatten(1)
+        gauss = ctx.interpolation == "gauss"
+        k = torch.arange(grad.shape[0], dtype=delays.dtype, device=delays.device).view(-1, 1)
+        memory = Scratch(delays)
+        for n, (d, whole_width, weight) in enumerate(_each_tap(delays, sigma, weights)):
+            for part in _parts(grad.shape[0], d):
+                width, norm, g = _at(whole_width, part), flat_norms[n, part], flat_grad[:, part]
+                weighted = norm if weight is None else norm * weight[part]
+                z = torch.sub(k, d[part], out=memory("z", size, d[part].numel()))
+                bump = _bump(z, width, ctx.interpolation, out=memory("bump", size, d[part].numel()))
+                mean = torch.mul(g, bump, out=memory("weighted", size, d[part].numel())).sum(0).mul_(norm)
+                if by_weight is not None:
+                    by_weight[n, part] = mean
+                if by_sigma is not None:
+                    slope = _bump_by_sigma(z, bump, ctx.interpolation)
+                    total = slope.sum(0)
+                    factor = weighted * width**-3 if gauss else weighted
+                    by_sigma[n, part] = factor * (slope.mul_(g).sum(0) - mean * total)
+                if by_delay is not None:
+                    slope = _bump_by_delay(z, bump, ctx.interpolation)
+                    total = slope.sum(0)
+                    factor = weighted * width**-2 if gauss else weighted
+                    by_delay[n, part] = factor * (slope.mul_(g).sum(0) - mean * total)
+        grads = [
+            None if found is None else found.view(norms.shape).movedim(0, -1)
+            for found in (by_delay, by_weight, by_sigma)
+        ]
+        if grads[2] is not None and sigma.dim() == 0:
+            grads[2] = grads[2].sum()
+        return *grads, None, None
+
+
+def _epsilon(dtype: torch.dtype) -> float:
+    # DCLS adds 1e-7 to the sum. Below float64 that is rounding noise, and leaving it out makes a delay of zero with
+    # linear interpolation exactly the plain layer; what remains only keeps 0 / 0 from becoming NaN.
+    return 1e-7 if dtype == torch.float64 else 1e-30
+
+
+def _each_tap(
+    delays: Tensor, sigma: Tensor | None, weights: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """(delays, width, weights) of each tap n, shapes (M,), (M,) or (), and (M,)."""
+    for n in range(delays.shape[-1]):
+        d = delays[..., n].flatten()
+        width = d.new_ones(()) if sigma is None else sigma if sigma.dim() == 0 else sigma[..., n].flatten()
+        yield d, width, None if weights is None else weights[..., n].flatten()
+
+
+def _parts(size: int, d: Tensor) -> Iterator[slice]:
+    """Slices over the synapses that keep all their bumps in a CPU's cache; one slice elsewhere."""
+    length = max(1, _CPU_PART // size) if d.device.type == "cpu" else max(1, d.numel())
+    return (slice(start, start + length) for start in range(0, d.numel(), length))
+
+
+def _at(width: Tensor, part: slice) -> Tensor:
+    return width if width.dim() == 0 else width[part]
+
+
+def _bump(z: Tensor, width: Tensor, interpolation: str, out: Tensor) -> Tensor:
+    """The bump at distance z; `out` may be z."""
+    if interpolation == "gauss":
+        # Where a bump is next to nothing it stays a normal number: below that a CPU's exp is ten times as slow.
+        least = math.log(torch.finfo(z.dtype).tiny) + 8
+        return torch.mul(z, z, out=out).mul_(-0.5 * width**-2).clamp_(min=least).exp_()
+    return torch.abs(z, out=out).neg_().add_(width).clamp_(min=0)
+
+
+def _bump_by_delay(z: Tensor, bump: Tensor, interpolation: str) -> Tensor:
+    """d bump / d delay; for "gauss" without its factor 1 / sigma^2."""
+    return z.mul_(bump) if interpolation == "gauss" else z.sign().mul_(bump > 0)
+
+
+def _bump_by_sigma(z: Tensor, bump: Tensor, interpolation: str) -> Tensor:
+    """d bump / d sigma; for "gauss" without its factor 1 / sigma^3."""
+    return z.square().mul_(bump) if interpolation == "gauss" else (bump > 0).to(bump.dtype)

@@ -1,0 +1,172 @@
+"""Pruning of delays: most of them become zero while training goes on, and stay so."""
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+from ..layers.base import DelayLayer
+from ..layers.checks import check_count
+from ..surgery.find import buffer_cells, inputs, learned_delays, strengths
+
+Unit = Literal["synaptic", "axonal"]
+
+
+class Pruned(NamedTuple):
+    """What pruning has left of one layer.
+
+    Attributes:
+        layer: its name.
+        units: delays, or input channels with `granularity="axonal"`.
+        active: how many of them are not held at zero.
+        longest: the longest delay in steps, rounded.
+        cells: past inputs that must be kept, over all input channels: for each as many as its longest delay, in steps.
+    """
+
+    layer: str
+    units: int
+    active: int
+    longest: int
+    cells: int
+
+
+class DelayPruning:
+    """Prune delays to a fraction while training: a pruned delay is held at zero, its synapse and weight stay.
+
+    With n = last - first epochs of pruning and s = 1 - fraction, after epoch e each layer has
+
+        s * (1 - (1 - (e - first) / n) ** 3),        first <= e <= last
+
+    of its delays pruned, rounded half up to a whole number: the cubic schedule of Zhu and Gupta ("To prune, or not to
+    prune", 2017, arXiv:1710.01878, equation 1) from a sparsity of zero. Pruned are those that matter least: the least
+    delay times strength of the connection (`surgery.find.strengths`, for a synapse its absolute weight), which is
+    to first order what pruning changes in the input of the neuron. What is pruned stays pruned.
+
+    Bouhadjar and Neftci (2026, arXiv:2602.09746) keep 20 % of the axonal delays of keyword networks with little loss;
+    their published code learns a score for each, here it is the magnitude. Delays per synapse are pruned for hardware
+    by Patino-Saucedo et al. (2024, arXiv:2404.10597).
+
+    Call `step()` once per epoch. Masks are held by the layers (`DelayLayer.prune`), through any optimizer.
+
+    Args:
+        model: any module that contains layers with delays.
+        fraction: of the delays of each layer that stays active in the end, 0..1.
+        epochs: length of the whole training.
+        begin, end: pruning lasts from int(epochs * begin) to int(epochs * end) epochs, 0 <= begin < end <= 1. By
+            default it begins when `SigmaSchedule` by default has ended, since with wide kernels delays mean little yet.
+        granularity: what is pruned at once: "synaptic" each delay, of whatever layer; "axonal" in layers with delays
+            per synapse all delays of an input channel, whose buffer is not needed then.
+
+    Raises:
+        ArgumentError: there are no delays, or a number is out of its range.
+
+    >>> from delayplug import LearnableDelay
+    >>> layer = LearnableDelay(10, 10, max_delay=24)
+    >>> pruning = DelayPruning(layer, 0.2, epochs=4, begin=0, end=1)
+    >>> for _ in range(4):
+    ...     pruning.step()
+    >>> pruning.report()[0].active, int((layer.delays > 0).sum())
+    (20, 20)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        fraction: float,
+        epochs: int,
+        *,
+        begin: float = 0.25,
+        end: float = 0.75,
+        granularity: Unit = "synaptic",
+    ) -> None:
+        check_count("epochs", epochs, 1)
+        if not 0 <= fraction <= 1:
+            raise ArgumentError("fraction", "a fraction of the delays, 0..1", fraction)
+        if not 0 <= begin < end <= 1:
+            raise ArgumentError("begin, end", "fractions of the epochs with 0 <= begin < end <= 1", f"{begin}, {end}")
+        if granularity not in get_args(Unit):
+            raise ArgumentError("granularity", f"one of {', '.join(get_args(Unit))}", repr(granularity))
+        self._model, self._layers = model, dict(learned_delays(model))
+        self.fraction, self.granularity, self.epoch = fraction, granularity, 0
+        self.first = int(epochs * begin)
+        self.last = max(self.first + 1, int(epochs * end))
+
+    def after(self, epoch: int) -> float:
+        """The fraction of delays that is pruned after so many epochs."""
+        part = (min(max(epoch, self.first), self.last) - self.first) / (self.last - self.first)
+        return (1 - self.fraction) * (1 - (1 - part) ** 3)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One more epoch has passed."""
+        self.epoch += 1
+        if not self.first < self.epoch <= self.last:
+            return
+        by_name = strengths(self._model)
+        for name, delay in self._layers.items():
+            units = _units(delay, self.granularity)
+            number = int(units.max()) + 1
+            scores = delay.delays.new_zeros(number)
+            scores.index_add_(0, units.flatten(), (delay.delays * by_name[name]).flatten())
+            pruned = torch.zeros_like(scores, dtype=torch.bool)
+            if delay.active is not None:
+                pruned = ~_any(delay.active, units, number)
+            scores[pruned] = -1  # these first, whatever else scores zero
+            wanted = int(number * self.after(self.epoch) + 0.5)
+            least = scores.argsort(stable=True)[: max(wanted, int(pruned.sum()))]
+            keep = torch.ones(number, dtype=torch.bool, device=scores.device)
+            keep[least] = False
+            delay.prune(keep[units])
+
+    def report(self) -> list[Pruned]:
+        """What is left of each layer."""
+        rows = []
+        for name, delay in self._layers.items():
+            units = _units(delay, self.granularity)
+            number = int(units.max()) + 1
+            active = number if delay.active is None else int(_any(delay.active, units, number).sum())
+            longest = int((delay.delays.detach().max() + 0.5).floor())
+            rows.append(Pruned(name, number, active, longest, buffer_cells(delay)))
+        return rows
+
+    def __str__(self) -> str:
+        rows = self.report()
+        width = max(len("layer"), *(len(row.layer) for row in rows))
+        lines = [f"{'layer':<{width}}     units    active  longest     cells"]
+        lines += [f"{r.layer:<{width}} {r.units:>9,} {r.active:>9,} {r.longest:>8} {r.cells:>9,}" for r in rows]
+        return "\n".join(lines)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on: the schedule, and which delays are active."""
+        masks = {name: None if d.active is None else d.active.clone() for name, d in self._layers.items()}
+        settings = {name: getattr(self, name) for name in ("epoch", "first", "last", "fraction", "granularity")}
+        return {**settings, "active": masks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken; holds the delays that were pruned then."""
+        masks: dict[str, Tensor | None] = state["active"]
+        if set(masks) != set(self._layers):
+            raise ArgumentError("state", f"masks of {', '.join(self._layers)}", ", ".join(masks) or "none")
+        for name, mask in masks.items():
+            shape = self._layers[name].delays.shape
+            if mask is not None and mask.shape != shape:
+                raise ArgumentError("state", f"a mask {tuple(shape)} of {name or 'the model'}", tuple(mask.shape))
+        for name in ("epoch", "first", "last", "fraction", "granularity"):
+            setattr(self, name, state[name])
+        for name, mask in masks.items():
+            self._layers[name].prune(mask)
+
+
+def _units(delay: DelayLayer, granularity: Unit) -> Tensor:
+    """int64, shape of the delays: number of the unit that each delay belongs to."""
+    if granularity == "axonal":
+        return inputs(delay)
+    return torch.arange(delay.delays.numel(), device=delay.delays.device).view(delay.delays.shape)
+
+
+def _any(active: Tensor, units: Tensor, number: int) -> Tensor:
+    """bool (number,): whether a unit has an active delay."""
+    found = torch.zeros(number, dtype=torch.bool, device=active.device)
+    found[units[active]] = True
+    return found

@@ -1,0 +1,7 @@
+"""A delayed network over a whole sequence, or on input as it comes in.
+
+Read `unroll.unroll` first, which runs a network of single steps layer by layer, then `stream.stream`, which runs one
+with an explicit state, a step or a few at a time.
+
+May import: surgery, toolkits, neurons, layers, errors.
+"""

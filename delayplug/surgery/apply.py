@@ -1,0 +1,251 @@
+"""Putting delays into a user's network, in place, and taking them out again."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError, WiringError
+from ..layers.base import DelayLayer, LearnSigma
+from ..layers.checks import check_delays
+from ..layers.conv import ConvDelay
+from ..layers.engines.convolve import Engine, check_engine
+from ..layers.linear import LearnableDelay
+from ..layers.taps import Interpolation
+from ..toolkits import plugins
+from .dataflow import Example, drive, preserved
+from .delayed import Delayed, Granularity, StatefulDelayed, attach, undo
+from .plan import Connection, Filter, Plan, plan_delays
+from .sequence import Memory, ModelWatch
+
+Init = str | float | Mapping[str, float | Tensor]
+
+
+def add_delays(
+    model: nn.Module,
+    max_delay: int,
+    *,
+    example: Example | None = None,
+    granularity: Granularity = "synaptic",
+    interpolation: Interpolation = "gauss",
+    sigma: float | None = None,
+    learn_sigma: LearnSigma = False,
+    init: Init = "uniform",
+    round_in_eval: bool = True,
+    filter_fn: Filter | None = None,
+    recurrent: bool = False,
+    backend: str | None = None,
+    engine: Engine = "auto",
+) -> nn.Module:
+    """Give the connections of a network learnable delays, in place.
+
+    The layers stay the user's own: names, weight and bias Parameters, `isinstance` and state-dict keys are unchanged,
+    and each gets a child `delay`, a `LearnableDelay`. `plan_delays` shows beforehand which ones; everything is checked
+    before anything is changed.
+
+    Args:
+        model: a network of snnTorch, Norse, SpikingJelly, or another installed backend.
+        max_delay: the largest delay, in steps.
+        example, granularity, filter_fn, recurrent, backend: as for `plan_delays`. With an example the delayed model is
+            run on it once; if that fails, or if a delay does not run, the model is put back.
+        interpolation, sigma, learn_sigma, round_in_eval, engine: as for `LearnableDelay`.
+        init: delays to begin with, in steps: "uniform" in 0..max_delay, a number, or a mapping from names of layers
+            to a number or a tensor of the shape of the delays, (out, in, 1) per synapse or (channels,); layers that
+            it leaves out are uniform. Those of convolutions have the shape of the weight and a last 1.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        WiringError: there is nothing to delay, or the delayed model does not run on the example.
+        ArgumentError: an argument is not what it should be, or `init` names a layer that gets no delay.
+        BackendError: the toolkit cannot be used.
+    """
+    plan = plan_delays(
+        model, example, granularity=granularity, filter_fn=filter_fn, recurrent=recurrent, backend=backend
+    )
+    if not plan.connections:
+        _nothing_to_do(plan)
+        return model
+    options: dict[str, Any] = {
+        "interpolation": interpolation,
+        "sigma": sigma,
+        "learn_sigma": learn_sigma,
+        "round_in_eval": round_in_eval,
+        "engine": engine,
+    }
+    delays = {c.layer: _make(model, c, max_delay, options) for c in plan.connections}
+    _initialise(delays, init)
+    toolkit = plugins.toolkit(plan.backend)
+    watch = watch_of(model) or ModelWatch()
+    for c in plan.connections:
+        if c.container is not None:
+            toolkit.set_stateful(model.get_submodule(c.container), c.layer.rpartition(".")[2], True)
+        memory = attach(
+            model.get_submodule(c.layer),
+            delays[c.layer],
+            model.get_submodule(c.neuron),
+            toolkit,
+            c.place,
+            stateful=c.container is not None,
+            fold=None if c.fold is None else model.get_submodule(c.fold),
+        )
+        watch.memories.append(memory)
+    if watch_of(model) is None:
+        model.register_forward_pre_hook(watch, with_kwargs=True)
+    if example is not None:
+        _verify(model, example, [c.layer for c in plan.connections])
+    watch.plans.append(plan)
+    return model
+
+
+def remove_delays(model: nn.Module) -> nn.Module:
+    """Take all delays out again, in place: types, keys and hooks are as before `add_delays`. Returns the model."""
+    _take_out(model, {name for name, _ in _delayed(model)})
+    return model
+
+
+def named_delays(model: nn.Module) -> Iterator[tuple[str, DelayLayer]]:
+    """(name, delay) of every layer of delays in a model; for a layer with delays, the name of that layer."""
+    layers = {id(layer.delay): name for name, layer in _delayed(model)}
+    for name, module in model.named_modules():
+        if isinstance(module, DelayLayer):
+            yield layers.get(id(module), name), module
+
+
+def reset_delays(model: nn.Module) -> None:
+    """The next call begins a new sequence: nothing is under way.
+
+    Needed only where no reset of the toolkit can be seen; `plan_delays` says what is. Delays whose state travels with
+    the caller's, as in Norse's `SequentialState`, keep nothing: pass a state of None there.
+    """
+    for memory in _memories(model):
+        memory.forget()
+
+
+def detach_delays(model: nn.Module) -> None:
+    """Cut what is under way off from the graph, as for truncated backpropagation through time.
+
+    Needed only where the neurons' own state is not detached in a way that can be seen. Delays whose state travels with
+    the caller's, as in Norse's `SequentialState`, keep nothing: detach that state (`DelayState.detach`).
+    """
+    for memory in _memories(model):
+        memory.detach()
+
+
+def _delayed(model: nn.Module) -> Iterator[tuple[str, Delayed]]:
+    if not isinstance(model, nn.Module):
+        raise ArgumentError("model", "a torch.nn.Module", type(model).__name__)
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, Delayed))
+
+
+def _memories(model: nn.Module) -> Iterator[Any]:
+    return (layer.delay_memory for _, layer in _delayed(model))
+
+
+def watch_of(model: nn.Module) -> ModelWatch | None:
+    """The hook through which a model's delays see how it is called, if it has delays."""
+    hooks = model._forward_pre_hooks.values()
+    return next((hook for hook in hooks if isinstance(hook, ModelWatch)), None)
+
+
+def _nothing_to_do(plan: Plan) -> None:
+    reasons = "\n".join(f"  {skipped.layer}: {skipped.reason}" for skipped in plan.skipped)
+    if any(skipped.reason == "it has delays already" for skipped in plan.skipped):
+        warnings.warn(f"the model has delays already; nothing was changed\n{reasons}", stacklevel=3)
+        return
+    if not plan.skipped:
+        raise WiringError(
+            f"nothing to delay: the model has {plan.backend} neurons, but no layer with weights feeds them"
+        )
+    raise WiringError(f"nothing to delay: no layer of the model qualifies\n{reasons}")
+
+
+def _make(model: nn.Module, c: Connection, max_delay: int, options: dict[str, Any]) -> DelayLayer:
+    layer: Any = model.get_submodule(c.layer)
+    if hasattr(layer, "delay"):
+        raise WiringError(
+            f"{c.layer} has an attribute 'delay' of its own; rename it, or leave the layer out with filter_fn"
+        )
+    weights = getattr(layer, c.place.inner) if c.place.inner else layer
+    like = next((p for p in (getattr(weights, "weight", None), *weights.parameters()) if isinstance(p, Tensor)), None)
+    options = {**options, "max_delay": max_delay}
+    options |= {} if like is None else {"device": like.device, "dtype": like.dtype}
+    engine = options.pop("engine")
+    check_engine(engine, per_synapse=c.granularity == "synaptic")
+    if c.granularity != "synaptic":
+        channels = c.out_features if c.granularity == "dendritic" else c.in_features
+        return LearnableDelay(channels, **options).train(layer.training)
+    if c.place.space:
+        if engine not in ("auto", "direct"):
+            raise ArgumentError("engine", "auto or direct for convolutions", repr(engine), f"{c.layer} is one")
+        return ConvDelay(weights, **options).train(layer.training)
+    return LearnableDelay(c.in_features, c.out_features, weight=False, engine=engine, **options).train(layer.training)
+
+
+def _initialise(delays: dict[str, DelayLayer], init: Init) -> None:
+    if not isinstance(init, Mapping):
+        for delay in delays.values():
+            delay.reset_parameters(init)
+        return
+    unknown = sorted(set(init) - set(delays))
+    if unknown:
+        raise ArgumentError("init", f"names among {', '.join(delays)}", ", ".join(unknown))
+    for name, value in init.items():
+        delay = delays[name]
+        if not isinstance(value, Tensor):
+            delay.reset_parameters(value)
+            continue
+        if value.shape != delay.delays.shape:
+            raise ArgumentError(f"init[{name!r}]", f"shape {tuple(delay.delays.shape)}", tuple(value.shape))
+        check_delays(value, delay.max_delay, f"init[{name!r}]")
+        with torch.no_grad():
+            delay.delays.copy_(value)
+
+
+def _verify(model: nn.Module, example: Example, names: list[str]) -> None:
+    """Run the delayed model on the example, and see that every delay runs."""
+    idle = set(names)
+    handles = [
+        # The child is called where its layer is: what counts is that the layer's own forward is not passed by.
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: idle.discard(name))
+        for name in names
+    ]
+    try:
+        with preserved(model):
+            drive(model, example)
+        if idle:
+            raise WiringError(f"the delays of {', '.join(sorted(idle))} did not run")
+    except Exception as error:
+        for handle in handles:
+            handle.remove()
+        _take_out(model, set(names))
+        raise WiringError(f"the delayed model does not run on the example, and was put back: {error}") from error
+    for handle in handles:
+        handle.remove()
+
+
+def _take_out(model: nn.Module, names: set[str]) -> None:
+    for name, layer in list(_delayed(model)):
+        if name not in names:
+            continue
+        if isinstance(layer, StatefulDelayed):
+            parent, _, child = name.rpartition(".")
+            layer.delay_memory.probe.set_stateful(model.get_submodule(parent), child, False)  # type: ignore[attr-defined]
+        for root in model.modules():  # delays may have been added to parts of the model one by one
+            _unwatch(root, layer.delay_memory)
+        undo(model.get_submodule(name))
+
+
+def _unwatch(root: nn.Module, memory: Memory) -> None:
+    watch = watch_of(root)
+    if watch is None or memory not in watch.memories:
+        return
+    watch.memories.remove(memory)
+    if not watch.memories:
+        for key, hook in list(root._forward_pre_hooks.items()):
+            if hook is watch:
+                del root._forward_pre_hooks[key]
+                root._forward_pre_hooks_with_kwargs.pop(key, None)

@@ -1,0 +1,279 @@
+"""The wiring that a run of a model on an example shows."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+
+from .by_structure import BY_NAME, Skipped, Target, accepts
+from .dataflow import Call, Flow
+from .delayed import Time
+from .inventory import Network
+from .sequence import Mode
+
+_AMBIGUOUS = "its time cannot be told from its batch: pass an example with different numbers of steps and samples"
+
+
+def targets(
+    network: Network, flow: Flow, by_name: frozenset[str], recurrent: bool = False
+) -> dict[str, Target | Skipped]:
+    """For every layer the neuron that it feeds, or why it gets no delay."""
+    graph = _Graph(flow)
+    return {name: _target(network, graph, name, by_name, recurrent) for name in network.layers}
+
+
+def _target(network: Network, graph: "_Graph", name: str, by_name: frozenset[str], recurrent: bool) -> Target | Skipped:
+    if not graph.calls_of(name):
+        return Skipped(name, "it was not called on the example (its weights may be used directly)")
+    owner = network.recurrent.get(name)
+    if owner in network.neurons:
+        return Target(str(owner), turns="inside")
+    fed, last = graph.first_neuron(name), name
+    if fed is None:
+        after = graph.layers_after(name)
+        if not after:
+            return Skipped(name, "no neuron follows it")
+        follows = f"another weight layer follows before any neuron: {', '.join(after)}; {BY_NAME}"
+        last = graph.last_layer(name)
+        fed = graph.first_neuron(last)
+        if name not in by_name or fed is None:
+            return Skipped(name, follows if fed is not None else "no neuron follows it")
+    shared = graph.neurons_by_call(name, last)
+    if len(shared) > 1:
+        return Skipped(name, f"its weights are used for several neurons: {', '.join(shared)}")
+    if graph.feeds_back(last, fed) and not recurrent:
+        return Skipped(name, f"it feeds back into {fed}: a recurrent connection; pass recurrent=True to delay it")
+    deeper = graph.skips_to(last, fed)
+    if deeper is not None and name not in by_name:
+        return Skipped(name, f"a shortcut: it joins {deeper}, which comes later, on the way to {fed}; {BY_NAME}")
+    accepted = accepts(network, name, Target(fed), by_name)
+    return _in_time(network, graph, name, last, fed) if isinstance(accepted, Target) else accepted
+
+
+def fed_back(flow: Flow) -> tuple[str, str] | None:
+    """(from, to): the first thing in a run that goes to a layer or neuron which has run before it."""
+    first: dict[str, int] = {}
+    for i, call in enumerate(flow.calls):
+        first.setdefault(call.name, i)
+        for source in sorted(call.layers | call.neurons):
+            if first[source] >= first[call.name]:
+                return source, call.name
+    return None
+
+
+class _Graph:
+    """The calls of a run, as a graph of layers and neurons."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow, self.calls = flow, flow.calls
+        self._calls: dict[str, list[Call]] = {}
+        for call in self.calls:
+            self._calls.setdefault(call.name, []).append(call)
+
+    def calls_of(self, name: str) -> list[Call]:
+        return self._calls.get(name, [])
+
+    def first_neuron(self, layer: str) -> str | None:
+        """The neuron that a layer's result reaches first."""
+        return next((call.name for call in self.calls if call.is_neuron and layer in call.layers), None)
+
+    def neurons_by_call(self, layer: str, last: str) -> list[str]:
+        """The neurons that the calls of a layer reach first, each before the layer is called again."""
+        found: dict[str, None] = {}
+        waiting = False
+        for call in self.calls:
+            if call.name == layer:
+                waiting = True
+            elif waiting and call.is_neuron and last in call.layers:
+                found[call.name] = None
+                waiting = False
+        return list(found)
+
+    def layers_after(self, layer: str) -> list[str]:
+        """The layers that its result reaches directly."""
+        return list(dict.fromkeys(c.name for c in self.calls if not c.is_neuron and layer in c.layers))
+
+    def last_layer(self, layer: str) -> str:
+        """The end of the chain of layers that begins here."""
+        seen = {layer}
+        while self.first_neuron(layer) is None:
+            after = [name for name in self.layers_after(layer) if name not in seen]
+            if not after:
+                break
+            layer = after[0]
+            seen.add(layer)
+        return layer
+
+    def sources(self, layer: str) -> frozenset[str]:
+        """The neurons and layers that a layer's input comes from directly."""
+        return frozenset().union(*(call.neurons | call.layers for call in self.calls_of(layer)))
+
+    def feeds_back(self, layer: str, neuron: str) -> bool:
+        """Whether a layer brings a neuron what it, or one that comes later, gave a step before."""
+        calls = self.calls_of(neuron)
+        for source in self._neurons_behind(layer):
+            if source == neuron:
+                # A neuron that two layers share is not called with this layer's result every time.
+                if all(layer in call.layers for call in calls[1:]):
+                    return True
+            elif self._first(source) > self._first(neuron):
+                return True
+        return False
+
+    def _neurons_behind(self, layer: str) -> frozenset[str]:
+        """The neurons that a layer's input comes from, through other layers or directly."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        waiting = [layer]
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                found |= {source for call in self.calls_of(name) for source in call.neurons}
+                waiting += [source for call in self.calls_of(name) for source in call.layers]
+        return frozenset(found)
+
+    def _first(self, name: str) -> int:
+        return next(i for i, call in enumerate(self.calls) if call.name == name)
+
+    def skips_to(self, layer: str, neuron: str) -> str | None:
+        """The deeper layer that another one, which skips some neurons, is added to in front of a neuron."""
+        call = next(call for call in self.calls_of(neuron) if layer in call.layers)
+        ours = self.sources(layer)
+        for other in sorted(call.layers - {layer}):
+            theirs = self.sources(other)
+            if self.feeds_back(other, neuron) or theirs <= ours or not any(map(self._is_neuron, theirs)):
+                continue
+            if ours <= self._upstream(theirs):
+                return other
+        return None
+
+    def _is_neuron(self, name: str) -> bool:
+        return any(call.is_neuron for call in self.calls_of(name))
+
+    def _upstream(self, names: Iterable[str]) -> frozenset[str]:
+        """These and everything that they come from, by the first call of each: later ones may see what is fed back."""
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                first = self.calls_of(name)[:1]
+                waiting += [source for call in first for source in call.neurons | call.layers]
+        return frozenset(found)
+
+    def ends_at(self, neuron: str) -> bool:
+        """Whether no further layer comes after a neuron."""
+        return not any(neuron in call.neurons for call in self.calls if call.name != neuron)
+
+
+def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str) -> Target | Skipped:
+    """How the calls of a layer and of its neuron follow each other, and where the time is."""
+    groups = _groups(graph, name, last, neuron)
+    is_sequence = any(call.is_sequence for _, taken in groups for call in taken)
+    note = ""
+    if graph.ends_at(neuron):
+        note = f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout"
+    mode: Mode = "sequence" if is_sequence else "step"
+    seen = Target(neuron, mode=mode, note=note, in_shape=groups[0][0][0].shape, out_shape=graph.flow.outputs.get(name))
+    counts = [(len(given), len(taken)) for given, taken in groups]
+    if all(count == (1, 1) for count in counts):
+        if not is_sequence:
+            return replace(seen, leading=1)
+        pairs = [(given[0], taken[0].shape[0], taken[0].shape[1:2]) for given, taken in groups]
+        return _placed(network, graph, name, neuron, pairs, replace(seen, leading=2))
+    if not is_sequence and all(given == 1 for given, _ in counts):
+        pairs = [(given[0], len(taken), taken[0].shape[:1]) for given, taken in groups if taken]
+        found = replace(seen, turns="sequence, then steps", leading=2)
+        return _placed(network, graph, name, neuron, pairs, found)
+    if is_sequence and all(len(taken) == 1 and len(given) == taken[0].shape[0] for given, taken in groups):
+        return replace(seen, turns="steps, then sequence", leading=1)
+    calls, arrivals = sum(given for given, _ in counts), sum(taken for _, taken in counts)
+    return Skipped(
+        name, f"it was called {calls} times and its result came to {neuron} {arrivals} times: they must take turns"
+    )
+
+
+def _groups(graph: _Graph, name: str, last: str, neuron: str) -> list[tuple[list[Call], list[Call]]]:
+    """The calls of a layer, and those of its neuron that took what it gave, as they followed each other."""
+    groups: list[tuple[list[Call], list[Call]]] = [([], [])]
+    for call in graph.calls:
+        if call.name == name:
+            if groups[-1][1]:
+                groups.append(([], []))
+            groups[-1][0].append(call)
+        elif call.name == neuron and last in call.layers:
+            groups[-1][1].append(call)
+    return groups
+
+
+def _placed(
+    network: Network,
+    graph: _Graph,
+    name: str,
+    neuron: str,
+    pairs: list[tuple[Call, int, torch.Size]],
+    target: Target,
+) -> Target | Skipped:
+    """The target, with the place of the time in a layer that takes sequences.
+
+    Args:
+        pairs: for each call of the layer: the call, the steps that its neuron took, the batch that this has (if any).
+        target: what is known already.
+    """
+    batched = _batch_dims(network, name, pairs[0][0].shape)
+    places: set[Time] = {"first", "second", "folded"}
+    for call, steps, batch in pairs:
+        places &= _places(call.shape, steps, batch, batched)
+    if {"first", "second"} <= places:
+        taken = graph.flow.selected.get(name, set())
+        if target.turns == "sequence, then steps" and taken in ({0}, {1}):
+            places -= {"second"} if taken == {0} else {"first"}
+        elif target.turns == "together" and name not in graph.flow.moved:
+            places -= {"second"}
+    if len(places) > 1:
+        return Skipped(name, _AMBIGUOUS)
+    if not places:
+        steps = pairs[0][1]
+        return Skipped(name, f"it runs once for {steps} steps of {neuron}, and its input has no time in front")
+    (place,) = places
+    fold = None
+    if place == "folded":
+        outer = [_that_know_time(call, steps) for call, steps, _ in pairs]
+        known = [n for n in outer[0] if all(n in names for names in outer)]
+        if not known:
+            return Skipped(name, "its time is folded into the batch, and no module around it is given the time")
+        fold = known[-1]
+    # A folded layer sees one dimension less in front.
+    return replace(target, time=place, fold=fold, leading=1 if place == "folded" else target.leading)
+
+
+def _batch_dims(network: Network, name: str, shape: torch.Size) -> int:
+    """Dimensions in front of the channels."""
+    return len(shape) - 1 - network.space_of(network.layers[name])
+
+
+def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> set[Time]:
+    """Where the time can be in what a layer was given, while its neuron took so many steps of such a batch."""
+    found: set[Time] = set()
+    size = batch[0] if batch else None
+    if batched >= 2:
+        if shape[0] == steps:
+            found.add("first")
+        if shape[1] == steps and (size is None or shape[0] == size):
+            found.add("second")
+    elif batched == 1 and size != 1 and shape[0] == steps:
+        found.add("first")
+    if size is not None and shape[0] == steps * size and (batched == 1 or shape[0] != steps):
+        found.add("folded")
+    return found
+
+
+def _that_know_time(call: Call, steps: int) -> list[str]:
+    """The modules around a call whose input has the time first and the batch second, outermost first."""
+    return [
+        name
+        for name, shape in call.outer
+        if len(shape) >= 2 and shape[0] == steps and shape[0] * shape[1] == call.shape[0]
+    ]

@@ -1,0 +1,238 @@
+"""The wiring that the structure of a model shows by itself: order in containers, order of registration."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .delayed import Time
+from .inventory import Network
+from .sequence import Mode, Turns
+
+ASK = "pass example= (an input, or a function that drives the model)"
+BY_NAME = "name it in filter_fn=[...] to delay it"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A layer that gets no delays, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """The neuron that a layer feeds, and how they lie in time.
+
+    Attributes:
+        neuron: its name.
+        turns: how their calls follow each other.
+        time: where the time is in what the layer takes.
+        fold: name of the module whose input still has the time that the layer sees folded into its batch.
+        in_shape, out_shape: of what the layer takes and gives, if a run showed it.
+        leading: dimensions of time and batch that these begin with, at least.
+        mode: in which the neuron was called, if a run showed it.
+        note: for the user.
+    """
+
+    neuron: str
+    turns: Turns = "together"
+    time: Time = "first"
+    fold: str | None = None
+    in_shape: torch.Size | None = None
+    out_shape: torch.Size | None = None
+    leading: int = 0
+    mode: Mode | None = None
+    note: str = ""
+
+
+def accepts(network: Network, layer: str, target: Target, by_name: frozenset[str]) -> Target | Skipped:
+    """The target, unless its neuron is of a kind that gets no delays."""
+    module = network.neurons[target.neuron]
+    kind = type(module).__name__
+    if layer in by_name:
+        return target
+    if network.toolkit.own_input(module):
+        return Skipped(
+            layer, f"it feeds {target.neuron} ({kind}), another layer of weights before any neuron; {BY_NAME}"
+        )
+    if not network.toolkit.is_spiking(module):
+        return Skipped(layer, f"it feeds {target.neuron} ({kind}), a readout; {BY_NAME}")
+    return target
+
+
+def targets(network: Network, by_name: frozenset[str]) -> dict[str, Target | Skipped]:
+    """For every layer the neuron that it feeds, or why that is not known."""
+    found: dict[str, Target | Skipped] = {}
+    for name, owner in network.recurrent.items():
+        if owner in network.neurons:
+            found[name] = Target(owner, turns="inside")
+        else:
+            inside = [n for n in network.neurons if n.startswith(f"{owner}." if owner else "")]
+            found[name] = Target(inside[0]) if len(inside) == 1 else Skipped(name, f"its neuron is not plain: {ASK}")
+    scopes = [network.model]
+    seen: set[int] = set()
+    while scopes:
+        scope = scopes.pop()
+        if id(scope) not in seen:
+            seen.add(id(scope))
+            _read_scope(network, scope, found, scopes, by_name)
+    for name in network.layers:
+        found.setdefault(name, Skipped(name, f"the structure does not show which neuron it feeds: {ASK}"))
+    return found
+
+
+def _read_scope(
+    network: Network,
+    scope: nn.Module,
+    found: dict[str, Target | Skipped],
+    scopes: list[nn.Module],
+    by_name: frozenset[str],
+) -> None:
+    """Match the layers of one container with the neurons that follow them."""
+    items = list(_items(network, scope, scopes))
+    kinds = "".join(kind for kind, _ in items)
+    if not network.in_order(scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
+        return  # the order of registration says nothing
+    pending: str | None = None
+    for kind, name in items:
+        if kind == "L" and pending is not None:
+            found.setdefault(pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron"))
+        elif kind == "?" and pending is not None:
+            found.setdefault(pending, Skipped(pending, f"{name} follows, and what it does is not plain: {ASK}"))
+        elif kind == "N" and pending is not None:
+            found.setdefault(pending, _reach(network, pending, name, by_name))
+        if kind != "-":
+            pending = name if kind == "L" else None
+    if pending is not None:
+        ends = scope is network.model
+        reason = "no neuron follows it" if ends else f"the structure does not show which neuron it feeds: {ASK}"
+        found.setdefault(pending, Skipped(pending, reason))
+
+
+def _reach(network: Network, layer: str, neuron: str, by_name: frozenset[str]) -> Target | Skipped:
+    """The neuron as a target, given the containers that lie around the layer and around the neuron."""
+    ours = [(name, network.toolkit.time_inside(module)) for name, module in network.ancestors(layer)]
+    theirs = [(name, network.toolkit.time_inside(module)) for name, module in network.ancestors(neuron)]
+    mine = [(name, kind) for name, kind in ours if (name, kind) not in theirs and kind != "kept"]
+    its = [(name, kind) for name, kind in theirs if (name, kind) not in ours and kind != "kept"]
+    if len(mine) + len(its) > 1 or any(kind != "steps" for _, kind in its):
+        return Skipped(layer, f"it and {neuron} see the time in different ways: {ASK}")
+    if its:
+        return accepts(network, layer, Target(neuron, turns="sequence, then steps"), by_name)
+    if not mine and network.toolkit.mode(network.neurons[neuron]) == "sequence" and network.knows_no_time(layer):
+        return Skipped(layer, f"it takes no sequences, while {neuron} does: {ASK}")
+    if not mine:
+        return accepts(network, layer, Target(neuron), by_name)
+    container, kind = mine[0]
+    if kind == "hidden":
+        return Skipped(layer, f"it is inside of {container}, which hides the time axis from it")
+    if kind == "folded":
+        return accepts(network, layer, Target(neuron, time="folded", fold=container), by_name)
+    return accepts(network, layer, Target(neuron, turns="steps, then sequence"), by_name)
+
+
+def _calls_in_order(network: Network, scope: nn.Module, items: list[tuple[str, str]]) -> bool:
+    """Whether the source of a forward calls layers and neurons as they are registered: once each, in that order, in one
+    loop over the time or outside of any, and no layer on what the step before has left."""
+    if isinstance(scope, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return False  # what such a container does with its children, its own class or somebody else decides
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(type(scope).forward)))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    prefix = network.names[id(scope)]
+    names = {name.removeprefix(f"{prefix}." if prefix else ""): kind for kind, name in items if kind in "LN"}
+    source = _Source({name for name, kind in names.items() if kind == "L"})
+    source.visit(tree)
+    calls = [(name, loop) for name, loop in source.calls if name in names]
+    return [name for name, _ in calls] == [*names] and len({loop for _, loop in calls}) == 1 and not source.feeds_back
+
+
+class _Source(ast.NodeVisitor):
+    """Reads a forward: the calls `self.name(...)` in the order in which they are evaluated, each with its loop."""
+
+    def __init__(self, layers: set[str]) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.feeds_back = False  # a layer is called on a name that its loop assigns only further down
+        self._layers = layers
+        self._loop = 0
+        self._later: set[str] = set()  # names that the loop assigns, and has not yet
+
+    def visit(self, node: ast.AST) -> None:
+        if isinstance(node, ast.For | ast.While):
+            self._visit_loop(node)
+        elif isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            self.generic_visit(node)
+            self._later -= _assigned(node)
+        elif isinstance(node, ast.Call):
+            self._visit_call(node)
+        else:
+            self.generic_visit(node)
+
+    def _visit_loop(self, node: ast.For | ast.While) -> None:
+        outside = self._loop, self._later
+        self._loop = node.lineno
+        self._later = set().union(*(_assigned(child) for child in node.body))
+        if isinstance(node, ast.For):
+            self._later -= _assigned(node.target)
+        self.generic_visit(node)
+        self._loop, self._later = outside
+
+    def _visit_call(self, node: ast.Call) -> None:
+        self.generic_visit(node)  # arguments come before what they go into
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        if isinstance(node.func, ast.Attribute) and isinstance(owner, ast.Name) and owner.id == "self":
+            self.calls.append((node.func.attr, self._loop))
+            if node.func.attr in self._layers:
+                inputs = set().union(*map(_flowing, (*node.args, *node.keywords)))
+                self.feeds_back |= bool(inputs & self._later)
+
+
+def _flowing(node: ast.AST) -> set[str]:
+    """The names whose values go into an expression; an index only chooses among them."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    parts = [node.value] if isinstance(node, ast.Subscript) else ast.iter_child_nodes(node)
+    return set().union(*map(_flowing, parts))
+
+
+def _assigned(node: ast.AST) -> set[str]:
+    """The names that are assigned somewhere in a piece of source."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+
+def _alternates(kinds: str) -> bool:
+    """Whether layers and neurons take turns, as in a class that registers fc1, lif1, fc2, lif2."""
+    order = kinds.replace("-", "").replace("?", "")
+    return order in ("LN" * (len(order) // 2), "LN" * (len(order) // 2) + "L") or order.strip("N") == ""
+
+
+def _items(network: Network, scope: nn.Module, scopes: list[nn.Module]) -> Iterator[tuple[str, str]]:
+    """(kind, name) of the children in order: L layer, N neuron, - passive, ? anything else. Adds inner scopes.
+
+    A child that is there twice, which an ordered scope calls twice, is "?": what it feeds is not plain.
+    """
+    children = [child for child in scope._modules.values() if child is not None]
+    for child in children if network.in_order(scope) else dict.fromkeys(children):
+        name = network.names[id(child)]
+        if children.count(child) > 1 and (name in network.neurons or name in network.layers):
+            yield "?", name
+        elif name in network.neurons:
+            yield "N", name
+        elif name in network.layers:
+            yield "L", name
+        elif f"{name}.{network.toolkit.lifted(child)}" in network.neurons:
+            yield "N", f"{name}.{network.toolkit.lifted(child)}"
+        elif network.is_passive(child):
+            yield "-", name
+        elif network.in_order(scope) and network.in_order(child):
+            yield from _items(network, child, scopes)
+        else:
+            scopes.append(child)
+            yield "?", name

@@ -1,0 +1,267 @@
+"""Running a model on an example to see what flows where, and leaving no trace of it."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ..errors import ArgumentError, DelayplugError, WiringError
+from .delayed import Delayed
+from .sequence import tensors_in
+
+_NEURON = "neuron:"  # what comes from a neuron is marked with this and its name, what comes from a layer with its name
+
+Example = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any] | Callable[[nn.Module], Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer or of a neuron.
+
+    Attributes:
+        name: of the module.
+        is_neuron: which of the two it is.
+        is_sequence: the neuron took a whole sequence.
+        shape: of its first input.
+        layers, neurons: whose results, directly, its first input is made of.
+        outer: (name, shape of the first input) of the modules around it, outermost first.
+    """
+
+    name: str
+    is_neuron: bool
+    shape: torch.Size
+    layers: frozenset[str]
+    neurons: frozenset[str]
+    outer: tuple[tuple[str, torch.Size], ...] = ()
+    is_sequence: bool = False
+
+
+@dataclass
+class Flow:
+    """What a run of a model showed.
+
+    Attributes:
+        calls: of layers and neurons, in order.
+        outputs: shape of what each layer gave last.
+        selected: dimensions along which the results of a layer were taken apart.
+        moved: layers whose results had their dimensions exchanged.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    outputs: dict[str, torch.Size] = field(default_factory=dict)
+    selected: dict[str, set[int]] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
+
+
+def trace(
+    model: nn.Module,
+    example: Example,
+    layers: dict[str, nn.Module],
+    neurons: dict[str, nn.Module],
+    is_sequence: Callable[[nn.Module], bool],
+) -> Flow:
+    """Run the model on the example and report what flowed from layers into neurons.
+
+    `is_sequence` says whether a neuron takes sequences, as it is set when it is called.
+
+    Whatever the run changes in the model (buffers, states, random numbers) is put back.
+    """
+    tracer = _Tracer()
+    with ExitStack() as stack:
+        stack.enter_context(preserved(model))
+        for name, module in model.named_modules():
+            if any(module.children()):
+                tracer.enclose(stack, name, module)
+        for name, layer in layers.items():
+            tracer.follow(stack, name, layer)
+        for name, neuron in neurons.items():
+            tracer.follow(stack, name, neuron, is_sequence)
+        stack.enter_context(tracer)
+        try:
+            drive(model, example)
+        except DelayplugError:
+            raise
+        except Exception as error:
+            raise WiringError(f"the model does not run on the example: {error!r}") from error
+    return tracer.flow
+
+
+def drive(model: nn.Module, example: Example) -> None:
+    """Run the model as the example says: on an input or on arguments, without gradients, or a function of the model."""
+    if callable(example) and not isinstance(example, nn.Module | Tensor):
+        example(model)  # with gradients: it may train, as its user does
+        return
+    with torch.no_grad():
+        if isinstance(example, Tensor):
+            model(example)
+        elif isinstance(example, tuple | list):
+            model(*example)
+        elif isinstance(example, dict):
+            model(**example)
+        else:
+            expected = "an input tensor, forward arguments (tuple or dict), or a function that drives the model"
+            raise ArgumentError("example", expected, type(example).__name__)
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Put back every attribute, parameter, buffer and random state of the model that the block changes.
+
+    What is under way in its delays, if it has any, is put back too.
+    """
+    modules = list(model.modules())
+    before = [dict(module.__dict__) for module in modules]
+    inner = [{k: copy.copy(v) for k, v in b.items() if isinstance(v, dict | list)} for b in before]
+    parameters = [(p, p.detach().clone()) for p in model.parameters()]
+    grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    memories = [(m.delay_memory, dict(m.delay_memory.__dict__)) for m in modules if isinstance(m, Delayed)]
+    tensors = (*model.parameters(), *model.buffers())
+    devices = list({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        for module, attributes, containers in zip(modules, before, inner, strict=True):
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            for name, content in containers.items():
+                _refill(attributes[name], content)
+        for memory, attributes in memories:
+            memory.__dict__.update(attributes)
+        with torch.no_grad():
+            for parameter, value in parameters:
+                if not torch.equal(parameter, value):
+                    parameter.copy_(value)
+            for parameter, grad, kept in grads:
+                parameter.grad = grad
+                if grad is not None and kept is not None:
+                    grad.copy_(kept)
+            for buffer, value in buffers:
+                # A state may have been freed or resized in place; then the object is not a buffer any more.
+                if buffer.shape == value.shape:
+                    buffer.detach().copy_(value)
+
+
+def _refill(container: Any, content: Any) -> None:
+    if isinstance(container, dict):
+        container.clear()
+        container.update(content)
+    else:
+        container[:] = content
+
+
+class _Tracer(TorchDispatchMode):
+    """While active, memory carries the names of the layers and neurons that its content comes from directly.
+
+    Names go with the storage rather than with the tensor: so they reach through views and writes in place. A weak
+    reference keeps a storage's address from being used again, not its memory.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flow = Flow()
+        self._names: dict[int, tuple[StorageWeakRef, frozenset[str]]] = {}
+        self._open: list[tuple[str, torch.Size]] = []  # the containers that are being run
+
+    def of(self, values: Iterable[Any]) -> frozenset[str]:
+        """Names behind all tensors among the values."""
+        found = (self._names.get(storage_of(value)) for value in values if isinstance(value, Tensor))
+        return frozenset().union(*(entry[1] for entry in found if entry is not None))
+
+    def mark(self, values: Iterable[Any], names: frozenset[str]) -> None:
+        """From here on, all tensors among the values come from these."""
+        for value in values:
+            address = storage_of(value) if isinstance(value, Tensor) else 0
+            if address:
+                self._names[address] = (StorageWeakRef(value.untyped_storage()), names)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        names = self.of(tree_leaves((args, kwargs)))
+        if names:
+            self._look(func, args, names)
+            schema = zip(args, func._schema.arguments, strict=False)
+            written = [arg for arg, said in schema if said.alias_info is not None and said.alias_info.is_write]
+            for result in (*tree_leaves(out), *tree_leaves(written)):
+                if isinstance(result, Tensor) and not isinstance(result, nn.Parameter):
+                    self.mark([result], names | self.of([result]))
+        return out
+
+    def _look(self, func: Any, args: tuple[Any, ...], names: frozenset[str]) -> None:
+        """Keep what an operation says about where the time is."""
+        kind = func._schema.name.removeprefix("aten::")
+        layers = [name for name in names if not name.startswith(_NEURON)]
+        if kind in ("transpose", "permute", "t", "movedim", "swapaxes"):
+            self.flow.moved.update(layers)
+        elif kind in ("select", "unbind"):
+            dims = args[0].dim()
+            for name in layers:
+                self.flow.selected.setdefault(name, set()).add((args[1] if len(args) > 1 else 0) % dims)
+
+    # ------------------------------------------------------------------------------------------------- modules
+
+    def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
+        """Know when a container runs, and on what."""
+
+        def begins(module: nn.Module, args: Any, kwargs: Any) -> None:
+            inputs = tensors_in((args, kwargs))
+            self._open.append((name, inputs[0].shape if inputs else torch.Size()))
+
+        def ends(module: nn.Module, args: Any, output: Any) -> None:
+            self._open.pop()
+
+        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True)))
+        stack.enter_context(hooked(module.register_forward_hook(ends)))
+
+    def follow(
+        self, stack: ExitStack, name: str, module: nn.Module, is_sequence: Callable[[nn.Module], bool] | None = None
+    ) -> None:
+        """Record the calls of a layer, or of a neuron if `is_sequence` is given, and mark what comes from it."""
+        is_neuron = is_sequence is not None
+
+        def begins(module: nn.Module, args: Any, kwargs: Any) -> None:
+            first = tensors_in(args[:1] or tuple(kwargs.values())[:1])  # what follows is its state
+            names = self.of(first)
+            neurons = frozenset(n.removeprefix(_NEURON) for n in names if n.startswith(_NEURON))
+            layers = frozenset(n for n in names if not n.startswith(_NEURON))
+            shape = first[0].shape if first else torch.Size()
+            outer = tuple(pair for pair in self._open if pair[0] != name)
+            sequence = is_sequence is not None and is_sequence(module)
+            self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer, sequence))
+
+        def ends(module: nn.Module, args: Any, output: Any) -> None:
+            results = tensors_in(output)
+            if results:
+                self.flow.outputs[name] = results[0].shape
+            self.mark(results, frozenset({_NEURON + name if is_neuron else name}))
+
+        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True)))
+        stack.enter_context(hooked(module.register_forward_hook(ends)))
+
+
+def storage_of(tensor: Tensor) -> int:
+    """What tensors share that are views of each other; 0 where that cannot be told."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # functorch's wrappers have none
+        return 0
+
+
+@contextmanager
+def hooked(handle: Any) -> Iterator[None]:
+    """The hook of this handle is there within the block."""
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,251 @@
+"""Delays inside of a layer that stays the user's own.
+
+A delayed layer is the user's module with its class exchanged for a subclass made here, and a child `delay` in it. Its
+weight and bias are the very Parameters it had; its name, its place and its `isinstance` are unchanged; undoing it puts
+the class back.
+
+What is under way between two calls lives in a `DelayState`. Where a container hands every child its state (Norse's
+`SequentialState`), the delayed layer takes and returns one like any stateful module. Everywhere else it is kept in a
+`Memory`.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.base import DelayLayer, DelayState
+from ..neurons.loops import eager
+from .sequence import InnerMemory, Memory, Probe, Turns
+
+Granularity = Literal["synaptic", "axonal", "dendritic"]
+Time = Literal["first", "second", "folded"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a delay sits in a layer, and how the layer lies in time.
+
+    Attributes:
+        granularity: "synaptic" (in place of the weights), "axonal" (before the layer) or "dendritic" (after it).
+        turns: how the calls of the layer and of its neuron follow each other.
+        time: where the time is in a sequence that the layer takes: first, second, or folded into the batch (T B, ...).
+        inner: name of the child that holds the weights; "" for the layer itself.
+        space: number of dimensions behind the channels.
+        affine: the layer is torch's own, so that what it gives without input is its bias.
+    """
+
+    granularity: Granularity
+    turns: Turns = "together"
+    time: Time = "first"
+    inner: str = ""
+    space: int = 0
+    affine: bool = True
+
+
+# Runs the delay over a value, in whatever state the layer is, given the weights if they are the delay's to apply.
+Through = Callable[[Tensor, Tensor | None], Tensor]
+
+
+class Delayed:
+    """Mixin of a layer with a delay: the layer's own `forward`, the state kept in a `Memory`."""
+
+    delay: DelayLayer
+    delay_place: Place
+    delay_memory: Memory
+
+    @eager
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if not args:  # called by name, whatever the layer calls it
+            name = next(iter(kwargs))
+            args, kwargs = (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
+        return self._run(self._remembering, args[0], args[1:], kwargs)
+
+    def _remembering(self, value: Tensor, weight: Tensor | None) -> Tensor:
+        memory = self.delay_memory
+        frame = self._frame(value, weight)
+        state = memory.read(frame.step_shape, frame.steps)
+        y, memory.state = frame.advance(self.delay, state, weight)
+        return y
+
+    def _frame(self, value: Tensor, weight: Tensor | None) -> "_Frame":
+        memory, place = self.delay_memory, self.delay_place
+        time = place.time if memory.mode() == "sequence" else None
+        return _Frame(value, time, memory.fold or 1, place.space, per_channel=weight is None)
+
+    def delayed_sequence(self, x: Any, steps: int) -> Any:
+        """The layer over a whole sequence from a fresh state, the time folded into the batch (T B, ...)."""
+        space = self.delay_place.space
+
+        def through(value: Tensor, weight: Tensor | None) -> Tensor:
+            frame = _Frame(value, "folded", steps, space, per_channel=weight is None)
+            return frame.back(self.delay(frame.value) if weight is None else self.delay(frame.value, weight=weight))
+
+        return self._run(through, x, (), {})
+
+    def _run(self, through: Through, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        place, plain = self.delay_place, super().forward  # type: ignore[misc]
+        # Norse's Lift may be given (x, state), and hands the state on.
+        value, rest = (x[0], x[1:]) if isinstance(x, tuple) else (x, None)
+        if place.granularity == "synaptic":
+            layer = _weights(self)
+            return _plus(through(value, layer.weight), _bias(layer, place))
+        if place.granularity == "axonal":
+            value = through(value, None)
+            return plain(value if rest is None else (value, *rest), *args, **kwargs)
+        y = plain(x, *args, **kwargs)
+        silent = self._silent(value, plain, args, kwargs)  # what the layer gives without input is not delayed
+        return _plus(through(_plus(y, None if silent is None else -silent), None), silent)
+
+    def _silent(self, x: Tensor, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """What the layer gives without input: its bias, or its answer to one sample of nothing."""
+        if self.delay_place.affine:
+            return _bias(_weights(self), self.delay_place)
+        has_time = self.delay_memory.mode() == "sequence" and self.delay_place.time != "folded"
+        answer: Tensor = plain(torch.zeros_like(x[:1, :1] if has_time else x[:1]), *args, **kwargs)
+        return answer
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # The checkpoint of the plain network loads: it has nothing to say about delays, so they stay as they are.
+        inner = f"{prefix}delay."
+        if not any(key.startswith(inner) for key in state_dict):
+            state_dict.update({inner + key: value for key, value in self.delay.state_dict().items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class is made at run time and cannot be found by name; its two parents can.
+        mixin, plain = type(self).__bases__
+        return (_blank, (mixin, plain), *super().__reduce_ex__(protocol)[2:])
+
+
+class StatefulDelayed(Delayed):
+    """Mixin of a layer with a delay in a container that hands out states: `forward(x, state)` -> (y, state)."""
+
+    RESET = "a call without the state that was returned"  # what marks a new sequence, in words
+
+    @eager
+    def forward(self, x: Any, state: DelayState | None = None) -> tuple[Any, DelayState | None]:
+        after = state
+
+        def through(value: Tensor, weight: Tensor | None) -> Tensor:
+            nonlocal after
+            y, after = self._frame(value, weight).advance(self.delay, state, weight)
+            return y
+
+        return self._run(through, x, (), {}), after
+
+
+class _Frame:
+    """A value that goes through a delay, brought into the delay's own order of dimensions, and back.
+
+    The order is (T, *batch, I) for the synapses of a linear layer, and else (T, B, C, *space); a step is without T.
+    """
+
+    def __init__(self, value: Tensor, time: Time | None, fold: int, space: int, *, per_channel: bool) -> None:
+        """`time` is where the value has it, None for a step; `fold` the number of steps if that is in the batch."""
+        self.time = time
+        if time == "second":
+            value = value.movedim(1, 0)
+        elif time == "folded":
+            value = value.unflatten(0, (fold, -1))
+        self.leading = 0 if time is None else 1
+        behind = value.dim() - space - 1
+        self.batch: torch.Size | None = value.shape[self.leading : behind]
+        if not per_channel and space == 0:
+            self.batch = None  # a linear layer takes any batch
+        else:
+            value = value.reshape(*value.shape[: self.leading], -1, *value.shape[behind:])
+        self.value = value
+
+    @property
+    def steps(self) -> int | None:
+        return None if self.time is None else self.value.shape[0]
+
+    @property
+    def step_shape(self) -> torch.Size:
+        return self.value.shape[self.leading :]
+
+    def advance(self, delay: DelayLayer, state: DelayState | None, weight: Tensor | None) -> tuple[Tensor, DelayState]:
+        """The value through the delay, in the order it came in, and the next state."""
+        run = delay.step if self.time is None else delay.chunk
+        y, state = run(self.value, state, weight)
+        return self.back(y), state
+
+    def back(self, y: Tensor) -> Tensor:
+        """What the delay gives, in the order of what it was given."""
+        if self.batch is not None:
+            y = y.reshape(*y.shape[: self.leading], *self.batch, *y.shape[self.leading + 1 :])
+        if self.time == "second":
+            return y.movedim(0, 1)
+        return y.flatten(0, 1) if self.time == "folded" else y
+
+
+def attach(
+    layer: nn.Module,
+    delay: DelayLayer,
+    neuron: nn.Module,
+    probe: Probe,
+    place: Place,
+    *,
+    stateful: bool = False,
+    fold: nn.Module | None = None,
+) -> Memory:
+    """Give a layer a delay. The neuron's hooks are part of it; the caller puts the memory into a `ModelWatch`.
+
+    Args:
+        layer: what gets the delay; a neuron itself for a delay of its input.
+        delay: its delays.
+        neuron: what it feeds.
+        probe: knows the neuron.
+        place: where the delay sits.
+        stateful: a container hands the layer its state.
+        fold: the module whose input still has the time, for `time="folded"`.
+    """
+    memory = InnerMemory(neuron, probe) if place.turns == "inside" else Memory(neuron, probe, place.turns)
+    delayed: Any = layer
+    plain: Any = type(layer)
+    delayed.__class__ = _delayed_class(StatefulDelayed if stateful else Delayed, plain)
+    delayed.delay, delayed.delay_place, delayed.delay_memory = delay, place, memory
+    handles = []
+    if not stateful:
+        handles.append(neuron.register_forward_pre_hook(memory.before_neuron, with_kwargs=True))
+        handles.append(neuron.register_forward_hook(memory.after_neuron, with_kwargs=True))
+    if fold is not None:
+        handles.append(fold.register_forward_pre_hook(memory.see_fold, with_kwargs=True))
+    delayed.delay_handles = handles
+    return memory
+
+
+def undo(delayed: Any) -> None:
+    """Undo `attach`."""
+    for handle in delayed.delay_handles:
+        handle.remove()
+    for name in ("delay", "delay_place", "delay_memory", "delay_handles"):
+        delattr(delayed, name)
+    delayed.__class__ = type(delayed).__bases__[1]
+
+
+@functools.cache
+def _delayed_class(mixin: Any, plain: Any) -> type:
+    return type(f"Delayed{plain.__name__}", (mixin, plain), {"__doc__": f"{plain.__name__} with learnable delays."})
+
+
+def _blank(mixin: type, plain: type) -> Any:
+    cls: Any = _delayed_class(mixin, plain)
+    return cls.__new__(cls)
+
+
+def _weights(layer: Any) -> Any:
+    return getattr(layer, layer.delay_place.inner) if layer.delay_place.inner else layer
+
+
+def _bias(layer: Any, place: Place) -> Tensor | None:
+    """The bias such that it broadcasts over what the layer gives."""
+    return None if layer.bias is None else layer.bias.view(-1, *(1,) * place.space)
+
+
+def _plus(y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if bias is None else y + bias

@@ -1,0 +1,155 @@
+"""A model as wiring sees it: weight layers and neurons, by dotted name, and what kind each of them is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..layers.base import DelayLayer
+from ..toolkits.toolkit import Toolkit
+
+_CONVOLUTIONS = nn.modules.conv._ConvNd
+_TORCH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+# Modules of torch's that hold weights, and are neither a linear layer nor a convolution.
+_OTHER = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
+
+
+class Network:
+    """A model sorted into weight layers and neurons.
+
+    A layer is a linear one or a convolution, a wrapper that a toolkit puts around one, or any other module that holds a
+    weight matrix of its own. What lies inside of a neuron belongs to it, but for the layer through which it feeds its
+    spikes back.
+    """
+
+    def __init__(self, model: nn.Module, toolkit: Toolkit) -> None:
+        self.model, self.toolkit = model, toolkit
+        self.modules = dict(model.named_modules())
+        self.names = {id(module): name for name, module in self.modules.items()}
+        neurons = {name: m for name, m in self.modules.items() if toolkit.is_neuron(m)}
+        self.neurons = {  # without those that are a part of another one
+            name: m for name, m in neurons.items() if not any(parent in neurons for parent, _ in self.ancestors(name))
+        }
+        self.recurrent = dict(self._recurrent())
+        self.layers = {
+            name: m
+            for name, m in self.modules.items()
+            if name in self.recurrent or (self.is_layer(m) and not self.belongs(name))
+        }
+
+    def holds(self, name: str) -> str | None:
+        """The first neuron inside of a layer, if there is one."""
+        return next((neuron for neuron in self.neurons if neuron.startswith(f"{name}." if name else "")), None)
+
+    def _recurrent(self) -> Iterator[tuple[str, str]]:
+        """(layer, neuron or container) of the layers through which something feeds its own spikes back."""
+        for name, module in self.modules.items():
+            child = self.toolkit.recurrent_layer(module)
+            inside = any(parent in self.neurons for parent, _ in self.ancestors(name))
+            if child and not inside and self.is_layer(module.get_submodule(child)):
+                yield f"{name}.{child}" if name else child, name
+
+    def is_layer(self, module: nn.Module) -> bool:
+        """Whether a module has weights that a delay could go with."""
+        return (
+            isinstance(module, (nn.Linear, _CONVOLUTIONS, *_OTHER))
+            or self.is_layer_inside(module)
+            or self.is_own(module)
+        )
+
+    def is_layer_inside(self, module: nn.Module) -> bool:
+        """Whether a module is a toolkit's wrapper around a layer."""
+        inner = self.toolkit.lifted(module)
+        return bool(inner) and isinstance(getattr(module, inner), nn.Linear | _CONVOLUTIONS)
+
+    def is_own(self, module: nn.Module) -> bool:
+        """Whether a module of the user's has a weight matrix of its own, and no neurons."""
+        known = isinstance(module, (nn.Linear, _CONVOLUTIONS, DelayLayer, *_NORMS, *_OTHER))
+        if known or self.toolkit.is_neuron(module):
+            return False
+        return any(map(_is_matrix, module._parameters.values())) and not any(
+            map(self.toolkit.is_neuron, module.modules())
+        )
+
+    def is_other(self, weights: nn.Module) -> bool:
+        """Whether it is a module of torch's with weights that delays do not know."""
+        return isinstance(weights, _OTHER)
+
+    def belongs(self, name: str) -> bool:
+        """Whether the module is part of a neuron, of a delay, or of another layer."""
+        return any(
+            parent in self.neurons or isinstance(module, DelayLayer) or self.is_layer(module)
+            for parent, module in self.ancestors(name)
+        )
+
+    def weights_of(self, layer: nn.Module) -> Any:
+        """The module that holds the weights: the layer, or what it wraps."""
+        inner = self.toolkit.lifted(layer)
+        return getattr(layer, inner) if inner else layer
+
+    def is_torch(self, layer: nn.Module) -> bool:
+        """Whether a layer computes what torch's own linear layer or convolution does, with `weight` and `bias`."""
+        weights = self.weights_of(layer)
+        own = any(isinstance(weights, kind) and type(weights).forward is kind.forward for kind in _TORCH)
+        convolves = type(weights).__dict__.get("_conv_forward") is None or type(weights) in _TORCH
+        return (own and convolves) or self.toolkit.is_plain(weights)
+
+    def in_order(self, module: nn.Module) -> bool:
+        """Whether a module runs its children one after the other, and nothing else."""
+        plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+        return plain or self.toolkit.in_order(module)
+
+    def knows_no_time(self, name: str) -> bool:
+        """Whether a layer cannot be given whole sequences: torch's own convolutions know no time."""
+        layer = self.layers[name]
+        return isinstance(layer, _CONVOLUTIONS) and type(layer) in _TORCH
+
+    def space_of(self, layer: nn.Module) -> int:
+        """Dimensions behind the channels in what the layer takes, as far as its class tells."""
+        weights = self.weights_of(layer)
+        if isinstance(weights, _CONVOLUTIONS):
+            return len(weights.kernel_size)
+        own = [p.dim() for p in weights._parameters.values() if p is not None and _is_matrix(p)]
+        return max(0, own[0] - 2) if own else 0
+
+    def matrix_of(self, layer: nn.Module) -> tuple[int, ...]:
+        """The shape of a layer's first weight matrix."""
+        return next((tuple(p.shape) for p in self.weights_of(layer).parameters() if _is_matrix(p)), ())
+
+    def ancestors(self, name: str) -> Iterator[tuple[str, nn.Module]]:
+        """(name, module) of everything that contains the module, outermost first."""
+        parts = name.split(".") if name else []
+        for depth in range(len(parts)):
+            parent = ".".join(parts[:depth])
+            yield parent, self.modules[parent] if parent in self.modules else self.model.get_submodule(parent)
+
+    def is_passive(self, module: nn.Module) -> bool:
+        """Whether a module lets a connection pass as it is: torch's own, without weight matrix, memory or children."""
+        weights = self.weights_of(module)
+        torchs = any(kind.__module__.startswith("torch.nn.modules") for kind in type(weights).__mro__[:-2])
+        remembers = isinstance(weights, nn.modules.container.Sequential) or any(weights.children())
+        matrices = any(map(_is_matrix, weights._parameters.values()))
+        return torchs and not remembers and (not matrices or isinstance(weights, _NORMS))
+
+
+def channels_of(weights: Any) -> tuple[int | None, int | None]:
+    """(inputs, outputs) of a layer, as far as its attributes tell."""
+    if isinstance(weights, _CONVOLUTIONS):
+        return weights.in_channels, weights.out_channels
+    if isinstance(weights, nn.Linear):
+        return weights.in_features, weights.out_features
+    return None, None
+
+
+def is_lazy(weights: nn.Module) -> bool:
+    """Whether the size of a layer is not known yet."""
+    return isinstance(weights, nn.modules.lazy.LazyModuleMixin) or any(
+        isinstance(p, torch.nn.parameter.UninitializedParameter) for p in weights._parameters.values()
+    )
+
+
+def _is_matrix(parameter: nn.Parameter | None) -> bool:
+    sized = parameter is not None and not isinstance(parameter, torch.nn.parameter.UninitializedParameter)
+    return sized and parameter.dim() > 1  # type: ignore[union-attr]

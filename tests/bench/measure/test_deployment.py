@@ -1,0 +1,46 @@
+"""What a trained run loses and saves on a device."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from delayplug import RunError
+from delayplug.bench.comparison.compare import compare
+from delayplug.bench.comparison.run import Means
+from delayplug.bench.config import configure
+from delayplug.bench.measure.deployment import CONSTRAINTS, deploy, table
+
+
+def test_a_run_under_every_constraint(tmp_path: Path) -> None:
+    config = configure("quick", backend="spikingjelly", epochs=3, hidden=(16,), max_delay=24)
+    (record,) = compare([config], tmp_path, means=Means("cpu"))
+    found = deploy(tmp_path / config.cell)
+    assert list(found) == list(CONSTRAINTS)
+    whole, trained = found["whole steps"], found["as trained, not rounded"]
+    # To the bit what `eval()` gave while the run was tested.
+    assert whole.accuracy == record["accuracy"]["last epoch"]
+    assert found["6 bits (at most 62 steps)"] == whole  # no delay is as long as that
+    synapses = 20 * 16 + 16 * 10
+    assert trained.state_bytes - whole.state_bytes == synapses * 3 + 2 * 4  # float32 to uint8; sigma of two layers
+    # Each layer appends 12 steps, half of the longest delay, to the 50 of a recording.
+    assert whole.operations == pytest.approx(20 * 16 * 62 / 50 + 16 * 10 * 74 / 62)
+    assert trained.operations == pytest.approx(25 * whole.operations)
+    assert 0 < whole.events < whole.operations
+    assert whole.packed_bytes == synapses * 5 / 8  # 24 steps: five bits
+    short = found["16 distinct, weights in 8 bits"]
+    assert short.packed_bytes == synapses * 13 / 8 + 4 * 26  # and a scale for each neuron
+    assert all(0 <= row.accuracy <= 1 for row in found.values())
+    console = Console(width=100)
+    with console.capture() as text:
+        console.print(table("a run", found, 1000))
+    assert "4 distinct per neuron" in text.get()
+
+
+def test_runs_without_delays(tmp_path: Path) -> None:
+    config = configure("quick", backend="spikingjelly", epochs=1, delays="none")
+    compare([config], tmp_path, means=Means("cpu"))
+    with pytest.raises(RunError, match="expected a run with delays, got one without"):
+        deploy(tmp_path / config.cell)
+    with pytest.raises(RunError, match="expected the record of a run"):
+        deploy(tmp_path / "nowhere")

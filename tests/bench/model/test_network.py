@@ -1,0 +1,58 @@
+"""The same parameters and the same input give the same spikes and gradients in every backend."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from delayplug.bench.model.network import DelayNetwork, class_scores
+from delayplug.toolkits import plugins
+
+BACKENDS = ("snntorch", "norse", "spikingjelly")
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@pytest.mark.parametrize("delays", ["none", "fixed", "learned"])
+@pytest.mark.parametrize("tau", [1.005, 1.5, 2.0])
+def test_networks_agree(delays: str, tau: float) -> None:
+    """Spikes exactly, gradients of every parameter to 1e-4, through two hidden layers and the paper's loss."""
+    torch.manual_seed(1)
+    x = (torch.rand(30, 16, 20) < 0.2).float()
+    y = torch.arange(16) % 5
+    results = {}
+    state = None
+    for backend in BACKENDS:
+        toolkit = plugins.toolkit(backend)
+        network = DelayNetwork((20, 24, 24, 5), toolkit, delays=delays, max_delay=8, tau=tau, dropout=0.0)
+        own = {
+            name: value for name, value in network.state_dict().items() if name.split(".")[0] in ("synapses", "norms")
+        }
+        state = own if state is None else state
+        network.load_state_dict({**network.state_dict(), **state})
+        spikes = _hidden_spikes(network, x)
+        loss = torch.nn.functional.cross_entropy(class_scores(network(x)), y)
+        loss.backward()
+        gradients = {name: p.grad for name, p in network.named_parameters() if p.requires_grad and p.grad is not None}
+        results[backend] = (spikes, gradients)
+    spikes, gradients = results["spikingjelly"]
+    assert all(0 < float(layer.mean()) < 1 for layer in spikes)
+    assert len(gradients) >= 7
+    for backend in ("snntorch", "norse"):
+        others, other_gradients = results[backend]
+        for a, b in zip(others, spikes, strict=True):
+            assert torch.equal(a, b)
+        assert other_gradients.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            assert relative(other_gradients[name], gradient) < 1e-4, (backend, name)
+
+
+def _hidden_spikes(network: DelayNetwork, x: Tensor) -> list[Tensor]:
+    """What the dropout module sees: the spikes of each hidden layer."""
+    seen: list[Tensor] = []
+    hook = network.dropout.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    with torch.no_grad():
+        network(x)
+    hook.remove()
+    return seen

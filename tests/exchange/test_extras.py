@@ -1,0 +1,45 @@
+"""Without the packages that read and write files, the error says what to install; and frozen layers are exported."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import nn
+
+import delayplug
+from delayplug import ExtraMissingError
+
+
+def network(granularity: str = "synaptic") -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(layer.Linear(6, 8), neuron.LIFNode(), layer.Linear(8, 3), neuron.LIFNode())
+    functional.set_step_mode(model, "m")
+    delayplug.add_delays(model, max_delay=7, granularity=granularity)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4)
+    return model.eval()
+
+
+@pytest.mark.parametrize("package", ["nir", "onnx"])
+def test_missing_packages(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delayplug.toolkits.plugins.is_installed", lambda name: name != package)
+    with pytest.raises(ExtraMissingError, match=rf"needs {package}\. Run: pip install 'delayplug\[{package}\]'"):
+        delayplug.to_nir(network(), dt=1e-3) if package == "nir" else delayplug.to_onnx(network(), tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("granularity", ["synaptic", "axonal", "dendritic"])
+def test_frozen_networks_are_exported(granularity: str) -> None:
+    model = network(granularity)
+    x = (torch.rand(30, 4, 6) < 0.3).float()
+    with torch.no_grad():
+        expected = model(x)
+        functional.reset_net(model)
+        delayplug.freeze_delays(model)
+        graph = delayplug.to_nir(model, dt=1e-3)
+        for backend in ("snntorch", "norse", "spikingjelly"):
+            assert torch.equal(delayplug.from_nir(graph, backend=backend, dt=1e-3)(x), expected)
+    assert 0 < float(expected.mean()) < 1

@@ -1,0 +1,185 @@
+"""Layer by layer over a whole sequence: equal to the user's own time loop, or refused with a reason."""
+
+import norse.torch as norse
+import pytest
+import snntorch
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import Tensor, nn
+
+from delayplug import ArgumentError, UnrollError, WiringError, add_delays, named_delays, unroll
+from delayplug.testing.laws import MAX_DELAY, Network
+from tests.corpus import norse_networks, snntorch_networks, spikingjelly_networks
+from tests.networks import B, F, H, InitLeaky, O, sequence
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:snntorch")
+
+CORPUS = {
+    "snntorch": snntorch_networks.NETWORKS,
+    "norse": norse_networks.NETWORKS,
+    "spikingjelly": spikingjelly_networks.NETWORKS,
+}
+# Networks that cannot be unrolled, and what is said about it.
+REFUSED = {
+    "snntorch-one-step": "over x alone fails",  # the user keeps the states
+    "snntorch-residual": "over x alone fails",
+    "snntorch-module-list": "gave in the step before",
+    "snntorch-recurrent-neurons": "feeds its spikes back",
+    "snntorch-conv-lstm": "feeds its spikes back",
+    "snntorch-hoisted-sequence-neurons": "take steps and others sequences",
+    "snntorch-regression-batch-first": "time loop gives|another way than its neuron",
+    "snntorch-folded-conv": "time loop gives|another way than its neuron",
+    "norse-hoisted-batch-first": "over x alone fails|another way than its neuron",
+    "norse-shared-cell": "gave in the step before",  # it is one neuron for several layers
+    "norse-kinds-of-neurons": "over x alone fails",
+    "norse-skip": "over x alone fails",
+    "norse-recurrent-cells": "feeds its spikes back",
+    "norse-lifted-blocks": "take steps and others sequences",
+    "spikingjelly-container-multi-step": "take steps and others sequences",
+    "spikingjelly-sequential-recurrent": "take steps and others sequences",
+    "spikingjelly-readout-membrane": "one entry per step and sample",  # its readout is an attribute of a neuron
+}
+CASES = {f"{toolkit}-{n.name}": n for toolkit, networks in CORPUS.items() for n in networks}
+# These take (T, B, ...) and give a list or something else than the test compares: nothing is unrolled there.
+CASES = {name: n for name, n in CASES.items() if n.name not in ("readout-non-spiking", "gesture-batch-first")}
+EQUAL = {name: n for name, n in CASES.items() if name not in REFUSED}
+
+
+def first(out: Tensor | tuple, like: Tensor) -> Tensor:
+    """The output that the network's user looks at."""
+    outputs = out if isinstance(out, tuple) else (out,)
+    return next(y for y in outputs if isinstance(y, Tensor) and y.shape == like.shape and _close(y, like))
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("granularity", [None, "synaptic", "axonal", "dendritic"])
+@pytest.mark.parametrize("network", EQUAL.values(), ids=EQUAL)
+def test_equal_to_the_users_loop(network: Network, granularity: str | None) -> None:
+    net = network.build().eval()
+    if granularity:
+        add_delays(net, MAX_DELAY, example=network.example, granularity=granularity)
+    x = network.sample()
+    expected = network.run(net, x)
+    for _ in range(2):
+        first(unroll(net, x), like=expected)
+    assert torch.equal(network.run(net, x), expected), "the model was not left in a fresh state"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_a_reason(name: str) -> None:
+    network = CASES[name]
+    for delayed in (False, True):
+        net = network.build().eval()
+        if delayed:
+            add_delays(net, MAX_DELAY, example=network.example)
+        expected = network.run(net, network.sample())
+        with pytest.raises(UnrollError, match=REFUSED[name]):
+            unroll(net, network.sample())
+        assert torch.equal(network.run(net, network.sample()), expected), "the model was changed"
+
+
+@pytest.mark.parametrize("name", ["snntorch-reset-mem", "norse-sequential-nested", "spikingjelly-class-s"])
+def test_training_is_the_same(name: str) -> None:
+    """Gradients too, and the statistics of batch norm."""
+    network = CASES[name]
+    loop, layers = (add_delays(network.build(), MAX_DELAY, example=network.example).train() for _ in range(2))
+    layers.load_state_dict(loop.state_dict())
+    x = network.sample(steps=15)
+    expected = network.run(loop, x)
+    got = first(unroll(layers, x), like=expected)
+    grad = torch.randn_like(expected)
+    for y, net in ((expected, loop), (got, layers)):
+        (y * grad).sum().backward()
+        assert all(delay.delays.grad is not None for _, delay in named_delays(net))
+    for (key, parameter), other in zip(loop.named_parameters(), layers.parameters(), strict=True):
+        if parameter.grad is not None:
+            torch.testing.assert_close(other.grad, parameter.grad, atol=1e-4, rtol=1e-3, msg=key)
+    for (key, value), other in zip(loop.state_dict().items(), layers.state_dict().values(), strict=True):
+        torch.testing.assert_close(other, value, msg=key)
+
+
+def test_every_output_over_the_time() -> None:
+    net = nn.Sequential(nn.Linear(F, H), snntorch.Leaky(beta=0.8, init_hidden=True, output=True, threshold=0.2))
+    spikes, membranes = unroll(net, sequence())
+    assert spikes.shape == membranes.shape == (*sequence().shape[:2], H)
+    looped = [net(x_t) for x_t in sequence()]
+    assert torch.equal(spikes, torch.stack([s for s, _ in looped]))
+    assert torch.equal(membranes, torch.stack([m for _, m in looped]))
+
+
+def test_a_memory_that_is_no_neuron() -> None:
+    torch.manual_seed(0)
+    filtered = layer.SynapseFilter(tau=2.0)
+    net = nn.Sequential(layer.Linear(F, H), neuron.IFNode(), filtered, layer.Linear(H, O), neuron.IFNode())
+    with torch.no_grad():
+        net[0].weight.mul_(4)
+        net[3].weight.mul_(9)
+    expected = torch.stack([net(x_t) for x_t in sequence()])
+    functional.reset_net(net)
+    assert expected.any()
+    torch.testing.assert_close(unroll(net, sequence()), expected)
+    assert all(m.step_mode == "s" for m in net)
+
+
+def test_a_loop_that_is_not_over_the_input() -> None:
+    class Static(InitLeaky):
+        def forward(self, x: Tensor) -> Tensor:
+            mem = self.lif1.init_leaky()
+            for _ in range(5):
+                spikes, mem = self.lif1(self.fc1(x), mem)
+            return spikes
+
+    with pytest.raises(UnrollError, match="runs more than once"):
+        unroll(Static(), sequence(), check=False)
+
+
+def test_a_state_changed_between_steps() -> None:
+    class Decayed(InitLeaky):
+        def forward(self, x: Tensor) -> Tensor:
+            mem, out = self.lif1.init_leaky(), []
+            for x_t in x:
+                _, mem = self.lif1(self.fc1(x_t), mem)
+                mem = mem / 2
+                out.append(mem)
+            return torch.stack(out)
+
+    with pytest.raises(UnrollError, match="a state is changed between steps"):
+        unroll(Decayed(), sequence())
+
+
+def test_a_state_to_begin_with() -> None:
+    class Primed(InitLeaky):
+        def forward(self, x: Tensor) -> Tensor:
+            mem, out = torch.ones(x.shape[1], H), []
+            for x_t in x:
+                spikes, mem = self.lif1(self.fc1(x_t), mem)
+                out.append(spikes)
+            return torch.stack(out)
+
+    with pytest.raises(UnrollError, match="starts from a state of its own"):
+        unroll(Primed(), sequence())
+
+
+def test_an_error_leaves_the_model_as_it_was() -> None:
+    net = nn.Sequential(nn.Linear(F, H), snntorch.Leaky(beta=0.8, init_hidden=True), nn.Linear(H + 1, O))
+    with pytest.raises(UnrollError, match="does not run on all steps at once"):
+        unroll(net, sequence())
+    assert not any("forward" in module.__dict__ for module in net.modules())
+
+
+def test_arguments() -> None:
+    with pytest.raises(ArgumentError, match=r"x: expected a sequence \(T, B, ...\), got \(3,\)"):
+        unroll(InitLeaky(), torch.rand(3))
+    with pytest.raises(ArgumentError, match="got list"):
+        unroll(InitLeaky(), [1])
+    with pytest.raises(WiringError, match="no neurons found"):
+        unroll(nn.Linear(F, H), sequence())
+
+
+def test_sequence_networks_are_run_as_they_are() -> None:
+    net = norse.SequentialState(nn.Linear(F, H), norse.LIF())
+    assert torch.equal(unroll(net, sequence()), net(sequence())[0])
+    assert unroll(net, sequence()).shape == (*sequence().shape[:1], B, H)

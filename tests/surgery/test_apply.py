@@ -1,0 +1,240 @@
+"""Every error says what was expected and what came, and leaves the model exactly as it was."""
+
+import norse.torch as norse
+import pytest
+import snntorch
+import torch
+from torch import nn
+
+import delayplug
+from delayplug import ArgumentError, SequenceError, UnknownBackendError, WiringError, add_delays, named_delays
+from tests.networks import MAX_DELAY, B, CarriedCells, CellNet, F, FreshZeros, H, InitLeaky, O, sequence
+
+
+def look(net: nn.Module) -> list:
+    """What must not change: types, attributes, hooks, Parameters."""
+    return [
+        (name, type(m), set(m.__dict__), list(m._modules), dict(m._forward_hooks), dict(m._forward_pre_hooks))
+        for name, m in net.named_modules()
+    ] + [(name, id(p), p.detach().tolist()) for name, p in net.named_parameters()]
+
+
+ARGUMENTS = {
+    "granularity": ({"granularity": "dendrite"}, ArgumentError, "granularity: expected one of synaptic, axonal"),
+    "interpolation": ({"interpolation": "cubic"}, ArgumentError, "interpolation: expected one of gauss"),
+    "engine": ({"engine": "warp"}, ArgumentError, "engine"),
+    "dcls per channel": ({"engine": "dcls", "granularity": "axonal"}, ArgumentError, "dcls"),
+    "negative": ({"max_delay": -1}, ArgumentError, "max_delay: expected an integer >= 0, got -1"),
+    "fraction": ({"max_delay": 2.5}, ArgumentError, "max_delay: expected an integer >= 0, got 2.5"),
+    "sigma": ({"sigma": 0.1}, ArgumentError, "sigma"),
+    "sigma of linear": ({"sigma": 1.0, "interpolation": "linear"}, ArgumentError, "sigma: expected None"),
+    "init word": ({"init": "normal"}, ArgumentError, "init: expected 'uniform'"),
+    "init above": ({"init": MAX_DELAY + 1}, ArgumentError, f"max_delay={MAX_DELAY}"),
+    "init below": ({"init": -1}, ArgumentError, "init"),
+    "init nan": ({"init": float("nan")}, ArgumentError, "init"),
+    "init name": ({"init": {"fc1": 1, "fc9": 1}}, ArgumentError, "names among fc1, fc2, got fc9"),
+    "init shape": ({"init": {"fc2": torch.zeros(O, H)}}, ArgumentError, r"init\['fc2'\]: expected shape \(4, 6, 1\)"),
+    "init range": ({"init": {"fc2": torch.full((O, H, 1), 9.0)}}, ArgumentError, r"init\['fc2'\].*from 9 to 9"),
+    "init nan tensor": ({"init": {"fc1": torch.full((H, F, 1), torch.nan)}}, ArgumentError, r"init\['fc1'\]"),
+    "init mapped number": ({"init": {"fc1": 99}}, ArgumentError, "init"),
+    "backend": ({"backend": "snntorhc"}, UnknownBackendError, "Did you mean 'snntorch'"),
+    "backend of others": ({"backend": "norse"}, WiringError, "nothing to delay"),
+    "filter": ({"filter_fn": lambda module, name: False}, WiringError, "fc1: filter_fn leaves it out"),
+    "example": ({"example": "x"}, ArgumentError, "example"),
+}
+
+
+@pytest.mark.parametrize(("options", "error", "match"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments(options, error, match):
+    net = InitLeaky()
+    before = look(net)
+    with pytest.raises(error, match=match):
+        add_delays(net, **{"max_delay": MAX_DELAY, **options})
+    assert look(net) == before
+
+
+def test_init_accepts_what_it_says():
+    tensor = torch.rand(O, H, 1) * MAX_DELAY
+    net = add_delays(InitLeaky(), MAX_DELAY, init={"fc1": 3, "fc2": tensor})
+    delays = dict(named_delays(net))
+    assert delays["fc1"].delays.eq(3).all()
+    assert torch.equal(delays["fc2"].delays, tensor)
+    torch.manual_seed(0)
+    spread = dict(named_delays(add_delays(InitLeaky(), MAX_DELAY, init={"fc1": 3})))["fc2"].delays
+    assert spread.min() < 1 < 3 < spread.max()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: add_delays(m, 4),
+        delayplug.plan_delays,
+        delayplug.remove_delays,
+        delayplug.reset_delays,
+        delayplug.detach_delays,
+        lambda m: list(named_delays(m)),
+    ],
+)
+def test_not_a_module(call):
+    with pytest.raises(ArgumentError, match="model"):
+        call([nn.Linear(1, 1)])
+
+
+def compiled_whole():
+    return torch.compile(InitLeaky())
+
+
+def compiled_in_place():
+    net = InitLeaky()
+    net.compile()
+    return net
+
+
+def compiled_part():
+    net = InitLeaky()
+    net.fc1 = torch.compile(net.fc1)
+    return net
+
+
+@pytest.mark.parametrize("make", [compiled_whole, compiled_in_place, compiled_part])
+def test_a_compiled_model(make):
+    net = make()
+    before = look(net)
+    with pytest.raises(WiringError, match="compiled"):
+        add_delays(net, MAX_DELAY)
+    assert look(net) == before
+
+
+def test_a_delayed_model_that_was_compiled_later_can_be_reset():
+    net = add_delays(InitLeaky(), MAX_DELAY)
+    net(sequence())
+    memory = net.fc1.delay_memory
+    assert memory.state is not None
+    compiled = torch.compile(net)
+    delayplug.detach_delays(compiled)
+    assert memory.state is not None
+    delayplug.reset_delays(compiled)
+    assert memory.state is None
+
+
+def test_two_toolkits():
+    net = nn.Sequential(InitLeaky(), CellNet())
+    before = look(net)
+    with pytest.raises(WiringError, match="norse and snntorch: name one with backend="):
+        add_delays(net, MAX_DELAY)
+    assert look(net) == before
+    add_delays(net, MAX_DELAY, backend="norse")
+    assert [name for name, _ in named_delays(net)] == ["1.fc1", "1.fc2"]
+
+
+def test_nothing_to_delay_tells_not_found_from_excluded():
+    with pytest.raises(WiringError, match="no neurons found in the model"):
+        add_delays(nn.Sequential(nn.Linear(F, H), nn.ReLU()), MAX_DELAY)
+    with pytest.raises(WiringError, match="no layer with weights feeds them"):
+        add_delays(nn.Sequential(snntorch.Leaky(beta=0.5)), MAX_DELAY)
+    with pytest.raises(WiringError, match=r"0: it feeds 1 .*a readout"):
+        add_delays(norse.SequentialState(nn.Linear(F, H), norse.LICell()), MAX_DELAY)
+
+
+def test_an_example_that_does_not_run():
+    net = InitLeaky()
+    before = look(net)
+    with pytest.raises(WiringError, match="the model does not run on the example"):
+        add_delays(net, MAX_DELAY, example=torch.zeros(2, B, F + 1))
+    assert look(net) == before
+
+
+def test_a_delayed_model_that_does_not_run_is_put_back():
+    class Picky(InitLeaky):
+        def forward(self, x):
+            assert type(self.fc1) is nn.Linear, "picky"
+            return super().forward(x)
+
+    net = Picky()
+    before = look(net)
+    with pytest.raises(WiringError, match="put back: picky") as caught:
+        add_delays(net, MAX_DELAY, example=sequence())
+    assert isinstance(caught.value.__cause__, AssertionError)
+    assert look(net) == before
+
+
+# ------------------------------------------------------------------------------------ where a sequence begins
+
+
+def by_hand(net, x):
+    """A user who loops over the submodules of a model that is never called itself."""
+    mem1, mem2 = torch.zeros(B, H), torch.zeros(B, O)
+    for x_t in x:
+        spk, mem1 = net.lif1(net.fc1(x_t), mem1)
+        spk, mem2 = net.lif2(net.fc2(spk), mem2)
+    return mem2
+
+
+def by_hand_norse(net, x):
+    s1 = s2 = None
+    for x_t in x:
+        z, s1 = net.lif1(net.fc1(x_t), s1)
+        z, s2 = net.lif2(net.fc2(z), s2)
+    return s2.v
+
+
+@pytest.mark.parametrize(("make", "loop"), [(FreshZeros, by_hand), (CellNet, by_hand_norse)])
+def test_fresh_states_without_a_call_of_the_model(make, loop):
+    net = add_delays(make(), MAX_DELAY)
+    x = sequence()
+    first = loop(net, x)
+    with pytest.raises(SequenceError, match="reset_delays"):
+        loop(net, x)
+    delayplug.reset_delays(net)
+    assert torch.equal(loop(net, x), first)
+
+
+@pytest.mark.parametrize(("make", "loop"), [(FreshZeros, by_hand), (CellNet, by_hand_norse)])
+def test_an_example_that_loops_by_hand_does_not_count_as_a_sequence(make, loop):
+    net = make()
+    add_delays(net, MAX_DELAY, example=lambda net: loop(net, sequence()))
+    torch.testing.assert_close(loop(net, sequence()), make_again(net, loop))
+
+
+def make_again(net, loop):
+    delayplug.reset_delays(net)
+    return loop(net, sequence())
+
+
+def test_an_interrupted_run_does_not_spoil_the_next():
+    net = add_delays(CarriedCells(), MAX_DELAY)
+    x = sequence()
+    expected, _ = net(x)
+    broken = x.clone()
+    broken[4] = torch.nan  # the layer refuses it in the middle of the sequence
+    with pytest.raises(ArgumentError):
+        net(broken)
+    assert torch.equal(net(x)[0], expected)
+    net.fc1(x[0])  # a look at one layer
+    assert torch.equal(net(x)[0], expected)
+
+
+def test_a_batch_of_another_size_in_the_middle_of_carried_norse_states():
+    net = add_delays(norse.SequentialState(nn.Linear(F, H), norse.LIFCell()), MAX_DELAY)
+    _, state = net(sequence()[0])
+    with pytest.raises(ArgumentError, match="state"):
+        net(sequence(batch=B + 1)[0], state)
+
+
+def test_a_plan_that_failed_is_not_described():
+    class Fickle(InitLeaky):
+        fails = False
+
+        def forward(self, x):
+            if self.fails and hasattr(self.fc2, "delay"):
+                raise RuntimeError("not with delays")
+            return super().forward(x)
+
+    net = Fickle()
+    net.spare = nn.Linear(2, 2)
+    add_delays(net, MAX_DELAY, filter_fn=lambda module, name: name == "fc1", example=sequence())
+    before = delayplug.describe_delays(net)
+    net.fails = True
+    with pytest.raises(WiringError, match="put back"):
+        add_delays(net, MAX_DELAY, example=sequence())
+    assert delayplug.describe_delays(net) == before
