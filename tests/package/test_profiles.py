@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from hypothesis import settings
-from profiles import PROFILE, examples
+
+from tests.profiles import PROFILE, examples
 
 
 def test_settings_of_a_test_take_the_rest_from_the_profile() -> None:
