@@ -10,10 +10,10 @@ from typing import Annotated
 try:
     import typer
     from rich.console import Console
-    from rich.table import Table
 except ModuleNotFoundError as error:  # the library alone needs neither
     raise SystemExit(f"The command line needs {error.name}. Run: pip install 'delayplug[bench]'") from error
 
+from .._tables import make_table, text
 from . import bench, data, speed
 from .console import SpreadCommand, console
 
@@ -48,9 +48,8 @@ def backends() -> None:
     """Show the backends that are installed, their versions, and why one does not work."""
     from delayplug.toolkits import plugins
 
-    table = Table()
-    for name in ("backend", "version", "state", "plugin from", "reason"):
-        table.add_column(name, overflow="fold")
+    headers = ("backend", "version", "state", "plugin from", "reason")
+    table = make_table(*(text(header, wrap="anywhere") for header in headers), borders=True)
     colours = {"ready": "green", "not installed": "yellow", "broken": "red"}
     for status in plugins.statuses():
         state = f"[{colours[status.state]}]{status.state}[/]"

@@ -1,31 +1,34 @@
 """What is in a folder of recordings: a table and a picture."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich import box
-from rich.table import Table
 
+from .._colours import BLUE, GREEN, VERMILLION
+from .._tables import make_table, number, text
 from .recordings import Recordings
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 _EXAMPLES = 4
-_COLOURS = {"train": "#0072B2", "valid": "#009E73", "test": "#D55E00"}  # Okabe and Ito
+_COLOURS = {"train": BLUE, "valid": GREEN, "test": VERMILLION}
 
 
 def table(name: str, parts: Mapping[str, Recordings]) -> Table:
     """One row per part: recordings, classes, speakers, spikes, lengths; medians, and the range below them."""
-    found = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=name, caption=_caption(parts))
-    found.add_column("part", no_wrap=True)
-    for column in ("recordings", "of each class", "speakers", "spikes", "seconds"):
-        found.add_column(column, justify="right", no_wrap=True)
+    headers = ("recordings", "of each class", "speakers", "spikes", "seconds")
+    result = make_table(text("part", wrap="never"), *map(number, headers), title=name, caption=_caption(parts))
     for part, recordings in parts.items():
         per_class = np.bincount(recordings.labels, minlength=len(recordings.classes))
         speakers = "unknown" if recordings.speakers is None else str(len(np.unique(recordings.speakers)))
-        found.add_row(
+        result.add_row(
             part,
             f"{len(recordings):,}",
             f"{np.median(per_class):,.0f}\n[dim]{per_class.min():,} - {per_class.max():,}[/]",
@@ -33,7 +36,7 @@ def table(name: str, parts: Mapping[str, Recordings]) -> Table:
             _range(spikes(recordings), "{:,.0f}"),
             _range(seconds(recordings), "{:.2f}"),
         )
-    return found
+    return result
 
 
 def spikes(recordings: Recordings) -> NDArray[np.int64]:

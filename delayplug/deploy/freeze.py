@@ -1,15 +1,18 @@
 """From learned delays to whole ones: `freeze_delays`, the constraints it can be given, and what they changed."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from .._tables import make_table, number, text, to_text
 from ..errors import ArgumentError, WiringError
 from ..layers.base import DelayLayer
 from ..layers.checks import check_count, check_delays
@@ -20,6 +23,9 @@ from ..surgery.dataflow import Example
 from ..surgery.delayed import Delayed
 from .costs import Costs, costs
 from .quantise import few_delays, quantised, rows_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
@@ -62,25 +68,21 @@ class Freezing:
     scales: dict[str, Tensor] = field(default_factory=dict)
     packed_bytes: int = 0
 
-    def __rich__(self) -> Any:
-        from rich import box
+    def __rich__(self) -> RenderableType:
         from rich.console import Group
-        from rich.table import Table
 
-        style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "title_justify": "left"}
-        layers = len({change.layer for change in self.changes})
-        table = Table(title=f"{layers} layers with frozen delays", **style)
-        table.add_column("layer", overflow="fold")
-        table.add_column("change")
-        for name in ("moved", "of", "mean", "largest"):
-            table.add_column(name, justify="right", no_wrap=True)
+        table = make_table(
+            text("layer", wrap="anywhere"),
+            text("change"),
+            *(number(name) for name in ("moved", "of", "mean", "largest")),
+            title=f"{len({change.layer for change in self.changes})} layers with frozen delays",
+            title_justify="left",
+            gap=3,
+        )
         for c in self.changes:
             row = (c.layer or "(model)", c.what, f"{c.moved:,}", f"{c.number:,}", f"{c.mean:.3g}", f"{c.largest:.3g}")
             table.add_row(*row)
-        total = Table(**style)
-        total.add_column("")
-        for name in ("before", "after"):
-            total.add_column(name, justify="right")
+        total = make_table(text(""), number("before", wrap=True), number("after", wrap=True), gap=3)
         for name, before, after in self._totals():
             total.add_row(name, before, after)
         return Group(table, total) if self.changes else Group("No layer was frozen.", total)
@@ -102,12 +104,7 @@ class Freezing:
         return rows
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=120, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+        return to_text(self)
 
 
 def freeze_delays(

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from .._colours import BLUE, GREY, LIGHT
 from ..errors import ArgumentError
 from ..layers import taps as kernels
 from ..layers.base import DelayLayer
@@ -17,7 +18,7 @@ from ..layers.conv import ConvDelay
 from ..layers.linear import LearnableDelay
 from ..layers.taps import SIGMA_FLOOR, round_delays
 from ..surgery.find import all_delays, the_delay, weights
-from .style import BLUE, DELAYS, GREY, LIGHT, axes_or_new, opened, whole_numbers
+from .style import DELAYS, axes_or_new, opened, whole_numbers
 
 
 def histogram(layer: nn.Module, ax: Axes | None = None, before: Tensor | None = None) -> Axes:

@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from .._colours import BLUE, GREY
 from ..errors import ArgumentError
 from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay
 from ..layers.taps import round_delays
 from ..surgery.find import the_delay, weights
-from .style import BLUE, DELAYS, GREY, opened
+from .style import DELAYS, opened
 
 
 def realigned(

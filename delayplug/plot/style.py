@@ -6,10 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito: readable in print and for the colour-blind.
-BLUE, ORANGE, GREEN, VERMILLION, PINK, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-GREY, LIGHT = "#999999", "#C8C8C8"
-DELAYS = "viridis"  # of even steps to the eye
+DELAYS = "viridis"  # the colour map of delays; equal steps look equal
 
 
 def axes_or_new(ax: Axes | None, width: float = 3.6, height: float = 2.9) -> Axes:

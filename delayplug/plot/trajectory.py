@@ -2,9 +2,10 @@
 
 from matplotlib.axes import Axes
 
+from .._colours import BLUE, GREEN, GREY, LIGHT, ORANGE, PINK, SKY, VERMILLION
 from ..errors import ArgumentError
 from ..learning.history import DelayHistory
-from .style import BLUE, GREEN, GREY, LIGHT, ORANGE, PINK, SKY, VERMILLION, axes_or_new, opened, whole_numbers
+from .style import axes_or_new, opened, whole_numbers
 
 
 def trajectory(history: DelayHistory, layer: str | None = None, ax: Axes | None = None) -> Axes:

@@ -1,17 +1,23 @@
 """What delays a model has, for people."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from .._tables import make_table, number, text, to_text
 from ..layers.base import DelayLayer
 from ..layers.frozen import Frozen
 from .apply import named_delays, watch_of
 from .by_structure import Skipped
 from .delayed import Delayed, StatefulDelayed
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
@@ -51,20 +57,18 @@ class Description:
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...]
 
-    def __rich__(self) -> Any:
-        from rich import box
+    def __rich__(self) -> RenderableType:
         from rich.console import Group
-        from rich.table import Table
 
-        style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "title_justify": "left"}
-        number = sum(row.parameters for row in self.rows)
-        table = Table(title=f"{len(self.rows)} layers with delays, {number:,} parameters", **style)
-        for name in ("layer", "feeds", "delays"):
-            table.add_column(name, overflow="fold")
-        for name in ("range", "mean", "limit", "sigma", "number"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("runs")
-        table.add_column("starts", justify="right")
+        table = make_table(
+            *(text(name, wrap="anywhere") for name in ("layer", "feeds", "delays")),
+            *(number(name) for name in ("range", "mean", "limit", "sigma", "number")),
+            text("runs"),
+            number("starts", wrap=True),
+            title=f"{len(self.rows)} layers with delays, {sum(row.parameters for row in self.rows):,} parameters",
+            title_justify="left",
+            gap=3,
+        )
         signals = list(dict.fromkeys(row.reset for row in self.rows))
         for row in self.rows:
             table.add_row(
@@ -79,13 +83,12 @@ class Description:
                 row.runs,
                 f"({signals.index(row.reset) + 1})",
             )
-        parts: list[Any] = [table] if self.rows else ["No layer has delays."]
+        parts: list[RenderableType] = [table] if self.rows else ["No layer has delays."]
         parts += [f"({i}) a new sequence starts with {signal}" for i, signal in enumerate(signals, 1)]
         notes = [f"{row.layer}: {row.note}" for row in self.rows if row.note]
         if self.skipped:
-            left_out = Table(title="\nleft out", **style)
-            left_out.add_column("layer", overflow="fold")
-            left_out.add_column("why")
+            columns = text("layer", wrap="anywhere"), text("why")
+            left_out = make_table(*columns, title="\nleft out", title_justify="left", gap=3)
             for skipped in self.skipped:
                 left_out.add_row(skipped.layer or "(model)", skipped.reason)
             parts.append(left_out)
@@ -94,12 +97,7 @@ class Description:
         return Group(*parts)
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=120, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+        return to_text(self)
 
 
 def describe_delays(model: nn.Module) -> Description:

@@ -1,0 +1,93 @@
+"""Tables for the terminal, all of one look: `make_table(text("layer"), number("delays"), title="...")`.
+
+Rich is imported when a table is made, so that importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Column, Table
+
+
+def text(header: str, *, wrap: Literal["words", "anywhere", "never"] = "words", min_width: int | None = None) -> Column:
+    """A column of text, left-aligned.
+
+    Args:
+        header: its heading.
+        wrap: where a cell that is too wide for the terminal is broken: between words; at any character, which suits
+            dotted names; never, so that the other columns give way.
+        min_width: in characters.
+    """
+    from rich.table import Column
+
+    overflow: Literal["fold", "ellipsis"] = "fold" if wrap == "anywhere" else "ellipsis"
+    return Column(header, overflow=overflow, no_wrap=wrap == "never", min_width=min_width)
+
+
+def number(header: str, *, wrap: bool = False, bottom: bool = False) -> Column:
+    """A column of numbers, right-aligned.
+
+    Args:
+        header: its heading; a line break in it keeps the column narrow.
+        wrap: whether a cell may be broken between words.
+        bottom: whether a number stands at the bottom of a row of several lines, and not at its top.
+    """
+    from rich.table import Column
+
+    return Column(header, justify="right", no_wrap=not wrap, vertical="bottom" if bottom else "top")
+
+
+def make_table(
+    *columns: Column,
+    title: str | None = None,
+    caption: str | None = None,
+    title_justify: Literal["left", "center"] = "center",
+    gap: Literal[1, 2, 3] = 2,
+    borders: bool = False,
+) -> Table:
+    """A table without rows; `add_row` takes one string per column, in which rich's markup counts.
+
+    Args:
+        columns: from `text` and `number`.
+        title: above the table.
+        caption: below it.
+        title_justify: where the title stands.
+        gap: spaces between two columns.
+        borders: draw lines around all cells, not only below the headings.
+    """
+    from rich import box
+    from rich.table import Table
+
+    if borders:
+        return Table(*columns, title=title, caption=caption, title_justify=title_justify)
+    padding = {1: (0, 0, 0, 0), 2: (0, 1, 0, 0), 3: (0, 1, 0, 1)}[gap]  # beside the one space that the box has itself
+    return Table(
+        *columns,
+        title=title,
+        caption=caption,
+        title_justify=title_justify,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=padding,
+    )
+
+
+def to_text(renderable: RenderableType, width: int = 120) -> str:
+    """What rich prints for a table, a group of them, or anything else that it can print, without colours.
+
+    Args:
+        renderable: an object with `__rich__` among others.
+        width: of the terminal, in characters.
+
+    Returns:
+        Lines without spaces behind them, and without empty lines before the first and after the last.
+    """
+    from rich.console import Console
+
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(renderable)
+    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
