@@ -41,11 +41,18 @@ from .surgery.apply import (
     reset_delays as reset_delays,
 )
 from .surgery.by_structure import Skipped as Skipped
-from .surgery.delayed import Granularity as Granularity
 from .surgery.describe import Description as Description, describe_delays as describe_delays
 from .surgery.plan import Connection as Connection, Plan as Plan, plan_delays as plan_delays
-from .surgery.sequence import Mode as Mode, tensors_in as tensors_in
+from .toolkits.capabilities import (
+    Benchmarks as Benchmarks,
+    Containers as Containers,
+    Exchanges as Exchanges,
+    OwnWeights as OwnWeights,
+    Streams as Streams,
+)
 from .toolkits.hookspecs import hookimpl as hookimpl
-from .toolkits.toolkit import Backend as Backend, TimeInside as TimeInside, Toolkit as Toolkit
+from .toolkits.states import tensors_in as tensors_in
+from .toolkits.toolkit import Backend as Backend, Toolkit as Toolkit
+from .toolkits.vocabulary import Granularity as Granularity, Mode as Mode, TimeInside as TimeInside
 
 __version__: str

@@ -11,7 +11,19 @@ from norse.torch.module.coba_lif import CobaLIFCell
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError, Mode, TimeInside, Toolkit, over_steps, tensors_in
+from delayplug import (
+    Benchmarks,
+    Cell,
+    Containers,
+    ExchangeError,
+    Exchanges,
+    Mode,
+    OwnWeights,
+    TimeInside,
+    Toolkit,
+    over_steps,
+    tensors_in,
+)
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
@@ -20,7 +32,7 @@ _INTEGRATORS = (norse.IAFCell, norse.IAF)
 _RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
 
 
-class Norse(Toolkit):
+class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
     """Neurons of Norse 1.1. A call without a state starts afresh."""
 
     def is_neuron(self, module: nn.Module) -> bool:
@@ -38,7 +50,7 @@ class Norse(Toolkit):
         return "" if isinstance(module, (SNNRecurrentCell, SNNRecurrent, CobaLIFCell)) else None
 
     def mode(self, neuron: nn.Module) -> Mode:
-        return "sequence" if isinstance(neuron, (SNN, SNNRecurrent)) else "step"
+        return Mode.SEQUENCE if isinstance(neuron, (SNN, SNNRecurrent)) else Mode.STEP
 
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
         return ()
@@ -58,7 +70,7 @@ class Norse(Toolkit):
         return "lifted_module" if isinstance(module, norse.Lift) else ""
 
     def time_inside(self, container: nn.Module) -> TimeInside:
-        return "steps" if isinstance(container, norse.Lift) else "kept"
+        return TimeInside.STEPS if isinstance(container, norse.Lift) else TimeInside.SAME
 
     def threads_state(self, container: nn.Module) -> bool:
         return isinstance(container, norse.SequentialState)

@@ -7,7 +7,7 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError, Mode, Toolkit, over_steps
+from delayplug import Benchmarks, Cell, ExchangeError, Exchanges, Mode, OwnWeights, Streams, Toolkit, over_steps
 
 _STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
 _RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
@@ -15,7 +15,7 @@ _WITH_WEIGHTS = (snntorch.LeakyParallel, snntorch.LinearLeaky, snntorch.Associat
 _SEQUENCE = (*_WITH_WEIGHTS, snntorch.StateLeaky)
 
 
-class SnnTorch(Toolkit):
+class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
     """Neurons of snnTorch 1.0.
 
     A call without a state goes on from what the last one left on the neuron, with or without `init_hidden`.
@@ -43,7 +43,7 @@ class SnnTorch(Toolkit):
         return "" if isinstance(module, (snntorch.SLSTM, snntorch.SConv2dLSTM, snntorch.LeakyParallel)) else None
 
     def mode(self, neuron: nn.Module) -> Mode:
-        return "sequence" if isinstance(neuron, _SEQUENCE) else "step"
+        return Mode.SEQUENCE if isinstance(neuron, _SEQUENCE) else Mode.STEP
 
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
         if isinstance(neuron, _SEQUENCE):

@@ -1,13 +1,25 @@
 """SpikingJelly: neurons that keep their state and switch between steps ("s") and sequences ("m")."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError, Mode, TimeInside, Toolkit
+from delayplug import (
+    Benchmarks,
+    Cell,
+    Containers,
+    ExchangeError,
+    Exchanges,
+    Mode,
+    OwnWeights,
+    Streams,
+    TimeInside,
+    Toolkit,
+)
 
 _NEURONS = "spikingjelly.activation_based.neuron"
 _RECURRENT = "spikingjelly.activation_based.rnn"
@@ -28,7 +40,7 @@ _DESCRIBED = (
 _NEVER = 1e9
 
 
-class SpikingJelly(Toolkit):
+class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmarks):
     """Neurons of SpikingJelly 2.0: whatever its neuron package defines, and subclasses of it."""
 
     def is_neuron(self, module: nn.Module) -> bool:
@@ -52,7 +64,7 @@ class SpikingJelly(Toolkit):
         return type(layer_) in _PLAIN
 
     def mode(self, neuron_: nn.Module) -> Mode:
-        return "step" if getattr(neuron_, "step_mode", "m") == "s" else "sequence"
+        return Mode.STEP if getattr(neuron_, "step_mode", "m") == "s" else Mode.SEQUENCE
 
     def held_state(self, neuron_: nn.Module) -> tuple[object, ...]:
         return tuple(neuron_._memories.values()) if isinstance(neuron_, base.MemoryModule) else ()
@@ -81,12 +93,12 @@ class SpikingJelly(Toolkit):
     def time_inside(self, container: nn.Module) -> TimeInside:
         # OTTTSequential calls what is behind its first neuron twice per step, while training.
         if isinstance(container, layer.TLastMultiStepContainer | layer.TLastSeqToANNContainer | layer.OTTTSequential):
-            return "hidden"
+            return TimeInside.HIDDEN
         if isinstance(container, layer.StepModeContainer):
-            return "steps" if container.stateful else "folded"
+            return TimeInside.STEPS if container.stateful else TimeInside.FOLDED
         if isinstance(container, layer.SeqToANNContainer):
-            return "folded"
-        return "steps" if isinstance(container, layer.MultiStepContainer) else "kept"
+            return TimeInside.FOLDED
+        return TimeInside.STEPS if isinstance(container, layer.MultiStepContainer) else TimeInside.SAME
 
     def remembers(self, module: nn.Module) -> bool:
         return isinstance(module, base.MemoryModule) and not self.is_neuron(module)
@@ -95,15 +107,8 @@ class SpikingJelly(Toolkit):
         if isinstance(module, base.MemoryModule):
             module.reset()
 
-    def over_time(self, neuron_: nn.Module, forward: Callable[..., Any], x: Tensor) -> Any:
-        node: Any = neuron_
-        if not hasattr(node, "multi_step_forward"):
-            return super().over_time(neuron_, forward, x)
-        node.step_mode = "m"
-        try:
-            return forward(x)
-        finally:
-            node.step_mode = "s"
+    def as_sequence(self, neuron_: nn.Module) -> AbstractContextManager[None] | None:
+        return _in_multi_step_mode(neuron_) if hasattr(neuron_, "multi_step_forward") else None
 
     def describe(self, neuron_: nn.Module) -> Cell:
         """IFNode, LIFNode, ParametricLIFNode, CUBALIFNode and the two that do not spike.
@@ -203,6 +208,15 @@ class SpikingJelly(Toolkit):
 def _never_fires(node: Any) -> bool:
     """Whether a neuron is used as a readout: its threshold is infinite, or so high that it might as well be."""
     return bool(getattr(node, "v_threshold", 0.0) >= _NEVER)
+
+
+@contextmanager
+def _in_multi_step_mode(node: Any) -> Iterator[None]:
+    node.step_mode = "m"
+    try:
+        yield
+    finally:
+        node.step_mode = "s"
 
 
 def _is_users(module: nn.Module) -> bool:

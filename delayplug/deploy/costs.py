@@ -11,7 +11,8 @@ from ..layers.base import DelayLayer
 from ..surgery.apply import named_delays
 from ..surgery.dataflow import Example, drive, preserved
 from ..surgery.delayed import Delayed
-from ..surgery.sequence import tensors_in
+from ..toolkits.states import tensors_in
+from ..toolkits.vocabulary import Granularity
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 
@@ -132,7 +133,9 @@ def _counting(count: _Count, module: nn.Module) -> Callable[..., None]:
     owner = _owner(module)
     delay = module if isinstance(module, DelayLayer) else getattr(module, "delay", None)
 
-    synaptic = delay is owner or (isinstance(module, Delayed) and module.delay_place.granularity == "synaptic")
+    synaptic = delay is owner or (
+        isinstance(module, Delayed) and module.delay_place.granularity is Granularity.SYNAPTIC
+    )
 
     def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         x, y = tensors_in((args, kwargs))[0], tensors_in(output)[0]

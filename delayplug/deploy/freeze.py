@@ -21,6 +21,7 @@ from ..layers.taps import round_delays
 from ..surgery.apply import named_delays
 from ..surgery.dataflow import Example
 from ..surgery.delayed import Delayed
+from ..toolkits.vocabulary import Granularity
 from .costs import Costs, costs
 from .quantise import few_delays, quantised, rows_of
 
@@ -317,7 +318,7 @@ def _apply(plan: _Plan) -> Callable[[], None]:
 def _rows(delay: Any, delayed: Delayed | None) -> Tensor:
     """The delays among the inputs of each neuron, (G, M): positions in the flat delays."""
     if delay.delays.dim() == 1:
-        own = delayed is not None and delayed.delay_place.granularity == "dendritic"
+        own = delayed is not None and delayed.delay_place.granularity is Granularity.DENDRITIC
         return torch.arange(len(delay.delays)).view(-1, 1) if own else torch.arange(len(delay.delays)).view(1, -1)
     return rows_of(tuple(delay.delays.shape), _transposed_groups(getattr(delay, "geometry", None)))
 

@@ -15,8 +15,10 @@ from ..layers.engines.convolve import Engine, check_engine
 from ..layers.linear import LearnableDelay
 from ..layers.taps import Interpolation
 from ..toolkits import plugins
+from ..toolkits.capabilities import containers
+from ..toolkits.vocabulary import Granularity
 from .dataflow import Example, drive, preserved
-from .delayed import Delayed, Granularity, StatefulDelayed, attach, undo
+from .delayed import Delayed, StatefulDelayed, attach, undo
 from .plan import Connection, Filter, Plan, plan_delays
 from .sequence import Memory, ModelWatch
 
@@ -28,7 +30,7 @@ def add_delays(
     max_delay: int,
     *,
     example: Example | None = None,
-    granularity: Granularity = "synaptic",
+    granularity: Granularity | str = Granularity.SYNAPTIC,
     interpolation: Interpolation = "gauss",
     sigma: float | None = None,
     learn_sigma: LearnSigma = False,
@@ -82,7 +84,7 @@ def add_delays(
     watch = watch_of(model) or ModelWatch()
     for c in plan.connections:
         if c.container is not None:
-            toolkit.set_stateful(model.get_submodule(c.container), c.layer.rpartition(".")[2], True)
+            containers(toolkit).set_stateful(model.get_submodule(c.container), c.layer.rpartition(".")[2], True)
         memory = attach(
             model.get_submodule(c.layer),
             delays[c.layer],
@@ -174,9 +176,9 @@ def _make(model: nn.Module, c: Connection, max_delay: int, options: dict[str, An
     options = {**options, "max_delay": max_delay}
     options |= {} if like is None else {"device": like.device, "dtype": like.dtype}
     engine = options.pop("engine")
-    check_engine(engine, per_synapse=c.granularity == "synaptic")
-    if c.granularity != "synaptic":
-        channels = c.out_features if c.granularity == "dendritic" else c.in_features
+    check_engine(engine, per_synapse=c.granularity is Granularity.SYNAPTIC)
+    if c.granularity is not Granularity.SYNAPTIC:
+        channels = c.out_features if c.granularity is Granularity.DENDRITIC else c.in_features
         return LearnableDelay(channels, **options).train(layer.training)
     if c.place.space:
         if engine not in ("auto", "direct"):
@@ -233,7 +235,7 @@ def _take_out(model: nn.Module, names: set[str]) -> None:
             continue
         if isinstance(layer, StatefulDelayed):
             parent, _, child = name.rpartition(".")
-            layer.delay_memory.probe.set_stateful(model.get_submodule(parent), child, False)  # type: ignore[attr-defined]
+            containers(layer.delay_memory.toolkit).set_stateful(model.get_submodule(parent), child, False)
         for root in model.modules():  # delays may have been added to parts of the model one by one
             _unwatch(root, layer.delay_memory)
         undo(model.get_submodule(name))

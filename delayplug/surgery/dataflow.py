@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import ArgumentError, DelayplugError, WiringError
+from ..toolkits.states import tensors_in
 from .delayed import Delayed
-from .sequence import tensors_in
 
 _NEURON = "neuron:"  # what comes from a neuron is marked with this and its name, what comes from a layer with its name
 

@@ -12,17 +12,16 @@ What is under way between two calls lives in a `DelayState`. Where a container h
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..layers.base import DelayLayer, DelayState
 from ..neurons.loops import eager
-from .sequence import InnerMemory, Memory, Probe, Turns
-
-Granularity = Literal["synaptic", "axonal", "dendritic"]
-Time = Literal["first", "second", "folded"]
+from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Granularity, Mode, TimeAxis, Turns
+from .sequence import InnerMemory, Memory
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,16 @@ class Place:
     """
 
     granularity: Granularity
-    turns: Turns = "together"
-    time: Time = "first"
+    turns: Turns = Turns.TOGETHER
+    time: TimeAxis = TimeAxis.FIRST
     inner: str = ""
     space: int = 0
     affine: bool = True
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A model that delayplug 0.1 saved has plain strings here.
+        words = {"granularity": Granularity, "turns": Turns, "time": TimeAxis}
+        self.__dict__.update(state | {name: word(state[name]) for name, word in words.items()})
 
 
 # Runs the delay over a value, in whatever state the layer is, given the weights if they are the delay's to apply.
@@ -73,7 +77,7 @@ class Delayed:
 
     def _frame(self, value: Tensor, weight: Tensor | None) -> "_Frame":
         memory, place = self.delay_memory, self.delay_place
-        time = place.time if memory.mode() == "sequence" else None
+        time = place.time if memory.mode() is Mode.SEQUENCE else None
         return _Frame(value, time, memory.fold or 1, place.space, per_channel=weight is None)
 
     def delayed_sequence(self, x: Any, steps: int) -> Any:
@@ -81,7 +85,7 @@ class Delayed:
         space = self.delay_place.space
 
         def through(value: Tensor, weight: Tensor | None) -> Tensor:
-            frame = _Frame(value, "folded", steps, space, per_channel=weight is None)
+            frame = _Frame(value, TimeAxis.FOLDED, steps, space, per_channel=weight is None)
             return frame.back(self.delay(frame.value) if weight is None else self.delay(frame.value, weight=weight))
 
         return self._run(through, x, (), {})
@@ -90,10 +94,10 @@ class Delayed:
         place, plain = self.delay_place, super().forward  # type: ignore[misc]
         # Norse's Lift may be given (x, state), and hands the state on.
         value, rest = (x[0], x[1:]) if isinstance(x, tuple) else (x, None)
-        if place.granularity == "synaptic":
+        if place.granularity is Granularity.SYNAPTIC:
             layer = _weights(self)
             return _plus(through(value, layer.weight), _bias(layer, place))
-        if place.granularity == "axonal":
+        if place.granularity is Granularity.AXONAL:
             value = through(value, None)
             return plain(value if rest is None else (value, *rest), *args, **kwargs)
         y = plain(x, *args, **kwargs)
@@ -104,7 +108,7 @@ class Delayed:
         """What the layer gives without input: its bias, or its answer to one sample of nothing."""
         if self.delay_place.affine:
             return _bias(_weights(self), self.delay_place)
-        has_time = self.delay_memory.mode() == "sequence" and self.delay_place.time != "folded"
+        has_time = self.delay_memory.mode() is Mode.SEQUENCE and self.delay_place.time is not TimeAxis.FOLDED
         answer: Tensor = plain(torch.zeros_like(x[:1, :1] if has_time else x[:1]), *args, **kwargs)
         return answer
 
@@ -144,12 +148,12 @@ class _Frame:
     The order is (T, *batch, I) for the synapses of a linear layer, and else (T, B, C, *space); a step is without T.
     """
 
-    def __init__(self, value: Tensor, time: Time | None, fold: int, space: int, *, per_channel: bool) -> None:
+    def __init__(self, value: Tensor, time: TimeAxis | None, fold: int, space: int, *, per_channel: bool) -> None:
         """`time` is where the value has it, None for a step; `fold` the number of steps if that is in the batch."""
         self.time = time
-        if time == "second":
+        if time is TimeAxis.SECOND:
             value = value.movedim(1, 0)
-        elif time == "folded":
+        elif time is TimeAxis.FOLDED:
             value = value.unflatten(0, (fold, -1))
         self.leading = 0 if time is None else 1
         behind = value.dim() - space - 1
@@ -178,16 +182,16 @@ class _Frame:
         """What the delay gives, in the order of what it was given."""
         if self.batch is not None:
             y = y.reshape(*y.shape[: self.leading], *self.batch, *y.shape[self.leading + 1 :])
-        if self.time == "second":
+        if self.time is TimeAxis.SECOND:
             return y.movedim(0, 1)
-        return y.flatten(0, 1) if self.time == "folded" else y
+        return y.flatten(0, 1) if self.time is TimeAxis.FOLDED else y
 
 
 def attach(
     layer: nn.Module,
     delay: DelayLayer,
     neuron: nn.Module,
-    probe: Probe,
+    toolkit: Toolkit,
     place: Place,
     *,
     stateful: bool = False,
@@ -199,12 +203,12 @@ def attach(
         layer: what gets the delay; a neuron itself for a delay of its input.
         delay: its delays.
         neuron: what it feeds.
-        probe: knows the neuron.
+        toolkit: knows the neuron.
         place: where the delay sits.
         stateful: a container hands the layer its state.
-        fold: the module whose input still has the time, for `time="folded"`.
+        fold: the module whose input still has the time, for a time that is folded into the batch.
     """
-    memory = InnerMemory(neuron, probe) if place.turns == "inside" else Memory(neuron, probe, place.turns)
+    memory = InnerMemory(neuron, toolkit) if place.turns is Turns.INSIDE else Memory(neuron, toolkit, place.turns)
     delayed: Any = layer
     plain: Any = type(layer)
     delayed.__class__ = _delayed_class(StatefulDelayed if stateful else Delayed, plain)

@@ -12,6 +12,7 @@ from torch import nn
 from .._tables import make_table, number, text, to_text
 from ..layers.base import DelayLayer
 from ..layers.frozen import Frozen
+from ..toolkits.vocabulary import Mode, TimeAxis
 from .apply import named_delays, watch_of
 from .by_structure import Skipped
 from .delayed import Delayed, StatefulDelayed
@@ -134,10 +135,10 @@ def _row(model: nn.Module, name: str, delay: DelayLayer) -> Row:
         return Row(name, "", kind, "as it is called", starts, note=frozen, **numbers)
     memory, place = layer.delay_memory, layer.delay_place
     names = {id(module): path for path, module in model.named_modules()}
-    runs = "step by step" if memory.mode() == "step" else "whole sequences"
-    if memory.mode() == "sequence" and place.time != "first":
-        runs += ", batch first" if place.time == "second" else ", time folded into the batch"
-    reset = layer.RESET if isinstance(layer, StatefulDelayed) else memory.probe.reset_signal(memory.neuron)
+    runs = "step by step" if memory.mode() is Mode.STEP else "whole sequences"
+    if memory.mode() is Mode.SEQUENCE and place.time is not TimeAxis.FIRST:
+        runs += ", batch first" if place.time is TimeAxis.SECOND else ", time folded into the batch"
+    reset = layer.RESET if isinstance(layer, StatefulDelayed) else memory.toolkit.reset_signal(memory.neuron)
     note = next((c.note for plan in _plans(model) for c in plan.connections if c.layer == name), "")
     note = "; ".join(filter(None, (frozen, note)))
     return Row(name, names.get(id(memory.neuron), "?"), place.granularity, runs, reset, note=note, **numbers)

@@ -14,6 +14,7 @@ from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay, Convolution
 from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
+from ..toolkits.vocabulary import Granularity
 from .apply import named_delays
 from .delayed import Delayed
 
@@ -60,7 +61,7 @@ def _weight(delay: DelayLayer, owner: Delayed | None) -> Tensor:
     place = owner.delay_place
     layer: Any = getattr(owner, place.inner) if place.inner else owner
     granularity = place.granularity
-    if granularity == "synaptic":
+    if granularity is Granularity.SYNAPTIC:
         synaptic: Tensor = layer.weight.unsqueeze(-1).to(ones)
         return synaptic.expand_as(ones)
     if not isinstance(layer, nn.Linear | Convolution):
@@ -68,7 +69,7 @@ def _weight(delay: DelayLayer, owner: Delayed | None) -> Tensor:
     weight = layer.weight.to(ones)
     transposed, groups = getattr(layer, "transposed", False), getattr(layer, "groups", 1)
     # A convolution's weight has its first dimension whole, and the second within each group.
-    first = (granularity == "axonal") == transposed
+    first = (granularity is Granularity.AXONAL) == transposed
     norms = weight.flatten(1).norm(dim=1) if first else _second(weight, groups)
     return norms if norms.shape == ones.shape else ones
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..layers.base import DelayLayer
+from ..toolkits.capabilities import containers, own_weights
 from ..toolkits.toolkit import Toolkit
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
@@ -26,6 +27,7 @@ class Network:
 
     def __init__(self, model: nn.Module, toolkit: Toolkit) -> None:
         self.model, self.toolkit = model, toolkit
+        self.containers, self.own_weights = containers(toolkit), own_weights(toolkit)
         self.modules = dict(model.named_modules())
         self.names = {id(module): name for name, module in self.modules.items()}
         neurons = {name: m for name, m in self.modules.items() if toolkit.is_neuron(m)}
@@ -46,7 +48,7 @@ class Network:
     def _recurrent(self) -> Iterator[tuple[str, str]]:
         """(layer, neuron or container) of the layers through which something feeds its own spikes back."""
         for name, module in self.modules.items():
-            child = self.toolkit.recurrent_layer(module)
+            child = self.own_weights.recurrent_layer(module)
             inside = any(parent in self.neurons for parent, _ in self.ancestors(name))
             if child and not inside and self.is_layer(module.get_submodule(child)):
                 yield f"{name}.{child}" if name else child, name
@@ -61,7 +63,7 @@ class Network:
 
     def is_layer_inside(self, module: nn.Module) -> bool:
         """Whether a module is a toolkit's wrapper around a layer."""
-        inner = self.toolkit.lifted(module)
+        inner = self.containers.lifted(module)
         return bool(inner) and isinstance(getattr(module, inner), nn.Linear | _CONVOLUTIONS)
 
     def is_own(self, module: nn.Module) -> bool:
@@ -86,7 +88,7 @@ class Network:
 
     def weights_of(self, layer: nn.Module) -> Any:
         """The module that holds the weights: the layer, or what it wraps."""
-        inner = self.toolkit.lifted(layer)
+        inner = self.containers.lifted(layer)
         return getattr(layer, inner) if inner else layer
 
     def is_torch(self, layer: nn.Module) -> bool:
@@ -94,12 +96,12 @@ class Network:
         weights = self.weights_of(layer)
         own = any(isinstance(weights, kind) and type(weights).forward is kind.forward for kind in _TORCH)
         convolves = type(weights).__dict__.get("_conv_forward") is None or type(weights) in _TORCH
-        return (own and convolves) or self.toolkit.is_plain(weights)
+        return (own and convolves) or self.own_weights.is_plain(weights)
 
     def in_order(self, module: nn.Module) -> bool:
         """Whether a module runs its children one after the other, and nothing else."""
         plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-        return plain or self.toolkit.in_order(module)
+        return plain or self.containers.in_order(module)
 
     def knows_no_time(self, name: str) -> bool:
         """Whether a layer cannot be given whole sequences: torch's own convolutions know no time."""

@@ -3,18 +3,18 @@
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import get_args
 
 from torch import nn
 
 from ..errors import ArgumentError, WiringError
 from ..toolkits import plugins
+from ..toolkits.capabilities import streams
+from ..toolkits.vocabulary import Granularity, Mode, TimeInside, Turns
 from . import by_example as flow, by_structure as structure
 from .by_structure import Skipped, Target
 from .dataflow import Example, trace
-from .delayed import Delayed, Granularity, Place, StatefulDelayed
+from .delayed import Delayed, Place, StatefulDelayed
 from .inventory import Network, channels_of, is_lazy
-from .sequence import Mode
 
 Filter = Callable[[nn.Module, str], bool] | str | Iterable[str]
 
@@ -74,7 +74,7 @@ def plan_delays(
     model: nn.Module,
     example: Example | None = None,
     *,
-    granularity: Granularity = "synaptic",
+    granularity: Granularity | str = Granularity.SYNAPTIC,
     filter_fn: Filter | None = None,
     recurrent: bool = False,
     backend: str | None = None,
@@ -102,8 +102,7 @@ def plan_delays(
         BackendError: the toolkit named cannot be used.
     """
     check_model(model)
-    if granularity not in get_args(Granularity):
-        raise ArgumentError("granularity", f"one of {', '.join(get_args(Granularity))}", repr(granularity))
+    granularity = checked_granularity(granularity)
     if backend is None:
         backend, toolkit = plugins.toolkit_of(model.modules())
     else:
@@ -117,7 +116,7 @@ def plan_delays(
         if lazy:
             raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
         layers = {name: layer for name, layer in network.layers.items() if network.holds(name) is None}
-        traced = trace(model, example, layers, network.neurons, lambda neuron: toolkit.mode(neuron) == "sequence")
+        traced = trace(model, example, layers, network.neurons, lambda neuron: toolkit.mode(neuron) == Mode.SEQUENCE)
         targets = flow.targets(network, traced, wanted.by_name, recurrent)
     connections: list[Connection] = []
     skipped: list[Skipped] = []
@@ -133,6 +132,13 @@ def plan_delays(
             skipped.append(verdict)
     skipped += _raw(network)
     return Plan(backend, tuple(connections), tuple(skipped))
+
+
+def checked_granularity(granularity: Granularity | str) -> Granularity:
+    """The granularity of this name, or ArgumentError."""
+    if granularity not in list(Granularity):
+        raise ArgumentError("granularity", f"one of {', '.join(Granularity)}", repr(granularity))
+    return Granularity(granularity)
 
 
 def check_model(model: nn.Module) -> None:
@@ -157,7 +163,7 @@ class _Wanted:
             self._selects = lambda module, name: name in self.by_name
 
     def _check(self, names: Iterable[str]) -> frozenset[str]:
-        own = {name for name, m in self.network.neurons.items() if self.network.toolkit.own_input(m)}
+        own = {name for name, m in self.network.neurons.items() if self.network.own_weights.own_input(m)}
         known = [*self.network.layers, *own]
         for name in (names := list(names)):
             if name not in known:
@@ -189,12 +195,16 @@ class _Wanted:
             return Skipped(name, "its size is not known yet: run the model once first")
         if network.is_other(weights):
             return Skipped(name, f"{kind}: of torch's modules only linear layers and convolutions can have delays")
-        if self.granularity == "synaptic" and not network.is_torch(layer):
+        if self.granularity is Granularity.SYNAPTIC and not network.is_torch(layer):
             return Skipped(name, f"{kind} has a forward of its own: give it granularity='axonal' or 'dendritic'")
-        if self.granularity == "dendritic" and not network.is_torch(layer) and network.toolkit.remembers(layer):
+        if (
+            self.granularity is Granularity.DENDRITIC
+            and not network.is_torch(layer)
+            and streams(network.toolkit).remembers(layer)
+        ):
             return Skipped(name, f"{kind} has a memory of its own: give it granularity='axonal'")
         for parent, module in network.ancestors(name):
-            if network.toolkit.time_inside(module) == "hidden":
+            if network.containers.time_inside(module) == TimeInside.HIDDEN:
                 inside = f"{parent or 'the model'} ({type(module).__name__})"
                 return Skipped(name, f"it is inside of {inside}, which hides the time from it")
         return None
@@ -215,19 +225,19 @@ def _connection(
         if isinstance(found, str):
             return Skipped(name, found)
         space, channels = found
-        inputs, outputs = (inputs, channels) if granularity == "dendritic" else (channels, outputs)
+        inputs, outputs = (inputs, channels) if granularity is Granularity.DENDRITIC else (channels, outputs)
     place = Place(
         granularity=granularity,
         turns=target.turns,
         time=target.time,
-        inner=toolkit.lifted(layer),
+        inner=network.containers.lifted(layer),
         space=space,
         affine=network.is_torch(layer),
     )
     parent = list(network.ancestors(name))[-1] if name else None
-    threads = parent is not None and target.turns == "together" and toolkit.threads_state(parent[1])
+    threads = parent is not None and target.turns is Turns.TOGETHER and network.containers.threads_state(parent[1])
     mode = toolkit.mode(neuron)
-    fixed: dict[str, Mode] = {"sequence, then steps": "sequence", "steps, then sequence": "step"}
+    fixed = {Turns.SEQUENCE_THEN_STEPS: Mode.SEQUENCE, Turns.STEPS_THEN_SEQUENCE: Mode.STEP}
     return Connection(
         layer=name,
         neuron=target.neuron,
@@ -251,7 +261,7 @@ def _channels(
     outputs: int | None,
 ) -> tuple[int, int] | str:
     """(dimensions behind the channels, channels) of a layer with a forward of its own, as the example showed them."""
-    shape, known = (target.out_shape, outputs) if granularity == "dendritic" else (target.in_shape, inputs)
+    shape, known = (target.out_shape, outputs) if granularity is Granularity.DENDRITIC else (target.in_shape, inputs)
     if shape is None:
         return (space, known) if known and space == 0 else f"the structure does not show its channels: {structure.ASK}"
     # A matrix works on the last dimension, anything larger on the one behind time and batch.
@@ -266,8 +276,8 @@ def _channels(
 def _own_input(network: Network, name: str, wanted: _Wanted, granularity: Granularity) -> Connection | Skipped | None:
     """The delay of what a neuron weighs itself."""
     toolkit, neuron = network.toolkit, network.neurons[name]
-    own, kind = toolkit.own_input(neuron), type(neuron).__name__
-    feeds_back = toolkit.recurrent_layer(neuron)
+    own, kind = network.own_weights.own_input(neuron), type(neuron).__name__
+    feeds_back = network.own_weights.recurrent_layer(neuron)
     if wanted.recurrent and feeds_back == "" and own is None:
         return Skipped(name, f"{kind} feeds its spikes back inside of one step: nothing of that can be delayed")
     if own is None:
@@ -279,7 +289,7 @@ def _own_input(network: Network, name: str, wanted: _Wanted, granularity: Granul
     more = ", and its recurrent weights cannot be delayed" if wanted.recurrent and feeds_back == "" else ""
     if not toolkit.is_spiking(neuron) and name not in wanted.by_name:
         return Skipped(name, f"{kind}, a readout{more}")
-    if granularity != "axonal":
+    if granularity is not Granularity.AXONAL:
         return Skipped(name, f"{kind} weighs its input itself: granularity='axonal' delays that input{more}")
     channels, space = own
     return Connection(
@@ -287,7 +297,7 @@ def _own_input(network: Network, name: str, wanted: _Wanted, granularity: Granul
         neuron=name,
         in_features=channels,
         out_features=channels,
-        place=Place(granularity="axonal", turns="inside", space=space),
+        place=Place(granularity=Granularity.AXONAL, turns=Turns.INSIDE, space=space),
         mode=toolkit.mode(neuron),
         reset=toolkit.reset_signal(neuron),
         note=f"delays the input of {kind}, which weighs it itself{more}",

@@ -5,9 +5,8 @@ Toolkits reset neurons, not delays, and most of them tell nobody. So a delay wat
 where a state is carried on, what is under way in the delay is carried on with it.
 """
 
-import dataclasses
 import warnings
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,34 +14,10 @@ from torch import Tensor, nn
 from ..errors import SequenceError
 from ..layers.base import DelayState
 from ..neurons.loops import eager
-
-Mode = Literal["step", "sequence"]
-# How the calls of a layer and of the neuron that it feeds follow each other in time.
-Turns = Literal["together", "sequence, then steps", "steps, then sequence", "inside"]
-
-
-class Probe(Protocol):
-    """What a delay asks a toolkit about a neuron. `delayplug.toolkits.toolkit.Toolkit` implements it."""
-
-    def mode(self, neuron: nn.Module) -> Mode:
-        """Whether a call of the neuron is one step or a whole sequence, as it is set now."""
-
-    def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
-        """The objects on the neuron that each call and each reset replaces."""
-
-    def passed_state(
-        self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Tensor, ...] | None:
-        """The state in the arguments of a call: () for a fresh start, None to go on from what the neuron holds."""
-
-    def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
-        """The state tensors in the result of a call."""
-
-    def cuts_graph(self, neuron: nn.Module) -> bool:
-        """Whether the neuron cuts its state off from the graph at every step by itself."""
-
-    def reset_signal(self, neuron: nn.Module) -> str:
-        """What marks a new sequence for this neuron, in words for the user."""
+from ..toolkits.capabilities import streams
+from ..toolkits.states import tensors_in
+from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Mode, Turns
 
 
 class Memory:
@@ -61,8 +36,8 @@ class Memory:
 
     carried = False  # somebody else says where a sequence begins, and sets the state: nothing is to be found out
 
-    def __init__(self, neuron: nn.Module, probe: Probe, turns: Turns = "together") -> None:
-        self.neuron, self.probe, self.turns = neuron, probe, turns
+    def __init__(self, neuron: nn.Module, toolkit: Toolkit, turns: Turns = Turns.TOGETHER) -> None:
+        self.neuron, self.toolkit, self.turns = neuron, toolkit, turns
         self.state: DelayState | None = None
         self.fold: int | None = None  # steps in the present call of the container that folds time into the batch
         self._held: tuple[object, ...] | None = None  # what the neuron's last call left on it
@@ -80,9 +55,9 @@ class Memory:
 
     def mode(self) -> Mode:
         """Whether a call of the layer is one step or a whole sequence."""
-        if self.turns == "sequence, then steps":
-            return "sequence"
-        return "step" if self.turns == "steps, then sequence" else self.probe.mode(self.neuron)
+        if self.turns is Turns.SEQUENCE_THEN_STEPS:
+            return Mode.SEQUENCE
+        return Mode.STEP if self.turns is Turns.STEPS_THEN_SEQUENCE else Mode(self.toolkit.mode(self.neuron))
 
     def read(self, shape: torch.Size, steps: int | None) -> DelayState | None:
         """The state to go on from, None at the beginning of a sequence.
@@ -95,20 +70,20 @@ class Memory:
             return self.state
         if self.state is not None and self.state.history.shape[1:] != shape:
             self.state = None
-        if self._given and self.turns == "steps, then sequence":
+        if self._given and self.turns is Turns.STEPS_THEN_SEQUENCE:
             self._given += 1
             return self.state
         never_ran = self._held is None  # since the sequence began
         if not never_ran:
-            held = self.probe.held_state(self.neuron)
+            held = self.toolkit.held_state(self.neuron)
             if not self._goes_on():
                 self.state = None
-            elif self.probe.cuts_graph(self.neuron) or (self._had_graph and held and not _has_graph(held)):
+            elif streams(self.toolkit).cuts_graph(self.neuron) or (self._had_graph and held and not _has_graph(held)):
                 self.detach()
         if self._given and (never_ran or self.state is not None):
             self._fail("was not called between two calls of its delayed input")
         self._continues = self.state is not None
-        self._count(single=steps is None and self.turns == "together")
+        self._count(single=steps is None and self.turns is Turns.TOGETHER)
         self._given = 1 if steps is None else steps
         return self.state
 
@@ -168,7 +143,7 @@ class Memory:
         """Forward pre-hook of the neuron: does it agree that this is not the first step?"""
         if self.carried:
             return
-        passed = self.probe.passed_state(neuron, args, kwargs)
+        passed = self.toolkit.passed_state(neuron, args, kwargs)
         goes_on = passed is None or any(self._is_mine(tensor) for tensor in passed)
         self._is_fed, self._missed = self._given > 0, 0
         if not self._is_fed:  # another layer's call, or one that this layer has no part in
@@ -208,11 +183,11 @@ class Memory:
     def _take(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The neuron takes what it was given."""
         inputs = tensors_in((args[:1], kwargs))
-        sequence = self.probe.mode(self.neuron) == "sequence" and inputs
+        sequence = self.toolkit.mode(self.neuron) == Mode.SEQUENCE and inputs
         taken, given = inputs[0].shape[0] if sequence else 1, self._given
         # The rest of a sequence that the neuron takes step by step is taken by its next calls.
-        self._given = given - taken if self.turns == "sequence, then steps" else 0
-        if taken > given or (taken < given and self.turns != "sequence, then steps"):
+        self._given = given - taken if self.turns is Turns.SEQUENCE_THEN_STEPS else 0
+        if taken > given or (taken < given and self.turns is not Turns.SEQUENCE_THEN_STEPS):
             self._fail(f"takes {taken} steps where its delayed input was given {given}")
 
     @eager
@@ -220,21 +195,21 @@ class Memory:
         """Forward hook of the neuron: remember the state it is left in."""
         if self.carried:
             return
-        self._held = self.probe.held_state(neuron)
+        self._held = self.toolkit.held_state(neuron)
         self._versions = tuple(map(_version, self._held))
         if not self._is_fed:
             return
-        returned = self.probe.returned_state(neuron, output)
+        returned = self.toolkit.returned_state(neuron, output)
         self._had_graph = _has_graph((*self._held, *returned))
         self._returned = tuple(tensor.detach() for tensor in returned)
 
     def _goes_on(self) -> bool:
         """Whether the neuron holds what its last call left, and that was not set to zero."""
-        return self._is_held() and not _zeroed(self.probe.held_state(self.neuron), self._versions)
+        return self._is_held() and not _zeroed(self.toolkit.held_state(self.neuron), self._versions)
 
     def _is_held(self) -> bool:
         """Whether the neuron still holds the very state that its last call left."""
-        held = self.probe.held_state(self.neuron)
+        held = self.toolkit.held_state(self.neuron)
         if self._held is None or len(held) != len(self._held):
             return False
         return all(map(_unchanged, held, self._held, self._versions))
@@ -250,6 +225,12 @@ class Memory:
             "add_delays, which then sees how they do, or leave this layer out with filter_fn"
         )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "probe" in state:  # saved by delayplug 0.1
+            state = {**state, "toolkit": state["probe"], "turns": Turns(state["turns"])}
+            del state["probe"]
+        self.__dict__.update(state)
+
     def __getstate__(self) -> dict[str, Any]:
         # A tensor with a graph cannot be copied; whoever copies a model between two steps wants its values.
         return {**self.__dict__, "state": None if self.state is None else self.state.detach()}
@@ -262,8 +243,8 @@ class InnerMemory(Memory):
     one step, as snnTorch's reset to zero does, all these calls see the same.
     """
 
-    def __init__(self, neuron: nn.Module, probe: Probe) -> None:
-        super().__init__(neuron, probe, "inside")
+    def __init__(self, neuron: nn.Module, toolkit: Toolkit) -> None:
+        super().__init__(neuron, toolkit, Turns.INSIDE)
         self._start: DelayState | None = None  # what this call of the neuron goes on from
 
     def read(self, shape: torch.Size, steps: int | None) -> DelayState | None:
@@ -287,9 +268,9 @@ class InnerMemory(Memory):
         if self.state is None or self.carried:
             self._start = self.state
             return
-        passed = self.probe.passed_state(neuron, args, kwargs)
+        passed = self.toolkit.passed_state(neuron, args, kwargs)
         if passed is None:
-            passed = tuple(state for state in self.probe.held_state(neuron) if isinstance(state, Tensor))
+            passed = tuple(state for state in self.toolkit.held_state(neuron) if isinstance(state, Tensor))
             goes_on = self._goes_on()
         else:
             goes_on = any(self._is_mine(tensor) for tensor in passed) or _has_graph(passed)
@@ -299,7 +280,9 @@ class InnerMemory(Memory):
                     "nothing under way. To carry a state, pass on the very tensors (detaching them is fine)",
                     stacklevel=2,
                 )
-        if goes_on and (self.probe.cuts_graph(neuron) or (self._had_graph and passed and not _has_graph(passed))):
+        if goes_on and (
+            streams(self.toolkit).cuts_graph(neuron) or (self._had_graph and passed and not _has_graph(passed))
+        ):
             self.detach()
         self._start = self.state if goes_on else None
 
@@ -323,22 +306,6 @@ class ModelWatch:
             tensors = tensors_in((args, kwargs, kept), objects=True)
             for memory in waiting:
                 memory.model_called(tensors)
-
-
-def tensors_in(value: Any, *, objects: bool = False) -> list[Tensor]:
-    """All tensors in nested tuples, lists, dictionaries and dataclasses; with `objects`, in what objects hold, too."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, type | nn.Module | str | bytes):
-        return []
-    if dataclasses.is_dataclass(value) or (objects and not isinstance(value, dict) and hasattr(value, "__dict__")):
-        # An object that is no container of its own kind is looked into once: it may point back to itself.
-        objects = objects and dataclasses.is_dataclass(value)
-        names = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else [*vars(value)]
-        value = [getattr(value, name) for name in names]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [t for item in value for t in tensors_in(item, objects=objects)] if isinstance(value, list | tuple) else []
 
 
 # What every module has, and what a delayed layer adds: no place for a state of the user's.

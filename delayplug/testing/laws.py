@@ -3,10 +3,11 @@
 import copy
 import io
 import pickle
+import unittest
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,12 @@ from ..errors import SequenceError
 from ..learning.schedules import parameter_groups
 from ..running.stream import stream
 from ..surgery.apply import add_delays, detach_delays, named_delays, remove_delays, reset_delays
-from ..surgery.delayed import Delayed, Granularity
+from ..surgery.delayed import Delayed
 from ..surgery.plan import plan_delays
-from ..surgery.sequence import Mode
 from ..toolkits import plugins
+from ..toolkits.capabilities import Benchmarks, containers
 from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Granularity, Mode
 
 Sees = Literal["steps", "sequences", "batch first", "folded"]
 Advance = Callable[[Any, Tensor, Any], tuple[Tensor, Any]]
@@ -93,7 +95,7 @@ class Network:
 
 MAX_DELAY = 4
 EXACT: dict[str, Any] = {"init": 0, "interpolation": "linear"}
-GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+GRANULARITIES = tuple(Granularity)
 
 
 class Laws:
@@ -126,6 +128,13 @@ class Laws:
         if "training" in names:
             metafunc.parametrize("training", (True, False), ids=("train", "eval"))
 
+    def benchmark(self) -> Benchmarks:
+        """The toolkit, if it takes part in the benchmark; the law is skipped if it does not."""
+        toolkit = plugins.toolkit(self.backend)
+        if not isinstance(toolkit, Benchmarks):
+            raise unittest.SkipTest(f"the backend {self.backend} takes no part in the benchmark")
+        return toolkit
+
     def delayed(self, network: Network, seed: int = 0, **options: Any) -> nn.Module:
         """The network with delays."""
         options = {"interpolation": "linear", "max_delay": MAX_DELAY, **options}
@@ -146,7 +155,7 @@ class Laws:
             neuron = modules[c.neuron]
             assert toolkit.is_neuron(neuron)
             assert toolkit.is_spiking(neuron) is True
-            assert toolkit.mode(neuron) in get_args(Mode)
+            assert toolkit.mode(neuron) in list(Mode)
             assert isinstance(toolkit.held_state(neuron), tuple)
             assert c.reset
             assert c.reset in str(plan)
@@ -187,7 +196,7 @@ class Laws:
         toolkit = plugins.toolkit(self.backend)
         for name, delays in draw_whole_delays(net).items():
             layer: Any = plain.get_submodule(name)
-            inner = toolkit.lifted(layer)
+            inner = containers(toolkit).lifted(layer)
             weights = getattr(layer, inner) if inner else layer
             if toolkit.is_neuron(layer):
                 shift_cell(layer, delays)
@@ -481,7 +490,7 @@ class Laws:
     # ---------------------------------------------------------------------------------------- the benchmark
 
     def test_the_benchmarks_neuron_is_the_papers(self, tau: float) -> None:
-        toolkit = plugins.toolkit(self.backend)
+        toolkit = self.benchmark()
         torch.manual_seed(0)
         x = (torch.rand(60, 8, 32) * 1.5).requires_grad_()
         weight = torch.randn(60, 8, 32)
@@ -493,7 +502,7 @@ class Laws:
         assert (got - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
     def test_the_benchmarks_readout_is_a_leaky_membrane(self, tau: float) -> None:
-        toolkit = plugins.toolkit(self.backend)
+        toolkit = self.benchmark()
         x = torch.randn(20, 3, 4)
         v, expected = torch.zeros(3, 4), []
         for x_t in x:
@@ -646,7 +655,7 @@ def snapshot(net: nn.Module, toolkit: Toolkit) -> dict[str, Any]:
         "hooks": {(name, h): len(getattr(module, h)) for name, module in modules.items() for h in _HOOKS},
         "parameters": {name: id(parameter) for name, parameter in net.named_parameters()},
         "stateful": {
-            name: [child for child in module._modules if toolkit.is_stateful(module, child)]
+            name: [child for child in module._modules if containers(toolkit).is_stateful(module, child)]
             for name, module in modules.items()
         },
         "values": {key: _Content(v) for key, v in net.state_dict().items() if isinstance(v, Tensor)},

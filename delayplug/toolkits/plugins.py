@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import BackendBrokenError, BackendMissingError, UnknownBackendError, WiringError
 from . import hookspecs
+from .capabilities import check_toolkit
 from .toolkit import Backend, Toolkit
 
 # What a stranger's code may raise without taking others down; whoever presses Ctrl-C means all of it.
@@ -102,10 +103,7 @@ def _import(backend: Backend, distribution: str) -> Toolkit:
             f"Run: pip install '{install_target(backend)}'"
         )
     try:
-        toolkit = backend.toolkit()
-        if not isinstance(toolkit, Toolkit):
-            raise TypeError(f"expected a delayplug.Toolkit, got {toolkit!r}")
-        return toolkit
+        return check_toolkit(backend.toolkit())
     except _STRANGERS as error:
         plugin = f"the plugin {backend.name!r} of {distribution}"
         raise BackendBrokenError(f"{backend.package} is installed, but {plugin} cannot load it: {error!r}") from error

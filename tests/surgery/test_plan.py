@@ -242,8 +242,8 @@ def test_turns_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("make", "turns", "time"),
     [
-        (Hoisted, "sequence, then steps", "first"),
-        (HoistedLeaky, "sequence, then steps", "first"),
+        (Hoisted, "sequence-then-steps", "first"),
+        (HoistedLeaky, "sequence-then-steps", "first"),
         (Folded, "together", "folded"),
     ],
 )
