@@ -147,9 +147,13 @@ def statuses() -> Iterator[Status]:
         except BackendMissingError as error:
             yield Status(plugin.name, number, plugin.distribution, "not installed", str(error))
         except _STRANGERS as error:
-            yield Status(plugin.name, number, plugin.distribution, "broken", str(error) or repr(error))
+            yield Status(plugin.name, number, plugin.distribution, "broken", _reason(error))
         else:
             yield Status(plugin.name, number, plugin.distribution, "ready", "")
+
+
+def _reason(error: BaseException) -> str:
+    return repr(error) if isinstance(error, SystemExit) else str(error) or repr(error)  # its text is a bare number
 
 
 def ready() -> list[str]:

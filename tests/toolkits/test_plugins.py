@@ -251,6 +251,7 @@ def test_statuses(install):
         EntryPoint("far", lambda: module(backend("far", "not_there_at_all"))),
         EntryPoint("bad", lambda: module(backend("bad", toolkit=fails(OSError("so"))))),
         EntryPoint("worse", fails(RuntimeError())),
+        EntryPoint("quits", fails(SystemExit(0))),
         EntryPoint("good", lambda: module(backend("good"))),
     )
     states = {status.name: status for status in plugins.statuses()}
@@ -258,11 +259,13 @@ def test_statuses(install):
         "far": "not installed",
         "bad": "broken",
         "worse": "broken",
+        "quits": "broken",
         "good": "ready",
     }
     assert "pip install" in states["far"].reason
     assert states["good"].reason == ""
     assert states["worse"].reason == "RuntimeError()"
+    assert states["quits"].reason == "SystemExit(0)"
     assert states["good"].version == importlib.metadata.version("torch")
     assert states["far"].version == ""
     assert plugins.ready() == ["good"]
