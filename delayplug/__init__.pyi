@@ -29,7 +29,7 @@ from .learning.penalties import delay_penalty as delay_penalty
 from .learning.pruning import DelayPruning as DelayPruning, Pruned as Pruned
 from .learning.restarts import DelayRestarts as DelayRestarts, restart_delays as restart_delays
 from .learning.schedules import SigmaSchedule as SigmaSchedule, parameter_groups as parameter_groups
-from .neurons.cell import Cell as Cell
+from .neurons.cell import Cell as Cell, Reset as Reset
 from .neurons.loops import over_steps as over_steps
 from .running.stream import Stream as Stream, stream as stream
 from .running.unroll import unroll as unroll

@@ -19,6 +19,7 @@ from delayplug import (
     Exchanges,
     Mode,
     OwnWeights,
+    Reset,
     TimeInside,
     Toolkit,
     over_steps,
@@ -109,13 +110,13 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
             raise ExchangeError(
                 f"Norse's reset_method {getattr(method, '__name__', method)!r} cannot be said in numbers"
             )
-        rule = "subtract" if method is reset_subtract else "value"
+        rule = Reset.SUBTRACT if method is reset_subtract else Reset.VALUE
         return Cell.of(threshold=p.v_th, reset=p.v_reset, rule=rule, **numbers)
 
     def build(self, cell: Cell) -> nn.Module:
         """The cell that takes a step, with dt = 1, so that time constants are in steps."""
-        if cell.rule not in ("value", "subtract"):
-            raise ExchangeError(f"Norse has no reset by the rule {cell.rule!r}: train with reset to zero")
+        if cell.rule not in (Reset.VALUE, Reset.SUBTRACT):
+            raise ExchangeError(f"Norse has no reset by the rule {cell.rule.value!r}: train with reset to zero")
         leaks = bool((cell.leak != 0).all())
         numbers: dict[str, Any] = {"tau_mem_inv": cell.leak.float(), "v_leak": cell.rest.float()}
         if cell.synapse is not None:
@@ -129,14 +130,14 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
             numbers |= {"v_th": cell.threshold.float(), "v_reset": cell.reset.float()}
             kind, parameters = "LIFCell", norse.LIFParameters
             if cell.synapse is None:
-                numbers["reset_method"] = reset_subtract if cell.rule == "subtract" else reset_value
+                numbers["reset_method"] = reset_subtract if cell.rule is Reset.SUBTRACT else reset_value
                 kind, parameters = "LIFBoxCell", norse.LIFBoxParameters
             if not leaks:
                 cell.needs("a neuron of Norse's without a leak", "no current", cell.synapse is None)
                 cell.needs("a neuron of Norse's without a leak", "no leak at all", bool((cell.leak == 0).all()))
                 kind, parameters = "IAFCell", norse.IAFParameters
                 numbers = {name: numbers[name] for name in ("v_th", "v_reset")}
-            cell.needs(f"Norse's {kind}", "a reset to a value", cell.rule == "value" or kind == "LIFBoxCell")
+            cell.needs(f"Norse's {kind}", "a reset to a value", cell.rule is Reset.VALUE or kind == "LIFBoxCell")
         if leaks and cell.threshold is not None and not Cell.close(cell.gain, cell.leak):
             made = _GainCell if kind == "LIFCell" else _GainBoxCell
             gained: nn.Module = made(parameters(**numbers), cell.gain.float())

@@ -7,7 +7,7 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from delayplug import Benchmarks, Cell, ExchangeError, Exchanges, Mode, OwnWeights, Streams, Toolkit, over_steps
+from delayplug import Benchmarks, Cell, ExchangeError, Exchanges, Mode, OwnWeights, Reset, Streams, Toolkit, over_steps
 
 _STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
 _RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
@@ -109,13 +109,15 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
             made = _Membrane if cell.synapse is None else _SynapticMembrane
             readout: nn.Module = made(**options, reset_mechanism="none")
             return readout
-        cell.needs(f"snnTorch's {kind}", "a reset to zero", cell.rule != "value" or bool((cell.reset == 0).all()))
+        cell.needs(
+            f"snnTorch's {kind}", "a reset to zero", cell.rule is not Reset.VALUE or bool((cell.reset == 0).all())
+        )
         cell.needs(f"snnTorch's {kind}", "a threshold of zero or more", bool((cell.threshold >= 0).all()))
         # With reset_delay=True the reset is detached from the graph, as by default; of a Synaptic it drops an input.
         late = kind == "Leaky"
-        mechanism, delayed = {**_RULES, "value": ("zero", late)}.get(cell.rule, ("", False))
+        mechanism, delayed = {**_RULES, Reset.VALUE: ("zero", late)}.get(cell.rule, ("", False))
         if not mechanism:
-            raise ExchangeError(f"snnTorch has no reset by the rule {cell.rule!r}: train with reset to zero")
+            raise ExchangeError(f"snnTorch has no reset by the rule {cell.rule.value!r}: train with reset to zero")
         options |= {"threshold": cell.threshold.float(), "reset_mechanism": mechanism, "reset_delay": delayed}
         neuron: nn.Module = getattr(snntorch, kind)(**options)
         return neuron
@@ -143,18 +145,18 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
 
 # Resets that are not the usual ones: (reset_mechanism, reset_delay).
 _RULES = {
-    "subtract in the next step": ("subtract", True),
-    "snnTorch: subtract, again while the membrane stays above": ("subtract", False),
-    "snnTorch: zero in the next step, dropping its input": ("zero", True),
+    Reset.SUBTRACT_NEXT_STEP: ("subtract", True),
+    Reset.SUBTRACT_WHILE_ABOVE: ("subtract", False),
+    Reset.ZERO_NEXT_STEP: ("zero", True),
 }
 
 
-def _rule(neuron: Any) -> str:
+def _rule(neuron: Any) -> Reset:
     synaptic = isinstance(neuron, snntorch.Synaptic)
     if neuron.reset_mechanism == "zero" and not (synaptic and neuron.reset_delay):
-        return "value"
-    found = (neuron.reset_mechanism, neuron.reset_delay)
-    return next(rule for rule, said in _RULES.items() if said == found)
+        return Reset.VALUE
+    options = (neuron.reset_mechanism, neuron.reset_delay)
+    return next(rule for rule, of_rule in _RULES.items() if of_rule == options)
 
 
 class _Membrane(snntorch.Leaky):  # type: ignore[misc]

@@ -16,6 +16,7 @@ from delayplug import (
     Exchanges,
     Mode,
     OwnWeights,
+    Reset,
     Streams,
     TimeInside,
     Toolkit,
@@ -144,7 +145,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         if _never_fires(node):
             return Cell.of(**numbers, threshold=None)
         threshold = Cell.below(torch.tensor(float(node.v_threshold)))
-        return Cell.of(**numbers, threshold=threshold, rule="subtract" if node.v_reset is None else "value")
+        return Cell.of(**numbers, threshold=threshold, rule=Reset.SUBTRACT if node.v_reset is None else Reset.VALUE)
 
     def build(self, cell: Cell) -> nn.Module:
         """The node in step mode "s" (readouts: a sequence, which is all that they take)."""
@@ -155,9 +156,9 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
             cell.needs("a readout of SpikingJelly's", "a rest of zero", rest == 0)
             readout: nn.Module = neuron.NonSpikingLIFNode(1 / leak) if leak else neuron.NonSpikingIFNode()
             return readout
-        if cell.rule not in ("value", "subtract"):
-            raise ExchangeError(f"SpikingJelly has no reset by the rule {cell.rule!r}: train with reset to zero")
-        v_reset = float(cell.reset) if cell.rule == "value" else None
+        if cell.rule not in (Reset.VALUE, Reset.SUBTRACT):
+            raise ExchangeError(f"SpikingJelly has no reset by the rule {cell.rule.value!r}: train with reset to zero")
+        v_reset = float(cell.reset) if cell.rule is Reset.VALUE else None
         if leak:
             cell.needs("a neuron of SpikingJelly's", "a reset to where it rests", rest == (v_reset or 0.0))
         options = {"v_threshold": float(Cell.above(cell.threshold)), "v_reset": v_reset}

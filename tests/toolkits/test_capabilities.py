@@ -96,5 +96,5 @@ def test_an_answer_that_would_never_be_asked_for_is_an_error() -> None:
 
 
 def test_what_is_no_toolkit_is_refused() -> None:
-    with pytest.raises(TypeError, match="expected a delayplug.Toolkit, got 3"):
+    with pytest.raises(TypeError, match=r"expected a delayplug\.Toolkit, got 3"):
         check_toolkit(3)
