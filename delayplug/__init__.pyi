@@ -1,7 +1,8 @@
 # The public names of delayplug and where each of them is defined. `delayplug/__init__.py` reads this file, too.
 
 from .deploy.costs import Costs as Costs, costs as costs
-from .deploy.freeze import Change as Change, Freezing as Freezing, freeze_delays as freeze_delays
+from .deploy.freeze import freeze_delays as freeze_delays
+from .deploy.summary import Change as Change, Freezing as Freezing
 from .errors import (
     ArgumentError as ArgumentError,
     BackendBrokenError as BackendBrokenError,
