@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from .choices import Binning
@@ -124,7 +125,8 @@ def _write(folder: Path, path: Path, about: _About, progress: Progress) -> None:
     """Bin part by part into files, and join them when the number of rows is known."""
     without_events: list[Recordings] = []
     parts: list[tuple[Path, tuple[int, ...]]] = []
-    lengths, kinds = [], [np.dtype(np.uint8)]
+    lengths: list[NDArray[np.int64]] = []
+    kinds: list[np.dtype[np.integer[Any]]] = [np.dtype(np.uint8)]
 
     def read() -> Iterator[Recordings]:
         for part in stream_recordings(path, channels=about["channels"]):

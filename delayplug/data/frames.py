@@ -202,7 +202,7 @@ def bin_recordings(
 
 def packed(
     parts: Iterable[Recordings], *, step_ms: float, pool: int, binning: Binning, steps: int | None = None
-) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+) -> Iterator[tuple[NDArray[np.integer[Any]], NDArray[np.int64]]]:
     """The rows (E, C) and the lengths (N,) of each part of a data set, as `bin_recordings` makes them."""
     if not step_ms > 0 or not math.isfinite(step_ms):
         raise ArgumentError("step_ms", "a finite number of milliseconds > 0", step_ms)
@@ -219,11 +219,11 @@ def packed(
 
 def _rows(
     recordings: Recordings, placed: list[NDArray[np.int32]], pool: int, steps: int | None
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64]]:
     lengths = np.array([int(step[-1]) + 1 if len(step) else 0 for step in placed], np.int64)
     lengths = lengths if steps is None else lengths.clip(max=steps)
     starts, channels = lengths.cumsum() - lengths, recordings.channels // pool
-    rows: NDArray[Any] = np.zeros((int(lengths.sum()), channels), _COUNT_TYPES[0])
+    rows: NDArray[np.integer[Any]] = np.zeros((int(lengths.sum()), channels), _COUNT_TYPES[0])
     for n, step in enumerate(placed):
         first, number = recordings.offsets[n], step.searchsorted(lengths[n])  # the events within the steps
         unit = recordings.units[first : first + number].astype(np.int64) // pool

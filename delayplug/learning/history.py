@@ -26,7 +26,7 @@ class DelayHistory:
     """Records how delays move: of each layer some quantiles, and some of the delays themselves.
 
     The first record is made at once. Call `record()` once per epoch. Memory: one copy of the initial delays of each
-    layer, and a few numbers per epoch, whatever the size of the model.
+    layer, and a few numbers per epoch.
 
     Args:
         model: any module with delays.
