@@ -19,9 +19,9 @@ def test_histogram_counts_delays_rounded_as_in_eval() -> None:
     with torch.no_grad():
         layer.delays.copy_(torch.tensor([[0.0, 0.4, 0.5, 1.5], [2.49, 2.5, 3.0, 2.0]]).unsqueeze(-1))
     before = torch.full_like(layer.delays, 3.0)
-    (given,) = new_axes()
-    ax = plot.histogram(layer, given, before)
-    assert ax is given
+    (passed,) = new_axes()
+    ax = plot.histogram(layer, passed, before)
+    assert ax is passed
     first, after = (patch.get_data() for patch in ax.patches)
     assert first.values.tolist() == [0, 0, 0, 8]
     assert after.values.tolist() == [2, 1, 3, 2]
@@ -45,9 +45,9 @@ def test_histograms_have_one_panel_per_layer(name: str) -> None:
     history = DelayHistory(net)
     with torch.no_grad():
         net[2].delay.delays.fill_(3)
-    given = new_axes(2)
-    panels = plot.histograms(net, given, before=history.first)
-    assert panels == given
+    passed = new_axes(2)
+    panels = plot.histograms(net, passed, before=history.first)
+    assert panels == passed
     assert [ax.get_title() for ax in panels] == ["0", "2"]
     before, after = (patch.get_data().values for patch in panels[1].patches)
     assert after[3] == after.sum() == before.sum() == net[2].delay.delays.numel()
@@ -68,9 +68,9 @@ def test_many_layers_are_laid_out_in_rows() -> None:
 
 def test_matrix_shows_the_delays_with_a_bar_in_steps() -> None:
     layer = LearnableDelay(7, 5, max_delay=9, taps=2)
-    (given,) = new_axes()
-    ax = plot.matrix(layer, given, tap=1)
-    assert ax is given
+    (passed,) = new_axes()
+    ax = plot.matrix(layer, passed, tap=1)
+    assert ax is passed
     (image,) = ax.images
     assert np.array_equal(image.get_array(), layer.delays[..., 1].detach().numpy())
     assert image.get_clim() == (0, 9)
@@ -113,9 +113,9 @@ def test_matrix_of_channels_and_convolutions() -> None:
 @pytest.mark.parametrize("interpolation", ["gauss", "triangle"])
 def test_kernel_at_several_widths(interpolation: str) -> None:
     layer = LearnableDelay(4, 3, max_delay=10, interpolation=interpolation)
-    (given,) = new_axes()
-    ax = plot.kernel(layer, (2, 1), [1.0, 4.0], given)
-    assert ax is given
+    (passed,) = new_axes()
+    ax = plot.kernel(layer, (2, 1), [1.0, 4.0], passed)
+    assert ax is passed
     delay = layer.delays[2, 1].detach().double()
     for sigma, line in zip((4.0, 1.0), ax.lines, strict=False):
         expected = taps(delay, None, torch.tensor(sigma).double(), max_delay=10, interpolation=interpolation)

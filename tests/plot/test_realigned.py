@@ -24,13 +24,13 @@ def test_realigned_moves_each_channel_by_its_delay() -> None:
         layer.weight.fill_(0.5)
     x = torch.zeros(8, 3)
     x[5, 0] = x[0, 1] = x[3, 2] = 1  # all arrive at step 5
-    given = new_axes(2)
-    left, right = plot.realigned(x, layer, 1, given)
-    assert [left, right] == given
+    passed = new_axes(2)
+    left, right = plot.realigned(x, layer, 1, passed)
+    assert [left, right] == passed
     # Longest delay in row 0: channel 1, then 2, then 0.
     assert offsets(left) == [(0, 0), (3, 1), (5, 2)]
     assert offsets(right) == [(5, 0), (5, 1), (5, 2)]
-    assert [ax.get_title() for ax in given] == ["as it comes", "as the neuron gets it"]
+    assert [ax.get_title() for ax in passed] == ["as it comes", "as the neuron gets it"]
     assert left.get_xlabel() == right.get_xlabel() == "time (steps)"
 
 

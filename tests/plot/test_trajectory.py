@@ -16,9 +16,9 @@ def test_trajectory_shows_quantiles_and_followed_delays() -> None:
             layer.delays.mul_(0.8)
         history.record()
         seen.append(layer.delays.detach().clone())
-    (given,) = new_axes()
-    ax = plot.trajectory(history, ax=given)
-    assert ax is given
+    (passed,) = new_axes()
+    ax = plot.trajectory(history, ax=passed)
+    assert ax is passed
     median, one, other = ax.lines
     assert median.get_ydata() == pytest.approx([values.quantile(0.5).item() for values in seen])
     assert one.get_ydata() == pytest.approx([values[3, 4, 0].item() for values in seen])
