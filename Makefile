@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: test quick lint types unit fast wheel nightly oldest newest bench clean
+.PHONY: test bench lint types unit clean
 
 # Before a merge: everything that CI runs, except the wheel.
 test: lint types unit
 
 # While working: under two minutes.
+.PHONY: quick fast
 quick: lint types fast
 
 lint: $(VENV)/ready
@@ -24,6 +25,9 @@ unit: $(VENV)/ready
 
 fast: $(VENV)/ready
 	$(PYTEST) -m "not slow and not trains and not installs"
+
+# What CI and the night run besides.
+.PHONY: wheel nightly oldest newest
 
 # The built wheel in an empty environment: the core, then one extra.
 wheel:
