@@ -6,7 +6,6 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -209,7 +208,7 @@ def test_every_import_is_declared() -> None:
 def test_the_core_declares_what_it_imports_at_once() -> None:
     """All rooms but those of the extra `bench`, which say what to install."""
     bench = {"bench", "cli", "plot", "data"}
-    at_once: dict[str, Any] = {
+    at_once = {
         str(path.relative_to(ROOT)): third_party(imported_at_once(tree)) - set(requirements())
         for path, tree in SOURCES.items()
         if path.is_relative_to(ROOT / "delayplug") and path.relative_to(ROOT / "delayplug").parts[0] not in bench
