@@ -88,7 +88,7 @@ def test_workflows_have_what_github_asks_for(path: Path) -> None:
             assert "workflow_call" in called[True]
         else:
             assert job["runs-on"], name
-            assert job["timeout-minutes"] <= 120, name
+            assert job["timeout-minutes"] <= 300, name  # GitHub stops a job after 360
             assert all(("uses" in step) != ("run" in step) for step in job["steps"]), name
 
 
