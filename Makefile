@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test bench lint types unit clean
+.PHONY: test bench lint types unit docs clean
 
 test: lint types unit
 
@@ -19,6 +19,10 @@ types: $(VENV)/ready
 
 unit: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs
+	@echo "The site: build/docs/index.html"
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
