@@ -164,8 +164,8 @@ class Toolkit(ABC):
         """What a neuron computes, in numbers: exactly, or not at all.
 
         Raises:
-            ExchangeError: it does something that a `Cell` cannot say, with the reason. The surrogate is not a part of
-            it.
+            ExchangeError: it does something that a `Cell` cannot say, with the reason. The surrogate is not a part
+                of it.
         """
         raise ExchangeError(f"{type(neuron).__name__}: its backend does not describe its neurons (Toolkit.describe)")
 

@@ -1,5 +1,6 @@
 """How Sphinx builds these pages: `make docs`. Needs no network."""
 
+import itertools
 import re
 from typing import Any
 
@@ -17,7 +18,7 @@ html_theme = "furo"
 html_title = "delayplug"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
-html_copy_source = html_show_sourcelink = False
+html_copy_source = html_show_sourcelink = html_show_copyright = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -26,14 +27,15 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # types of arguments are said in words: shapes and units need them
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 88
-napoleon_use_ivar = True
+napoleon_use_param = False  # "a, b: text" is one entry for two names
 napoleon_use_rtype = False
+napoleon_custom_sections = [("Attributes", "params_style")]
 
 # `name` in a docstring is a link where it is a public name, and code elsewhere.
 default_role = "py:obj"
-nitpick_ignore_regex = [("py:obj", ".*"), ("py:(class|exc)", r"(torch|nn|collections|enum|typing|abc)\..*|\w*Error")]
+nitpick_ignore_regex = [("py:obj", ".*"), ("py:(class|exc)", r"(torch|numpy|pathlib|collections|typing)\..*|\w*Error")]
 
-_HANGING = re.compile(r"(\w[\w ,]*): +(\S.*)")
+_HANGING = re.compile(r"^(\w[\w ,]*): +(?=\S)(.*)$")
 _CODE_OR_STAR = re.compile(r"(`[^`]*`)|\*")
 
 
@@ -41,27 +43,28 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
+def _paragraphs(lines: list[str]) -> list[list[str]]:
+    filled = itertools.groupby(lines, key=lambda line: bool(line.strip()))
+    return [list(paragraph) for is_filled, paragraph in filled if is_filled]
+
+
 def plain_text_to_rst(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Docstrings are plain text: a block that is set off is literal, `name: text` that hangs defines, a * is a *."""
     result: list[str] = []
-    literal: int | None = None  # indentation that a set-off block is deeper than
-    for number, line in enumerate(lines):
-        following = lines[number + 1] if number + 1 < len(lines) else ""
-        if literal is not None and line.strip() and _indent(line) <= literal:
-            literal = None
-        if literal is None and line.strip() and number > 1 and not lines[number - 1].strip():
-            before = next(earlier for earlier in reversed(lines[:number]) if earlier.strip())
-            if _indent(line) > _indent(before) and not line.lstrip().startswith(">>>"):
-                literal = _indent(before)
-                result += [" " * literal + "::", ""]
-        if literal is not None:
-            result.append(line)
-            continue
-        hanging = _HANGING.fullmatch(line) if following.strip() and _indent(following) else None
-        rewritten = [hanging[1], f"    {hanging[2]}"] if hanging else [line]
-        if not line.lstrip().startswith((">>>", "...")):
-            rewritten = [_CODE_OR_STAR.sub(lambda match: match[1] or r"\*", part) for part in rewritten]
-        result += rewritten
+    above: int | None = None  # indentation of the text above a literal block
+    last = 0  # indentation of the last line
+    for paragraph in _paragraphs(lines):
+        first = _indent(paragraph[0])
+        above = None if above is not None and first <= above else above
+        if above is None and result and first > last and not paragraph[0].lstrip().startswith(">>>"):
+            above = last
+            result += [" " * above + "::", ""]
+        last = _indent(paragraph[-1]) if above is None else last
+        if above is None and not paragraph[0].lstrip().startswith(">>>"):
+            if any(_indent(line) for line in paragraph):
+                paragraph = [_HANGING.sub(r"\1\n    \2", line) for line in paragraph]
+            paragraph = [_CODE_OR_STAR.sub(lambda match: match[1] or r"\*", line) for line in paragraph]
+        result += [line for text in paragraph for line in text.split("\n")] + [""]
     lines[:] = result
 
 

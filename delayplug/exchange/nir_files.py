@@ -116,9 +116,8 @@ def from_nir(
         A module from sequences (T, B, *input) to (T, B, *output), each call from a fresh state.
 
     Raises:
-        ExchangeError: the file cannot be read, or the graph is not in order, is recurrent, or has something that the
-        toolkit has
-            not; the node is named.
+        ExchangeError: the file cannot be read, or the graph is not in order, is recurrent, or has something that
+            the toolkit does not have; the node is named.
         BackendError: the toolkit cannot be used.
     """
     _check_dt(dt)

@@ -101,7 +101,13 @@ def test_commands_exist(path: Path) -> None:
 
 
 def test_commands_are_really_checked() -> None:
-    assert {command[0] for path in PAGES for command in commands(path)} >= {"delayplug", "make", "pip", "python", "srun"}
+    assert {command[0] for path in PAGES for command in commands(path)} >= {
+        "delayplug",
+        "make",
+        "pip",
+        "python",
+        "srun",
+    }
     for wrong in (["delayplug", "bench", "run", "--no-such"], ["make", "coffee"], ["pip", "install", "delayplug[tea]"]):
         with pytest.raises((Exception, AssertionError)):
             check_command(wrong)
@@ -116,8 +122,12 @@ def anchors(page: str) -> set[str]:
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_links_lead_somewhere(path: Path) -> None:
-    prose = re.sub(r"^```(?!\{(?:include|literalinclude)).*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
-    targets = re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose) + re.findall(r"^```\{\w+\} (\S+)$", prose, re.MULTILINE)
+    prose = re.sub(
+        r"^```(?!\{(?:include|literalinclude)).*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    targets = re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose) + re.findall(
+        r"^```\{\w+\} (\S+)$", prose, re.MULTILINE
+    )
     for target in targets:
         file, _, anchor = target.partition("#")
         there = (path.parent / file).resolve() if file else path
