@@ -44,7 +44,7 @@ nitpick_ignore_regex = [
 ]
 
 _HANGING = re.compile(r"^(\w[\w ,]*): +(?=\S)(.*)$")
-_CODE_OR_STAR = re.compile(r"(`[^`]*`)|\*")
+_CODE_OR_STAR = re.compile(r"(`[^`]*`|\*\*\w[\w ]*\*\*)|\*")
 
 
 def _indent(line: str) -> int:
@@ -63,7 +63,7 @@ def _paragraphs(lines: list[str]) -> list[list[str]]:
 def plain_text_to_rst(*event: Any) -> None:
     """Make a docstring, which is plain text, reStructuredText.
 
-    A block that is set off is literal, `name: text` that hangs is a definition, a * is a *.
+    Set-off blocks are literal, `name: text` that hangs is a definition, a * is a *.
     """
     lines: list[str] = event[-1]
     result: list[str] = []
