@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: test bench lint types unit clean
+.PHONY: test bench lint types unit docs clean
 
 # Before a merge: everything that CI runs, except the wheel.
 test: lint types unit
@@ -44,6 +44,10 @@ oldest newest:
 
 bench: $(VENV)/ready
 	$(BIN)/delayplug bench run --out runs/quick
+
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs
+	@echo "The site: build/docs/index.html"
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -97,7 +97,7 @@ class Stream:
             What the network gives for each step, (T, B, ...), or a tuple, list or dictionary of that.
 
         Raises:
-            As `push`.
+            SequenceError, ArgumentError: as `push`.
         """
         self._look_at(x)
         y, carried = self._run(self._carried, x)

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 from pathlib import Path
 
 import h5py
@@ -8,7 +9,7 @@ import pytest
 from delayplug.data import bin_recordings, find_splits, read_recordings
 from delayplug.errors import ArgumentError, DataError
 
-SFSD = Path(__file__).resolve().parents[3] / "shared/data/sfsd"
+SFSD = Path(os.environ.get("DELAYPLUG_SFSD", Path(__file__).resolve().parents[3] / "shared/data/sfsd"))
 
 
 def test_a_good_file_is_read_as_it_is(write):
@@ -225,7 +226,7 @@ def test_splits_of_no_folder(tmp_path):
         find_splits(tmp_path / "file")
 
 
-@pytest.mark.skipif(not SFSD.is_dir(), reason="the spiking free spoken digits are not beside this checkout")
+@pytest.mark.skipif(not SFSD.is_dir(), reason="recorded digits (SFSD) are not here: DELAYPLUG_SFSD names their folder")
 def test_real_recordings():
     files = find_splits(SFSD)
     train, test = (read_recordings(files[split]) for split in ("train", "test"))
