@@ -5,7 +5,7 @@ import io
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..deploy.freeze import freeze_delays
 from ..errors import ExchangeError, SequenceError
