@@ -218,7 +218,7 @@ def _apply(plan: _Plan) -> Callable[[], None]:
             plan.parameter.copy_(plan.weight)
     memory = None if plan.delayed is None else plan.delayed.delay_memory
     state_before = {} if memory is None else dict(memory.__dict__)
-    if memory is not None and before["max_delay"] != plan.max_delay:
+    if memory is not None and before.attributes["max_delay"] != plan.max_delay:
         memory.forget()  # its past inputs were stored for other delays
 
     def restore() -> None:

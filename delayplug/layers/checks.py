@@ -26,6 +26,16 @@ def check_delays(delays: Tensor, max_delay: int, name: str, advice: str = "") ->
         raise ArgumentError(name, f"delays between 0 and {max_delay} steps", got, advice)
 
 
+def output_steps(steps_in: int, taps: int, steps: int | None) -> int:
+    """The length of a convolution's result: that of the input if `steps` is None, else `steps`, at most T + K - 1."""
+    if steps is None:
+        return steps_in
+    longest = steps_in + taps - 1
+    if not 1 <= steps <= longest:
+        raise ArgumentError("steps", f"a length between 1 and T + K - 1 = {longest}", steps)
+    return steps
+
+
 def check_input(x: Any, features: int, *, channels_last: bool, leading: int) -> None:
     """Raise ArgumentError unless x is a finite real tensor with `features` in its place.
 

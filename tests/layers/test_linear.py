@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from delayplug import ArgumentError, DelayState, LearnableDelay
 from delayplug.layers.base import DelayLayer
+from delayplug.layers.options import KernelOptions
 from delayplug.layers.taps import INTERPOLATIONS
 from tests.layers import oracle
 from tests.profiles import examples
@@ -792,8 +793,8 @@ def test_half_precision_leaves_delays_precise(dtype: torch.dtype, out_features: 
     y.requires_grad and y.float().sum().backward()
 
 
-BASE = {"max_delay": 3, "weight": True, "bias": 0, "fan_in": 2, "interpolation": "linear", "sigma": None}
-BASE |= {"learn_sigma": False, "init": "uniform", "round_in_eval": True, "device": None, "dtype": None}
+BASE = {"max_delay": 3, "weight": True, "bias": 0, "fan_in": 2, "options": KernelOptions("linear")}
+BASE |= {"device": None, "dtype": None}
 
 
 def test_the_base_of_all_layers_cannot_be_made():
@@ -801,9 +802,9 @@ def test_the_base_of_all_layers_cannot_be_made():
         DelayLayer((2, 2), **BASE)
 
 
-@pytest.mark.parametrize("missing", ["_convolve", "_step_kernel", "_weigh", "_check_input"])
+@pytest.mark.parametrize("missing", ["_convolve", "_step_kernel", "_convolve_step", "_check_input"])
 def test_a_layer_that_does_not_say_how_taps_are_applied_cannot_be_made(missing):
-    parts = ("_convolve", "_step_kernel", "_weigh", "_check_input")
+    parts = ("_convolve", "_step_kernel", "_convolve_step", "_check_input")
     whole = {name: getattr(LearnableDelay, name) for name in parts}
     type("Whole", (DelayLayer,), whole)((2, 2), **BASE)
     forgetful = type("Forgetful", (DelayLayer,), {name: part for name, part in whole.items() if name != missing})

@@ -1,12 +1,15 @@
 import dataclasses
 import itertools
+from typing import get_args
 
 import pytest
 import torch
 
 from delayplug import ArgumentError
 from delayplug.layers.engines import convolve as convolution, fourier, transforms
-from delayplug.layers.engines.convolve import check_engine, convolve, convolve_channels
+from delayplug.layers.engines.channels import convolve_channels
+from delayplug.layers.engines.convolve import Engine, convolve
+from delayplug.layers.options import check_engine
 from tests.layers import oracle
 
 # T, K, steps: shorter and longer results, T < K, K = 1, T = 1
@@ -209,11 +212,12 @@ def test_a_default_device_is_not_in_the_way():
 
 
 def test_engine_names():
-    for engine in convolution.ENGINES:
-        per_synapse = engine != "channel"
-        check_engine(engine, per_synapse=per_synapse)
-        if engine != "auto":  # every other engine is for one kind of delays
-            with pytest.raises(ArgumentError, match=rf"engine: expected one of auto, .*, got '{engine}'"):
-                check_engine(engine, per_synapse=not per_synapse)
-    with pytest.raises(ArgumentError, match=r"engine: expected one of auto, fft, direct, dcls for .*, got 'quick'"):
-        check_engine("quick", per_synapse=True)
+    for engine in get_args(Engine):
+        kinds = {"auto": ("synapse", "channel", "convolution"), "channel": ("channel",)}
+        kinds |= {"fft": ("synapse",), "direct": ("synapse", "convolution"), "dcls": ("synapse",)}
+        for kind in ("synapse", "channel", "convolution"):
+            if kind in kinds[engine]:
+                check_engine(engine, kind)
+            else:
+                with pytest.raises(ArgumentError, match=rf"engine: expected one of auto, .*, got '{engine}'. advice"):
+                    check_engine(engine, kind, "advice")
