@@ -1,4 +1,4 @@
-"""What every layer with delays is made of: the delays, the width of their kernels, and a run over time.
+"""The base of all layers with delays: the delays, the kernel that they make, and its use over time.
 
 Shapes: T steps, K = max_delay + 1 ages of an input, D = max_delay, N taps per synapse; S the shape of whatever has a
 delay each, (O, I) or (C,) or that of a convolution's kernel.

@@ -1,8 +1,8 @@
 """Layers whose delays are whole steps and no longer learned.
 
-A frozen layer is the learned one with its class exchanged: the same object, with the same weights, name and hooks. Its
-delays are a buffer of integers, sigma is gone, and whether it trains or not it computes what the learned layer does in
-`eval()`, on the same path and to the same bits.
+A frozen layer is the learned one with another class: the same object, with the same weights, name and hooks. Its delays
+are a buffer of integers and sigma is None. In training and in `eval()` it computes, bit by bit, what the learned layer
+does in `eval()`.
 """
 
 from typing import Any, NamedTuple, NoReturn
@@ -53,7 +53,7 @@ class Frozen(DelayLayer):
         return ", ".join((*parts, *more))
 
     def reset_parameters(self, init: str | float = "uniform") -> NoReturn:
-        """Raises: a frozen layer has no new beginning."""
+        """Raises WiringError: frozen delays cannot be drawn again."""
         raise WiringError("the delays of this layer are frozen: make a new LearnableDelay or ConvDelay to train one")
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -80,7 +80,7 @@ _FROZEN: dict[type, type[Frozen]] = {LearnableDelay: FrozenDelay, ConvDelay: Fro
 
 
 def can_freeze(layer: DelayLayer) -> bool:
-    """Whether it is a class of delayplug's own: of another, nobody can tell what it would compute."""
+    """Whether it is one of delayplug's own classes: what a subclass computes when frozen is unknown."""
     return type(layer) in _FROZEN
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..layers import taps as kernels
 from ..layers.base import DelayLayer
 from ..layers.linear import LearnableDelay
+from ..layers.taps import taps
 from ..surgery.find import learned_delays, strengths
 
 Kind = Literal["short", "entropy"]
@@ -76,7 +76,7 @@ def _entropy(delay: DelayLayer, shares: Tensor, per: Per, reach: float) -> Tenso
     rows = delay.delays.shape[0] if per == "neuron" and not per_channel else 1
     # Steps beyond the range keep a triangle whole: cut at the border it would be narrower, and draw delays there.
     margin = math.ceil(reach)
-    counts = kernels.taps(
+    counts = taps(
         (_free(delay) + margin).reshape(rows, -1),
         shares.reshape(rows, -1),
         delay.delays.new_tensor(reach),

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from .._colours import BLUE, GREY, LIGHT
 from ..errors import ArgumentError
-from ..layers import taps as kernels
 from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay
 from ..layers.linear import LearnableDelay
-from ..layers.taps import SIGMA_FLOOR, round_delays
+from ..layers.taps import SIGMA_FLOOR, round_delays, taps
 from ..surgery.find import all_delays, the_delay, weights
 from .style import DELAYS, axes_or_new, opened, whole_numbers
 
@@ -159,11 +158,15 @@ def kernel(layer: nn.Module, synapse: tuple[int, ...], sigmas: Sequence[float], 
     ax = axes_or_new(ax, 4.2)
     colours = _shades(len(sigmas))
     for n, (sigma, colour) in enumerate(zip(sorted(sigmas, reverse=True), colours, strict=True)):
-        taps = kernels.taps(
-            value, None, value.new_tensor(sigma), max_delay=delay.max_delay, interpolation=delay.interpolation
-        )
+        curve = taps(value, None, value.new_tensor(sigma), max_delay=delay.max_delay, interpolation=delay.interpolation)
         ax.plot(
-            taps.tolist(), color=colour, marker="o", markersize=3.2, linewidth=1.3, label=f"{sigma:.3g}", zorder=2 + n
+            curve.tolist(),
+            color=colour,
+            marker="o",
+            markersize=3.2,
+            linewidth=1.3,
+            label=f"{sigma:.3g}",
+            zorder=2 + n,
         )
     ax.axvline(value.item(), color=GREY, linestyle="--", linewidth=1, zorder=1)
     ax.set(xlabel="age of the input (steps)", ylabel="share of the weight", ylim=(0, None))
