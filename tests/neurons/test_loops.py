@@ -1,4 +1,4 @@
-"""Loops over steps: what they stack and pass on, plain and in compiled segments (real compilers: surgery/test_compile.py)."""
+"""Loops over steps: what they stack and pass on, plain and in segments; surgery/test_compile.py has real compilers."""
 
 from typing import Any
 
