@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, WiringError
 from ..layers.base import DelayLayer
 from ..layers.checks import check_count, check_delays
-from ..layers.conv import ConvDelay, Convolution, Geometry
+from ..layers.conv import ConvDelay, Convolution
+from ..layers.engines.spatial import Geometry
 from ..layers.frozen import DTYPES, Frozen, can_freeze, freeze, smallest, snapshot, thaw
 from ..layers.taps import round_delays
 from ..surgery.apply import named_delays
