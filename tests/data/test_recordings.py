@@ -1,6 +1,4 @@
 import dataclasses
-import os
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -8,8 +6,7 @@ import pytest
 
 from delayplug.data import bin_recordings, find_splits, read_recordings
 from delayplug.errors import ArgumentError, DataError
-
-SFSD = Path(os.environ.get("DELAYPLUG_SFSD", Path(__file__).resolve().parents[3] / "shared/data/sfsd"))
+from tests.recordings import recorded_digits
 
 
 def test_a_good_file_is_read_as_it_is(write):
@@ -226,9 +223,8 @@ def test_splits_of_no_folder(tmp_path):
         find_splits(tmp_path / "file")
 
 
-@pytest.mark.skipif(not SFSD.is_dir(), reason="recorded digits (SFSD) are not here: DELAYPLUG_SFSD names their folder")
 def test_real_recordings():
-    files = find_splits(SFSD)
+    files = find_splits(recorded_digits())
     train, test = (read_recordings(files[split]) for split in ("train", "test"))
     assert (len(train), len(test)) == (1800, 600)
     assert train.classes == test.classes

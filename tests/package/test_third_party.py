@@ -45,10 +45,10 @@ torch.testing.assert_close(grad, their_grad, rtol=1e-4, atol=1e-4)
 TRAIN = """
 import json, sys
 from pathlib import Path
-from delayplug.bench.comparison.run import Means
 from delayplug.bench.comparison.compare import compare, configurations
-from delayplug.bench.report.page import read_records, write_page
+from delayplug.bench.comparison.run import Means
 from delayplug.bench.measure.speed import works
+from delayplug.bench.report.page import read_records, write_page
 
 out = Path(sys.argv[1])
 options = {"backends": ["norse", "pulse"], "delays": ["none"], "epochs": 1, "hidden": (4,), "max_delay": 6}
