@@ -4,7 +4,7 @@ import difflib
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -117,11 +117,17 @@ def is_installed(package: str) -> bool:
 def version(package: str) -> str:
     """The version of the distribution that a package, by its import name, comes from; "" if there is none."""
     top = package.partition(".")[0]
-    distributions = metadata.packages_distributions().get(top, (top,))
+    distributions = _distributions().get(top, (top,))
     try:
         return metadata.version(distributions[0])
     except metadata.PackageNotFoundError:
         return ""
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """The distributions of every import name; read once, as that takes most of a second."""
+    return metadata.packages_distributions()
 
 
 def backend_package(name: str) -> str:

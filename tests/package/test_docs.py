@@ -45,6 +45,7 @@ def blocks(path: Path, language: str) -> Iterator[Block]:
         yield Block(match[1], page.count("\n", 0, match.start(1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", pages(with_a="python"), ids=name_of)
 def test_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # for the files that it writes
@@ -179,6 +180,8 @@ def test_public_names_are_documented() -> None:
 PROGRAMS = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem != "gallery"]
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
 def test_example_gains_from_delays(path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

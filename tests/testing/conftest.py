@@ -6,12 +6,8 @@ fast tests are marked as slow.
 
 import pytest
 
-# One or two networks of each toolkit for each owner of the state: the toolkit's module, the model, the caller.
-FAST_NETWORKS = {
-    "TestSnnTorch": {"reset-mem", "sequential"},
-    "TestNorse": {"cells", "cells-carried"},
-    "TestSpikingJelly": {"sequential-s", "sequential-m"},
-}
+from tests.corpus import FAST_NETWORKS
+
 FAST_LAWS = {
     "test_an_example_shows_the_wiring",
     "test_the_structure_shows_the_same_or_less",
@@ -24,6 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not isinstance(item, pytest.Function) or item.path.name != "test_corpus.py" or item.cls is None:
             continue
-        network = getattr(item, "callspec", None) and item.callspec.params.get("network")
-        if network and item.originalname not in FAST_LAWS and network.name not in FAST_NETWORKS[item.cls.__name__]:
+        network = item.callspec.params.get("network") if hasattr(item, "callspec") else None
+        if network and item.originalname not in FAST_LAWS and network.name not in FAST_NETWORKS[item.cls.backend]:
             item.add_marker(pytest.mark.slow)
