@@ -263,8 +263,7 @@ def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tm
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from delayplug.bench.comparison import launch
-from delayplug.bench.comparison.run import Means
+from types import SimpleNamespace
 from delayplug.bench.config import configure
 
 def die(config, out, means, folder):
@@ -274,12 +273,14 @@ def die(config, out, means, folder):
         os.kill(os.getpid(), signal.SIGKILL)
     (out / str(config.seed)).write_text(str(Path.cwd()))
 
-launch.work, launch._TRIES = die, 2
 if __name__ == "__main__":
-    configs = [configure("quick", backend="norse", seed=seed) for seed in range(2)]
-    watch = None
+    from delayplug.bench.comparison import launch  # here: the processes of the runs need nothing of what it imports
+
+    launch.work, launch._TRIES = die, 2
+    configs = [configure("quick", seed=seed) for seed in range(2)]
+    means = SimpleNamespace(devices=1, nodes=1, threads=1)  # as Means has them
     try:
-        launch.launch("local", configs, Path(sys.argv[1]), Means(), 2, watch)
+        launch.launch("local", configs, Path(sys.argv[1]), means, 2, None)
     except Exception as error:
         print(error)
 """
