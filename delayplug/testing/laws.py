@@ -131,12 +131,12 @@ class Laws(CapabilityLaws):
         left = dict(net.named_parameters())
         assert all(left[name] is parameter for name, parameter in parameters.items() if name in left)
         assert {name for name in parameters if name not in left} == {f"{name}.delay.delays" for name in names}
-        kept = snapshot(net, toolkit)
+        frozen = snapshot(net, toolkit)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             freeze_delays(net)
         assert any("frozen already" in str(warning.message) for warning in caught)
-        assert snapshot(net, toolkit) == kept
+        assert snapshot(net, toolkit) == frozen
         other = self.delayed(network, seed=3, granularity=granularity, interpolation="gauss").eval()
         freeze_delays(other)
         other.load_state_dict(net.state_dict())

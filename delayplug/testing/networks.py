@@ -24,7 +24,7 @@ class Network:
         make: builds the network, with weights large enough that all its neurons spike, and not always, on the samples:
             most laws say little about a silent network, and some say so.
         features: shape of one input step without batch, such as (5,) or (2, 8, 8).
-        layers: names of the layers that get delays per synapse when an example is given.
+        layers: names of the layers that get delays per synapse with an example.
         advance: `advance(net, x, state)` runs a part (T, B, *features) of a sequence from the user's state and returns
             the outputs, one per step and time first, and the next state.
         start: `start(net)` begins a sequence and returns the user's state.
@@ -33,7 +33,7 @@ class Network:
         ordered: whether the structure alone shows the wiring.
         density: of the spikes in the samples.
         cells: names of the neurons that weigh their input themselves, which "axonal" delays, too.
-        sees: what a call of each layer is given: single "steps" (B, ...), "sequences" (T, B, ...), sequences "batch
+        sees: what a call of each layer takes: single "steps" (B, ...), "sequences" (T, B, ...), sequences "batch
             first" (B, T, ...) or with the time "folded" into the batch (T B, ...); one for all, or by layer.
     """
 
@@ -71,5 +71,5 @@ class Network:
         self.run(net, self.sample(steps=3, batch=2, seed=99))
 
     def sees_of(self, layer: str) -> Sees:
-        """What a call of this layer is given."""
+        """What a call of this layer takes."""
         return self.sees[layer] if isinstance(self.sees, Mapping) else self.sees

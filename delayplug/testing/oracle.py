@@ -47,7 +47,7 @@ def shift_inputs(
         weights: what holds the weights: the layer, or a child of it.
         delays: whole steps, as `LearnableDelay` or `ConvDelay` hold them.
         granularity: of the delays.
-        sees: what the layer is given in a call.
+        sees: what the layer takes in a call.
         batch: samples, to tell the time from them where it is folded.
     """
     past: list[Tensor] = []

@@ -41,11 +41,13 @@ def snapshot(net: nn.Module, toolkit: Toolkit) -> dict[str, Any]:
 
 def states(net: nn.Module, toolkit: Toolkit) -> dict[str, tuple[object, object]]:
     """Every buffer and state on a network: the object, and a copy of its content."""
-    kept: dict[str, object] = {f"{n}.{key}": value for n, m in net.named_modules() for key, value in m._buffers.items()}
+    values: dict[str, object] = {
+        f"{n}.{key}": value for n, m in net.named_modules() for key, value in m._buffers.items()
+    }
     for name, module in net.named_modules():
         if toolkit.is_neuron(module):
-            kept |= {f"{name}.state {i}": value for i, value in enumerate(toolkit.held_state(module))}
-    return {k: (v, v.detach().clone() if isinstance(v, Tensor) else v) for k, v in kept.items()}
+            values |= {f"{name}.state {i}": value for i, value in enumerate(toolkit.held_state(module))}
+    return {k: (v, v.detach().clone() if isinstance(v, Tensor) else v) for k, v in values.items()}
 
 
 def can_pickle(net: nn.Module) -> bool:
