@@ -2,7 +2,6 @@
 
 import math
 from numbers import Integral
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from ..errors import ArgumentError
 HALF = (torch.float16, torch.bfloat16)
 
 
-def check_count(name: str, value: Any, least: int) -> None:
+def check_count(name: str, value: object, least: int) -> None:
     """Raise ArgumentError unless `value` is an integer of at least `least`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ArgumentError(name, f"an integer >= {least}", repr(value))
@@ -36,7 +35,7 @@ def output_steps(steps_in: int, taps: int, steps: int | None) -> int:
     return steps
 
 
-def check_input(x: Any, features: int, *, channels_last: bool, leading: int) -> None:
+def check_input(x: object, features: int, *, channels_last: bool, leading: int) -> None:
     """Raise ArgumentError unless x is a finite real tensor with `features` in its place.
 
     Args:
