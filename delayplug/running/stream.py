@@ -210,7 +210,7 @@ class Stream:
         keepers = {
             n: m for n, m in modules.items() if self._toolkit is not None and streams(self._toolkit).kept_state(m)
         }
-        with self._put_aside(layers, keepers):
+        with self._put_aside(keepers), ExitStack() as carrying:
             if carried is None:
                 user = self._begin(keepers)
                 delays: dict[str, DelayState] = {}
@@ -219,7 +219,7 @@ class Stream:
                 for name, module in keepers.items():
                     self._streams().put_state(module, carried.kept[name])
             for name, layer in layers.items():
-                layer.delay_memory.state, layer.delay_memory.carried = delays.get(name), True
+                carrying.enter_context(layer.delay_memory.carry(delays.get(name)))
             with _alone(modules, delays) as after:
                 y, user = self._advance(x, user)
             after |= {n: m.delay_memory.state for n, m in layers.items() if m.delay_memory.state is not None}
@@ -235,18 +235,14 @@ class Stream:
         return None if self._start is None else self._start(self.model)
 
     @contextmanager
-    def _put_aside(self, layers: dict[str, Any], keepers: dict[str, nn.Module]) -> Iterator[None]:
-        """Within the block, layers with delays and modules that keep a state may be given another one."""
+    def _put_aside(self, keepers: dict[str, nn.Module]) -> Iterator[None]:
+        """Within the block, modules that keep a state may be given another one."""
         kept = {name: self._streams().kept_state(module) for name, module in keepers.items()}
-        memories = [(layer.delay_memory, dict(layer.delay_memory.__dict__)) for layer in layers.values()]
         try:
             yield
         finally:
             for name, module in keepers.items():
                 self._streams().put_state(module, kept[name])
-            for memory, attributes in memories:
-                memory.__dict__.clear()
-                memory.__dict__.update(attributes)
 
     def _streams(self) -> Streams:
         assert self._toolkit is not None
