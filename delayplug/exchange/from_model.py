@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import ExchangeError
 from ..layers.base import DelayLayer
-from ..surgery.apply import reset_delays
 from ..surgery.dataflow import Example, preserved
+from ..surgery.find import reset_delays
 from ..surgery.inventory import Network
 from ..toolkits import plugins
 from ..toolkits.capabilities import exchanges, streams

@@ -19,9 +19,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import ArgumentError, BackendBrokenError, DelayplugError, SequenceError, WiringError
 from ..layers.base import DelayLayer, DelayState
-from ..surgery.apply import named_delays
 from ..surgery.dataflow import preserved
 from ..surgery.delayed import Delayed, StatefulDelayed
+from ..surgery.find import named_delays
 from ..surgery.inventory import Network
 from ..toolkits import plugins
 from ..toolkits.capabilities import Streams, streams

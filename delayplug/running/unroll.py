@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..errors import ArgumentError, UnrollError, WiringError
 from ..neurons.loops import compiled_loops
 from ..surgery import by_example as flow
-from ..surgery.apply import named_delays, reset_delays
 from ..surgery.dataflow import preserved, trace
 from ..surgery.delayed import Delayed, StatefulDelayed
+from ..surgery.find import named_delays, reset_delays
 from ..surgery.inventory import Network
 from ..toolkits import plugins
 from ..toolkits.capabilities import streams
@@ -229,7 +229,7 @@ def _patched(network: Network, steps: int) -> Iterator[None]:
             if name in network.neurons:
                 stack.enter_context(_replaced(module, _neuron(network, name, module, steps)))
             elif isinstance(module, Delayed):
-                stack.enter_context(_replaced(module, _delay(module, steps)))  # type: ignore[arg-type]
+                stack.enter_context(_replaced(module, _delay(module, steps)))
             elif streams(network.toolkit).remembers(module) or (isinstance(module, _NORMS) and module.training):
                 stack.enter_context(_replaced(module, _by_steps(module, steps)))
         yield
