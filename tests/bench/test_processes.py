@@ -92,9 +92,9 @@ TRAIN = """
 import os, sys, torch
 torch.set_num_threads(1)
 from delayplug.bench.config import RunConfig
-from delayplug.bench.tasks import load_task
-from delayplug.bench.training import train
-from delayplug.bench.ranks import world
+from delayplug.bench.processes import world
+from delayplug.bench.task import load_task
+from delayplug.bench.training.trainer import train
 config = RunConfig(backend="spikingjelly", epochs=3, hidden=(16,), max_delay=6, batch_size=64)
 nodes = int(sys.argv[2])
 outcome = train(config, load_task(config), accelerator="cpu", devices=2 // nodes, nodes=nodes)
@@ -279,7 +279,8 @@ def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tm
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from delayplug.bench import cells, launching
+from delayplug.bench.comparison import launch
+from delayplug.bench.comparison.run import Means
 from delayplug.bench.config import configure
 
 def die(config, out, means, folder):
@@ -289,12 +290,12 @@ def die(config, out, means, folder):
         os.kill(os.getpid(), signal.SIGKILL)
     (out / str(config.seed)).write_text(str(Path.cwd()))
 
-launching.work, launching._TRIES = die, 2
+launch.work, launch._TRIES = die, 2
 if __name__ == "__main__":
     configs = [configure("quick", backend="norse", seed=seed) for seed in range(2)]
     watch = None
     try:
-        launching.launch("local", configs, Path(sys.argv[1]), cells.Means(), 2, watch)
+        launch.launch("local", configs, Path(sys.argv[1]), Means(), 2, watch)
     except Exception as error:
         print(error)
 """

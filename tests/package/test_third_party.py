@@ -22,7 +22,7 @@ from test_conformance import TestPulse
 
 AGREE = """
 import torch
-from delayplug import plugins
+from delayplug.toolkits import plugins
 
 torch.manual_seed(0)
 x = (1.5 * torch.rand(60, 8, 32)).requires_grad_()
@@ -45,10 +45,10 @@ torch.testing.assert_close(grad, their_grad, rtol=1e-4, atol=1e-4)
 TRAIN = """
 import json, sys
 from pathlib import Path
-from delayplug.bench.cells import Means
-from delayplug.bench.compare import compare, configurations
-from delayplug.bench.report import read_records, write_page
-from delayplug.bench.speed import works
+from delayplug.bench.comparison.compare import compare, configurations
+from delayplug.bench.comparison.run import Means
+from delayplug.bench.measure.speed import works
+from delayplug.bench.report.page import read_records, write_page
 
 out = Path(sys.argv[1])
 options = {"backends": ["norse", "pulse"], "delays": ["none"], "epochs": 1, "hidden": (4,), "max_delay": 6}
@@ -102,7 +102,7 @@ def test_it_is_listed_as_ready(outsider: Outsider) -> None:
 
 
 def test_finding_it_does_not_import_its_toolkit(outsider: Outsider) -> None:
-    code = "import sys; from delayplug import plugins; plugins.plugins(); print('pulse' in sys.modules)"
+    code = "import sys; from delayplug.toolkits import plugins; plugins.plugins(); print('pulse' in sys.modules)"
     assert outsider.python("-c", code).strip() == "False"
 
 

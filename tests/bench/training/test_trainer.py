@@ -361,22 +361,21 @@ KILLED = """
 import os, signal, sys
 import torch
 from pathlib import Path
-from delayplug.bench import training
-from delayplug.bench.batches import training_loader
-from delayplug.bench.cells import Means
-from delayplug.bench.compare import compare
+from delayplug.bench.comparison.compare import compare
+from delayplug.bench.comparison.run import Means
 from delayplug.bench.config import configure
+from delayplug.bench.training.trainer import _Training
 
 torch.set_num_threads(1)
 out, epoch, step = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-plain = training._Training.training_step
+plain = _Training.training_step
 
 def until(self, batch, index):
     if (self.current_epoch, index) == (epoch, step):
         os.kill(os.getpid(), signal.SIGKILL)
     plain(self, batch, index)
 
-training._Training.training_step = until
+_Training.training_step = until
 compare([configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)], out, means=Means("cpu"))
 """
 
