@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from ..errors import DataError
-from .frames import Binning, Frames, packed
+from .choices import Binning
+from .frames import Frames, packed
 from .recordings import Recordings, stream_recordings
 
 CACHE = "DELAYPLUG_CACHE"  # environment variable

@@ -13,16 +13,13 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any
 
 from ..errors import ArgumentError, DataError
+from .choices import DATA_SETS as DATA_SETS, DataSet as DataSet, Packing as Packing
 
 SITE = "https://zenkelab.org/datasets/"
 MIRROR = "DELAYPLUG_DATA_URL"  # environment variable
-
-DataSet = Literal["shd", "ssc"]
-DATA_SETS: tuple[str, ...] = get_args(DataSet)
-Packing = Literal["zip", "gz"]
 
 # MD5 of what is on the site, as tonic (.h5.zip) and Norse (.h5.gz) know them.
 CHECKSUMS: dict[str, str] = {

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ArgumentError
+from .choices import BINNINGS, Binning
 from .recordings import Recordings
-
-Binning = Literal["grid", "events"]
-BINNINGS: tuple[Binning, ...] = get_args(Binning)
 
 Indices = Sequence[int] | NDArray[np.integer[Any]] | Tensor
 _COUNT_TYPES = (np.uint8, np.int16, np.int32)

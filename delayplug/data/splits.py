@@ -1,14 +1,14 @@
 """Holding out a part of the training recordings for validation."""
 
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ArgumentError
+from .choices import HOLD_OUTS, HoldOut
 
-HoldOut = Literal["auto", "speaker", "stratified"]
 _Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -41,8 +41,8 @@ def hold_out(
         raise ArgumentError("speakers", f"one per recording, ({len(label)},)", speaker.shape)
     if not 0 < fraction < 1:
         raise ArgumentError("fraction", "a number between 0 and 1, both excluded", fraction)
-    if by not in get_args(HoldOut):
-        raise ArgumentError("by", " or ".join(map(repr, get_args(HoldOut))), repr(by))
+    if by not in HOLD_OUTS:
+        raise ArgumentError("by", " or ".join(map(repr, HOLD_OUTS)), repr(by))
     if not isinstance(seed, Integral) or seed < 0:
         raise ArgumentError("seed", "an integer >= 0", seed)
 
