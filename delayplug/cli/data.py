@@ -1,16 +1,13 @@
 """`delayplug data`: getting recordings, and looking at them."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from ..data.choices import DataSet, Packing
 from .console import console
-
-# Spelled out here, since importing them would import torch. A test holds them against the originals.
-DataSet = Literal["shd", "ssc"]
-Packing = Literal["zip", "gz"]
 
 data = typer.Typer(help="Get recordings of spikes, and look at them.", no_args_is_help=True)
 
@@ -96,7 +93,7 @@ def speed(
     from ..bench.measure.loading import measure_loading, table
 
     with console.status("reading") as status:
-        found = measure_loading(
+        parts = measure_loading(
             folder, batch_size=batch_size, step_ms=step_ms, pool=pool, progress=lambda part: status.update(part)
         )
-    console.print(table(folder.resolve().name, found, batch_size))
+    console.print(table(folder.resolve().name, parts, batch_size))

@@ -14,7 +14,8 @@ from ...errors import ArgumentError
 from ...neurons.loops import compiled_loops
 from ...toolkits.toolkit import Toolkit
 from ..processes import SharedBatchNorm, share
-from .synapses import Synapses, Variant, synapses
+from ..variants import Variant
+from .synapses import Synapses, synapses
 
 
 class DelayNetwork(nn.Module):
@@ -63,13 +64,13 @@ class DelayNetwork(nn.Module):
 
     def activity(self, x: Tensor) -> list[Tensor]:
         """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward."""
-        found = []
+        spikes = []
         for synapse, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=False):
             current: Tensor = synapse(x, tail=self.tail)
             current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-            found.append(self._run(neuron, current))
-            x = self.dropout(found[-1])
-        return [*found, self._run(self.readout, self.layers[-1](x, tail=self.tail))]
+            spikes.append(self._run(neuron, current))
+            x = self.dropout(spikes[-1])
+        return [*spikes, self._run(self.readout, self.layers[-1](x, tail=self.tail))]
 
     def _run(self, neuron: nn.Module, current: Tensor) -> Tensor:
         with compiled_loops(self.compiles):

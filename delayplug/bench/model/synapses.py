@@ -6,40 +6,16 @@ outputs, N taps per synapse.
 
 import math
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ...errors import ArgumentError
 from ...layers.linear import LearnableDelay
 from ...layers.taps import SIGMA_FLOOR
-
-Variant = Literal["none", "fixed", "constant", "learned", "axonal", "dendritic"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
-_PER_SYNAPSE: tuple[Variant, ...] = ("fixed", "constant", "learned")
-ANNEALED: tuple[Variant, ...] = ("learned", "axonal", "dendritic")
+from ..variants import PER_SYNAPSE, Variant, check_variant
 
 _LAST_SIGMA = SIGMA_FLOOR["gauss"] + 0.23  # the paper's, after its annealing
-
-
-def learns_delays(delays: Variant) -> bool:
-    """Whether the delays of this variant are trained."""
-    return delays not in ("none", "fixed")
-
-
-def check_variant(delays: Variant, taps: int, fan_in: int) -> None:
-    """Raise ArgumentError unless there are such synapses."""
-    if delays not in VARIANTS:
-        raise ArgumentError("delays", f"one of {', '.join(VARIANTS)}", repr(delays))
-    if fan_in < 0:
-        raise ArgumentError("fan_in", "a number of synapses, or 0 for all", fan_in)
-    if taps < 1:
-        raise ArgumentError("taps", "an integer >= 1", taps)
-    if taps > 1 and delays not in _PER_SYNAPSE:
-        advice = f"Take --delays {' '.join(_PER_SYNAPSE)}"
-        raise ArgumentError("taps", f"1 for the variant {delays!r}, which has no delay per synapse", taps, advice)
 
 
 def synapses(
@@ -57,7 +33,7 @@ def synapses(
         fan_in: incoming synapses of each neuron, drawn at random; all if 0.
     """
     check_variant(delays, taps, fan_in)
-    per_synapse = delays in _PER_SYNAPSE
+    per_synapse = delays in PER_SYNAPSE
     before = after = None
     weights: nn.Linear | LearnableDelay
     if per_synapse:
@@ -158,8 +134,8 @@ class Sparse(nn.Module):
     def __init__(self, weight: Tensor, inputs: int) -> None:
         super().__init__()
         out_features, in_features = weight.shape[:2]
-        kept = torch.rand(out_features, in_features).topk(inputs).indices
-        self.register_buffer("mask", torch.zeros(out_features, in_features, dtype=torch.bool).scatter_(1, kept, True))
+        chosen = torch.rand(out_features, in_features).topk(inputs).indices
+        self.register_buffer("mask", torch.zeros(out_features, in_features, dtype=torch.bool).scatter_(1, chosen, True))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Weights (O, I) or (O, I, N), zero where there is no synapse."""

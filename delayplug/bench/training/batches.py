@@ -5,7 +5,6 @@ global batch.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +20,12 @@ EVALUATION_BATCH = 256
 Batch = tuple[Tensor, Tensor, int]
 
 
-def training_loader(frames: Frames | Augmented, batch_size: int, seed: int) -> "DataLoader[Any]":
+def training_loader(frames: Frames | Augmented, batch_size: int, seed: int) -> "DataLoader[int]":
     """Shuffled batches; `batch_size` is that of all processes together."""
     return _loader(frames, _Shuffled(frames, batch_size, seed))
 
 
-def evaluation_loader(frames: Frames) -> "DataLoader[Any]":
+def evaluation_loader(frames: Frames) -> "DataLoader[int]":
     """All recordings in order, each on one of the processes."""
     return _loader(frames, _InOrder(len(frames)))
 
@@ -36,7 +35,7 @@ def seed_of(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
 
 
-def _loader(frames: Frames | Augmented, batches: "Sampler[list[int]]") -> "DataLoader[Any]":
+def _loader(frames: Frames | Augmented, batches: "Sampler[list[int]]") -> "DataLoader[int]":
     def collate(index: list[int]) -> Batch:
         *own, total = index  # the sampler puts the size of the whole batch behind its own part
         return (*frames.batch(own), total)
