@@ -1,4 +1,4 @@
-"""What decides the result of a run, and the presets.
+"""The configuration of a run, and the presets.
 
 A new setting is one more field of `RunConfig`: `delayplug bench run` has an option for every field, a TOML file may
 have each as a key, and the record of a run holds all of them. Nothing here imports torch.

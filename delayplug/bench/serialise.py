@@ -31,7 +31,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def to_toml(config: RunConfig) -> str:
-    """The file from which `read_toml` reads this run, and no other."""
+    """The text of a file from which `read_toml` reads this run."""
     # Strings, numbers, booleans and lists of numbers look the same in JSON and in TOML.
     values = config.to_json()
     lines = (f"{setting.key} = {json.dumps(values[name])}" for name, setting in settings(RunConfig).items())
@@ -39,13 +39,13 @@ def to_toml(config: RunConfig) -> str:
 
 
 def to_command(config: RunConfig) -> str:
-    """The command that makes a run again: with options for all that its preset does not say.
+    """The command that makes a run again, with an option for each value that differs from its preset.
 
     An empty list has no option; the command then names the `config.toml` in the run's folder.
     """
     words = ["delayplug", "bench", "run"]
     base = RunConfig(preset=config.preset, **PRESETS[config.preset])
-    # A comparison has several of these unless told otherwise.
+    # Without these options a comparison makes several runs, or another preset's.
     always = ("preset", "backend", "delays", "seed")
     for name, setting in sorted(settings(RunConfig).items(), key=lambda item: item[0] != "preset"):
         value = getattr(config, name)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an option needs to know of a field: `epochs: Annotated[int, Setting("Length.", at_least=1)] = 20`.
+    """The description of a field: `epochs: Annotated[int, Setting("Length.", at_least=1)] = 20`.
 
     Attributes:
         help: a sentence or two.
@@ -95,8 +95,8 @@ def settings(cls: "type[DataclassInstance]") -> dict[str, Setting]:
     return {field.name: _complete(annotations[field.name], field) for field in fields(cls)}
 
 
-def _complete(annotation: Any, field: "Field[Any]") -> Setting:
-    """The setting of one field, with what the field itself says."""
+def _complete(annotation: object, field: "Field[object]") -> Setting:
+    """The setting of a field, completed by its name, type and default."""
     kind, setting = get_args(annotation)
     assert isinstance(setting, Setting)
     is_list = get_origin(kind) is tuple

@@ -29,5 +29,5 @@ def check_variant(delays: Variant, taps: int, fan_in: int) -> None:
 
 
 def variant_name(delays: str, fan_in: int) -> str:
-    """What tells a run from others of the same toolkit, such as "learned" or "learned-sparse10"."""
+    """The name of delays and fan-in together, such as "learned" or "learned-sparse10"."""
     return f"{delays}-sparse{fan_in}" if fan_in else delays

@@ -1,9 +1,9 @@
 """`delayplug bench`: runs, and the report on them."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,10 +13,14 @@ from ..bench.variants import learns_delays, variant_name
 from .console import SpreadCommand, console, progress_bars
 from .options import with_settings
 
+if TYPE_CHECKING:
+    from ..bench.comparison.launch import Watch
+    from ..bench.training.outcome import Epoch, OnEpoch
+
 _ABLATION = "The paper's: no, fixed and learned delays, constant and shrinking sigma; all and ten synapses per neuron."
 _LAUNCHER = "Runs one after the other, on processes side by side, or on a Ray cluster."
 _CONFIG = "TOML file of settings, such as epochs = 30 or seeds = [0, 1]; options go before it."
-_OUT = "Folder of the runs; one that is there already is not made again."
+_OUT = "Folder of the runs; a run that is in it already is not made again."
 
 
 def _process(help: str, *, min: int | None = None) -> Any:
@@ -94,7 +98,7 @@ def run(
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of runs, as `bench run --out` made it.")],
 ) -> None:
-    """Tell what the runs in a folder gave: a table here, results.csv, and a page to show.
+    """Report on the runs in a folder: a table here, results.csv, and a page to show.
 
     The page is one file, report.html: accuracies with intervals, learning curves, delays before and after training, an
     example with its hidden spikes, how it was measured, and the command that makes each number again.
@@ -118,7 +122,7 @@ def report(
 def deploy(
     folder: Annotated[Path, typer.Argument(help="Folder of one finished run with delays.")],
 ) -> None:
-    """Tell what a run loses, and saves, with whole delays, few bits, few different delays, short weights.
+    """Measure what a run loses and saves with whole delays, few bits, few different delays, short weights.
 
     \b
     Example:
@@ -133,17 +137,17 @@ def deploy(
 
 
 @contextlib.contextmanager
-def _progress(runs: int) -> Iterator[Callable[..., Any]]:
+def _progress(runs: int) -> "Iterator[Watch]":
     """Two bars: runs of the comparison, epochs of the current one."""
     with progress_bars() as progress:
         total = progress.add_task("runs", total=runs, note="")
 
         @contextlib.contextmanager
-        def watch(config: RunConfig, epochs: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+        def watch(config: RunConfig, epochs: int) -> "Iterator[OnEpoch]":
             name = f"{config.backend}, {variant_name(config.delays, config.fan_in)}, seed {config.seed}"
             bar = progress.add_task(name, total=epochs, note="")
 
-            def on_epoch(entry: dict[str, Any]) -> None:
+            def on_epoch(entry: "Epoch") -> None:
                 note = f"loss {entry['train_loss']:.3f}, valid. {100 * entry['valid_accuracy']:.1f} %"
                 progress.update(bar, advance=1, note=note)
 

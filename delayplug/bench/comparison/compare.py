@@ -1,4 +1,4 @@
-"""A comparison: a folder of independent runs, and what is made of their records."""
+"""A comparison: a folder of independent runs."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from .records import Record, finished, make_folder
 from .run import make_run
 
 # The paper's: from no delays to learned ones whose sigma shrinks, each with all synapses and with ten per neuron.
-ABLATION: dict[str, tuple[Any, ...]] = {"delays": ("none", "fixed", "constant", "learned"), "fan_in": (0, 10)}
+ABLATION: dict[str, tuple[str | int, ...]] = {"delays": ("none", "fixed", "constant", "learned"), "fan_in": (0, 10)}
 _USUAL: tuple[Variant, ...] = ("none", "fixed", "learned")
 
 
@@ -91,7 +91,7 @@ class _Tasks:
     """Loads each data set once, as long as the runs that use it follow each other."""
 
     def __init__(self) -> None:
-        self._key: tuple[Any, ...] = ()
+        self._key: tuple[object, ...] = ()
         self._task: Task | None = None
 
     def of(self, config: RunConfig) -> Task:

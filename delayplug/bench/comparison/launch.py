@@ -34,7 +34,7 @@ Failures = dict[str, BaseException]
 def launch(
     launcher: Launcher, configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch
 ) -> None:
-    """Make the runs on workers. All that can be made are made before a failure is reported.
+    """Make the runs on workers. A run that fails does not stop the others; failures are raised at the end.
 
     Raises:
         ArgumentError: unknown launcher, no workers, or Ray is not installed.

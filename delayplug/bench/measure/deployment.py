@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from rich.table import Table
@@ -22,8 +22,17 @@ from ..training.trainer import build_network
 
 _EXAMPLE = 64  # test recordings of which events are counted
 
-# What a device may require, as arguments of `freeze_delays`; None for the network as it was trained.
-CONSTRAINTS: dict[str, dict[str, Any] | None] = {
+
+class Constraint(TypedDict, total=False):
+    """Arguments of `freeze_delays` that a device may require."""
+
+    max_delay: int
+    distinct: int
+    weight_bits: int
+
+
+# None for the network as it was trained.
+CONSTRAINTS: dict[str, Constraint | None] = {
     "as trained, not rounded": None,
     "whole steps": {},
     "6 bits (at most 62 steps)": {"max_delay": 62},

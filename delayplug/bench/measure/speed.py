@@ -1,4 +1,4 @@
-"""How fast delays are, and how much memory they take: this library against DCLS and the paper's way, side by side.
+"""Speed and peak memory of delays: this library against DCLS and the paper's network, side by side.
 
 Every comparison is a pair of functions that do the same work. Their runs take turns in one process, so that whatever
 else the machine does affects both; the result is the median of the ratios. Peak memory is that of a process of its
@@ -34,7 +34,7 @@ from ..training.peak_memory import PeakMemory
 from ..variants import Variant
 from .paper import PaperNetwork, dcls_forward, dcls_layer
 
-Run = Callable[[], Any]
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _name(device: torch.device) -> str:
 
 
 def check_device(name: str) -> torch.device:
-    """The device of this name, or ArgumentError if it is not there."""
+    """The device of this name, or ArgumentError if there is none here."""
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -271,7 +271,7 @@ def _training_step(side: str, device: torch.device, backend: str, compile: bool 
     return _step(network.to(device), _spikes(100, 256, 140, device=device))
 
 
-def _step(network: Any, x: Tensor) -> Run:
+def _step(network: nn.Module, x: Tensor) -> Run:
     labels = torch.arange(x.shape[1], device=x.device) % 20
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 

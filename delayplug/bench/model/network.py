@@ -82,7 +82,7 @@ class DelayNetwork(nn.Module):
         return cast(list[Synapses], list(self.synapses))
 
     def trainable(self) -> int:
-        """How many numbers are learned: weights and delays of the synapses that there are, batch norm."""
+        """Number of trainable parameters: weights and delays of the synapses that exist, and batch norm."""
         rest = sum(p.numel() for p in (*self.norms.parameters(), *self.neurons.parameters()) if p.requires_grad)
         return rest + sum(synapse.trainable() for synapse in self.layers)
 
@@ -102,7 +102,7 @@ class HeldDropout(nn.Module):
         self.total: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale what stays by 1 / (1 - p), as `nn.Dropout` does."""
+        """Spikes that are not dropped are scaled by 1 / (1 - p), as in `nn.Dropout`."""
         if not self.training or self.p == 0:
             return x
         total, own = (x.shape[1], slice(None)) if self.total is None else (self.total, share(self.total))

@@ -1,4 +1,4 @@
-"""What lies between two layers of the paper's network: weights, delays, and which synapses there are.
+"""Synapses between two layers of the paper's network: weights, delays, and which synapses exist.
 
 Hammouamri, Khalfaoui-Hassani, Masquelier, ICLR 2024, section 4 and appendix. Shapes: T steps, B batch, I inputs, O
 outputs, N taps per synapse.
@@ -63,7 +63,7 @@ def synapses(
 
 
 class Synapses(nn.Module):
-    """A delay per input, weights with or without delays, a delay per output: what there is of them, one after another.
+    """A delay per input, weights with or without delays, a delay per output: those of them that exist, in this order.
 
     Attributes:
         before, after: delays per channel, or None.
@@ -81,7 +81,7 @@ class Synapses(nn.Module):
         self.before, self.weights, self.after = before, weights, after
 
     def forward(self, x: Tensor, tail: int = 0) -> Tensor:
-        """(T, B, I) to (T + tail, B, O); `tail` steps more for what the delays hold back."""
+        """(T, B, I) to (T + tail, B, O); `tail` more steps for delayed input that arrives after the sequence."""
         for part in (self.before, self.weights, self.after):
             if part is not None:
                 # A delay may reach less far after `freeze_delays(max_delay=...)`.
@@ -96,13 +96,13 @@ class Synapses(nn.Module):
 
     @property
     def present(self) -> Tensor | None:
-        """bool (O, I): which synapses there are; None for all."""
+        """bool (O, I): which synapses exist; None for all."""
         masks: Iterator[Tensor] = (part.mask for part in self.weights.modules() if isinstance(part, Sparse))
         return next(masks, None)
 
     @torch.no_grad()
     def delays_now(self) -> Tensor | None:
-        """The delays in steps, (O, I, N) or (C,), NaN where there is no synapse; None without delays."""
+        """The delays in steps, (O, I, N) or (C,), NaN where no synapse exists; None without delays."""
         if self.delays is None:
             return None
         delays = self.delays.delays.detach().cpu().clone()
@@ -113,11 +113,12 @@ class Synapses(nn.Module):
     @torch.no_grad()
     def weights_now(self) -> Tensor:
         """The weights, (O, I) or (O, I, N), zero where there is no synapse."""
-        weight: Tensor = self.weights.weight  # type: ignore[assignment]
+        weight = self.weights.weight
+        assert weight is not None
         return weight.detach().cpu().clone()
 
     def trainable(self) -> int:
-        """How many numbers are learned; those of synapses that are not there do not count."""
+        """Number of trainable parameters; those of synapses that do not exist are not counted."""
         total = 0
         for parameter in self.parameters():
             if parameter.requires_grad:

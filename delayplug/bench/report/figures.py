@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from torch import Tensor
 
 from ..._colours import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, PINK, VERMILLION
 from ..comparison.records import Record, read_delays
@@ -29,7 +29,7 @@ _MARKERS = ("o", "s", "^", "D")
 
 
 def accuracy_figure(records: Iterable[Record]) -> Figure:
-    """Test accuracy after the last epoch of every run: a mark for each, by variant and backend, over the chance level.
+    """Test accuracy after the last epoch of every run: a mark for each, by variant and backend; and the chance level.
 
     The bar behind the marks of a variant is the sampling error of the test set (95 %, Wilson) at their mean.
     """
@@ -139,7 +139,7 @@ def delays_figure(record: Record, folder: Path) -> Figure:
     return figure
 
 
-def raster_figure(example: Sequence[Any]) -> Figure:
+def raster_figure(example: Sequence[Tensor]) -> Figure:
     """One recording: its input events, and the spikes of each hidden layer below it."""
     figure = Figure(figsize=(8, 1.6 * len(example) + 0.4), layout="constrained")
     panels = figure.subplots(len(example), 1, sharex=True, squeeze=False)[:, 0]

@@ -69,7 +69,7 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
-    """One line per run."""
+    """Write one line per run."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
@@ -77,7 +77,7 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
 
 
 def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
-    """One HTML file that needs no other."""
+    """Write one HTML file that needs no other files."""
     from jinja2 import Environment  # comes with torch
 
     text = resources.files(__package__).joinpath("page.html.jinja").read_text()
@@ -127,7 +127,7 @@ def _versions(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _row(group: list[Record], best: str) -> dict[str, str | float]:
-    """One row of the page's table."""
+    """One row of the page's table: numbers as text, means and intervals in percent."""
     first = group[0]
     last = [record["accuracy"]["last epoch"] for record in group]
     low, high = wilson(mean(last), first["data"]["test"])
@@ -163,7 +163,7 @@ def _folder(folder: Path, record: Record) -> Path:
 
 
 def _picture(figure: Figure) -> str:
-    """As the source of an <img>."""
+    """A picture as the source of an <img>."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

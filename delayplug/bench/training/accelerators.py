@@ -56,7 +56,7 @@ def check_devices(accelerator: str, devices: int = 1, nodes: int = 1) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning's advice on workers and accelerators is not the user's concern here."""
+    """Silence Lightning's advice on workers and accelerators, which a user of the benchmark cannot follow."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run that goes on: one file, written after every epoch."""
+"""The checkpoint of a run that is not finished: one file, replaced after every epoch."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ class CheckpointEveryEpoch(Checkpoint):
 
 
 def checkpoint_exists(path: Path) -> bool:
-    """Whether there is a checkpoint to go on from.
+    """Whether there is a checkpoint to resume from.
 
     Raises:
         RunError: there is one, and it cannot be read.

@@ -80,7 +80,7 @@ def train(
 
 @torch.no_grad()
 def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[Tensor]]:
-    """(spikes per neuron and recording in each hidden layer, where they are in the first recording)."""
+    """(mean spikes per neuron and recording of each hidden layer, (time, channel) of those of the first recording)."""
     device = next(network.parameters()).device
     total, example = torch.zeros(len(network.neurons), dtype=torch.float64), []
     for start in range(0, len(frames), EVALUATION_BATCH):
@@ -120,6 +120,6 @@ def build_network(config: RunConfig, task: Task) -> DelayNetwork:
 
 
 def _delays(network: DelayNetwork) -> list[Tensor]:
-    """Those of each layer that has some, in steps."""
+    """The delays of each layer with delays, in steps."""
     layers = (synapse.delays_now() for synapse in network.layers)
     return [delays for delays in layers if delays is not None]
