@@ -43,10 +43,6 @@ NAMED = {
     },
     "bench/measure/paper.py": None,  # the network of the paper, whose authors wrote it with SpikingJelly
     "bench/measure/speed.py": {"DCLS + SpikingJelly"},  # what training is compared with: that network
-    "cli/bench.py": {  # examples in help texts
-        "Compile the loops over time of snnTorch and Norse: faster steps after a slow first one.",
-        'TOML file of settings, such as epochs = 30 or backends = ["norse"]; options go before it.',
-    },
 }
 
 
