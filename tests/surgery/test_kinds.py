@@ -63,7 +63,7 @@ class Own(nn.Module):
 @pytest.mark.parametrize("kind", [Masked, Own])
 def test_a_forward_of_its_own_is_asked_for_a_delay_per_channel(kind):
     net = nn.Sequential(kind(F, H), leaky())
-    assert "forward of its own: give it granularity='axonal'" in reasons(plan_delays(net, sequence()[0]))["0"]
+    assert "forward of its own: use granularity='axonal'" in reasons(plan_delays(net, sequence()[0]))["0"]
     with pytest.raises(WiringError, match="forward of its own"):
         add_delays(net, 4, example=sequence()[0])
 
@@ -436,7 +436,7 @@ def test_a_folded_layer_without_anybody_who_knows_the_time():
             return self.lif(functional.seq_to_ann_forward(x, self.fc))
 
     plan = plan_delays(Inside(), torch.rand(B, F))
-    assert "no module around it is given the time" in reasons(plan)["fc"]
+    assert "no module around it has the time" in reasons(plan)["fc"]
 
 
 # --------------------------------------------------------------------------------------------- descriptions
@@ -520,7 +520,7 @@ def test_sequences_without_a_batch(granularity):
 def test_a_channel_is_not_guessed():
     field = norse.SpatialReceptiveField2d(2, 3, torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0]]))
     net = norse.SequentialState(field, norse.LIFCell())
-    assert "not found in the shape" in reasons(plan_delays(net, torch.rand(3, 2, 8, 10), granularity="axonal"))["0"]
+    assert "does not show its channels" in reasons(plan_delays(net, torch.rand(3, 2, 8, 10), granularity="axonal"))["0"]
     norm = nn.Sequential(layer.NeuNorm(4, 6, 7), neuron.LIFNode())
     (c,) = plan_delays(norm, torch.rand(2, 4, 6, 7), granularity="axonal").connections
     assert (c.in_features, c.place.space) == (4, 2)
@@ -537,7 +537,7 @@ def test_a_cell_that_norse_does_not_count_among_its_neurons():
     net = norse.SequentialState(nn.Linear(F, H), CobaLIFCell(H, H), nn.Linear(H, O), norse.LIFCell())
     plan = plan_delays(net)
     assert layers(plan) == ["2"]
-    assert "weighs its input itself" in reasons(plan)["1"]
+    assert "has weights of its own for its input" in reasons(plan)["1"]
 
 
 def test_the_recurrent_container_of_norse():

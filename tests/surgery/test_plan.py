@@ -153,7 +153,7 @@ def test_a_neuron_used_twice_is_not_delayed_by_structure():
     assert not plan_delays(nn.Sequential(nn.Linear(F, F), shared, nn.Linear(F, F), shared)).connections
 
 
-# ----------------------------------------------------------------- layer and neuron that do not take turns
+# ----------------------------------------------------------------- layer and neuron that are not called alternately
 
 
 class Hoisted(CellNet):
@@ -216,7 +216,7 @@ def test_the_order_of_registration_is_not_taken_for_the_order_of_calls(make):
         add_delays(make(), MAX_DELAY)
 
 
-def test_layer_and_neuron_must_take_turns():
+def test_layer_and_neuron_must_be_called_alternately():
     class Fickle(CellNet):
         loops = True
 
@@ -231,10 +231,10 @@ def test_layer_and_neuron_must_take_turns():
         net(sequence())
 
 
-def test_turns_that_do_not_fit_are_refused():
+def test_calls_that_do_not_alternate_are_refused():
     net = TwoEars()
     plain = {name: type(module) for name, module in net.named_modules()}
-    with pytest.raises(WiringError, match="turns"):
+    with pytest.raises(WiringError, match="called alternately"):
         add_delays(net, MAX_DELAY, example=sequence())
     assert {name: type(module) for name, module in net.named_modules()} == plain
 
