@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import ExchangeError
 from ..layers.base import DelayLayer
 from ..surgery.dataflow import Example, preserved
+from ..surgery.delayed import Delayed
 from ..surgery.find import reset_delays
 from ..surgery.inventory import Network
 from ..toolkits import plugins
@@ -354,12 +355,12 @@ class _Builder:
             return [Synapses(torch.diag(scale).float(), shift.float())]
         if isinstance(weights, nn.AvgPool2d):
             return [layers.of_pool(weights)]
-        if not (module.delay_place.affine if layers.is_delayed(module) else network.is_torch(module)):  # type: ignore[union-attr]
+        if not (module.delay_place.affine if isinstance(module, Delayed) else network.is_torch(module)):
             raise ExchangeError(
                 "a layer with a computation of its own: linear layers and convolutions can be exchanged"
             )
-        if layers.is_delayed(module):
-            return layers.of_delayed(module, weights)
+        if isinstance(module, Delayed):
+            return layers.of_delayed(module)
         return [layers.of_weights(weights)]
 
     def _cell(self, name: str, neuron: nn.Module) -> Neurons:

@@ -10,7 +10,7 @@ from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay
 from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
-from ..surgery.delayed import Delayed
+from ..surgery.delayed import Delayed, weights_of
 from ..toolkits.vocabulary import Granularity, Turns
 from .graph import Delay, Geometry, Node, Pool, Synapses
 
@@ -65,17 +65,12 @@ def of_delay(delay: DelayLayer) -> Synapses | Delay:
     return Synapses(_numbers(delay.weight), bias, None, whole_delays(delay), delay.max_delay)
 
 
-def of_delayed(layer: Any, weights: Any) -> list[Node]:
-    """A layer with delays, as the nodes that it is made of, one after the other; a bias behind them comes apart.
-
-    Args:
-        layer: what `add_delays` made.
-        weights: the module in it that holds the weights.
-    """
+def of_delayed(layer: Delayed) -> list[Node]:
+    """A layer with delays, as the nodes that it is made of, one after the other; a bias behind them comes apart."""
     place, delay = layer.delay_place, layer.delay
     if place.turns is Turns.INSIDE:
         raise ExchangeError("a recurrent connection with delays: only feed-forward networks can be exchanged")
-    plain = of_weights(weights)
+    plain = of_weights(weights_of(layer))
     if place.granularity is Granularity.AXONAL:
         return [Delay(whole_delays(delay), delay.max_delay), plain]
     if place.granularity is Granularity.DENDRITIC:
@@ -85,11 +80,6 @@ def of_delayed(layer: Any, weights: Any) -> list[Node]:
     delays = whole_delays(delay)
     weight = plain.weight.unsqueeze(-1).expand(delays.shape)
     return [Synapses(weight, plain.bias, plain.geometry, delays, delay.max_delay)]
-
-
-def is_delayed(module: nn.Module) -> bool:
-    """Whether `add_delays` gave the module delays."""
-    return isinstance(module, Delayed)
 
 
 def of_norm(norm: Any) -> tuple[Tensor, Tensor]:
