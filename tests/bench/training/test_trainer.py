@@ -523,9 +523,11 @@ def test_the_command_makes_the_run_again() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        configure("quick"),
+        configure("quick", backend="snntorch"),
         configure("shd", dataset='da "ta', backend="norse", hidden=(3, 4), fan_in=2, seed=7, weight_decay=1e-7),
-        configure("ssc", compile=True, window_ms=500.0, time_mask=3, cutmix=0.5, protocol="official"),
+        configure(
+            "ssc", backend="spikingjelly", compile=True, window_ms=500.0, time_mask=3, cutmix=0.5, protocol="official"
+        ),
     ],
 )
 def test_the_file_in_a_runs_folder_makes_it_again(config: RunConfig, tmp_path: Path) -> None:
