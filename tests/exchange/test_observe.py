@@ -53,10 +53,10 @@ X = spikes(6, 2)
         (lambda n, s, m, x: n.fc2(s * x), "before fc2: the operation mul"),
         (lambda n, s, m, x: n.fc2(s.flip(-1)), "before fc2: the operation flip"),
         (lambda n, s, m, x: n.fc2(torch.cat([s[:, :2], x[:, 2:]], 1)), "before fc2: cat of different results"),
-        (lambda n, s, m, x: n.fc2(m), "fc2 is given the state of lif1, such as its membrane"),
-        (lambda n, s, m, x: n.fc2(torch.ones(2, F)), "fc2 is given something that does not come from the input"),
+        (lambda n, s, m, x: n.fc2(m), "fc2 takes the state of lif1, such as its membrane"),
+        (lambda n, s, m, x: n.fc2(torch.ones(2, F)), "the input of fc2 comes neither from that of the model nor"),
         (lambda n, s, m, x: nn.functional.linear(s, n.fc2.weight), "before lif2: the operation "),
-        (lambda n, s, m, x: n.fc2(n.lif1(n.fc1(s))[0]), "fc1 is not given the same at each of its calls"),
+        (lambda n, s, m, x: n.fc2(n.lif1(n.fc1(s))[0]), "the input of fc1 comes from elsewhere at some of its calls"),
     ],
 )
 def test_what_happens_between_modules(between: Any, reason: str) -> None:
@@ -87,7 +87,7 @@ def test_what_a_graph_can_say(between: Any) -> None:
 
 def test_what_the_model_gives_back() -> None:
     net = Net(last=lambda spk, mem: mem)
-    with pytest.raises(ExchangeError, match=r"gives back.*the state of lif2, such as its membrane.*outputs="):
+    with pytest.raises(ExchangeError, match=r"returns.*the state of lif2, such as its membrane.*outputs="):
         to_nir(net, X, dt=DT)
     graph = to_nir(net, X, dt=DT, outputs=["lif2"])
     assert ("lif2", "output") in graph.edges
@@ -95,10 +95,10 @@ def test_what_the_model_gives_back() -> None:
         ExchangeError, match="outputs: lif3 is no layer or neuron that ran; those are fc1, lif1, fc2, lif2"
     ):
         to_nir(net, X, dt=DT, outputs=["lif3"])
-    with pytest.raises(ExchangeError, match=r"gives back.*the operation exp"):
+    with pytest.raises(ExchangeError, match=r"returns.*the operation exp"):
         to_nir(Net(last=lambda spk, mem: spk.exp()), X, dt=DT)
     readout = Net(last=lambda spk, mem: mem, reset_mechanism="none", beta=0.5)
-    with pytest.raises(ExchangeError, match="fc2 is given the spikes of lif1, which never resets"):
+    with pytest.raises(ExchangeError, match="fc2 takes the spikes of lif1, which never resets"):
         to_nir(readout, X, dt=DT)
     readout.lif1 = snn.Leaky(0.5, reset_mechanism="zero")
     x = spikes(12)
