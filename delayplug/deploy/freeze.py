@@ -217,14 +217,14 @@ def _apply(plan: _Plan) -> Callable[[], None]:
         with torch.no_grad():
             plan.parameter.copy_(plan.weight)
     memory = None if plan.delayed is None else plan.delayed.delay_memory
-    state_before = {} if memory is None else dict(memory.__dict__)
+    state_before = None if memory is None else memory.snapshot()
     if memory is not None and before["max_delay"] != plan.max_delay:
         memory.forget()  # its past inputs were stored for other delays
 
     def restore() -> None:
         thaw(plan.delay, before)
-        if memory is not None:
-            memory.__dict__.update(state_before)
+        if memory is not None and state_before is not None:
+            memory.restore(state_before)
         if plan.parameter is not None and weight is not None:
             with torch.no_grad():
                 plan.parameter.copy_(weight)

@@ -65,7 +65,7 @@ class Carrier:
         modules = dict(self.model.named_modules())
         delayed = {n: m for n, m in modules.items() if isinstance(m, Delayed) and not isinstance(m, StatefulDelayed)}
         keeping = {name: module for name, module in modules.items() if self._streams.kept_state(module)}
-        with self._put_aside(delayed, keeping):
+        with self._put_aside(keeping), ExitStack() as carrying:
             if carried is None:
                 self._begin(keeping)
                 delays, user = {}, None if start is None else start()
@@ -74,7 +74,7 @@ class Carrier:
                 for name, module in keeping.items():
                     self._streams.put_state(module, carried.kept[name])
             for name, layer in delayed.items():
-                layer.delay_memory.state, layer.delay_memory.carried = delays.get(name), True
+                carrying.enter_context(layer.delay_memory.carry(delays.get(name)))
             with _states_of_lone_delays(modules, delays) as after:
                 y, user = advance(x, user)
             after |= {n: m.delay_memory.state for n, m in delayed.items() if m.delay_memory.state is not None}
@@ -89,18 +89,14 @@ class Carrier:
             self._streams.reset(module)
 
     @contextmanager
-    def _put_aside(self, delayed: Mapping[str, Delayed], keeping: Mapping[str, nn.Module]) -> Iterator[None]:
+    def _put_aside(self, keeping: Mapping[str, nn.Module]) -> Iterator[None]:
         """Within the block, these modules may get another state."""
         kept = {name: self._streams.kept_state(module) for name, module in keeping.items()}
-        memories = [(layer.delay_memory, dict(layer.delay_memory.__dict__)) for layer in delayed.values()]
         try:
             yield
         finally:
             for name, module in keeping.items():
                 self._streams.put_state(module, kept[name])
-            for memory, attributes in memories:
-                memory.__dict__.clear()
-                memory.__dict__.update(attributes)
 
 
 @contextmanager

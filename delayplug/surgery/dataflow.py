@@ -125,7 +125,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
     parameters = [(p, p.detach().clone()) for p in model.parameters()]
     grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    memories = [(m.delay_memory, dict(m.delay_memory.__dict__)) for m in modules if isinstance(m, Delayed)]
+    memories = [(m.delay_memory, m.delay_memory.snapshot()) for m in modules if isinstance(m, Delayed)]
     tensors = (*model.parameters(), *model.buffers())
     devices = list({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
     try:
@@ -137,8 +137,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
             module.__dict__.update(attributes)
             for name, content in containers.items():
                 _refill(attributes[name], content)
-        for memory, attributes in memories:
-            memory.__dict__.update(attributes)
+        for memory, snapshot in memories:
+            memory.restore(snapshot)
         with torch.no_grad():
             for parameter, value in parameters:
                 if not torch.equal(parameter, value):

@@ -72,13 +72,14 @@ class Delayed:
         memory = self.delay_memory
         frame = self._frame(value, weight)
         state = memory.read(frame.step_shape, frame.steps)
-        y, memory.state = frame.advance(self.delay, state, weight)
+        y, state = frame.advance(self.delay, state, weight)
+        memory.write(state)
         return y
 
     def _frame(self, value: Tensor, weight: Tensor | None) -> "_Frame":
         memory, place = self.delay_memory, self.delay_place
         time = place.time if memory.mode() is Mode.SEQUENCE else None
-        return _Frame(value, time, memory.fold or 1, place.space, per_channel=weight is None)
+        return _Frame(value, time, memory.folded_steps, place.space, per_channel=weight is None)
 
     def delayed_sequence(self, x: Any, steps: int) -> Any:
         """The layer over a whole sequence from a fresh state, the time folded into the batch (T B, ...)."""

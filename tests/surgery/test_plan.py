@@ -227,7 +227,7 @@ def test_layer_and_neuron_must_take_turns():
     add_delays(net, MAX_DELAY, example=sequence())
     net(sequence())
     net.loops = False  # not what the example showed
-    with pytest.raises(SequenceError, match="take turns"):
+    with pytest.raises(SequenceError, match="called alternately"):
         net(sequence())
 
 
