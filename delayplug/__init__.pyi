@@ -20,11 +20,12 @@ from .errors import (
 )
 from .exchange.nir.files import from_nir as from_nir, nir_branches as nir_branches, to_nir as to_nir
 from .exchange.onnx import to_onnx as to_onnx
-from .layers.base import DelayLayer as DelayLayer, DelayState as DelayState
+from .layers.base import DelayLayer as DelayLayer
 from .layers.conv import ConvDelay as ConvDelay
 from .layers.engines.transforms import clear_caches as clear_caches
 from .layers.frozen import Frozen as Frozen, FrozenConvDelay as FrozenConvDelay, FrozenDelay as FrozenDelay
 from .layers.linear import LearnableDelay as LearnableDelay
+from .layers.state import DelayState as DelayState
 from .learning.history import DelayHistory as DelayHistory
 from .learning.penalties import delay_penalty as delay_penalty
 from .learning.pruning import DelayPruning as DelayPruning, Pruned as Pruned

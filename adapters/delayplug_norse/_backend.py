@@ -94,7 +94,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
         without w_in.)
         """
         if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, _ArctanCell, _GainBoxCell, _GainCell):
-            raise ExchangeError("of Norse's neurons, LIF, LI and IAF can be said in numbers")
+            raise ExchangeError("of Norse's neurons, only LIF, LI and IAF are supported")
         p: Any = neuron.p
         if isinstance(neuron, _INTEGRATORS):
             return Cell.of(leak=0.0, threshold=p.v_th, reset=p.v_reset)
@@ -107,9 +107,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
             return Cell.of(threshold=None, **numbers)
         method = getattr(p, "reset_method", reset_value)
         if method not in (reset_value, reset_subtract, _detached_reset):
-            raise ExchangeError(
-                f"Norse's reset_method {getattr(method, '__name__', method)!r} cannot be said in numbers"
-            )
+            raise ExchangeError(f"Norse's reset_method {getattr(method, '__name__', method)!r} is not supported")
         rule = Reset.SUBTRACT if method is reset_subtract else Reset.VALUE
         return Cell.of(threshold=p.v_th, reset=p.v_reset, rule=rule, **numbers)
 
@@ -213,7 +211,7 @@ def _gained(x: Tensor, v: Tensor, p: Any, gain: Tensor) -> tuple[Tensor, Tensor]
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
     """`LIFBoxCell` with two things that its parameters have no name for: an arctan surrogate and a detached reset.
 
-    The cell calls its `activation` with its parameters, and the parameters carry the reset: both are given ours.
+    The cell calls its `activation` with its parameters, and the parameters carry the reset: both are ours here.
     """
 
     def __init__(self, tau: float, threshold: float, alpha: float) -> None:

@@ -86,17 +86,17 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
     def describe(self, neuron: nn.Module) -> Cell:
         """`Leaky` and `Synaptic`. Reset to zero fires the same spikes with and without `reset_delay`."""
         if type(neuron) not in (snntorch.Leaky, snntorch.Synaptic, _Membrane, _SynapticMembrane):
-            raise ExchangeError("of snnTorch's neurons, Leaky and Synaptic can be said in numbers")
-        told: Any = neuron
-        if told.inhibition or told.state_quant or bool((told.graded_spikes_factor != 1).any()):
-            raise ExchangeError("snnTorch's inhibition, state_quant and graded spikes cannot be said in numbers")
-        synapse = 1 - told.alpha.double().clamp(0, 1) if isinstance(neuron, snntorch.Synaptic) else None
-        beta, threshold = told.beta.double().clamp(0, 1), told.threshold
-        if told.reset_mechanism == "none":
+            raise ExchangeError("of snnTorch's neurons, only Leaky and Synaptic are supported")
+        leaky: Any = neuron
+        if leaky.inhibition or leaky.state_quant or bool((leaky.graded_spikes_factor != 1).any()):
+            raise ExchangeError("snnTorch's inhibition, state_quant and graded spikes are not supported")
+        synapse = 1 - leaky.alpha.double().clamp(0, 1) if isinstance(neuron, snntorch.Synaptic) else None
+        beta, threshold = leaky.beta.double().clamp(0, 1), leaky.threshold
+        if leaky.reset_mechanism == "none":
             return Cell.of(leak=1 - beta, threshold=None, synapse=synapse)
         if bool((threshold < 0).any()):
             raise ExchangeError("a threshold below zero, at which snnTorch resets neurons that have not fired")
-        return Cell.of(leak=1 - beta, threshold=threshold, rule=_rule(told), synapse=synapse)
+        return Cell.of(leak=1 - beta, threshold=threshold, rule=_rule(leaky), synapse=synapse)
 
     def build(self, cell: Cell) -> nn.Module:
         """`Leaky` or `Synaptic`; a readout gives its membrane first."""

@@ -114,14 +114,14 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
     def describe(self, neuron_: nn.Module) -> Cell:
         """IFNode, LIFNode, ParametricLIFNode, CUBALIFNode and the two that do not spike.
 
-        SpikingJelly fires at its threshold and others above theirs: the threshold that is told is the next smaller
-        float32. (SpikingJelly's own table tells the threshold itself, which is another neuron where a membrane comes
+        SpikingJelly fires at its threshold and others above theirs: the threshold of the cell is the next smaller
+        float32. (SpikingJelly's own table has the threshold itself, which is another neuron where a membrane comes
         to it exactly.)
         """
         node: Any = neuron_
         if type(node) not in _DESCRIBED:
             names = ", ".join(kind.__name__ for kind in _DESCRIBED)
-            raise ExchangeError(f"of SpikingJelly's neurons, {names} can be said in numbers")
+            raise ExchangeError(f"of SpikingJelly's neurons, only {names} are supported")
         if isinstance(node, neuron.NonSpikingBaseNode):
             if node.decode is not None:
                 raise ExchangeError(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, WiringError
 from ..layers.base import DelayLayer
 from ..layers.checks import check_count, check_delays
-from ..layers.conv import ConvDelay, Convolution, Geometry
+from ..layers.conv import ConvDelay, Convolution
+from ..layers.engines.spatial import Geometry
 from ..layers.frozen import DTYPES, Frozen, can_freeze, freeze, smallest, snapshot, thaw
 from ..layers.taps import round_delays
 from ..surgery.apply import named_delays
@@ -218,7 +219,7 @@ def _apply(plan: _Plan) -> Callable[[], None]:
             plan.parameter.copy_(plan.weight)
     memory = None if plan.delayed is None else plan.delayed.delay_memory
     state_before = None if memory is None else memory.snapshot()
-    if memory is not None and before["max_delay"] != plan.max_delay:
+    if memory is not None and before.attributes["max_delay"] != plan.max_delay:
         memory.forget()  # its past inputs were stored for other delays
 
     def restore() -> None:

@@ -84,7 +84,7 @@ class Stream:
             The output of the network for each step, (T, B, ...), or a tuple, list or dictionary of that.
 
         Raises:
-            As `push`.
+            SequenceError, ArgumentError: as `push`.
         """
         self._prepare(x)
         if self._like is None:

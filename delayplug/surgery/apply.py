@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, WiringError
-from ..layers.base import DelayLayer, LearnSigma
+from ..layers.base import DelayLayer
 from ..layers.checks import check_delays
 from ..layers.conv import ConvDelay
-from ..layers.engines.convolve import Engine, check_engine
+from ..layers.engines.convolve import Engine
 from ..layers.linear import LearnableDelay
+from ..layers.options import KernelOptions, LearnSigma, check_engine
 from ..layers.taps import Interpolation
 from ..toolkits import plugins
 from ..toolkits.capabilities import containers
@@ -71,13 +72,7 @@ def add_delays(
     if not plan.connections:
         _nothing_to_do(plan)
         return model
-    options: dict[str, Any] = {
-        "interpolation": interpolation,
-        "sigma": sigma,
-        "learn_sigma": learn_sigma,
-        "round_in_eval": round_in_eval,
-        "engine": engine,
-    }
+    options = KernelOptions(interpolation, sigma, learn_sigma, round_in_eval=round_in_eval, engine=engine)
     delays = {c.layer: _make(model, c, max_delay, options) for c in plan.connections}
     _initialise(delays, init)
     toolkit = plugins.toolkit(plan.backend)
@@ -165,7 +160,7 @@ def _nothing_to_do(plan: Plan) -> None:
     raise WiringError(f"nothing to delay: no layer of the model qualifies\n{reasons}")
 
 
-def _make(model: nn.Module, c: Connection, max_delay: int, options: dict[str, Any]) -> DelayLayer:
+def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOptions) -> DelayLayer:
     layer: Any = model.get_submodule(c.layer)
     if hasattr(layer, "delay"):
         raise WiringError(
@@ -173,18 +168,23 @@ def _make(model: nn.Module, c: Connection, max_delay: int, options: dict[str, An
         )
     weights = getattr(layer, c.place.inner) if c.place.inner else layer
     like = next((p for p in (getattr(weights, "weight", None), *weights.parameters()) if isinstance(p, Tensor)), None)
-    options = {**options, "max_delay": max_delay}
-    options |= {} if like is None else {"device": like.device, "dtype": like.dtype}
-    engine = options.pop("engine")
-    check_engine(engine, per_synapse=c.granularity is Granularity.SYNAPTIC)
-    if c.granularity is not Granularity.SYNAPTIC:
+    device, dtype = (None, None) if like is None else (like.device, like.dtype)
+    delay: DelayLayer
+    if c.granularity is Granularity.SYNAPTIC and c.place.space:
+        check_engine(options.engine, "convolution", f"{c.layer} is one")
+        delay = ConvDelay.from_options(weights, max_delay=max_delay, options=options, device=device, dtype=dtype)
+    else:
         channels = c.out_features if c.granularity is Granularity.DENDRITIC else c.in_features
-        return LearnableDelay(channels, **options).train(layer.training)
-    if c.place.space:
-        if engine not in ("auto", "direct"):
-            raise ArgumentError("engine", "auto or direct for convolutions", repr(engine), f"{c.layer} is one")
-        return ConvDelay(weights, **options).train(layer.training)
-    return LearnableDelay(c.in_features, c.out_features, weight=False, engine=engine, **options).train(layer.training)
+        delay = LearnableDelay.from_options(
+            channels,
+            c.out_features if c.granularity is Granularity.SYNAPTIC else None,
+            max_delay=max_delay,
+            options=options,
+            weight=False,
+            device=device,
+            dtype=dtype,
+        )
+    return delay.train(layer.training)
 
 
 def _initialise(delays: dict[str, DelayLayer], init: Init) -> None:

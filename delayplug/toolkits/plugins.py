@@ -1,10 +1,10 @@
-"""Finding the plugins: each is loaded under its own guard, and its failure is kept and shown."""
+"""Discovery of plugins: each is loaded under its own guard, and its failure is stored and shown."""
 
 import difflib
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -44,21 +44,21 @@ class Status:
 @functools.cache
 def plugins() -> tuple[Plugin, ...]:
     """All plugins, loaded once, in the order of their names."""
-    found: list[Plugin] = []
+    loaded: list[Plugin] = []
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     for entry in sorted(metadata.entry_points(group=hookspecs.GROUP), key=lambda entry: entry.name):
         distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
         try:
             backend = _load(manager, entry)
-            rivals = [p.distribution for p in found if p.backend is not None and p.backend.name == backend.name]
+            rivals = [p.distribution for p in loaded if p.backend is not None and p.backend.name == backend.name]
             if rivals:
                 raise ValueError(f"the name {backend.name!r} is taken by {rivals[0]}")
         except _STRANGERS as error:
-            found.append(Plugin(entry.name, distribution, error=error))
+            loaded.append(Plugin(entry.name, distribution, error=error))
         else:
-            found.append(Plugin(backend.name, distribution, backend))
-    return tuple(found)
+            loaded.append(Plugin(backend.name, distribution, backend))
+    return tuple(loaded)
 
 
 def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Backend:
@@ -87,7 +87,9 @@ def toolkit(name: str) -> Toolkit:
         known = [plugin.name for plugin in plugins()]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownBackendError(f"backend: expected one of {', '.join(known) or 'none found'}, got {name!r}.{hint}")
+        raise UnknownBackendError(
+            f"backend: expected one of {', '.join(known) or 'none installed'}, got {name!r}.{hint}"
+        )
     plugin = next((plugin for plugin in named if plugin.backend is not None), named[0])
     if plugin.backend is None:
         raise BackendBrokenError(
@@ -110,18 +112,24 @@ def _import(backend: Backend, distribution: str) -> Toolkit:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be found, without importing it."""
+    """Whether a package is installed, without importing it."""
     return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
 def version(package: str) -> str:
     """The version of the distribution that a package, by its import name, comes from; "" if there is none."""
     top = package.partition(".")[0]
-    distributions = metadata.packages_distributions().get(top, (top,))
+    distributions = _distributions().get(top, (top,))
     try:
         return metadata.version(distributions[0])
     except metadata.PackageNotFoundError:
         return ""
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """The distributions of every import name; read once, as that takes most of a second."""
+    return metadata.packages_distributions()
 
 
 def backend_package(name: str) -> str:
@@ -180,11 +188,11 @@ def toolkit_of(modules: Iterable[nn.Module]) -> tuple[str, Toolkit]:
                 counts[plugin.name] = _count_neurons(plugin, modules)
             except BackendBrokenError as error:
                 broken.append(error)
-    found = [name for name, count in counts.items() if count]
-    if len(found) == 1:
-        return found[0], toolkit(found[0])
-    if found:
-        raise WiringError(f"the model has neurons of {' and '.join(found)}: name one with backend=")
+    owners = [name for name, count in counts.items() if count]
+    if len(owners) == 1:
+        return owners[0], toolkit(owners[0])
+    if owners:
+        raise WiringError(f"the model has neurons of {' and '.join(owners)}: name one with backend=")
     imported = ", ".join(counts) or "none"
     if broken:
         reasons = "; ".join(map(str, broken))

@@ -89,7 +89,7 @@ def _named(value: Any) -> str:
 
 def _parts(value: Any) -> dict[str, Any] | None:
     """What a container holds, by name; None if it is no container."""
-    if isinstance(value, DelayState):  # kernels and tapes are made anew from the layer and the history
+    if isinstance(value, DelayState):  # kernels and tapes are rebuilt from the layer and the history
         return {"history": value.history} | ({} if value.pending is None else {"pending": value.pending})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

@@ -21,7 +21,7 @@ class Granularity(StrEnum):
 class TimeInside(StrEnum):
     """What modules inside of a container see of the time.
 
-    SAME: what the container is given. FOLDED: the time is folded into the batch, (T B, ...). STEPS: single steps.
+    SAME: what the container takes. FOLDED: the time is folded into the batch, (T B, ...). STEPS: single steps.
     HIDDEN: the time is where they cannot tell it, or their calls do not follow it.
     """
 
@@ -42,7 +42,7 @@ class TimeAxis(StrEnum):
 class Turns(StrEnum):
     """How the calls of a layer and of the neuron that it feeds follow each other.
 
-    TOGETHER: one call of the neuron for each call of the layer. SEQUENCE_THEN_STEPS: the layer is given a sequence, and
+    TOGETHER: one call of the neuron for each call of the layer. SEQUENCE_THEN_STEPS: the layer takes a sequence, and
     the neuron takes its steps one by one. STEPS_THEN_SEQUENCE: the other way round. INSIDE: the neuron calls the layer.
     """
 

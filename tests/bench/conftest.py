@@ -1,22 +1,16 @@
 """Frames to test on: recorded digits where they are at hand, made-up ones everywhere."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from delayplug.data import bin_recordings, read_recordings
-
-RECORDED = Path(__file__).parents[3] / "shared" / "data" / "sfsd"
+from tests.recordings import recorded_digits
 
 
 def recorded_frames() -> Tensor:
     """(T, 32, 140) counts of spoken digits."""
-    path = RECORDED / "sfsd_test.h5.gz"
-    if not path.exists():
-        pytest.skip(f"recorded digits are not at hand: no {path.name} in a folder shared/data/sfsd beside the checkout")
-    return bin_recordings(read_recordings(path)).batch(list(range(32)))[0]
+    return bin_recordings(read_recordings(recorded_digits() / "sfsd_test.h5.gz")).batch(list(range(32)))[0]
 
 
 def random_frames() -> Tensor:
@@ -24,7 +18,7 @@ def random_frames() -> Tensor:
     return torch.poisson(torch.full((80, 32, 140), 0.3), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(params=["recorded", "random"])
+@pytest.fixture(scope="session", params=["recorded", "random"])
 def frames(request: pytest.FixtureRequest) -> Tensor:
-    """Input (T, B, C) of 140 channels."""
+    """Input (T, B, C) of 140 channels, to read only."""
     return recorded_frames() if request.param == "recorded" else random_frames()

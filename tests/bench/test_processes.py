@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
-from torch import Tensor, nn
 
 from delayplug import ArgumentError, RunError
 from delayplug.bench import processes as ranks
@@ -25,10 +24,10 @@ from delayplug.bench.comparison.compare import compare, configurations
 from delayplug.bench.comparison.launch import PROGRESS, launch
 from delayplug.bench.comparison.run import Means
 from delayplug.bench.config import RunConfig, configure
-from delayplug.bench.model.network import HeldDropout
 from delayplug.bench.task import load_task
 from delayplug.bench.training import batches
 from delayplug.bench.training.trainer import train
+from tests.bench.one_step import in_two, step
 
 SMALL: dict[str, Any] = {"epochs": 3, "hidden": (16,), "max_delay": 6, "batch_size": 64}
 
@@ -55,28 +54,7 @@ def same_curve(found: list[dict], expected: list[dict]) -> None:
 # ------------------------------------------------------------------------------------------- one run, two processes
 
 
-def in_two(rank: int, port: str, where: str) -> None:
-    """One step of a network on this process's half of a batch, with float64 to see through rounding."""
-    torch.set_num_threads(1)
-    os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    torch.save(step(ranks.share(5)), Path(where) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def step(part: slice) -> dict[str, Tensor]:
-    """Gradients, running averages and output of batch norm and dropout, summed over the processes."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(3, 4), ranks.SharedBatchNorm(4), nn.Linear(4, 2)).double()
-    dropout = HeldDropout(0.4)
-    dropout.total = 5
-    x = torch.randn(6, 5, 3).double()[:, part]
-    hidden = network[1](network[0](x).flatten(0, 1)).view(6, -1, 4)
-    network[2](dropout(hidden)).square().sum().backward()
-    gradients = {name: ranks.summed(p.grad) for name, p in network.named_parameters()}
-    return {**gradients, **dict(network[1].named_buffers()), "hidden": hidden.detach()}
-
-
+@pytest.mark.slow
 def test_one_step_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     expected = step(slice(0, 5))
     mp.spawn(in_two, (free_port(), str(tmp_path)), nprocs=2)
@@ -92,9 +70,9 @@ TRAIN = """
 import os, sys, torch
 torch.set_num_threads(1)
 from delayplug.bench.config import RunConfig
-from delayplug.bench.tasks import load_task
-from delayplug.bench.training import train
-from delayplug.bench.ranks import world
+from delayplug.bench.processes import world
+from delayplug.bench.task import load_task
+from delayplug.bench.training.trainer import train
 config = RunConfig(backend="spikingjelly", epochs=3, hidden=(16,), max_delay=6, batch_size=64)
 nodes = int(sys.argv[2])
 outcome = train(config, load_task(config), accelerator="cpu", devices=2 // nodes, nodes=nodes)
@@ -136,6 +114,8 @@ def alone() -> Any:
     return train(config, load_task(config), accelerator="cpu")
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize("begin", [torchrun, slurm])
 def test_all_processes_hold_the_same_network(begin: Callable, alone: Any, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
@@ -154,6 +134,8 @@ def test_all_processes_hold_the_same_network(begin: Callable, alone: Any, tmp_pa
             assert float((first["state"][name] - value).abs().mean()) < 0.05
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 def test_on_two_devices_by_the_command_line(alone: Any, tmp_path: Path) -> None:
     """The command starts its second process itself, and speaks once; two runs follow each other."""
     args = ["bench", "run", "--backend", "spikingjelly", "--delays", "fixed", "learned", "--epochs", "3"]
@@ -247,6 +229,8 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return compare(cells(epochs=6, hidden=(8,), max_delay=6), tmp_path_factory.mktemp("here"), means=Means("cpu"))
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize("launcher", ["local", "ray"])
 def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tmp_path: Path) -> None:
     configs = cells(epochs=6, hidden=(8,), max_delay=6)
@@ -279,7 +263,7 @@ def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tm
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from delayplug.bench import cells, launching
+from types import SimpleNamespace
 from delayplug.bench.config import configure
 
 def die(config, out, means, folder):
@@ -289,17 +273,20 @@ def die(config, out, means, folder):
         os.kill(os.getpid(), signal.SIGKILL)
     (out / str(config.seed)).write_text(str(Path.cwd()))
 
-launching.work, launching._TRIES = die, 2
 if __name__ == "__main__":
-    configs = [configure("quick", backend="norse", seed=seed) for seed in range(2)]
-    watch = None
+    from delayplug.bench.comparison import launch  # here: the processes of the runs need nothing of what it imports
+
+    launch.work, launch._TRIES = die, 2
+    configs = [configure("quick", seed=seed) for seed in range(2)]
+    means = SimpleNamespace(devices=1, nodes=1, threads=1)  # as Means has them
     try:
-        launching.launch("local", configs, Path(sys.argv[1]), cells.Means(), 2, watch)
+        launch.launch("local", configs, Path(sys.argv[1]), means, 2, None)
     except Exception as error:
         print(error)
 """
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_always_dies_takes_nobody_along(tmp_path: Path) -> None:
     (tmp_path / "dying.py").write_text(DYING)
     command = [sys.executable, str(tmp_path / "dying.py"), str(tmp_path)]
@@ -310,6 +297,8 @@ def test_a_run_whose_process_always_dies_takes_nobody_along(tmp_path: Path) -> N
     assert (tmp_path / "0").read_text() == str(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     good = configure("quick", backend="spikingjelly", delays="none", epochs=1)
     bad = dataclasses.replace(good, dataset=str(tmp_path / "nowhere"))

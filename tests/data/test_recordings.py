@@ -1,5 +1,4 @@
 import dataclasses
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -7,8 +6,7 @@ import pytest
 
 from delayplug.data import bin_recordings, find_splits, read_recordings
 from delayplug.errors import ArgumentError, DataError
-
-SFSD = Path(__file__).resolve().parents[3] / "shared/data/sfsd"
+from tests.recordings import recorded_digits
 
 
 def test_a_good_file_is_read_as_it_is(write):
@@ -225,9 +223,8 @@ def test_splits_of_no_folder(tmp_path):
         find_splits(tmp_path / "file")
 
 
-@pytest.mark.skipif(not SFSD.is_dir(), reason="the spiking free spoken digits are not beside this checkout")
 def test_real_recordings():
-    files = find_splits(SFSD)
+    files = find_splits(recorded_digits())
     train, test = (read_recordings(files[split]) for split in ("train", "test"))
     assert (len(train), len(test)) == (1800, 600)
     assert train.classes == test.classes

@@ -103,7 +103,7 @@ def test_unknown_name():
 
 def test_nothing_installed(install):
     install()
-    with pytest.raises(UnknownBackendError, match="none found"):
+    with pytest.raises(UnknownBackendError, match="none installed"):
         plugins.toolkit("norse")
     with pytest.raises(WiringError, match="imported: none"):
         add_delays(nn.Linear(1, 1), 3)

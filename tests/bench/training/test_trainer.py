@@ -41,6 +41,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunConfig
     return configs, out, compare(configs, out, means=Means("cpu"))
 
 
+@pytest.mark.trains
 def test_record_holds_everything(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
     configs, out, records = comparison
     for config, record in zip(configs, records, strict=True):
@@ -59,6 +60,7 @@ def test_record_holds_everything(comparison: tuple[list[RunConfig], Path, list[d
     assert parameters == {"none": synapses + 16, "fixed": synapses + 16, "learned": 2 * synapses + 16}
 
 
+@pytest.mark.trains
 def test_saved_delays(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
     configs, out, _ = comparison
     none, fixed, learned = (read_delays(out / config.cell) for config in configs)
@@ -71,6 +73,7 @@ def test_saved_delays(comparison: tuple[list[RunConfig], Path, list[dict]]) -> N
         assert 0 <= float(after.min()) <= float(after.max()) <= 6
 
 
+@pytest.mark.trains
 def test_finished_runs_are_kept(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
     configs, out, records = comparison
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
@@ -78,6 +81,7 @@ def test_finished_runs_are_kept(comparison: tuple[list[RunConfig], Path, list[di
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
+@pytest.mark.trains
 def test_another_configuration_is_refused(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
     configs, out, _ = comparison
     other = dataclasses.replace(configs[0], epochs=3)
@@ -93,6 +97,7 @@ def test_unreadable_record(tmp_path: Path, content: str) -> None:
         finished(tmp_path, RunConfig())
 
 
+@pytest.mark.trains
 def test_same_seed_same_result() -> None:
     config = configure("quick", backend="snntorch", **TINY)
     task = load_task(config)
@@ -105,6 +110,7 @@ def test_same_seed_same_result() -> None:
     assert not torch.equal(first.state["synapses.0.weights.weight"], other.state["synapses.0.weights.weight"])
 
 
+@pytest.mark.trains
 def test_accuracy_is_exact_and_does_not_depend_on_batches() -> None:
     config = configure("quick", backend="spikingjelly", **TINY)
     task = load_task(config)
@@ -118,6 +124,7 @@ def test_accuracy_is_exact_and_does_not_depend_on_batches() -> None:
     assert outcome.accuracy["last epoch"] == pytest.approx(float((scores.argmax(-1) == y).double().mean()), abs=1e-12)
 
 
+@pytest.mark.trains
 def test_sigma_follows_the_paper() -> None:
     """Exponential over the first quarter of the epochs, from 12 + 0.27 to 0.23 + 0.27, then constant."""
     seen: list[dict] = []
@@ -150,6 +157,7 @@ def test_rates_follow_the_paper() -> None:
     assert delays.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.trains
 def test_learned_delays_find_the_planted_ones() -> None:
     """With the readout alone, the delays from channels to classes must become the planted ones."""
     task = TimingTask(jitter=0.3, distractors=0, classes=4, channels=12, steps=30)
@@ -210,6 +218,7 @@ def test_impossible_timing_task(changes: dict[str, float]) -> None:
         TimingTask(**changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.trains
 def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
     write = pytest.importorskip("h5py").File
     for split, size in (("train", 40), ("test", 12)):
@@ -319,6 +328,7 @@ def test_wilson_interval() -> None:
     assert wilson(1.0, 100)[0] > 0.95
 
 
+@pytest.mark.trains
 def test_table_and_plots(comparison: tuple[list[RunConfig], Path, list[dict]], tmp_path: Path) -> None:
     from rich.console import Console
 
@@ -358,41 +368,55 @@ def same_model(found: Path, expected: Path) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
 import torch
 from pathlib import Path
-from delayplug.bench.training import trainer
-from delayplug.bench.training.batches import training_loader
-from delayplug.bench.comparison.run import Means
 from delayplug.bench.comparison.compare import compare
+from delayplug.bench.comparison.run import Means
 from delayplug.bench.config import configure
+from delayplug.bench.training.trainer import _Training
 
 torch.set_num_threads(1)
-out, epoch, step = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-plain = trainer._Training.training_step
+config = configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)
+out = Path(sys.argv[1])
+plain = _Training.training_step
 
-def until(self, batch, index):
-    if (self.current_epoch, index) == (epoch, step):
-        os.kill(os.getpid(), signal.SIGKILL)
-    plain(self, batch, index)
+def run_until(epoch, step):
+    def until(self, batch, index):
+        if (self.current_epoch, index) == (epoch, step):
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(self, batch, index)
 
-trainer._Training.training_step = until
-compare([configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)], out, means=Means("cpu"))
+    _Training.training_step = until
+    compare([config], out, means=Means("cpu"))
+
+# A process for each run: what they import is imported once, which takes longer than the runs.
+for epoch, step in json.loads(sys.argv[2]):
+    process = os.fork()
+    if not process:
+        try:
+            run_until(epoch, step)
+        finally:
+            os._exit(1)
+    status = os.waitpid(process, 0)[1]
+    signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    print(json.dumps([signalled, *((out / config.cell / name).exists() for name in ("checkpoint.pt", "record.json"))]))
 """
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal that cannot be caught is something of POSIX")
 def test_killed_runs_end_with_the_same_numbers(tmp_path: Path) -> None:
     """Killed in the first epoch, at the start of one and in the middle of one; each time it goes on."""
     config = configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)
     (expected,) = compare([config], tmp_path / "whole", means=Means("cpu"))
     killed = tmp_path / "killed"
-    for epoch, step, there in ((0, 5, False), (1, 0, True), (2, 7, True)):
-        command = [sys.executable, "-c", KILLED, str(killed), str(epoch), str(step)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert (killed / config.cell / "checkpoint.pt").exists() == there
-        assert not (killed / config.cell / "record.json").exists()
+    command = [sys.executable, "-c", KILLED, str(killed), json.dumps([(0, 5), (1, 0), (2, 7)])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    ends = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    # By which signal it ended; whether there is a checkpoint then, and a record.
+    assert ends == [[signal.SIGKILL, there, False] for there in (False, True, True)], done.stderr
     seen: list[int] = []
 
     @contextlib.contextmanager
@@ -418,6 +442,7 @@ def interrupted(config: RunConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -
             compare([config], out, means=Means("cpu"))
 
 
+@pytest.mark.trains
 def test_killed_while_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the last epoch nothing is trained again."""
     config = configure("quick", backend="norse", **TINY)
@@ -428,6 +453,7 @@ def test_killed_while_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     same_numbers(found, expected)
 
 
+@pytest.mark.trains
 def test_a_checkpoint_of_another_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configure("quick", backend="norse", **TINY)
     interrupted(config, tmp_path, monkeypatch)
@@ -459,6 +485,7 @@ def test_epochs_have_orders_of_their_own() -> None:
 # ------------------------------------------------------------------------------------------------------ the report
 
 
+@pytest.mark.trains
 def test_report(comparison: tuple[list[RunConfig], Path, list[dict]], tmp_path: Path) -> None:
     _, out, records = comparison
     found = read_records(out)
@@ -507,6 +534,7 @@ def test_the_file_in_a_runs_folder_makes_it_again(config: RunConfig, tmp_path: P
     assert configurations(values.pop("preset"), **values) == [config]
 
 
+@pytest.mark.trains
 def test_windows_and_masks_change_what_is_trained_on(tmp_path: Path) -> None:
     whole = load_task(configure("quick"))
     config = configure("quick", backend="spikingjelly", **TINY)
@@ -518,6 +546,7 @@ def test_windows_and_masks_change_what_is_trained_on(tmp_path: Path) -> None:
         assert changed.epochs[-1]["train_loss"] == again.epochs[-1]["train_loss"]
 
 
+@pytest.mark.trains
 def test_what_is_written_on_the_way(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
     """The share of the time that went by waiting for data, and a file to make each run again."""
     configs, out, records = comparison
@@ -527,6 +556,7 @@ def test_what_is_written_on_the_way(comparison: tuple[list[RunConfig], Path, lis
         assert read_toml(out / config.cell / "config.toml")["seeds"] == [config.seed]
 
 
+@pytest.mark.trains
 def test_picture_of_accuracies(comparison: tuple[list[RunConfig], Path, list[dict]]) -> None:
     _, _, records = comparison
     figure = accuracy_figure(records)
@@ -537,6 +567,7 @@ def test_picture_of_accuracies(comparison: tuple[list[RunConfig], Path, list[dic
     assert drawn == pytest.approx(marks)
 
 
+@pytest.mark.trains
 def test_planted_delays_are_found() -> None:
     """Without hidden neurons the delays themselves must align the patterns."""
     config = configure("planted", backend="spikingjelly", epochs=6)
