@@ -1,5 +1,6 @@
 """Layers as nodes: weights, whole delays, normalisation. The one place that knows the classes that hold delays."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay
 from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
-from ..surgery.delayed import Delayed
 from ..toolkits.vocabulary import Granularity, Turns
 from .graph import Delay, Geometry, Node, Pool, Synapses
 
@@ -87,11 +87,6 @@ def of_delayed(layer: Any, weights: Any) -> list[Node]:
     return [Synapses(weight, plain.bias, plain.geometry, delays, delay.max_delay)]
 
 
-def is_delayed(module: nn.Module) -> bool:
-    """Whether `add_delays` gave the module delays."""
-    return isinstance(module, Delayed)
-
-
 def of_norm(norm: Any) -> tuple[Tensor, Tensor]:
     """(scale, shift), each (C,) float64, that a batch norm is in `eval()`."""
     if norm.running_mean is None:
@@ -115,19 +110,20 @@ def of_pool(pool: Any) -> Pool:
     if (
         pool.ceil_mode
         or pool.divisor_override is not None
-        or (_pair(pool.padding) != (0, 0) and not pool.count_include_pad)
+        or (pair(pool.padding) != (0, 0) and not pool.count_include_pad)
     ):
         raise ExchangeError("an AvgPool2d with ceil_mode, divisor_override or count_include_pad=False")
-    return Pool("average", _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding))
+    return Pool("average", pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """One number for each of two dimensions, as torch takes them."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
 def _numbers(parameter: Tensor) -> Tensor:
-    found = parameter.detach().cpu()
-    found = found if found.dtype == torch.float64 else found.float()
-    if not bool(found.isfinite().all()):
+    numbers = parameter.detach().cpu()
+    numbers = numbers if numbers.dtype == torch.float64 else numbers.float()
+    if not bool(numbers.isfinite().all()):
         raise ExchangeError("weights that are NaN or infinite")
-    return found.clone()
+    return numbers.clone()
