@@ -36,16 +36,15 @@ from .neurons.cell import Cell as Cell, Reset as Reset
 from .neurons.loops import over_steps as over_steps
 from .running.stream import Stream as Stream, stream as stream
 from .running.unroll import unroll as unroll
-from .surgery.apply import (
-    add_delays as add_delays,
+from .surgery.apply import add_delays as add_delays, remove_delays as remove_delays
+from .surgery.describe import Description as Description, describe_delays as describe_delays
+from .surgery.find import (
     detach_delays as detach_delays,
     named_delays as named_delays,
-    remove_delays as remove_delays,
     reset_delays as reset_delays,
 )
-from .surgery.by_structure import Skipped as Skipped
-from .surgery.describe import Description as Description, describe_delays as describe_delays
 from .surgery.plan import Connection as Connection, Plan as Plan, plan_delays as plan_delays
+from .surgery.verdict import Skipped as Skipped
 from .toolkits.capabilities import (
     Benchmarks as Benchmarks,
     Containers as Containers,

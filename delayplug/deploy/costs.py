@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,9 +9,9 @@ from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay, Convolution
 from ..layers.frozen import Frozen
 from ..layers.linear import LearnableDelay
-from ..surgery.apply import named_delays
 from ..surgery.dataflow import Example, drive, preserved
-from ..surgery.delayed import Delayed
+from ..surgery.delayed import Delayed, weights_of
+from ..surgery.find import named_delays
 from ..toolkits.states import tensors_in
 from ..toolkits.vocabulary import Granularity
 
@@ -116,18 +115,14 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Layers with weights or delays, without the modules inside of such a layer."""
     inside: set[int] = set()
     for name, module in model.named_modules():
-        if id(module) not in inside and isinstance(_owner(module), _Layer):
+        if id(module) not in inside and isinstance(weights_of(module), _Layer):
             inside.update(map(id, module.modules()))
             yield name, module
 
 
-def _owner(module: Any) -> Any:
-    inner = module.delay_place.inner if isinstance(module, Delayed) else ""
-    return getattr(module, inner) if inner else module
-
-
 def _counting(count: _Count, module: nn.Module) -> Callable[..., None]:
-    owner = _owner(module)
+    owner = weights_of(module)
+    assert isinstance(owner, _Layer)
     delay = module if isinstance(module, DelayLayer) else getattr(module, "delay", None)
     synaptic = delay is owner or (
         isinstance(module, Delayed) and module.delay_place.granularity is Granularity.SYNAPTIC

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,9 @@ from ..layers.conv import ConvDelay, Convolution
 from ..layers.engines.spatial import Geometry
 from ..layers.frozen import DTYPES, Frozen, can_freeze, freeze, smallest, snapshot, thaw
 from ..layers.taps import round_delays
-from ..surgery.apply import named_delays
 from ..surgery.dataflow import Example
-from ..surgery.delayed import Delayed
+from ..surgery.delayed import Delayed, weights_of
+from ..surgery.find import named_delays
 from ..toolkits.vocabulary import Granularity
 from .costs import costs
 from .quantise import few_delays, quantised, rows_of
@@ -242,7 +241,7 @@ def _rows(delay: DelayLayer, delayed: Delayed | None) -> Tensor:
 
 
 def _weight_rows(delay: DelayLayer, delayed: Delayed | None, weight: Tensor) -> Tensor:
-    owner = delay if delayed is None else _owner(delayed)
+    owner = delay if delayed is None else weights_of(delayed)
     return rows_of(tuple(weight.shape), _transposed_groups(owner))
 
 
@@ -251,16 +250,11 @@ def _transposed_groups(layer: nn.Module) -> int | None:
     return convolution.groups if isinstance(convolution, Convolution | Geometry) and convolution.transposed else None
 
 
-def _owner(delayed: Any) -> Any:
-    inner = delayed.delay_place.inner
-    return getattr(delayed, inner) if inner else delayed
-
-
 def _weight(name: str, delay: DelayLayer, delayed: Delayed | None) -> nn.Parameter | None:
     """The weights that go with the delays; None for delays per channel that stand alone."""
     if delayed is None:
         return delay.weight
-    owner = _owner(delayed)
+    owner = weights_of(delayed)
     if not delayed.delay_place.affine or not isinstance(owner, nn.Linear | Convolution):
         got = f"{name}, a {type(owner).__name__} with a forward of its own"
         raise ArgumentError("weight_bits", "layers whose forward is that of torch", got)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ..neurons.loops import compiled_loops, over_steps
-from ..surgery.apply import reset_delays
 from ..surgery.dataflow import preserved
+from ..surgery.find import reset_delays
 from ..surgery.inventory import Network
 from ..toolkits.capabilities import streams
 from ..toolkits.toolkit import Toolkit

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..surgery.apply import named_delays
+from ..surgery.find import named_delays
 
 _ROUNDING = 1e-4  # relative and absolute: sums in another order
 

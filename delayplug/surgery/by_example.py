@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 
 from ..toolkits.vocabulary import Mode, TimeAxis, Turns
-from .by_structure import BY_NAME, Skipped, Target, accepts
 from .dataflow import Call, Flow
 from .inventory import Network
+from .verdict import BY_NAME, Skipped, Target, accepts
 
 _AMBIGUOUS = "its time cannot be told from its batch: pass an example with different numbers of steps and samples"
 

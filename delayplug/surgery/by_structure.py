@@ -4,65 +4,12 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from ..toolkits.vocabulary import Mode, TimeAxis, TimeInside, Turns
 from .inventory import Network
-
-ASK = "pass example= (an input, or a function that drives the model)"
-BY_NAME = "name it in filter_fn=[...] to delay it"
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A layer that gets no delays, and why."""
-
-    layer: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Target:
-    """The neuron that a layer feeds, and how they lie in time.
-
-    Attributes:
-        neuron: its name.
-        turns: how their calls follow each other.
-        time: where the time is in what the layer takes.
-        fold: name of the module whose input still has the time that the layer sees folded into its batch.
-        in_shape, out_shape: of what the layer takes and gives, if a run showed it.
-        leading: dimensions of time and batch that these begin with, at least.
-        mode: in which the neuron was called, if a run showed it.
-        note: for the user.
-    """
-
-    neuron: str
-    turns: Turns = Turns.TOGETHER
-    time: TimeAxis = TimeAxis.FIRST
-    fold: str | None = None
-    in_shape: torch.Size | None = None
-    out_shape: torch.Size | None = None
-    leading: int = 0
-    mode: Mode | None = None
-    note: str = ""
-
-
-def accepts(network: Network, layer: str, target: Target, by_name: frozenset[str]) -> Target | Skipped:
-    """The target, unless its neuron is of a kind that gets no delays."""
-    module = network.neurons[target.neuron]
-    kind = type(module).__name__
-    if layer in by_name:
-        return target
-    if network.own_weights.own_input(module):
-        return Skipped(
-            layer, f"it feeds {target.neuron} ({kind}), another layer of weights before any neuron; {BY_NAME}"
-        )
-    if not network.toolkit.is_spiking(module):
-        return Skipped(layer, f"it feeds {target.neuron} ({kind}), a readout; {BY_NAME}")
-    return target
+from .verdict import ASK, Skipped, Target, accepts
 
 
 def targets(network: Network, by_name: frozenset[str]) -> dict[str, Target | Skipped]:

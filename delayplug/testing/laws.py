@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..deploy.freeze import freeze_delays
 from ..learning.schedules import parameter_groups
-from ..surgery.apply import add_delays, detach_delays, named_delays, remove_delays, reset_delays
+from ..surgery.apply import add_delays, remove_delays
 from ..surgery.delayed import Delayed
+from ..surgery.find import detach_delays, named_delays, reset_delays
 from ..surgery.plan import plan_delays
 from ..toolkits.capabilities import containers
 from ..toolkits.vocabulary import Granularity, Mode

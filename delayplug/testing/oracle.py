@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..surgery.apply import named_delays
+from ..surgery.find import named_delays
 from ..toolkits.vocabulary import Granularity
 from .networks import Sees
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from ...deploy.costs import costs
 from ...deploy.freeze import freeze_delays
 from ...errors import RunError
-from ...surgery.apply import named_delays
+from ...surgery.find import named_delays
 from ..comparison.records import read_record
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
