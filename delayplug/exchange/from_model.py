@@ -85,7 +85,7 @@ def _noise(network: Network) -> Example:
     )
 
 
-def _is_norm(weights: object) -> TypeGuard[nn.BatchNorm1d]:
+def _is_norm(weights: object) -> TypeGuard[nn.modules.batchnorm._BatchNorm]:
     return isinstance(weights, nn.modules.batchnorm._BatchNorm)
 
 
@@ -229,7 +229,7 @@ class _Builder:
             raise ExchangeError(
                 "a layer with a computation of its own: linear layers and convolutions can be exchanged"
             )
-        return layers.of_delayed(module, weights) if isinstance(module, Delayed) else [layers.of_weights(weights)]
+        return layers.of_delayed(module) if isinstance(module, Delayed) else [layers.of_weights(weights)]
 
     def _absorb(self, name: str, parts: Mapping[str, float]) -> bool:
         """Make a batch norm part of the weights of the layer before it, if that feeds nothing else."""

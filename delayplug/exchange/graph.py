@@ -212,6 +212,12 @@ def snapped(gain: Tensor, leak: Tensor) -> Tensor:
     return leak if Cell.close(gain, leak) else gain
 
 
+def padding_of(word: str, kernel: Shape, dilation: Shape) -> Shape | None:
+    """The padding of a convolution that is "same" or "valid"; None for "same" where one side has one more."""
+    total = [d * (k - 1) if word == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+    return None if any(n % 2 for n in total) else tuple(n // 2 for n in total)
+
+
 def weights_by_delay(node: Synapses) -> dict[int, Tensor]:
     """For each delay of the weights that are not zero, in order: the weights (O, I, *) with that delay, else zero.
 

@@ -218,11 +218,11 @@ class _Follower(TorchDispatchMode):
         stack.enter_context(hooked(module.register_forward_hook(ends)))
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, Tensor):
         return float(value) if value.dim() == 0 and not value.is_complex() else None
     return float(value) if isinstance(value, int | float) else None
 
 
-def _is_number(value: Any, number: float) -> bool:
+def _is_number(value: object, number: float) -> bool:
     return _number(value) == number

@@ -42,7 +42,7 @@ def to_onnx(
 ) -> Path:
     """Write a feed-forward network as it is in `eval()`, delays rounded, into an ONNX file.
 
-    The file takes "input", (T, B, *input) float32 with any T and B, and gives "output", (T, B, *output): spikes, or
+    The file takes "input", (T, B, *input) float32 with any T and B, and computes "output", (T, B, *output): spikes, or
     the membrane of a readout; every run is a sequence of its own. A delay is a shift by whole steps (`Pad`, `Slice`),
     a layer with a delay per synapse has one product for each of its distinct delays, and neurons are a `Scan` over
     time.

@@ -26,7 +26,7 @@ class Carried:
 
     Attributes:
         delays: the states of delays, by the names of their layers.
-        kept: what modules keep on themselves (`Streams.kept_state`), by their names.
+        kept: what modules hold on themselves (`Streams.kept_state`), by their names.
         user: the state that the caller of the model passes.
     """
 
@@ -78,8 +78,7 @@ class Carrier:
             with _states_of_lone_delays(modules, delays) as after:
                 y, user = advance(x, user)
             after |= {n: m.delay_memory.state for n, m in delayed.items() if m.delay_memory.state is not None}
-            kept = {name: self._streams.kept_state(module) for name, module in keeping.items()}
-            return y, Carried(after, kept, user)
+            return y, Carried(after, self._states(keeping), user)
 
     def _begin(self, keeping: Mapping[str, nn.Module]) -> None:
         for module in keeping.values():
@@ -88,15 +87,18 @@ class Carrier:
             self._streams.put_state(module, {n: v.clone() if isinstance(v, Tensor) else v for n, v in own.items()})
             self._streams.reset(module)
 
+    def _states(self, keeping: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
+        return {name: self._streams.kept_state(module) for name, module in keeping.items()}
+
     @contextmanager
     def _put_aside(self, keeping: Mapping[str, nn.Module]) -> Iterator[None]:
         """Within the block, these modules may get another state."""
-        kept = {name: self._streams.kept_state(module) for name, module in keeping.items()}
+        before = self._states(keeping)
         try:
             yield
         finally:
             for name, module in keeping.items():
-                self._streams.put_state(module, kept[name])
+                self._streams.put_state(module, before[name])
 
 
 @contextmanager

@@ -37,9 +37,9 @@ Start = Callable[[Any], Any]
 
 
 class Stream:
-    """What `stream` returns. Pushing a sequence in any parts gives what the network gives for the whole of it.
+    """What `stream` returns. A sequence pushed in any parts has the outputs of the network for the whole of it.
 
-    Equal to rounding, since sums over delays are made in another order than over a sequence: to the bit where the parts
+    Equal to rounding, since sums over delays are made in another order than over a sequence; to the bit where the parts
     are the same. Memory is that of one part and of the state, however long the stream; no graph is recorded.
 
     Attributes:
@@ -93,7 +93,7 @@ class Stream:
         for part in tree_leaves(y):
             if isinstance(part, Tensor) and (part.dim() == 0 or part.shape[0] != x.shape[0]):
                 raise SequenceError(
-                    f"the model gives {tuple(part.shape)} for {x.shape[0]} steps: a stream needs one output for each"
+                    f"the output for {x.shape[0]} steps has shape {tuple(part.shape)}: a stream needs one for each step"
                 )
         self._carried, self.steps = carried, self.steps + x.shape[0]
         return y
@@ -202,9 +202,16 @@ class Stream:
 
 
 def _raise_if_fresh(
-    name: str, toolkit: Toolkit, kept: Mapping[str, object], carried: list[Tensor]
+    name: str, toolkit: Toolkit, left: Mapping[str, object], carried: list[Tensor]
 ) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-    """A hook before the calls of a neuron that was left with the state `kept`; `carried` are all states."""
+    """A hook before the calls of a neuron.
+
+    Args:
+        name: of the neuron.
+        toolkit: the neuron's.
+        left: the state that it held after the last step, by name.
+        carried: the tensors of all states after that step.
+    """
     is_first = True
 
     def hook(neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -216,7 +223,7 @@ def _raise_if_fresh(
                 raise SequenceError(
                     f"{name} keeps a state that its backend does not give out: it needs kept_state and put_state"
                 )
-            fresh = is_first and any(now[key] is not kept[key] and not _same(now[key], kept[key]) for key in now)
+            fresh = is_first and any(now[key] is not left[key] and not _same(now[key], left[key]) for key in now)
         else:
             fresh = not any(bool(t.any()) or any(_same(t, other) for other in carried) for t in passed)
         is_first = False

@@ -26,6 +26,7 @@ from ..graph import (
     Scale,
     Synapses,
     Threshold,
+    padding_of,
     snapped,
 )
 from .branches import merge_branches
@@ -187,7 +188,7 @@ def _node(node: Any, dt: float) -> Node:
     return readers[type(node)](node)
 
 
-def _shape(value: Any) -> tuple[int, ...]:
+def _shape(value: object) -> tuple[int, ...]:
     if value is None:
         raise ExchangeError("it has no shape")
     shape = tuple(int(n) for n in np.atleast_1d(np.asarray(value)))
@@ -196,7 +197,7 @@ def _shape(value: Any) -> tuple[int, ...]:
     return shape
 
 
-def _array(word: str, value: Any) -> Tensor:
+def _array(word: str, value: object) -> Tensor:
     """Numbers, finite, in float64."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
@@ -208,18 +209,18 @@ def _array(word: str, value: Any) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64))
 
 
-def _number(word: str, value: Any) -> Tensor:
+def _number(word: str, value: object) -> Tensor:
     """(), or one for each neuron if they differ."""
     numbers = _array(word, value)
     first = numbers.flatten()[0]
     return first if bool((numbers == first).all()) else numbers
 
 
-def _weights(word: str, value: Any) -> Tensor:
+def _weights(word: str, value: object) -> Tensor:
     return _array(word, value).to(torch.get_default_dtype())
 
 
-def _matrix(value: Any) -> Tensor:
+def _matrix(value: object) -> Tensor:
     weight = _weights("weight", value)
     if weight.dim() != 2:
         raise ExchangeError(f"weight: expected a matrix (outputs, inputs), got shape {tuple(weight.shape)}")
@@ -235,15 +236,15 @@ def _convolution(node: Any, dims: int) -> Synapses:
     stride, dilation = _each("stride", node.stride, dims, 1), _each("dilation", node.dilation, dims, 1)
     padding: Any = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
     if isinstance(padding, str):
-        total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        if any(n % 2 for n in total) or padding not in ("same", "valid"):
+        known = padding_of(padding, weight.shape[2:], dilation) if padding in ("same", "valid") else None
+        if known is None:
             raise ExchangeError(f"padding {padding!r} with a kernel of shape {tuple(weight.shape[2:])}")
-        padding = [n // 2 for n in total]
+        padding = known
     (groups,) = _each("groups", node.groups, 1, 1)
     return Synapses(weight, bias, Geometry(stride, _each("padding", padding, dims, 0), dilation, groups))
 
 
-def _each(word: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
+def _each(word: str, value: object, dims: int, least: int) -> tuple[int, ...]:
     """A whole number for each dimension, of which one may stand for all."""
     array = np.asarray(value).flatten()
     numbers = tuple(int(n) for n in (array if array.size == dims else np.repeat(array, dims)))
@@ -257,7 +258,7 @@ def _pool(node: Any, kind: Literal["average", "sum"]) -> Pool:
     return Pool(kind, kernel, stride, _pair("padding", node.padding, 0))
 
 
-def _pair(word: str, value: Any, least: int) -> tuple[int, int]:
+def _pair(word: str, value: object, least: int) -> tuple[int, int]:
     first, second = _each(word, value, 2, least)
     return first, second
 
@@ -302,7 +303,7 @@ def _delay(node: Any, dt: float) -> Delay:
     return Delay(delays, max_delay_of(read_notes(node), int(delays.max())))
 
 
-def _time(word: str, value: Any, dt: float) -> Tensor:
+def _time(word: str, value: object, dt: float) -> Tensor:
     """dt / tau."""
     tau = _number(word, value)
     if bool((tau <= 0).any()):
