@@ -100,7 +100,7 @@ class GraphNetwork(nn.Module):
             graph.edges += [(source, name) for source in sources]
         return graph.simplified()
 
-    def _node(self, part: Any) -> Node:
+    def _node(self, part: nn.Module) -> Node:
         if self.toolkit.is_neuron(part):
             return Neurons(exchanges(self.toolkit).describe(part))
         if isinstance(part, LearnableDelay):
@@ -162,7 +162,7 @@ class Above(nn.Module):
 
 
 def run_neuron(toolkit: Toolkit, neuron: nn.Module, x: Tensor) -> Tensor:
-    """A neuron over a whole sequence (T, B, ...) from a fresh state, in which it is afterwards, too."""
+    """A neuron over a whole sequence (T, B, ...) from a fresh state; it is reset afterwards."""
     streams(toolkit).reset(neuron)
     try:
         out = neuron(x) if toolkit.mode(neuron) == Mode.SEQUENCE else over_time(toolkit, neuron, neuron, x)

@@ -5,7 +5,7 @@ Nothing in a file is trusted: every number is checked before it is used.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Required, TypedDict
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def to_graph(source: object, dt: float) -> Graph:
 
 
 def _flat(graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Nodes and edges, those of subgraphs included; what the inputs and outputs of subgraphs connect is connected."""
+    """Nodes and edges, those of subgraphs included, whose inputs and outputs are replaced by edges."""
     nodes, edges, dissolved = _expanded(graph, "", set())
     for name in dissolved:
         before, after = [a for a, b in edges if b == name], [b for a, b in edges if a == name]
@@ -101,6 +101,10 @@ def _flat(graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 
 
 def _expanded(graph: Any, prefix: str, around: set[int]) -> tuple[dict[str, Any], list[tuple[str, str]], list[str]]:
+    """(nodes, edges, inputs and outputs of subgraphs) of a graph, its names behind a prefix.
+
+    `around` are the addresses of the graphs that contain it.
+    """
     import nir
 
     if id(graph) in around:
@@ -284,17 +288,15 @@ def _delay(node: Any, dt: float) -> Delay:
     if bool((steps > MOST_STEPS).any()):
         raise ExchangeError(
             f"delay: {float(seconds.max()):g} s are {float(steps.max()):g} steps of dt = {dt:g} s, more than "
-            f"{MOST_STEPS}: "
-            "nir.Delay is in seconds; is dt the one of the network?"
+            f"{MOST_STEPS}: nir.Delay is in seconds; is dt that of the network?"
         )
     whole = (steps + 0.5).floor()
     off = (steps - whole).abs() - 1e-6 * steps
     if bool((off > _OFF).any()):
         worst = int(off.flatten().argmax())
         raise ExchangeError(
-            f"delay: {float(seconds.flatten()[worst]):g} s are {float(steps.flatten()[worst]):.4f} steps of dt "
-            f"= {dt:g} s, not a whole "
-            "number: pass the dt of the network, or one that divides its delays"
+            f"delay: {float(seconds.flatten()[worst]):g} s are {float(steps.flatten()[worst]):.4f} steps of dt = "
+            f"{dt:g} s, not a whole number: pass the dt of the network, or one that divides its delays"
         )
     rows = whole.long().reshape(len(whole) if whole.dim() else 1, -1)
     if bool((rows != rows[:, :1]).any()):
@@ -316,8 +318,14 @@ def _time(word: str, value: object, dt: float) -> Tensor:
     return leak.clamp(max=1.0)
 
 
-def _fire(node: Any) -> dict[str, Any]:
-    """Threshold and reset of a node that fires."""
+class _Firing(TypedDict, total=False):
+    threshold: Required[Tensor | None]
+    reset: float | Tensor
+    rule: Reset
+
+
+def _fire(node: Any) -> _Firing:
+    """Threshold and reset of a neuron; no threshold for one that does not fire."""
     if not hasattr(node, "v_threshold"):
         return {"threshold": None}
     word = read_notes(node).get("reset") or Reset.VALUE
@@ -344,7 +352,7 @@ def _if(node: Any, dt: float) -> Neurons:
 
 def _cuba(node: Any, dt: float) -> Neurons:
     leak, synapse = _time("tau_mem", node.tau_mem, dt), _time("tau_syn", node.tau_syn, dt)
-    # The current is linear in its input, so what scales that may as well scale the membrane's.
+    # The current is linear in its input, so a factor of that is one of the membrane's input.
     drive = _number("w_in", node.w_in) * synapse
     gain = snapped(_gain(_number("r", node.r), leak) * drive, leak)
     rest = _number("v_leak", node.v_leak)
