@@ -1,130 +1,20 @@
-"""What a run is made of, and the presets."""
+"""The configuration of a run, and the presets.
 
-import json
-import tomllib
+A new setting is one more field of `RunConfig`: `delayplug bench run` has an option for every field, a TOML file may
+have each as a key, and the record of a run holds all of them. Nothing here imports torch.
+"""
+
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from ..data import BINNINGS, Binning, HoldOut
+from ..data import Binning, HoldOut
 from ..errors import ArgumentError
-from .model.synapses import Variant, check_variant
+from .settings import Setting, check_settings
+from .variants import Variant, check_variant, variant_name
 
 SYNTHETIC = "synthetic"
 
 Protocol = Literal["heldout", "official", "paper"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides the result of one run.
-
-    Attributes:
-        dataset: "synthetic", or a folder in SHD's file layout.
-        backend: name of the toolkit; a network cannot be made without one.
-        delays: "none", "fixed", "constant", "learned", "axonal" or "dendritic", see `synapses`.
-        seed: of weights, delays, batches, dropout and the validation split.
-        preset: where the other values come from.
-        hidden: sizes of the hidden layers.
-        max_delay: in steps.
-        taps: per synapse.
-        fan_in: incoming synapses of each neuron; 0: from all.
-        tau: time constant of the neurons in steps.
-        dropout: of hidden spikes.
-        lr, delay_lr: largest learning rates of weights and of delays (in steps).
-        weight_decay: L2, of the weights.
-        epochs, batch_size: of the training.
-        sigma_until: fraction of the epochs over which sigma shrinks.
-        step_ms, pool, binning: how recordings become frames.
-        window_ms: only so much of each recording, from its first event on; 0: all of it.
-        time_mask, channel_mask, cutmix: augmentations of the training data, see `Augmented`; 0: none.
-        protocol: how the reported epoch is chosen: "heldout" by the validation file where the data has one, else by
-            recordings held out of training; "official" by the validation file and by nothing else; "paper" as
-            published for SHD, by the test set itself, which then is no longer one. The others read the test set once.
-        validation: "auto", "speaker" or "stratified": what is held out, where something is.
-        validation_fraction: of the training recordings, held out.
-        compile: compile the loops over the time of toolkits that have no faster way.
-    """
-
-    dataset: str = SYNTHETIC
-    backend: str = ""
-    delays: Variant = "learned"
-    seed: int = 0
-    preset: str = "quick"
-    hidden: tuple[int, ...] = (64,)
-    max_delay: int = 24
-    taps: int = 1
-    fan_in: int = 0
-    tau: float = 1.005
-    dropout: float = 0.1
-    lr: float = 5e-3
-    delay_lr: float = 0.1
-    weight_decay: float = 1e-5
-    epochs: int = 20
-    batch_size: int = 64
-    sigma_until: float = 0.5
-    step_ms: float = 10.0
-    pool: int = 5
-    binning: Binning = "grid"
-    window_ms: float = 0.0
-    time_mask: int = 0
-    channel_mask: int = 0
-    cutmix: float = 0.0
-    protocol: Protocol = "heldout"
-    validation: HoldOut = "auto"
-    validation_fraction: float = 0.2
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        choices = {"binning": BINNINGS, "preset": tuple(PRESETS), "protocol": PROTOCOLS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ArgumentError(name, f"one of {', '.join(known)}", repr(getattr(self, name)))
-        check_variant(self.delays, self.taps, self.fan_in)
-        if any(size < 1 for size in self.hidden):
-            raise ArgumentError("hidden", "sizes >= 1", self.hidden)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(name, "an integer >= 1", getattr(self, name))
-        for name in ("window_ms", "time_mask", "channel_mask"):
-            if getattr(self, name) < 0:
-                raise ArgumentError(name, "a number >= 0", getattr(self, name))
-        if not 0 <= self.cutmix <= 1:
-            raise ArgumentError("cutmix", "a probability", self.cutmix)
-        if not 0 <= self.seed < 2**32:
-            raise ArgumentError("seed", "an integer from 0 to 2**32 - 1", self.seed)
-        if not self.dataset:
-            raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
-        if self.batch_size == 1:
-            raise ArgumentError("batch_size", "at least 2, for batch norm", 1)
-
-    @property
-    def cell(self) -> str:
-        """The name of this run's folder."""
-        data = self.dataset.rstrip("/").rpartition("/")[2]
-        return f"{data}-{self.preset}-{self.backend}-{variant(self.delays, self.fan_in)}-seed{self.seed}"
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON keeps it: tuples become lists."""
-        return {**asdict(self), "hidden": list(self.hidden)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "RunConfig":
-        """What `to_json` gave."""
-        return cls(**{**values, "hidden": tuple(values["hidden"])})
-
-    def differences(self, other: dict[str, Any]) -> list[str]:
-        """What is not the same in the JSON of another configuration, in words."""
-        mine = self.to_json()
-        keys = sorted(mine.keys() | other.keys())
-        return [f"{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in keys if mine.get(k) != other.get(k)]
-
-
-def variant(delays: str, fan_in: int) -> str:
-    """What a run differs in from others of the same toolkit, such as "learned" or "learned-sparse10"."""
-    return f"{delays}-sparse{fan_in}" if fan_in else delays
-
 
 # Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -152,39 +42,118 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-_LISTS = ("backends", "delays", "fan_in", "seeds")  # of a comparison
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Settings of a comparison from a file: fields of `RunConfig`; `backends`, `delays`, `fan_in`, `seeds` as lists.
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the result of one run. The help text of a field says what it is.
 
     Raises:
-        ArgumentError: there is no such file, it is not TOML, or it says something that is not a setting.
+        ArgumentError: a value of the wrong type or out of its bounds.
     """
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ArgumentError("config", "a TOML file", path, str(error)) from error
-    known = {field.name for field in fields(RunConfig)} - {"backend", "seed"} | {"backends", "seeds"}
-    unknown = sorted(values.keys() - known)
-    if unknown:
-        raise ArgumentError("config", f"settings among {', '.join(sorted(known))}", ", ".join(unknown))
-    for name in _LISTS:
-        if name in values and not isinstance(values[name], list):
-            values[name] = [values[name]]
-    return {name: tuple(value) if name == "hidden" else value for name, value in values.items()}
 
+    dataset: Annotated[
+        str, Setting("'synthetic', or a folder with *_train, *_test (and *_valid) in SHD's layout, .h5 or .h5.gz.")
+    ] = SYNTHETIC
+    backend: Annotated[str, Setting("Toolkits.", default_text="all that work", plural="backends", flag="--backend")] = (
+        ""
+    )
+    delays: Annotated[
+        Variant,
+        Setting(
+            "which delays there are; constant has a constant sigma, axonal and dendritic one delay per channel.",
+            default_text="none fixed learned",
+            plural="delays",
+        ),
+    ] = "learned"
+    seed: Annotated[
+        int,
+        Setting(
+            "Of everything random: weights, delays, batches, dropout, held-out recordings.",
+            at_least=0,
+            at_most=2**32 - 1,
+            plural="seeds",
+        ),
+    ] = 0
+    preset: Annotated[
+        str,
+        Setting("Where all other values come from.", choices=tuple(PRESETS), default_text="quick; shd for a folder"),
+    ] = "quick"
+    hidden: Annotated[tuple[int, ...], Setting("Sizes of the hidden layers.", at_least=1)] = (64,)
+    max_delay: Annotated[int, Setting("Longest delay, in steps.", at_least=0)] = 24
+    taps: Annotated[int, Setting("Weights and delays per synapse.", at_least=1)] = 1
+    fan_in: Annotated[
+        int, Setting("Incoming synapses of each neuron, drawn at random; 0 for all.", at_least=0, plural="fan_in")
+    ] = 0
+    tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=0)] = 1.005
+    dropout: Annotated[float, Setting("Share of hidden spikes dropped in training.", at_least=0, below=1)] = 0.1
+    lr: Annotated[float, Setting("Largest learning rate of the weights.", at_least=0)] = 5e-3
+    delay_lr: Annotated[float, Setting("Largest learning rate of the delays, in steps.", at_least=0)] = 0.1
+    weight_decay: Annotated[float, Setting("L2 penalty of the weights.", at_least=0)] = 1e-5
+    epochs: Annotated[int, Setting("Length of the training.", at_least=1)] = 20
+    batch_size: Annotated[int, Setting("Recordings per step, on all devices together.", at_least=2)] = 64
+    sigma_until: Annotated[float, Setting("Share of the epochs over which sigma shrinks.", above=0, at_most=1)] = 0.5
+    step_ms: Annotated[float, Setting("Length of a step, in milliseconds.", above=0)] = 10.0
+    pool: Annotated[int, Setting("Neighbouring channels that are summed.", at_least=1)] = 5
+    binning: Annotated[Binning, Setting("Steps of equal length, or frames that open at an event (the paper's).")] = (
+        "grid"
+    )
+    window_ms: Annotated[
+        float, Setting("Milliseconds of each recording that are used, from its first event on; 0: all.", at_least=0)
+    ] = 0.0
+    time_mask: Annotated[int, Setting("Augmentation: most steps blanked in a row; 0: none.", at_least=0)] = 0
+    channel_mask: Annotated[int, Setting("Augmentation: most channels blanked in a row; 0: none.", at_least=0)] = 0
+    cutmix: Annotated[
+        float,
+        Setting("Augmentation: probability that a piece of another recording is mixed in.", at_least=0, at_most=1),
+    ] = 0.0
+    protocol: Annotated[
+        Protocol, Setting("What chooses the epoch: held-out recordings, the official validation file, or the test set.")
+    ] = "heldout"
+    validation: Annotated[
+        HoldOut, Setting("What is held out of the training recordings: speakers, or some per class.")
+    ] = "auto"
+    validation_fraction: Annotated[float, Setting("Share of the training recordings held out.", above=0, below=1)] = 0.2
+    compile: Annotated[
+        bool,
+        Setting(
+            "Compile the loops over time of toolkits that have no faster way: faster steps after a slow first one."
+        ),
+    ] = False
 
-def to_toml(config: RunConfig) -> str:
-    """What `read_toml` reads, for this run alone."""
-    renamed = {"backend": "backends", "seed": "seeds"}
-    # Strings, numbers, booleans and lists of numbers look the same in JSON and in TOML.
-    lines = (f"{renamed.get(name, name)} = {json.dumps(value)}" for name, value in config.to_json().items())
-    return "\n".join(lines) + "\n"
+    def __post_init__(self) -> None:
+        check_settings(self)
+        check_variant(self.delays, self.taps, self.fan_in)
+        if not self.dataset:
+            raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
+        object.__setattr__(self, "hidden", tuple(self.hidden))  # JSON, TOML and the command line give lists
+
+    @property
+    def name(self) -> str:
+        """The name of this run's folder."""
+        data = self.dataset.rstrip("/").rpartition("/")[2]
+        return f"{data}-{self.preset}-{self.backend}-{variant_name(self.delays, self.fan_in)}-seed{self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, with lists for tuples."""
+        return {**asdict(self), "hidden": list(self.hidden)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RunConfig":
+        """The configuration that `to_json` wrote."""
+        return cls(**values)
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """What is not the same in the JSON of another configuration, in words."""
+        mine = self.to_json()
+        keys = sorted(mine.keys() | other.keys())
+        return [f"{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in keys if mine.get(k) != other.get(k)]
 
 
 def configure(preset: str, **changes: Any) -> RunConfig:
-    """A configuration: a preset, and what differs from it. Changes that are None count as not made."""
+    """A preset with other values for some fields; None leaves a field as it is.
+
+    Raises:
+        ArgumentError: no such preset or field, or a value that is not allowed.
+    """
     if preset not in PRESETS:
         raise ArgumentError("preset", f"one of {', '.join(PRESETS)}", repr(preset))
     unknown = changes.keys() - {field.name for field in fields(RunConfig)}

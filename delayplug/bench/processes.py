@@ -1,14 +1,13 @@
-"""One run on several processes: each has a part of every batch, and together they compute what one would.
+"""One run on several processes: each has a part of every batch, and together they compute the same as one.
 
-Gradients are summed by Lightning's DDP. What else looks at a whole batch does so here: batch norm, dropout, and the
-counts that become accuracies. Without other processes all of this is the plain thing.
+Gradients are summed by Lightning's DDP. Here is everything else that depends on the whole batch: batch norm, the share
+of a process (for dropout, too), and the sums that become accuracies. On one process nothing of this has an effect.
 """
-
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 
 def world() -> int:
@@ -30,14 +29,14 @@ def summed(value: Tensor) -> Tensor:
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, value: Tensor) -> Tensor:
         total = value.detach().clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        # What a process adds to the sum goes into the loss of every other.
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        # The summand of one process enters the loss of every other.
         return _Sum.forward(ctx, grad)
 
 
@@ -45,7 +44,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
     """Batch norm over the batches of all processes: torch's `SyncBatchNorm` runs on GPUs alone."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C) to the same."""
+        """(N, C) to (N, C)."""
         if world() == 1 or not self.training:
             return super().forward(x)
         number = summed(x.new_tensor(float(len(x))))

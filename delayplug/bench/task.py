@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +16,7 @@ _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
 
 @dataclass(frozen=True)
 class Task:
-    """Frames to train on, to choose by, and to report; and how they were split, in words.
+    """Frames to train on, to choose the epoch by, and to report; and how they were split, in words.
 
     Attributes:
         train, valid, test: frames (T, N, C) with the same T, C and classes.
@@ -45,7 +44,7 @@ class Task:
 
 
 def load_task(config: RunConfig) -> Task:
-    """Read, bin and split what `config` asks for.
+    """Read, bin and split the data of a run.
 
     Raises:
         DataError: the folder or a file in it is not usable.
@@ -55,9 +54,11 @@ def load_task(config: RunConfig) -> Task:
             raise ArgumentError("protocol", "'heldout' for the synthetic task", repr(config.protocol))
         sizes = zip(_SYNTHETIC_SIZES, (1, 2, 3), strict=True)
         train, valid, test = (_SYNTHETIC_TASK.sample(size, seed) for size, seed in sizes)
-        return Task(train, valid, test, "drawn anew for each part", planted=_SYNTHETIC_TASK.planted_delays())
-    binned: dict[str, Any] = {"step_ms": config.step_ms, "pool": config.pool, "binning": config.binning}
-    parts = {name: cached_frames(path, **binned) for name, path in find_splits(Path(config.dataset)).items()}
+        return Task(train, valid, test, "each part drawn by itself", planted=_SYNTHETIC_TASK.planted_delays())
+    parts = {
+        name: cached_frames(path, step_ms=config.step_ms, pool=config.pool, binning=config.binning)
+        for name, path in find_splits(Path(config.dataset)).items()
+    }
     classes = {name: part.classes for name, part in parts.items()}
     if len(set(classes.values())) > 1:
         raise DataError(f"{config.dataset}: expected the same classes in all files, got {classes}")
@@ -77,7 +78,7 @@ def load_task(config: RunConfig) -> Task:
         split = "none: the test set chooses the epoch, as published, and its accuracy is too high"
         return Task(whole, parts["test"], parts["test"], split, "best on test")
     try:
-        keep, held = hold_out(
+        trained_on, held_out = hold_out(
             whole.labels.numpy(),
             None if whole.speakers is None else whole.speakers.numpy(),
             fraction=config.validation_fraction,
@@ -87,10 +88,10 @@ def load_task(config: RunConfig) -> Task:
     except ArgumentError as error:
         advice = "Take another seed, or --validation stratified"
         raise DataError(f"{config.dataset}: nothing can be held out for validation: {error} ({advice})") from error
-    train, valid = whole.select(keep), whole.select(held)
+    train, valid = whole.select(trained_on), whole.select(held_out)
     speakers = _speakers(valid)
     how = "drawn by class" if not speakers or speakers & _speakers(train) else f"all of speakers {sorted(speakers)}"
-    return Task(train, valid, parts["test"], f"{len(held)} training recordings held out, {how}")
+    return Task(train, valid, parts["test"], f"{len(held_out)} training recordings held out, {how}")
 
 
 def _speakers(frames: Frames) -> set[int]:

@@ -58,7 +58,7 @@ def backends() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors of delayplug's own are told in one line."""
+    """Run the command line; errors of delayplug are printed as one line."""
     from delayplug.errors import DelayplugError
 
     warnings.filterwarnings("ignore", message=".*torch.jit.*")  # Norse's own use of it, not the user's concern

@@ -1,4 +1,4 @@
-"""What the commands share: the console, list options, progress bars."""
+"""Shared by all commands: the console, list options, progress bars."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def spread(args: list[str], lists: set[str]) -> list[str]:
 
 
 def progress_bars() -> Progress:
-    """Bars with a note behind each, which tasks give as `note=`."""
+    """Bars with a note behind each, the field `note` of its task."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -1,16 +1,21 @@
 """`delayplug data`: getting recordings, and looking at them."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
+from ..data.choices import DataSet, Packing
 from .console import console
-
-# Spelled out here, since importing them would import torch. A test holds them against the originals.
-DataSet = Literal["shd", "ssc"]
-Packing = Literal["zip", "gz"]
 
 data = typer.Typer(help="Get recordings of spikes, and look at them.", no_args_is_help=True)
 
@@ -24,7 +29,7 @@ def download(
 ) -> None:
     """Download a data set, check it and unpack it.
 
-    What breaks off goes on where it stopped when called again; what is there already is checked and left alone.
+    A download that was interrupted resumes when called again; files that exist already are checked and left alone.
 
     \b
     Examples:
@@ -42,12 +47,12 @@ def download(
         console=console,
     )
     with bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
-        def progress(file: str, there: int, total: int | None) -> None:
+        def progress(file: str, done: int, total: int | None) -> None:
             if file not in tasks:
                 tasks[file] = bars.add_task(file, total=total)
-            bars.update(tasks[file], completed=there, total=total)  # type: ignore[arg-type]
+            bars.update(tasks[file], completed=done, total=total)
 
         folder = fetch(name, root, url=url, packing=packing, progress=progress)
     console.print(f"{name}: {folder}    Next: delayplug data info {folder}", soft_wrap=True)
@@ -59,7 +64,7 @@ def info(
     plot: Annotated[Path | None, typer.Option(help="Picture of it (FOLDER's name, here).")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Channels of the recordings.")] = 700,
 ) -> None:
-    """Say what a folder of recordings holds, and draw it: examples, lengths, rates, speakers.
+    """Describe a folder of recordings, and draw it: examples, lengths, rates, speakers.
 
     \b
     Examples:
@@ -87,7 +92,7 @@ def speed(
 ) -> None:
     """Time how recordings become batches: binning, opening what was binned, batches per second.
 
-    What a training waits for its data is in the record and the report of each run.
+    The time that a training waits for its data is in the record and the report of each run.
 
     \b
     Example:
@@ -96,7 +101,7 @@ def speed(
     from ..bench.measure.loading import measure_loading, table
 
     with console.status("reading") as status:
-        found = measure_loading(
+        parts = measure_loading(
             folder, batch_size=batch_size, step_ms=step_ms, pool=pool, progress=lambda part: status.update(part)
         )
-    console.print(table(folder.resolve().name, found, batch_size))
+    console.print(table(folder.resolve().name, parts, batch_size))

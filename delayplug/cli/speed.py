@@ -36,13 +36,13 @@ def speed(
     if threads is not None:
         torch.set_num_threads(threads)
     where = measured.check_device(device)
-    chosen = measured.choose(measured.works(backend or plugins.ready()), only or ())
+    chosen = measured.choose(measured.comparisons(backend or plugins.ready()), only or ())
     results = []
     with progress_bars() as progress:
         bar = progress.add_task("comparisons", total=len(chosen), note="")
-        for work in chosen:
-            progress.update(bar, note=work.name)
-            results.append(measured.measure(work, where, rounds=rounds, seconds=seconds))
+        for comparison in chosen:
+            progress.update(bar, note=comparison.name)
+            results.append(measured.measure(comparison, where, rounds=rounds, seconds=seconds))
             progress.advance(bar)
         progress.update(bar, note="")
     console.print(measured.table(results, where))

@@ -10,7 +10,7 @@ from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay
 from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
-from ..surgery.delayed import Delayed
+from ..surgery.delayed import Delayed, weights_of
 from ..toolkits.vocabulary import Granularity, Turns
 from .graph import Delay, Geometry, Node, Pool, Synapses, padding_of
 
@@ -70,7 +70,7 @@ def of_delayed(layer: Delayed) -> list[Node]:
     place, delay = layer.delay_place, layer.delay
     if place.turns is Turns.INSIDE:
         raise ExchangeError("a recurrent connection with delays: only feed-forward networks can be exchanged")
-    plain = of_weights(place.weights_of(layer))
+    plain = of_weights(weights_of(layer))
     if place.granularity is Granularity.AXONAL:
         return [Delay(whole_delays(delay), delay.max_delay), plain]
     if place.granularity is Granularity.DENDRITIC:

@@ -1,10 +1,13 @@
-"""Frames to test on: recorded digits where they are at hand, made-up ones everywhere."""
+"""Frames to test on, recorded digits where there are some, random ones everywhere; and a small comparison."""
 
 import pytest
 import torch
 from torch import Tensor
 
+from delayplug.bench.comparison.compare import compare, configurations
+from delayplug.bench.resources import Resources
 from delayplug.data import bin_recordings, read_recordings
+from tests.bench.runs import TINY, Comparison
 from tests.recordings import recorded_digits
 
 
@@ -22,3 +25,11 @@ def random_frames() -> Tensor:
 def frames(request: pytest.FixtureRequest) -> Tensor:
     """Input (T, B, C) of 140 channels, to read only."""
     return recorded_frames() if request.param == "recorded" else random_frames()
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Three finished runs of two epochs: without delays, with fixed and with learned ones."""
+    out = tmp_path_factory.mktemp("runs")
+    configs = configurations("quick", backends=["spikingjelly"], delays=["none", "fixed", "learned"], **TINY)
+    return Comparison(configs, out, compare(configs, out, resources=Resources("cpu")))

@@ -43,10 +43,6 @@ NAMED = {
     },
     "bench/measure/paper.py": None,  # the network of the paper, whose authors wrote it with SpikingJelly
     "bench/measure/speed.py": {"DCLS + SpikingJelly"},  # what training is compared with: that network
-    "cli/bench.py": {  # examples in help texts
-        "Compile the loops over time of snnTorch and Norse: faster steps after a slow first one.",
-        'TOML file of settings, such as epochs = 30 or backends = ["norse"]; options go before it.',
-    },
 }
 
 
@@ -119,6 +115,7 @@ def test_importing_the_library_loads_nothing_heavy() -> None:
     assert not loaded_after(f"import delayplug, {adapters}") & set(HEAVY.split())
 
 
+@pytest.mark.slow
 def test_every_public_name_loads_what_it_needs_and_no_more() -> None:
     assert not loaded_after("from delayplug import *") & set(HEAVY.split())
 

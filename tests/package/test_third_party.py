@@ -70,15 +70,15 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 from delayplug.bench.comparison.compare import compare, configurations
-from delayplug.bench.comparison.run import Means
-from delayplug.bench.measure.speed import works
+from delayplug.bench.measure.speed import comparisons
 from delayplug.bench.report.page import read_records, write_page
+from delayplug.bench.resources import Resources
 
 out = Path(sys.argv[1])
 options = {"backends": ["norse", "pulse"], "delays": ["none"], "epochs": 1, "hidden": (4,), "max_delay": 6}
-records = compare(configurations("quick", **options), out, means=Means("cpu"))
+records = compare(configurations("quick", **options), out, resources=Resources("cpu"))
 write_page(read_records(out), out, out / "report.html")
-names = [work.name for work in works(["pulse"])]
+names = [each.name for each in comparisons(["pulse"])]
 print(json.dumps({"records": {r["config"]["backend"]: r["versions"] for r in records}, "works": names}))
 """
 

@@ -38,6 +38,7 @@ def test_steps_and_chunks_are_the_sequence(name, kind, granularity):
         assert not torch.equal(sequence(name, net, x[5:]), expected[5:])  # so what was carried counts
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(25))
 @given(st.sampled_from(sorted(NETS)), st.sampled_from(["plain", "delayed", "frozen"]), st.integers(0, 16), st.data())
 def test_saved_and_restored_at_any_place_it_goes_on_to_the_bit(name, kind, place, data):
@@ -56,6 +57,7 @@ def test_saved_and_restored_at_any_place_it_goes_on_to_the_bit(name, kind, place
     assert len(first) == place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "times"), [("snntorch hidden", 12), ("norse cells", 12), ("spikingjelly m", 80), ("snntorch state", 12)]
 )

@@ -1,24 +1,24 @@
-"""A comparison: a folder of independent runs, and what is made of their records."""
+"""A comparison: a folder of independent runs."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from ...toolkits import plugins
 from ..config import RunConfig, configure
-from ..model.synapses import Variant
+from ..resources import Launcher, Resources
 from ..task import Task, load_task
-from ..training.trainer import OnEpoch, check_devices
-from .launch import Launcher, launch
-from .records import finished, make_folder
-from .run import Means, run_cell
-
-Watch = Callable[[RunConfig, int], contextlib.AbstractContextManager[OnEpoch]]
+from ..training.accelerators import check_devices
+from ..training.outcome import OnEpoch
+from ..variants import Variant
+from .launch import Watch, launch
+from .records import Record, finished, make_folder
+from .run import make_run
 
 # The paper's: from no delays to learned ones whose sigma shrinks, each with all synapses and with ten per neuron.
-ABLATION: dict[str, tuple[Any, ...]] = {"delays": ("none", "fixed", "constant", "learned"), "fan_in": (0, 10)}
+ABLATION: dict[str, tuple[str | int, ...]] = {"delays": ("none", "fixed", "constant", "learned"), "fan_in": (0, 10)}
 _USUAL: tuple[Variant, ...] = ("none", "fixed", "learned")
 
 
@@ -36,15 +36,15 @@ def configurations(
     Empty means all backends that work; no, fixed and learned delays; all synapses; and seed 0.
 
     Raises:
-        BackendError: one of the backends cannot be used. Said before anything is trained.
+        BackendError: one of the backends cannot be used; raised before anything is trained.
     """
     names = list(backends) or plugins.ready()
     for name in names:
         plugins.toolkit(name)
-    cells = product(list(seeds) or [0], names, list(fan_in) or [0], list(delays) or _USUAL)
+    runs = product(list(seeds) or [0], names, list(fan_in) or [0], list(delays) or _USUAL)
     return [
         configure(preset, backend=backend, delays=kind, fan_in=inputs, seed=seed, **changes)
-        for seed, backend, inputs, kind in cells
+        for seed, backend, inputs, kind in runs
     ]
 
 
@@ -53,45 +53,45 @@ def compare(
     out: Path,
     *,
     watch: Watch | None = None,
-    means: Means | None = None,
+    resources: Resources | None = None,
     launcher: Launcher = "here",
     workers: int = 2,
-) -> list[dict[str, Any]]:
-    """Make the runs that are not there yet, and return the records of all.
+) -> list[Record]:
+    """Make the runs that are not in the folder yet, and return the records of all.
 
     Args:
         configs: the runs.
         out: folder of the comparison; each run has a folder of its own in it.
-        watch: called with a run that starts and its number of epochs; gives a context with a function to call after
-            each epoch. None shows nothing.
-        means: what every run is made with; one device, Lightning's choice, by default.
+        watch: called with a run that starts and its number of epochs; returns a context manager for a function that is
+            called after each epoch. None shows nothing.
+        resources: of every run; one device, Lightning's choice, by default.
         launcher: "here", one after the other; "local", some processes side by side; "ray", a Ray cluster.
         workers: how many side by side, for "local".
 
     Raises:
-        ArgumentError: a device that is not there.
-        RunError: a folder holds another run, said before anything is trained; or a run failed on a worker.
+        ArgumentError: a device that does not exist here.
+        RunError: a folder holds another run, raised before anything is trained; or a run failed on a worker.
         DataError: the data cannot be used.
     """
-    means = means or Means()
-    check_devices(means.accelerator, means.devices, means.nodes)
+    resources = resources or Resources()
+    check_devices(resources.accelerator, resources.devices, resources.nodes)
     make_folder(out)
-    missing = [config for config in configs if finished(out / config.cell, config) is None]
+    missing = [config for config in configs if finished(out / config.name, config) is None]
     if launcher == "here":
         tasks = _Tasks()
         for config in missing:
             with (watch or _unwatched)(config, config.epochs) as on_epoch:
-                run_cell(config, out, means, task=tasks.of(config), on_epoch=on_epoch)
+                make_run(config, out, resources, task=tasks.of(config), on_epoch=on_epoch)
     elif missing:
-        launch(launcher, missing, out, means, workers, watch or _unwatched)
-    return [record for config in configs if (record := finished(out / config.cell, config)) is not None]
+        launch(launcher, missing, out, resources, workers, watch or _unwatched)
+    return [record for config in configs if (record := finished(out / config.name, config)) is not None]
 
 
 class _Tasks:
     """Loads each data set once, as long as the runs that use it follow each other."""
 
     def __init__(self) -> None:
-        self._key: tuple[Any, ...] = ()
+        self._key: tuple[object, ...] = ()
         self._task: Task | None = None
 
     def of(self, config: RunConfig) -> Task:

@@ -1,10 +1,10 @@
 """Runs on disk: a folder each, with one JSON record, written only when the run is complete.
 
 OUT/sfsd-shd-norse-learned-seed0/
-    config.toml     the configuration, as `--config` takes it
+    config.toml     the configuration, as `--config` reads it
     record.json     configuration, versions, data, every epoch, accuracies, seconds, memory, parameters
     model.pt        state dict after the last epoch, delays before and after training, spikes of one test recording
-    checkpoint.pt   only while the run goes on: everything up to the last whole epoch
+    checkpoint.pt   only while the run is not finished: everything up to the last whole epoch
 """
 
 import json
@@ -16,16 +16,17 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
 from ...errors import RunError
 from ...toolkits import plugins
-from ..config import RunConfig, to_toml
+from ..config import RunConfig
+from ..serialise import to_toml
 from ..task import Task
-from ..training.trainer import Outcome
+from ..training.outcome import Epoch, Outcome
 from .planted import planted_correlation
 
 FORMAT = 3
@@ -34,8 +35,48 @@ CONFIG = "config.toml"
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
 
 
-def finished(folder: Path, config: RunConfig) -> dict[str, Any] | None:
-    """The record of a run that is already there; None if it is still to be made.
+class Machine(TypedDict):
+    """Where a run was made."""
+
+    device: str
+    processor: str
+    threads: int
+
+
+class Data(TypedDict):
+    """The data of a run: numbers of recordings, shape of the frames, names of the classes, and the split in words."""
+
+    train: int
+    valid: int
+    test: int
+    steps: int
+    channels: int
+    classes: list[str]
+    split: str
+
+
+class Record(TypedDict):
+    """The record of a run, as it is in record.json. Its accuracies are named by the rule that chose the epoch."""
+
+    format: int
+    config: dict[str, Any]
+    finished: str
+    versions: dict[str, str]
+    machine: Machine
+    data: Data
+    parameters: int
+    epochs: list[Epoch]
+    accuracy: dict[str, float]
+    best_epoch: int
+    seconds_per_epoch: float
+    waiting: float
+    peak_memory_mb: float
+    spikes_per_neuron: list[float]
+    planted_correlation: NotRequired[dict[str, float | None]]
+
+
+def finished(folder: Path, config: RunConfig) -> Record | None:
+    """The record of a run that is finished; None if it is still to be made.
 
     Raises:
         RunError: the folder holds a run of another configuration, or something that is not a record.
@@ -52,10 +93,10 @@ def finished(folder: Path, config: RunConfig) -> dict[str, Any] | None:
     return record
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> Record:
     """A record, or RunError if the file is not one."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
+        record: Record = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
@@ -63,9 +104,9 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) -> dict[str, Any]:
-    """Everything that a table, a plot or a doubt may ask for later."""
-    record = {
+def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) -> Record:
+    """Everything about a run that a table or a plot needs, or that tells one run from another."""
+    record: Record = {
         "format": FORMAT,
         "config": config.to_json(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,8 +140,8 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
     return record
 
 
-def write_run(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
-    """Save a run. The record comes last and in one piece: where there is one, everything is there."""
+def write_run(folder: Path, record: Record, outcome: Outcome) -> None:
+    """Save a run. The record is written last and as a whole: a folder that has one has everything."""
     folder.mkdir(parents=True, exist_ok=True)
     delays = {"before": [b for b, _ in outcome.delays], "after": [a for _, a in outcome.delays]}
     replace_file(
@@ -112,13 +153,13 @@ def write_run(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Save what makes this run again: `delayplug bench run --config FOLDER/config.toml`."""
+    """Save the configuration, which makes the run again: `delayplug bench run --config FOLDER/config.toml`."""
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / CONFIG, lambda path: path.write_text(to_toml(config)))
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder of a comparison, and see that it can be written to, before hours are spent.
+    """Make the folder of a comparison, and check that it can be written to before anything is trained.
 
     Raises:
         RunError: it cannot.
@@ -144,14 +185,14 @@ def read_example(folder: Path) -> list[Tensor]:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole, or leave what was there: `write` is given another name in the same folder."""
+    """Write a file as a whole or not at all: `write` writes another one in the same folder, which then replaces it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     write(temporary)
     temporary.replace(path)
 
 
 def _versions(backend: str) -> dict[str, str]:
-    """Of what decides the numbers of a run with a backend, by name: its package, and those that all runs need."""
+    """The versions of the packages that decide the results of a run: those of all runs, and the backend's."""
     installed = {}
     for package in _PACKAGES:
         try:

@@ -1,65 +1,44 @@
-"""One cell of a comparison, from its configuration to its record: the same wherever it runs."""
+"""One run, from its configuration to its record: the same wherever it runs."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..config import RunConfig
+from ..resources import Resources
 from ..task import Task, load_task
-from ..training.trainer import OnEpoch, train
+from ..training.outcome import OnEpoch
+from ..training.trainer import train
 from .records import CHECKPOINT, make_record, write_config, write_run
 
 
-@dataclass(frozen=True)
-class Means:
-    """What a run is made with. Does not change what it gives, but for rounding.
-
-    Attributes:
-        accelerator: as Lightning takes it: "auto", "cpu", "gpu", ...
-        devices: processes on each node, one for each device.
-        nodes: computers.
-        threads: of torch on a CPU; its own choice if None.
-    """
-
-    accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    threads: int | None = None
-
-
-def run_cell(
-    config: RunConfig, out: Path, means: Means, *, task: Task | None = None, on_epoch: OnEpoch | None = None
+def make_run(
+    config: RunConfig, out: Path, resources: Resources, *, task: Task | None = None, on_epoch: OnEpoch | None = None
 ) -> None:
-    """Make a run, or go on with it, and leave its record in `out`.
+    """Make a run, or resume one that was interrupted, and write its record into a folder of its own in `out`.
 
     With several processes all of them call this; the first one writes.
     """
-    if means.threads is not None:
-        torch.set_num_threads(means.threads)
-    folder = out / config.cell
+    if resources.threads is not None:
+        torch.set_num_threads(resources.threads)
+    folder = out / config.name
     task = task or load_task(config)
     if is_first():
         write_config(folder, config)
     outcome = train(
         config,
         task,
-        accelerator=means.accelerator,
-        devices=means.devices,
-        nodes=means.nodes,
+        accelerator=resources.accelerator,
+        devices=resources.devices,
+        nodes=resources.nodes,
         on_epoch=on_epoch if is_first() else None,
         checkpoint=folder / CHECKPOINT,
     )
     if is_first():
-        write_run(folder, make_record(config, task, outcome, _device(means)), outcome)
+        write_run(folder, make_record(config, task, outcome, resources.label), outcome)
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks and writes for all processes of a run."""
+    """Whether this process is the one that prints and writes files for all processes of a run."""
     return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
-
-
-def _device(means: Means) -> str:
-    number = means.devices * means.nodes
-    return means.accelerator if number == 1 else f"{number} x {means.accelerator}"

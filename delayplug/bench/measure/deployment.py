@@ -1,14 +1,14 @@
-"""A trained run on a device: what rounding, few bits and few delays cost in accuracy, and save in size and work."""
+"""A trained run on a device: the accuracy that rounding, few bits and few delays cost, the size and work they save."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
-from rich import box
 from rich.table import Table
 
+from ..._tables import make_table, number, text
 from ...deploy.costs import costs
 from ...deploy.freeze import freeze_delays
 from ...errors import RunError
@@ -22,8 +22,17 @@ from ..training.trainer import build_network
 
 _EXAMPLE = 64  # test recordings of which events are counted
 
-# What a device may ask for: the arguments of `freeze_delays`; None for the network as it was trained.
-CONSTRAINTS: dict[str, dict[str, Any] | None] = {
+
+class Constraint(TypedDict, total=False):
+    """Arguments of `freeze_delays` that a device may require."""
+
+    max_delay: int
+    distinct: int
+    weight_bits: int
+
+
+# None for the network as it was trained.
+CONSTRAINTS: dict[str, Constraint | None] = {
     "as trained, not rounded": None,
     "whole steps": {},
     "6 bits (at most 62 steps)": {"max_delay": 62},
@@ -58,7 +67,7 @@ def deploy(folder: Path, progress: Callable[[str], None] | None = None) -> dict[
 
     Args:
         folder: of the run.
-        progress: told the constraint that is being measured.
+        progress: called with the constraint that is measured next.
 
     Raises:
         RunError: there is no finished run with delays.
@@ -68,7 +77,7 @@ def deploy(folder: Path, progress: Callable[[str], None] | None = None) -> dict[
     task = load_task(config)
     state = torch.load(folder / "model.pt", weights_only=True)["state"]
     example, _ = task.test.batch(range(min(_EXAMPLE, len(task.test))))
-    found = {}
+    rows = {}
     for name, constraint in CONSTRAINTS.items():
         if progress is not None:
             progress(name)
@@ -82,24 +91,21 @@ def deploy(folder: Path, progress: Callable[[str], None] | None = None) -> dict[
         cost = costs(network, example)
         assert cost.operations is not None
         assert cost.events is not None
-        found[name] = Deployment(_accuracy(network, task), cost.state_bytes, packed, cost.operations, cost.events)
-    return found
+        rows[name] = Deployment(_accuracy(network, task), cost.state_bytes, packed, cost.operations, cost.events)
+    return rows
 
 
-def table(name: str, found: dict[str, Deployment], recordings: int) -> Table:
+def table(name: str, rows: dict[str, Deployment], recordings: int) -> Table:
     """One row per constraint."""
-    result = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+    headers = ("accuracy\n%", "state\nkB", "packed\nkB", "operations\nper step", "events\nper step")
+    result = make_table(
+        text("delays", wrap="never"),
+        *map(number, headers),
         title=name,
         caption=f"Accuracy on {recordings} test recordings. Packed: delays, and shortened weights, to the bit. "
         "Operations: multiply-adds per step; events: those whose input is not zero.",
     )
-    result.add_column("delays", no_wrap=True)
-    for column in ("accuracy\n%", "state\nkB", "packed\nkB", "operations\nper step", "events\nper step"):
-        result.add_column(column, justify="right", no_wrap=True)
-    for constraint, row in found.items():
+    for constraint, row in rows.items():
         result.add_row(
             constraint,
             f"{100 * row.accuracy:.1f}",

@@ -1,15 +1,14 @@
-"""What data costs before and while a network is trained: binning once, then batches."""
+"""The time that data takes before and while a network is trained: binning once, then batches."""
 
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rich import box
 from rich.table import Table
 
+from ..._tables import make_table, number, text
 from ...data import Binning, cached_frames, find_splits
 from ..training.batches import training_loader
 
@@ -22,7 +21,7 @@ class Loading:
         recordings: N.
         megabytes: of the binned frames on disk.
         binning: seconds to read and bin the file, once.
-        opening: seconds to open what was binned before.
+        opening: seconds to open frames that were binned before.
         batches: per second, shuffled, from the opened frames to float32 tensors.
     """
 
@@ -50,41 +49,37 @@ def measure_loading(
         batch_size: recordings per batch.
         step_ms, pool, binning: as for `bin_recordings`.
         seconds: how long batches are drawn from each file, at least one epoch.
-        progress: told the part that is being measured.
+        progress: called with the part that is measured next.
     """
-    options: dict[str, Any] = {"step_ms": step_ms, "pool": pool, "binning": binning}
-    found = {}
+    parts = {}
     for name, path in find_splits(folder).items():
         if progress is not None:
             progress(name)
         with tempfile.TemporaryDirectory() as cache:
             start = time.perf_counter()
-            cached_frames(path, **options, cache=Path(cache))
+            cached_frames(path, step_ms=step_ms, pool=pool, binning=binning, cache=Path(cache))
             binned = time.perf_counter()
-            frames = cached_frames(path, **options, cache=Path(cache))
+            frames = cached_frames(path, step_ms=step_ms, pool=pool, binning=binning, cache=Path(cache))
             opened = time.perf_counter()
             loader = training_loader(frames, batch_size, seed=0)
             drawn = 0
             while drawn == 0 or time.perf_counter() - opened < seconds:
                 drawn += sum(1 for _ in loader)
             rate = drawn / (time.perf_counter() - opened)
-            found[name] = Loading(len(frames), frames.rows.nbytes / 2**20, binned - start, opened - binned, rate)
+            parts[name] = Loading(len(frames), frames.rows.nbytes / 2**20, binned - start, opened - binned, rate)
             del frames, loader  # before the file that they map goes
-    return found
+    return parts
 
 
 def table(name: str, parts: dict[str, Loading], batch_size: int) -> Table:
     """One row per part."""
-    result = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+    headers = ("recordings", "binned\nMB", "binning\ns", "recordings\nper s", "opening\nms", "batches\nper s")
+    result = make_table(
+        text("part", wrap="never"),
+        *map(number, headers),
         title=name,
         caption=f"Binned once; opened by every later run. Batches of {batch_size}, shuffled, one process.",
     )
-    result.add_column("part", no_wrap=True)
-    for column in ("recordings", "binned\nMB", "binning\ns", "recordings\nper s", "opening\nms", "batches\nper s"):
-        result.add_column(column, justify="right", no_wrap=True)
     for part, loading in parts.items():
         result.add_row(
             part,

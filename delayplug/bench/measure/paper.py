@@ -1,4 +1,4 @@
-"""The paper's network written the paper's way, with DCLS and SpikingJelly alone: what delayplug is measured against.
+"""The paper's network written as the paper does, with DCLS and SpikingJelly alone: delayplug is measured against it.
 
 Hammouamri, Khalfaoui-Hassani, Masquelier, ICLR 2024: per hidden layer a padded DCLS convolution, batch norm, a LIF
 neuron and dropout; a DCLS convolution and a neuron that never fires as the readout. Shapes: T steps, B batch.

@@ -1,7 +1,7 @@
-"""How fast delays are, and how much memory they take: this library against DCLS and the paper's way, side by side.
+"""Speed and peak memory of delays: this library against DCLS and the paper's network, side by side.
 
 Every comparison is a pair of functions that do the same work. Their runs take turns in one process, so that whatever
-else the machine does falls on both; what counts is the median of the ratios. Peak memory is that of a process of its
+else the machine does affects both; the result is the median of the ratios. Peak memory is that of a process of its
 own for each side.
 """
 
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor, nn
 
+from ..._tables import make_table, number, text
 from ...errors import ArgumentError
 from ...layers.engines.convolve import Engine
 from ...layers.linear import LearnableDelay
@@ -30,21 +32,21 @@ from ...toolkits.capabilities import benchmarks, streams
 from ...toolkits.toolkit import Toolkit
 from ...toolkits.vocabulary import Mode
 from ..model.network import DelayNetwork, class_scores
-from ..model.synapses import Variant
 from ..training.peak_memory import PeakMemory
+from ..variants import Variant
 from .paper import PaperNetwork, dcls_forward, dcls_layer
 
-Run = Callable[[], Any]
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Work:
-    """One comparison.
+class Comparison:
+    """Two ways to do the same work.
 
     Attributes:
-        name: what is done.
-        ours, theirs: what the two sides are, in words.
-        target: the ratio theirs / ours that is aimed at (for costs, the largest ratio ours / theirs).
+        name: the work, in words.
+        ours, theirs: the two sides, in words.
+        target: the ratio theirs / ours to reach (for costs, the largest ratio ours / theirs).
         is_cost: the ratio is a cost, ours / theirs, and should be small.
         memory: the peak memory of both sides is measured, too.
         make: `make(side, device)` builds everything and returns the run to be timed; side is "ours" or "theirs".
@@ -63,7 +65,7 @@ class Work:
 class Result:
     """What was measured: seconds are medians; the ratio is the median over rounds, with the middle half of them.
 
-    `memory` is the peak of (ours, theirs) in MB above what the process had before the work.
+    `memory` is the peak of (ours, theirs) in MB above what the process had before.
     """
 
     name: str
@@ -77,35 +79,35 @@ class Result:
     memory: tuple[float, float] | None = None
 
 
-def works(backends: Sequence[str]) -> list[Work]:
-    """All comparisons, those of networks for the backends named."""
-    found = [
+def comparisons(backends: Sequence[str]) -> list[Comparison]:
+    """All comparisons; those of networks for the backends named."""
+    result = [
         _layer("layer 256 -> 256, 25 taps", 256, 256, 25, 100, 256, 6, memory=True),
         _layer("layer 140 -> 256, 25 taps", 140, 256, 25, 100, 256, 5),
         _layer("layer 256 -> 20, 25 taps", 256, 20, 25, 100, 256, 3),
         _layer("layer 256 -> 256, 250 taps, 1000 steps", 256, 256, 250, 1000, 32, 15, memory=True),
-        Work("250 taps instead of 25, 1000 steps", "250 taps", "25 taps", 2, _longer, is_cost=True),
-        Work("kernel of 256 x 256, 25 taps", "delayplug", "DCLS", 4, _kernel),
+        Comparison("250 taps instead of 25, 1000 steps", "250 taps", "25 taps", 2, _longer, is_cost=True),
+        Comparison("kernel of 256 x 256, 25 taps", "delayplug", "DCLS", 4, _kernel),
     ]
     paper = "DCLS + SpikingJelly"
     for backend in backends:
         make = functools.partial(_training_step, backend=backend)
-        found.append(Work(f"training step, {backend}", "delayplug", paper, 3, make, memory=True))
+        result.append(Comparison(f"training step, {backend}", "delayplug", paper, 3, make, memory=True))
         if _takes_steps(backend):  # else there is no loop to compile
             make = functools.partial(_training_step, backend=backend, compile=True)
-            found.append(Work(f"training step, {backend}, compiled", "delayplug", paper, 3, make))
+            result.append(Comparison(f"training step, {backend}, compiled", "delayplug", paper, 3, make))
     for backend in backends:
         make = functools.partial(_channels, backend=backend)
         name = f"delays per channel, {backend}"
-        found.append(Work(name, "a delay per channel", "no delays", 1.3, make, is_cost=True))
+        result.append(Comparison(name, "a delay per channel", "no delays", 1.3, make, is_cost=True))
     for backend in filter(_takes_steps, backends):
         name = f"training step by unroll, {backend}"
         make = functools.partial(_unrolled, backend=backend)
-        found.append(Work(name, "unroll", "time loop", 5, make))
+        result.append(Comparison(name, "unroll", "time loop", 5, make))
         make = functools.partial(_unrolled, backend=backend, compile=True)
-        found.append(Work(f"{name}, compiled", "unroll", "time loop", 5, make))
-    found.append(Work("one step of 512 -> 512, 2 % active", "event-driven", "dense", 10, _events))
-    return found
+        result.append(Comparison(f"{name}, compiled", "unroll", "time loop", 5, make))
+    result.append(Comparison("one step of 512 -> 512, 2 % active", "event-driven", "dense", 10, _events))
+    return result
 
 
 def _takes_steps(backend: str) -> bool:
@@ -114,27 +116,27 @@ def _takes_steps(backend: str) -> bool:
     return toolkit.mode(benchmarks(toolkit).spiking_neuron(tau=2.0)) == Mode.STEP
 
 
-def measure(work: Work, device: torch.device, *, rounds: int = 10, seconds: float = 20.0) -> Result:
+def measure(comparison: Comparison, device: torch.device, *, rounds: int = 10, seconds: float = 20.0) -> Result:
     """Time both sides in turns: at least three rounds, at most `rounds`, and no new one after so many seconds."""
-    ours, theirs = work.make("ours", device), work.make("theirs", device)
-    for run in (ours, theirs):  # whatever is built on first use
+    ours, theirs = comparison.make("ours", device), comparison.make("theirs", device)
+    for run in (ours, theirs):  # not timed: what is built on first use
         run()
     times: list[tuple[float, float]] = []
     start = time.perf_counter()
     while len(times) < 3 or (len(times) < rounds and time.perf_counter() - start < seconds):
         times.append((_seconds(ours, device), _seconds(theirs, device)))
-    ratios = sorted(a / b if work.is_cost else b / a for a, b in times)
+    ratios = sorted(a / b if comparison.is_cost else b / a for a, b in times)
     quarters = statistics.quantiles(ratios, n=4, method="inclusive")
     return Result(
-        work.name,
-        work.ours,
-        work.theirs,
-        work.target,
-        work.is_cost,
+        comparison.name,
+        comparison.ours,
+        comparison.theirs,
+        comparison.target,
+        comparison.is_cost,
         (statistics.median(a for a, _ in times), statistics.median(b for _, b in times)),
         quarters[1],
         (quarters[0], quarters[2]),
-        _memory(work, device) if work.memory else None,
+        _memory(comparison, device) if comparison.memory else None,
     )
 
 
@@ -146,21 +148,21 @@ def _seconds(run: Run, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _memory(work: Work, device: torch.device) -> tuple[float, float]:
+def _memory(comparison: Comparison, device: torch.device) -> tuple[float, float]:
     """Peak memory of each side, measured in a process of its own."""
     peaks = []
     for side in ("ours", "theirs"):
-        command = [sys.executable, "-m", __name__, work.name, side, str(device), str(torch.get_num_threads())]
+        command = [sys.executable, "-m", __name__, comparison.name, side, str(device), str(torch.get_num_threads())]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(float(json.loads(done.stdout.splitlines()[-1])["megabytes"]))
     return peaks[0], peaks[1]
 
 
-def choose(found: Sequence[Work], parts: Sequence[str]) -> list[Work]:
+def choose(available: Sequence[Comparison], parts: Sequence[str]) -> list[Comparison]:
     """The comparisons whose names have one of these parts; all if there are none."""
-    chosen = [work for work in found if not parts or any(part.lower() in work.name.lower() for part in parts)]
+    chosen = [each for each in available if not parts or any(part.lower() in each.name.lower() for part in parts)]
     if not chosen:
-        raise ArgumentError("only", f"parts of {'; '.join(work.name for work in found)}", ", ".join(parts))
+        raise ArgumentError("only", f"parts of {'; '.join(each.name for each in available)}", ", ".join(parts))
     return chosen
 
 
@@ -171,25 +173,18 @@ def write(results: Sequence[Result], device: torch.device, path: Path) -> None:
     path.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def table(results: Sequence[Result], device: torch.device) -> Any:
-    """For the terminal."""
-    from rich import box
-    from rich.table import Table
-
-    found = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+def table(results: Sequence[Result], device: torch.device) -> Table:
+    """One row per comparison."""
+    result = make_table(
+        text("comparison", wrap="anywhere", min_width=20),
+        *(number(header, bottom=True) for header in ("ms", "ms", "ratio", "half of\nrounds", "target", "peak MB")),
         title=f"{_name(device)}, torch {torch.__version__}: medians of rounds in turns",
-        caption="ratio: how many times faster the first of two is; where small is aimed at (<=), how much longer",
+        caption="ratio: how many times faster the first of two is; where small is better (<=), how much longer",
     )
-    found.add_column("comparison", overflow="fold", min_width=20)
-    for name in ("ms", "ms", "ratio", "half of\nrounds", "aim", "peak MB"):
-        found.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     for r in results:
         met = r.ratio <= r.target if r.is_cost else r.ratio >= r.target
         memory = "" if r.memory is None else f"{r.memory[0]:.0f} / {r.memory[1]:.0f}"
-        found.add_row(
+        result.add_row(
             f"{r.name}\n[dim]{r.ours} / {r.theirs}[/]",
             *(f"{1000 * seconds:,.1f}" for seconds in r.seconds),
             f"[{'green' if met else 'red'}]{r.ratio:.2f}[/]",
@@ -197,7 +192,7 @@ def table(results: Sequence[Result], device: torch.device) -> Any:
             f"{'<=' if r.is_cost else '>='} {r.target:g}",
             memory,
         )
-    return found
+    return result
 
 
 def _name(device: torch.device) -> str:
@@ -207,7 +202,7 @@ def _name(device: torch.device) -> str:
 
 
 def check_device(name: str) -> torch.device:
-    """The device of this name, or ArgumentError if it is not there."""
+    """The device of this name, or ArgumentError if there is none here."""
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -216,7 +211,7 @@ def check_device(name: str) -> torch.device:
     return device
 
 
-# ------------------------------------------------------------------------------------------------- the works
+# ------------------------------------------------------------------------------------------- the comparisons
 
 
 def _spikes(*shape: int, device: torch.device, density: float = 0.05) -> Tensor:
@@ -226,10 +221,10 @@ def _spikes(*shape: int, device: torch.device, density: float = 0.05) -> Tensor:
 
 def _backward(run: Callable[[], Tensor], parameters: Iterator[nn.Parameter]) -> Run:
     """Forward and backward with a gradient of ones for the output."""
-    kept = [p for p in parameters if p.requires_grad]
+    trained = [p for p in parameters if p.requires_grad]
 
     def step() -> None:
-        for parameter in kept:
+        for parameter in trained:
             parameter.grad = None
         y = run()
         y.backward(torch.ones_like(y))
@@ -239,7 +234,7 @@ def _backward(run: Callable[[], Tensor], parameters: Iterator[nn.Parameter]) -> 
 
 def _layer(
     name: str, i: int, o: int, taps: int, steps: int, batch: int, target: float, *, memory: bool = False
-) -> Work:
+) -> Comparison:
     """One delay layer, forward and backward with the construction of its kernel."""
 
     def make(side: str, device: torch.device) -> Run:
@@ -250,7 +245,7 @@ def _layer(
         dcls = dcls_layer(i, o, taps).to(device)
         return _backward(lambda: dcls_forward(dcls, x), dcls.parameters())
 
-    return Work(name, "delayplug", "DCLS", target, make, memory=memory)
+    return Comparison(name, "delayplug", "DCLS", target, make, memory=memory)
 
 
 def _longer(side: str, device: torch.device) -> Run:
@@ -278,7 +273,7 @@ def _training_step(side: str, device: torch.device, backend: str, compile: bool 
     return _step(network.to(device), _spikes(100, 256, 140, device=device))
 
 
-def _step(network: Any, x: Tensor) -> Run:
+def _step(network: nn.Module, x: Tensor) -> Run:
     labels = torch.arange(x.shape[1], device=x.device) % 20
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 
@@ -369,8 +364,8 @@ def _events(side: str, device: torch.device) -> Run:
 def _main(name: str, side: str, device: str, threads: str) -> None:
     """Measure the memory of one side, for `_memory`."""
     torch.set_num_threads(int(threads))
-    work = next(work for work in works(plugins.ready()) if work.name == name)
-    run = work.make(side, torch.device(device))
+    comparison = next(each for each in comparisons(plugins.ready()) if each.name == name)
+    run = comparison.make(side, torch.device(device))
     with PeakMemory() as before:
         pass
     with PeakMemory() as peak:

@@ -1,4 +1,4 @@
 """The paper's network (Hammouamri et al., ICLR 2024) with the neurons of any toolkit.
 
-Read `network.DelayNetwork` first; `synapses` are the variants of what lies between two layers of neurons.
+Read `network.DelayNetwork` first; `synapses` has the weights and delays between two layers of neurons.
 """

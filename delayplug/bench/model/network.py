@@ -15,7 +15,8 @@ from ...neurons.loops import compiled_loops
 from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
 from ..processes import SharedBatchNorm, share
-from .synapses import Synapses, Variant, synapses
+from ..variants import Variant
+from .synapses import Synapses, synapses
 
 
 class DelayNetwork(nn.Module):
@@ -64,13 +65,13 @@ class DelayNetwork(nn.Module):
 
     def activity(self, x: Tensor) -> list[Tensor]:
         """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward."""
-        found = []
+        spikes = []
         for synapse, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=False):
             current: Tensor = synapse(x, tail=self.tail)
             current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-            found.append(self._run(neuron, current))
-            x = self.dropout(found[-1])
-        return [*found, self._run(self.readout, self.layers[-1](x, tail=self.tail))]
+            spikes.append(self._run(neuron, current))
+            x = self.dropout(spikes[-1])
+        return [*spikes, self._run(self.readout, self.layers[-1](x, tail=self.tail))]
 
     def _run(self, neuron: nn.Module, current: Tensor) -> Tensor:
         with compiled_loops(self.compiles):
@@ -82,7 +83,7 @@ class DelayNetwork(nn.Module):
         return cast(list[Synapses], list(self.synapses))
 
     def trainable(self) -> int:
-        """How many numbers are learned: weights and delays of the synapses that there are, batch norm."""
+        """Number of trainable parameters: weights and delays of the synapses that exist, and batch norm."""
         rest = sum(p.numel() for p in (*self.norms.parameters(), *self.neurons.parameters()) if p.requires_grad)
         return rest + sum(synapse.trainable() for synapse in self.layers)
 
@@ -102,7 +103,7 @@ class HeldDropout(nn.Module):
         self.total: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale what stays by 1 / (1 - p), as `nn.Dropout` does."""
+        """Spikes that are not dropped are scaled by 1 / (1 - p), as in `nn.Dropout`."""
         if not self.training or self.p == 0:
             return x
         total, own = (x.shape[1], slice(None)) if self.total is None else (self.total, share(self.total))

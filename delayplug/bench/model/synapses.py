@@ -1,4 +1,4 @@
-"""What lies between two layers of the paper's network: weights, delays, and which synapses there are.
+"""Synapses between two layers of the paper's network: weights, delays, and which synapses exist.
 
 Hammouamri, Khalfaoui-Hassani, Masquelier, ICLR 2024, section 4 and appendix. Shapes: T steps, B batch, I inputs, O
 outputs, N taps per synapse.
@@ -6,40 +6,16 @@ outputs, N taps per synapse.
 
 import math
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ...errors import ArgumentError
 from ...layers.linear import LearnableDelay
 from ...layers.taps import SIGMA_FLOOR
-
-Variant = Literal["none", "fixed", "constant", "learned", "axonal", "dendritic"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
-_PER_SYNAPSE: tuple[Variant, ...] = ("fixed", "constant", "learned")
-ANNEALED: tuple[Variant, ...] = ("learned", "axonal", "dendritic")
+from ..variants import PER_SYNAPSE, Variant, check_variant
 
 _LAST_SIGMA = SIGMA_FLOOR["gauss"] + 0.23  # the paper's, after its annealing
-
-
-def learns_delays(delays: Variant) -> bool:
-    """Whether the delays of this variant are trained."""
-    return delays not in ("none", "fixed")
-
-
-def check_variant(delays: Variant, taps: int, fan_in: int) -> None:
-    """Raise ArgumentError unless there are such synapses."""
-    if delays not in VARIANTS:
-        raise ArgumentError("delays", f"one of {', '.join(VARIANTS)}", repr(delays))
-    if fan_in < 0:
-        raise ArgumentError("fan_in", "a number of synapses, or 0 for all", fan_in)
-    if taps < 1:
-        raise ArgumentError("taps", "an integer >= 1", taps)
-    if taps > 1 and delays not in _PER_SYNAPSE:
-        advice = f"Take --delays {' '.join(_PER_SYNAPSE)}"
-        raise ArgumentError("taps", f"1 for the variant {delays!r}, which has no delay per synapse", taps, advice)
 
 
 def synapses(
@@ -57,7 +33,7 @@ def synapses(
         fan_in: incoming synapses of each neuron, drawn at random; all if 0.
     """
     check_variant(delays, taps, fan_in)
-    per_synapse = delays in _PER_SYNAPSE
+    per_synapse = delays in PER_SYNAPSE
     before = after = None
     weights: nn.Linear | LearnableDelay
     if per_synapse:
@@ -87,7 +63,7 @@ def synapses(
 
 
 class Synapses(nn.Module):
-    """A delay per input, weights with or without delays, a delay per output: what there is of them, one after another.
+    """A delay per input, weights with or without delays, a delay per output: those of them that exist, in this order.
 
     Attributes:
         before, after: delays per channel, or None.
@@ -105,7 +81,7 @@ class Synapses(nn.Module):
         self.before, self.weights, self.after = before, weights, after
 
     def forward(self, x: Tensor, tail: int = 0) -> Tensor:
-        """(T, B, I) to (T + tail, B, O); `tail` steps more for what the delays hold back."""
+        """(T, B, I) to (T + tail, B, O); `tail` more steps for delayed input that arrives after the sequence."""
         for part in (self.before, self.weights, self.after):
             if part is not None:
                 # A delay may reach less far after `freeze_delays(max_delay=...)`.
@@ -120,13 +96,13 @@ class Synapses(nn.Module):
 
     @property
     def present(self) -> Tensor | None:
-        """bool (O, I): which synapses there are; None for all."""
+        """bool (O, I): which synapses exist; None for all."""
         masks: Iterator[Tensor] = (part.mask for part in self.weights.modules() if isinstance(part, Sparse))
         return next(masks, None)
 
     @torch.no_grad()
     def delays_now(self) -> Tensor | None:
-        """The delays in steps, (O, I, N) or (C,), NaN where there is no synapse; None without delays."""
+        """The delays in steps, (O, I, N) or (C,), NaN where no synapse exists; None without delays."""
         if self.delays is None:
             return None
         delays = self.delays.delays.detach().cpu().clone()
@@ -137,11 +113,12 @@ class Synapses(nn.Module):
     @torch.no_grad()
     def weights_now(self) -> Tensor:
         """The weights, (O, I) or (O, I, N), zero where there is no synapse."""
-        weight: Tensor = self.weights.weight  # type: ignore[assignment]
+        weight = self.weights.weight
+        assert weight is not None
         return weight.detach().cpu().clone()
 
     def trainable(self) -> int:
-        """How many numbers are learned; those of synapses that are not there do not count."""
+        """Number of trainable parameters; those of synapses that do not exist are not counted."""
         total = 0
         for parameter in self.parameters():
             if parameter.requires_grad:
@@ -158,8 +135,8 @@ class Sparse(nn.Module):
     def __init__(self, weight: Tensor, inputs: int) -> None:
         super().__init__()
         out_features, in_features = weight.shape[:2]
-        kept = torch.rand(out_features, in_features).topk(inputs).indices
-        self.register_buffer("mask", torch.zeros(out_features, in_features, dtype=torch.bool).scatter_(1, kept, True))
+        chosen = torch.rand(out_features, in_features).topk(inputs).indices
+        self.register_buffer("mask", torch.zeros(out_features, in_features, dtype=torch.bool).scatter_(1, chosen, True))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Weights (O, I) or (O, I, N), zero where there is no synapse."""

@@ -1,4 +1,4 @@
-"""What runs gave: tables for the terminal, pictures, and one page to show.
+"""Reports on finished runs: tables for the terminal, pictures, and one page to show.
 
 Read `page.write_page` first.
 """

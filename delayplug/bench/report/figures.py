@@ -1,56 +1,56 @@
-"""What a comparison looks like in pictures."""
+"""A comparison in pictures."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from torch import Tensor
 
-from ..comparison.records import read_delays
-from ..config import variant
-from ..model.synapses import VARIANTS
-from .tables import Record, grouped, variant_of, wilson
+from ..._colours import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, PINK, VERMILLION
+from ..comparison.records import Record, read_delays
+from ..variants import VARIANTS, Variant, variant_name
+from .tables import grouped, variant_of, wilson
 
-# One colour per variant, one line style per backend; readable in print and for the colour-blind (Okabe and Ito).
-_COLOURS = {
-    "none": "#999999",
-    "fixed": "#E69F00",
-    "constant": "#009E73",
-    "learned": "#0072B2",
-    "axonal": "#CC79A7",
-    "dendritic": "#D55E00",
+# One colour per variant, one line style per backend.
+COLOURS: dict[Variant, str] = {
+    "none": GREY,
+    "fixed": ORANGE,
+    "constant": GREEN,
+    "learned": BLUE,
+    "axonal": PINK,
+    "dendritic": VERMILLION,
 }
 _STYLES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D")
 
 
 def accuracy_figure(records: Iterable[Record]) -> Figure:
-    """Test accuracy after the last epoch of every run: a mark for each, by variant and backend, over the chance level.
+    """Test accuracy after the last epoch of every run: a mark for each, by variant and backend; and the chance level.
 
     The bar behind the marks of a variant is the sampling error of the test set (95 %, Wilson) at their mean.
     """
     records = list(records)
     backends = _backends(records)
     kinds = {(r["config"]["fan_in"], VARIANTS.index(r["config"]["delays"])) for r in records}
-    rows = [(variant(VARIANTS[kind], fan_in), VARIANTS[kind]) for fan_in, kind in sorted(kinds)]
+    rows = [(variant_name(VARIANTS[kind], fan_in), VARIANTS[kind]) for fan_in, kind in sorted(kinds)]
     figure = Figure(figsize=(7.5, 0.42 * len(rows) + 1.3), layout="constrained")
     axes = figure.subplots()
     for y, (name, delays) in enumerate(rows):
-        found = [r for r in records if variant_of(r) == name]
-        low, high = wilson(mean(r["accuracy"]["last epoch"] for r in found), found[0]["data"]["test"])
-        axes.barh(y, 100 * (high - low), left=100 * low, height=0.5, color=_COLOURS[delays], alpha=0.18)
+        runs = [r for r in records if variant_of(r) == name]
+        low, high = wilson(mean(r["accuracy"]["last epoch"] for r in runs), runs[0]["data"]["test"])
+        axes.barh(y, 100 * (high - low), left=100 * low, height=0.5, color=COLOURS[delays], alpha=0.18)
         for n, backend in enumerate(backends):
-            values = [100 * r["accuracy"]["last epoch"] for r in found if r["config"]["backend"] == backend]
+            values = [100 * r["accuracy"]["last epoch"] for r in runs if r["config"]["backend"] == backend]
             height = y + 0.22 * (n - (len(backends) - 1) / 2)
             axes.scatter(
                 values,
                 [height] * len(values),
                 s=26,
-                color=_COLOURS[delays],
+                color=COLOURS[delays],
                 marker=_MARKERS[n % len(_MARKERS)],
                 edgecolors="white",
                 linewidths=0.6,
@@ -64,7 +64,7 @@ def accuracy_figure(records: Iterable[Record]) -> Figure:
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
-    marks = [Line2D([], [], linestyle="", color="#555555", marker=_MARKERS[n % 4]) for n in range(len(backends))]
+    marks = [Line2D([], [], linestyle="", color=DARK, marker=_MARKERS[n % 4]) for n in range(len(backends))]
     figure.legend(marks, backends, loc="outside upper center", ncols=len(backends), frameon=False)
     return figure
 
@@ -83,13 +83,15 @@ def learning_curves_figure(records: Iterable[Record]) -> Figure:
     for (backend, name), group in grouped(records).items():
         config = group[0]["config"]
         style = {
-            "color": _COLOURS[config["delays"]],
+            "color": COLOURS[config["delays"]],
             "linestyle": _STYLES[backends.index(backend) % len(_STYLES)],
             "linewidth": 0.9 if config["fan_in"] else 1.8,
         }
         x = [entry["epoch"] for entry in group[0]["epochs"]]
-        for axes, key, scale in ((accuracy, "valid_accuracy", 100), (loss, "train_loss", 1)):
-            seeds = scale * np.array([[entry[key] for entry in record["epochs"]] for record in group])
+        accuracies = [[100 * entry["valid_accuracy"] for entry in record["epochs"]] for record in group]
+        losses = [[entry["train_loss"] for entry in record["epochs"]] for record in group]
+        for axes, values in ((accuracy, accuracies), (loss, losses)):
+            seeds = np.array(values)
             label = f"{name}, {backend}" if axes is accuracy else None
             axes.plot(x, seeds.mean(0), label=label, **style)
             if len(seeds) > 1:
@@ -126,8 +128,8 @@ def delays_figure(record: Record, folder: Path) -> Figure:
     for n, (axes, (before, after)) in enumerate(zip(panels, layers, strict=True)):
         bins = [k - 0.5 for k in range(most + 2)]
         was, now = (values[~values.isnan()].numpy() for values in (before, after))  # NaN: no synapse
-        axes.hist(was, bins, color="#BBBBBB", label="before training")
-        axes.hist(now, bins, histtype="step", color="#0072B2", linewidth=1.8, label="after")
+        axes.hist(was, bins, color=LIGHT, label="before training")
+        axes.hist(now, bins, histtype="step", color=BLUE, linewidth=1.8, label="after")
         axes.set(title=f"layer {n + 1}: {len(now):,} delays", xlabel="delay (steps)")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("channels" if config["delays"] in ("axonal", "dendritic") else "synapses")
@@ -137,13 +139,13 @@ def delays_figure(record: Record, folder: Path) -> Figure:
     return figure
 
 
-def raster_figure(example: Sequence[Any]) -> Figure:
+def raster_figure(example: Sequence[Tensor]) -> Figure:
     """One recording: its input events, and the spikes of each hidden layer below it."""
     figure = Figure(figsize=(8, 1.6 * len(example) + 0.4), layout="constrained")
     panels = figure.subplots(len(example), 1, sharex=True, squeeze=False)[:, 0]
     for n, (axes, events) in enumerate(zip(panels, example, strict=True)):
         time, channel = events
-        axes.plot(time, channel, "|", color="#333333" if n == 0 else "#0072B2", markersize=2.5, alpha=0.7)
+        axes.plot(time, channel, "|", color=DARK if n == 0 else BLUE, markersize=2.5, alpha=0.7)
         axes.set_ylabel("input channel" if n == 0 else f"neuron, layer {n}")
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlabel("time (steps)")

@@ -1,25 +1,24 @@
-"""The report on a folder of runs: a table of numbers to compute with, and a page to show."""
+"""The report on a folder of runs: a file of numbers to compute with, and a page to show."""
 
 import base64
 import csv
 import io
-import shlex
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from ...errors import RunError
-from ..comparison.records import read_example, read_record
-from ..config import PRESETS, SYNTHETIC, RunConfig
-from ..model.synapses import learns_delays
-from .figures import accuracy_figure, delays_figure, learning_curves_figure, raster_figure
-from .tables import Record, grouped, over_seeds, split_of, variant_of, wilson
+from ..comparison.records import Record, read_example, read_record
+from ..config import SYNTHETIC, RunConfig
+from ..serialise import to_command
+from ..variants import learns_delays
+from .figures import COLOURS, accuracy_figure, delays_figure, learning_curves_figure, raster_figure
+from .tables import grouped, over_seeds, planted_means, split_of, variant_of, wilson
 
-_COLUMNS: dict[str, Callable[[Record], Any]] = {
+_COLUMNS: dict[str, Callable[[Record], object]] = {
     "dataset": lambda r: Path(r["config"]["dataset"]).name,
     "preset": lambda r: r["config"]["preset"],
     "protocol": lambda r: r["config"]["protocol"],
@@ -40,14 +39,7 @@ _COLUMNS: dict[str, Callable[[Record], Any]] = {
     "seconds_per_epoch": lambda r: r["seconds_per_epoch"],
     "waiting": lambda r: r["waiting"],
     "peak_memory_mb": lambda r: r["peak_memory_mb"],
-    "command": lambda r: command(r["config"]),
-}
-
-# Settings that `bench run` has an option for.
-_OPTIONS = {
-    **{name: name for name in ("dataset", "preset", "backend", "delays", "hidden", "taps", "epochs")},
-    **{name: name for name in ("binning", "protocol", "validation", "compile")},
-    **{"fan_in": "fan-in", "batch_size": "batch-size", "seed": "seeds"},
+    "command": lambda r: to_command(RunConfig.from_json(r["config"])),
 }
 
 _PROTOCOLS = {
@@ -76,26 +68,8 @@ def read_records(folder: Path) -> list[Record]:
     return records
 
 
-def command(config: dict[str, Any]) -> str:
-    """What makes a run again; `config.toml` is the file in the run's folder."""
-    base = RunConfig(preset=config["preset"], **PRESETS[config["preset"]]).to_json()
-    options: dict[str, Any] = {"preset": config["preset"]}
-    for name, value in config.items():
-        if value != base[name] and name not in _OPTIONS:
-            return shlex.join(
-                ["delayplug", "bench", "run", "--config", f"{RunConfig.from_json(config).cell}/config.toml"]
-            )
-        if value != base[name] or name in ("backend", "delays", "seed"):
-            options[_OPTIONS[name]] = value
-    words = ["delayplug", "bench", "run"]
-    for name, value in options.items():
-        words.append(f"--{name}")
-        words += [] if value is True else [str(v) for v in (value if isinstance(value, list) else [value])]
-    return shlex.join(words)
-
-
 def write_csv(records: Sequence[Record], path: Path) -> None:
-    """One line per run."""
+    """Write one line per run."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
@@ -103,7 +77,7 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
 
 
 def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
-    """One HTML file that needs no other."""
+    """Write one HTML file that needs no other files."""
     from jinja2 import Environment  # comes with torch
 
     text = resources.files(__package__).joinpath("page.html.jinja").read_text()
@@ -111,9 +85,9 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
     first = records[0]
     config, data = first["config"], first["data"]
     best = next(name for name in first["accuracy"] if name != "last epoch")
-    shown = _shown(records)
     page = template.render(
         name=Path(config["dataset"]).name,
+        colours=COLOURS,
         config=config,
         data=data,
         chance=100 / len(data["classes"]),
@@ -131,14 +105,14 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
         runs=[
             {
                 "name": f"{record['config']['backend']}, {variant_of(record)}",
-                "raster": _picture(raster_figure(read_example(_cell(folder, record)))),
-                "delays": _picture(delays_figure(record, _cell(folder, record)))
+                "raster": _picture(raster_figure(read_example(_folder(folder, record)))),
+                "delays": _picture(delays_figure(record, _folder(folder, record)))
                 if learns_delays(record["config"]["delays"])
                 else "",
             }
-            for record in shown
+            for record in _first_seeds(records)
         ],
-        commands=[command(record["config"]) for record in records],
+        commands=[to_command(RunConfig.from_json(record["config"])) for record in records],
         versions=_versions(records),
         machine=first["machine"],
     )
@@ -148,16 +122,16 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
 def _versions(records: Sequence[Record]) -> dict[str, str]:
     """The versions of all packages that the runs were made with, by name; several where they differ."""
     names = dict.fromkeys(name for record in records for name in record["versions"])
-    found = {name: dict.fromkeys(r["versions"][name] for r in records if name in r["versions"]) for name in names}
-    return {name: " and ".join(values) for name, values in found.items()}
+    versions = {name: dict.fromkeys(r["versions"][name] for r in records if name in r["versions"]) for name in names}
+    return {name: " and ".join(values) for name, values in versions.items()}
 
 
-def _row(group: list[Record], best: str) -> dict[str, Any]:
+def _row(group: list[Record], best: str) -> dict[str, str | float]:
+    """One row of the page's table: numbers as text, means and intervals in percent."""
     first = group[0]
     last = [record["accuracy"]["last epoch"] for record in group]
     low, high = wilson(mean(last), first["data"]["test"])
-    planted = [record.get("planted_correlation") for record in group]
-    known = [values for values in planted if values and values["after training"] is not None]
+    planted = planted_means(group)
     layers = zip(*(record["spikes_per_neuron"] for record in group), strict=True)
     return {
         "backend": first["config"]["backend"],
@@ -170,25 +144,26 @@ def _row(group: list[Record], best: str) -> dict[str, Any]:
         "best": over_seeds([record["accuracy"][best] for record in group]),
         "parameters": f"{first['parameters']:,}",
         "spikes": " / ".join(f"{mean(layer):.1f}" for layer in layers),
-        "planted": "".join(f"{mean(v['after training'] for v in known):.2f}" for _ in known[:1]),
-        "untrained": "".join(f"{mean(v['before training'] for v in known):.2f}" for _ in known[:1]),
+        "planted": "" if planted is None else f"{planted[1]:.2f}",
+        "untrained": "" if planted is None else f"{planted[0]:.2f}",
         "seconds": f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
         "waiting": f"{100 * mean(record['waiting'] for record in group):.1f}",
         "memory": f"{max(record['peak_memory_mb'] for record in group):,.0f}",
     }
 
 
-def _shown(records: Sequence[Record]) -> list[Record]:
-    """One run of each kind is drawn: the first seed of each backend and variant."""
+def _first_seeds(records: Sequence[Record]) -> list[Record]:
+    """The runs that are drawn: the first seed of each backend and variant."""
     return [group[0] for group in grouped(records).values()]
 
 
-def _cell(folder: Path, record: Record) -> Path:
-    return folder / RunConfig.from_json(record["config"]).cell
+def _folder(folder: Path, record: Record) -> Path:
+    """The folder of one run."""
+    return folder / RunConfig.from_json(record["config"]).name
 
 
 def _picture(figure: Figure) -> str:
-    """As the source of an <img>."""
+    """A picture as the source of an <img>."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What a comparison looks like in numbers: means, intervals, and a table for the terminal."""
+"""A comparison in numbers: means, intervals, and a table for the terminal."""
 
 import itertools
 import math
@@ -7,13 +7,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
-from ..config import SYNTHETIC, variant
-from ..model.synapses import VARIANTS
-
-Record = dict[str, Any]
+from ..._tables import make_table, number, text
+from ..comparison.records import Record
+from ..config import SYNTHETIC
+from ..variants import VARIANTS, variant_name
 
 # 97.5 % quantiles of Student's distribution with 1, 2, ... degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
@@ -31,23 +30,19 @@ def table(records: Iterable[Record]) -> Table:
     config, data = first["config"], first["data"]
     seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
     waiting = mean(record["waiting"] for group in groups.values() for record in group)
-    result = Table(
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        pad_edge=False,
+    best = "best on test" if "best on test" in first["accuracy"] else "best on validation"
+    chosen = best.replace("on ", "on\n").replace("validation", "valid.")
+    headers = ["last\nepoch %", "95 %\ninterval", f"{chosen} %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
+    planted = any("planted_correlation" in record for group in groups.values() for record in group)
+    result = make_table(
+        *(text(header, wrap="never") for header in ("backend", "delays")),
+        *(number(header) for header in ([*headers, "planted r\n(untrained)"] if planted else headers)),
+        gap=1,
         title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
         caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}.{_frames(config)}"
         f" Training waited for its data {100 * waiting:.1f} % of the time.",
     )
-    for name in ("backend", "delays"):
-        result.add_column(name, no_wrap=True)
-    best = "best on test" if "best on test" in first["accuracy"] else "best on validation"
-    chosen = best.replace("on ", "on\n").replace("validation", "valid.")
-    numbers = ["last\nepoch %", "95 %\ninterval", f"{chosen} %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
-    planted = any("planted_correlation" in record for group in groups.values() for record in group)
-    for name in [*numbers, "planted r\n(untrained)"] if planted else numbers:
-        result.add_column(name, justify="right", no_wrap=True)
     previous = None
     for (backend, name), group in groups.items():
         if previous not in (None, backend):
@@ -72,7 +67,7 @@ def table(records: Iterable[Record]) -> Table:
 
 
 def student(values: Sequence[float]) -> float:
-    """Half the interval in which the mean of all seeds lies with 95 %, given those of two or more (Student, 1908)."""
+    """Half the interval in which the mean of all seeds lies with 95 %, from those of two or more (Student, 1908)."""
     return _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
 
 
@@ -82,7 +77,7 @@ def over_seeds(values: Sequence[float], between: str = " ") -> str:
 
 
 def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval in which the true accuracy lies with 95 %, given that of a sample (Wilson, 1927)."""
+    """The interval in which the true accuracy lies with 95 %, from that of a sample (Wilson, 1927)."""
     centre = accuracy + z * z / (2 * samples)
     width = z * math.sqrt(accuracy * (1 - accuracy) / samples + z * z / (4 * samples * samples))
     scale = 1 + z * z / samples
@@ -107,7 +102,7 @@ def split_of(records: Iterable[Record]) -> str:
 
 def variant_of(record: Record) -> str:
     """The name of a run's variant, such as "learned" or "learned-sparse10"."""
-    return variant(record["config"]["delays"], record["config"]["fan_in"])
+    return variant_name(record["config"]["delays"], record["config"]["fan_in"])
 
 
 def _frames(config: dict[str, Any]) -> str:
@@ -116,10 +111,17 @@ def _frames(config: dict[str, Any]) -> str:
     return f" Frames: {config['step_ms']:g} ms, binning {config['binning']!r}, {config['pool']} channels summed."
 
 
+def planted_means(group: Iterable[Record]) -> tuple[float, float] | None:
+    """Mean correlation with the planted delays (before, after) training; None where it is not defined."""
+    pairs = []
+    for record in group:
+        values = record.get("planted_correlation", {})
+        before, after = values.get("before training"), values.get("after training")
+        if before is not None and after is not None:
+            pairs.append((before, after))
+    return (mean(before for before, _ in pairs), mean(after for _, after in pairs)) if pairs else None
+
+
 def _planted(group: list[Record]) -> str:
-    records = [record.get("planted_correlation", {}) for record in group]
-    found = [values for values in records if values.get("after training") is not None]
-    if not found:
-        return ""
-    before, after = (mean(values[when] for values in found) for when in ("before training", "after training"))
-    return f"{after:.2f} ({before:.2f})"
+    means = planted_means(group)
+    return "" if means is None else f"{means[1]:.2f} ({means[0]:.2f})"

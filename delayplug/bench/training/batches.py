@@ -5,7 +5,6 @@ global batch.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,24 +20,24 @@ EVALUATION_BATCH = 256
 Batch = tuple[Tensor, Tensor, int]
 
 
-def training_loader(frames: Frames | Augmented, batch_size: int, seed: int) -> "DataLoader[Any]":
+def training_loader(frames: Frames | Augmented, batch_size: int, seed: int) -> "DataLoader[int]":
     """Shuffled batches; `batch_size` is that of all processes together."""
     return _loader(frames, _Shuffled(frames, batch_size, seed))
 
 
-def evaluation_loader(frames: Frames) -> "DataLoader[Any]":
+def evaluation_loader(frames: Frames) -> "DataLoader[int]":
     """All recordings in order, each on one of the processes."""
     return _loader(frames, _InOrder(len(frames)))
 
 
 def seed_of(seed: int, epoch: int) -> int:
-    """Of one epoch of a run: another one for each of both."""
+    """The seed of one epoch of a run; different for every run seed and epoch."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
 
 
-def _loader(frames: Frames | Augmented, batches: "Sampler[list[int]]") -> "DataLoader[Any]":
+def _loader(frames: Frames | Augmented, batches: "Sampler[list[int]]") -> "DataLoader[int]":
     def collate(index: list[int]) -> Batch:
-        *own, total = index  # the sampler puts the size of the whole batch behind its own part
+        *own, total = index  # as the samplers give it
         return (*frames.batch(own), total)
 
     return DataLoader(
@@ -58,7 +57,7 @@ class _Positions(torch.utils.data.Dataset[int]):
 
 
 class _Shuffled(Sampler[list[int]]):
-    """Batches in another order in every epoch: this process's part of each, and behind it the size of the whole."""
+    """Batches in another order in every epoch: this process's part of each, followed by the size of the whole batch."""
 
     def __init__(self, frames: Frames | Augmented, batch_size: int, seed: int) -> None:
         self.frames, self.batch_size, self.seed, self.epoch = frames, batch_size, seed, 0

@@ -4,15 +4,14 @@ import contextlib
 import resource
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
 
 class PeakMemory:
-    """Peak memory in MB between entering and leaving: of the GPU if one is used, else resident memory of the process.
+    """Peak memory in MB of a `with` block: that of the GPU if one is used, else resident memory of the process.
 
-    Linux can forget an earlier peak; elsewhere the peak since the start of the process is what there is.
+    Linux can forget an earlier peak; elsewhere it is the peak since the start of the process.
     """
 
     megabytes = 0.0
@@ -24,7 +23,7 @@ class PeakMemory:
             Path("/proc/self/clear_refs").write_text("5")
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         self.megabytes = (gpu or _resident_peak()) / 1e6
 

@@ -7,17 +7,17 @@ from rich.console import Console
 
 from delayplug import RunError
 from delayplug.bench.comparison.compare import compare
-from delayplug.bench.comparison.run import Means
 from delayplug.bench.config import configure
 from delayplug.bench.measure.deployment import CONSTRAINTS, deploy, table
+from delayplug.bench.resources import Resources
 
 
 @pytest.mark.slow
 @pytest.mark.trains
 def test_a_run_under_every_constraint(tmp_path: Path) -> None:
     config = configure("quick", backend="spikingjelly", epochs=3, hidden=(16,), max_delay=24)
-    (record,) = compare([config], tmp_path, means=Means("cpu"))
-    found = deploy(tmp_path / config.cell)
+    (record,) = compare([config], tmp_path, resources=Resources("cpu"))
+    found = deploy(tmp_path / config.name)
     assert list(found) == list(CONSTRAINTS)
     whole, trained = found["whole steps"], found["as trained, not rounded"]
     # To the bit what `eval()` gave while the run was tested.
@@ -42,8 +42,8 @@ def test_a_run_under_every_constraint(tmp_path: Path) -> None:
 @pytest.mark.trains
 def test_runs_without_delays(tmp_path: Path) -> None:
     config = configure("quick", backend="spikingjelly", epochs=1, delays="none")
-    compare([config], tmp_path, means=Means("cpu"))
+    compare([config], tmp_path, resources=Resources("cpu"))
     with pytest.raises(RunError, match="expected a run with delays, got one without"):
-        deploy(tmp_path / config.cell)
+        deploy(tmp_path / config.name)
     with pytest.raises(RunError, match="expected the record of a run"):
         deploy(tmp_path / "nowhere")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from delayplug import LearnableDelay
 from delayplug.bench.config import configure
 from delayplug.bench.measure import paper as paper_module
-from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
+from delayplug.bench.model.network import DelayNetwork, class_scores
 from delayplug.bench.model.synapses import Synapses
 from delayplug.toolkits import plugins
 
@@ -196,13 +196,3 @@ def test_two_taps_double_the_synapses() -> None:
     config = configure("ssc", taps=2)
     network = DelayNetwork((140, *config.hidden, 35), plugins.toolkit("spikingjelly"), max_delay=30, taps=2)
     assert sum(p.numel() for p in network.parameters()) == 2_458_624
-
-
-def test_dropout_holds_its_mask_over_time() -> None:
-    torch.manual_seed(0)
-    dropped = HeldDropout(0.4)(torch.ones(7, 50, 40))
-    assert torch.equal(dropped, dropped[:1].expand_as(dropped))
-    assert abs(float((dropped == 0).float().mean()) - 0.4) < 0.05
-    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
-    assert not torch.equal(dropped[0, 0], dropped[0, 1])
-    assert torch.equal(HeldDropout(0.4).eval()(torch.ones(2, 3, 4)), torch.ones(2, 3, 4))

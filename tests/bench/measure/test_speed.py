@@ -13,13 +13,13 @@ from delayplug.bench.measure.paper import dcls_forward, dcls_layer
 CPU = torch.device("cpu")
 
 
-def toy(is_cost: bool = False) -> speed.Work:
+def toy(is_cost: bool = False) -> speed.Comparison:
     def make(side: str, device: torch.device) -> speed.Run:
         size = 200 if (side == "ours") != is_cost else 800
         x = torch.rand(size, size, device=device)
         return lambda: x @ x
 
-    return speed.Work("toy", "small", "large", 2.0, make, is_cost=is_cost)
+    return speed.Comparison("toy", "small", "large", 2.0, make, is_cost=is_cost)
 
 
 @pytest.mark.parametrize("is_cost", [False, True])
@@ -33,13 +33,13 @@ def test_ratios(is_cost: bool) -> None:
 
 def test_no_new_round_after_its_time() -> None:
     calls = []
-    work = speed.Work("slow", "a", "b", 1.0, lambda side, device: lambda: calls.append(side))
+    work = speed.Comparison("slow", "a", "b", 1.0, lambda side, device: lambda: calls.append(side))
     speed.measure(work, CPU, rounds=50, seconds=0)
     assert calls == ["ours", "theirs"] * 4  # once to warm up, then three rounds at least
 
 
 def test_names_and_choice() -> None:
-    works = speed.works(["snntorch", "norse", "spikingjelly"])
+    works = speed.comparisons(["snntorch", "norse", "spikingjelly"])
     names = [work.name for work in works]
     assert len(set(names)) == len(names)
     assert [w.name for w in speed.choose(works, ["Kernel of"])] == ["kernel of 256 x 256, 25 taps"]
@@ -89,7 +89,7 @@ def test_the_loop_and_unroll_compared_are_equal(backend: str) -> None:
 
 @pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own() -> None:
-    work = next(work for work in speed.works(["spikingjelly"]) if work.name.startswith("layer 256 -> 20"))
+    work = next(work for work in speed.comparisons(["spikingjelly"]) if work.name.startswith("layer 256 -> 20"))
     ours, theirs = speed._memory(work, CPU)
     assert 10 < ours < 1000
     assert 10 < theirs < 1000

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from delayplug.bench.model.network import DelayNetwork, class_scores
+from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
 from delayplug.toolkits import plugins
 
 BACKENDS = ("snntorch", "norse", "spikingjelly")
@@ -56,3 +56,13 @@ def _hidden_spikes(network: DelayNetwork, x: Tensor) -> list[Tensor]:
         network(x)
     hook.remove()
     return seen
+
+
+def test_dropout_holds_its_mask_over_time() -> None:
+    torch.manual_seed(0)
+    dropped = HeldDropout(0.4)(torch.ones(7, 50, 40))
+    assert torch.equal(dropped, dropped[:1].expand_as(dropped))
+    assert abs(float((dropped == 0).float().mean()) - 0.4) < 0.05
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
+    assert not torch.equal(dropped[0, 0], dropped[0, 1])
+    assert torch.equal(HeldDropout(0.4).eval()(torch.ones(2, 3, 4)), torch.ones(2, 3, 4))

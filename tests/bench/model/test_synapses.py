@@ -1,18 +1,18 @@
 """The variants of the paper's network: which delays there are, and which synapses."""
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from delayplug import ArgumentError, LearnableDelay, parameter_groups
-from delayplug.bench.config import configure, variant
+from delayplug import LearnableDelay, parameter_groups
+from delayplug.bench.config import configure
 from delayplug.bench.model.network import DelayNetwork
-from delayplug.bench.model.synapses import VARIANTS, Variant, synapses
+from delayplug.bench.model.synapses import synapses
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import train
-from delayplug.cli import bench
+from delayplug.bench.variants import VARIANTS, Variant
 from delayplug.toolkits.plugins import toolkit
 
 SIZES = (140, 256, 256, 20)
@@ -164,25 +164,3 @@ def test_weights_computed_anew_are_never_stale() -> None:
         for factor in (2.0, 3.0, 4.0):
             scale.factor = factor
             torch.testing.assert_close(layer(x), factor * plain)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"delays": "some"}, "delays: expected one of none, fixed, constant, learned, axonal, dendritic, got 'some'"),
-        ({"delays": "axonal", "taps": 2}, "taps: expected 1 for the variant 'axonal'"),
-        ({"delays": "none", "taps": 2}, "taps: expected 1 for the variant 'none'"),
-        ({"delays": "learned", "fan_in": -1}, "fan_in: expected a number of synapses"),
-    ],
-)
-def test_impossible_variants(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        synapses(4, 3, max_delay=2, **options)
-
-
-def test_names() -> None:
-    assert variant("learned", 0) == "learned"
-    assert variant("learned", 10) == "learned-sparse10"
-    config = configure("quick", backend="snntorch", delays="fixed", fan_in=3)
-    assert config.cell == "synthetic-quick-snntorch-fixed-sparse3-seed0"
-    assert get_args(bench.Launcher) == ("here", "local", "ray")

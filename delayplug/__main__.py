@@ -1,0 +1,5 @@
+"""`python -m delayplug` is the command `delayplug`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,30 @@
+"""The resources of runs, which do not change their results, but for rounding. Imports no torch: commands list them."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Launcher = Literal["here", "local", "ray"]
+LAUNCHERS: tuple[Launcher, ...] = get_args(Launcher)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The devices and threads of one run.
+
+    Attributes:
+        accelerator: as Lightning takes it: "auto", "cpu", "gpu", ...
+        devices: processes on each node, one for each device.
+        nodes: computers.
+        threads: of torch on a CPU; its own choice if None.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    threads: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The devices in words, such as "2 x gpu"."""
+        number = self.devices * self.nodes
+        return self.accelerator if number == 1 else f"{number} x {self.accelerator}"

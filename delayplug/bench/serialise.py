@@ -1,0 +1,60 @@
+"""A run's configuration as a TOML file and as a command; both make the run again."""
+
+import json
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError
+from .config import PRESETS, RunConfig
+from .settings import settings
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Settings of a comparison from a file: fields of `RunConfig`; `backends`, `delays`, `fan_in`, `seeds` as lists.
+
+    Raises:
+        ArgumentError: there is no such file, it is not TOML, or it has a key that is not a setting.
+    """
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ArgumentError("config", "a TOML file", path, str(error)) from error
+    known = {setting.key: setting for setting in settings(RunConfig).values()}
+    unknown = sorted(values.keys() - known.keys())
+    if unknown:
+        raise ArgumentError("config", f"settings among {', '.join(sorted(known))}", ", ".join(unknown))
+    return {
+        key: [value] if known[key].plural and not isinstance(value, list) else value for key, value in values.items()
+    }
+
+
+def to_toml(config: RunConfig) -> str:
+    """The text of a file from which `read_toml` reads this run."""
+    # Strings, numbers, booleans and lists of numbers look the same in JSON and in TOML.
+    values = config.to_json()
+    lines = (f"{setting.key} = {json.dumps(values[name])}" for name, setting in settings(RunConfig).items())
+    return "\n".join(lines) + "\n"
+
+
+def to_command(config: RunConfig) -> str:
+    """The command that makes a run again, with an option for each value that differs from its preset.
+
+    An empty list has no option; the command then names the `config.toml` in the run's folder.
+    """
+    words = ["delayplug", "bench", "run"]
+    base = RunConfig(preset=config.preset, **PRESETS[config.preset])
+    # Without these options a comparison makes several runs, or another preset's.
+    always = ("preset", "backend", "delays", "seed")
+    for name, setting in sorted(settings(RunConfig).items(), key=lambda item: item[0] != "preset"):
+        value = getattr(config, name)
+        if value == getattr(base, name) and name not in always:
+            continue
+        if value == ():
+            return shlex.join([*words[:3], "--config", f"{config.name}/config.toml"])
+        if isinstance(value, bool):
+            words.append(setting.flag if value else f"--no-{setting.flag[2:]}")
+        else:
+            words += [setting.flag, *map(str, value if setting.is_list else [value])]
+    return shlex.join(words)

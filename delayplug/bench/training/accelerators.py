@@ -1,0 +1,70 @@
+"""Lightning's trainer on the devices of a run, without Lightning's advice."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+
+import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
+
+from ...errors import ArgumentError
+
+
+def make_trainer(
+    accelerator: str, devices: int, nodes: int, *, epochs: int | None = None, callbacks: Sequence[Callback] = ()
+) -> lightning.Trainer:
+    """A trainer that logs and shows nothing; checkpoints are written by its callbacks alone.
+
+    Args:
+        accelerator, devices, nodes: as Lightning takes them.
+        epochs: how many.
+        callbacks: of the training.
+    """
+    # Batches are shared out by our own sampler, and batch norm's averages are the same everywhere by themselves.
+    strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
+    return lightning.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=strategy,
+        use_distributed_sampler=False,
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=bool(callbacks),
+        callbacks=list(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def check_devices(accelerator: str, devices: int = 1, nodes: int = 1) -> None:
+    """Raise ArgumentError unless Lightning has these devices here."""
+    try:
+        with quiet():
+            trainer = make_trainer(accelerator, devices, nodes)
+            if isinstance(trainer.strategy, DDPStrategy) and trainer.strategy.cluster_environment is not None:
+                trainer.strategy.cluster_environment.validate_settings(num_devices=devices, num_nodes=nodes)
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        expected = "devices that are there (cpu, gpu, auto, ...), as many as the launcher of the processes says"
+        got = f"{accelerator!r}, devices={devices}, nodes={nodes}"
+        raise ArgumentError("accelerator", expected, got, str(error)) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Lightning's advice on workers and accelerators, which a user of the benchmark cannot follow."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

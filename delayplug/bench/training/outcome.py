@@ -1,0 +1,61 @@
+"""The results of training one network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from torch import Tensor
+
+
+class Epoch(TypedDict):
+    """One epoch of a run.
+
+    Keys:
+        epoch: from 1 on.
+        sigma: in steps, during the epoch; None where it does not shrink.
+        train_loss, train_accuracy: means over the training recordings, while the network changed.
+        valid_accuracy: after the epoch, of the recordings by which the reported epoch is chosen.
+        seconds: of training; waited: how many of these were spent waiting for data.
+    """
+
+    epoch: int
+    sigma: float | None
+    train_loss: float
+    train_accuracy: float
+    valid_accuracy: float
+    seconds: float
+    waited: float
+
+
+OnEpoch = Callable[[Epoch], None]
+
+
+@dataclass
+class Outcome:
+    """The results of a run.
+
+    Attributes:
+        epochs: one entry per epoch.
+        accuracy: on the test set, by the rule that chose the epoch: "last epoch" and the task's.
+        best_epoch: chosen by validation among the epochs after sigma stopped shrinking, or by the test set among all.
+        parameters: trainable, delays included.
+        peak_memory_mb: of the process, or of the GPU.
+        spikes: of a neuron in each hidden layer, the mean number per test recording after the last epoch.
+        example: (time, channel) of each input event of the first test recording, and of each spike that it causes in
+            the hidden layers after the last epoch, int64 (2, E) each.
+        delays: per layer with delays, before and after training, in steps; (O, I, N) with NaN where there is no
+            synapse, or (C,).
+        weights: per layer, after training, (O, I) or (O, I, N); zero where there is no synapse.
+        state: state dict of the network after the last epoch.
+    """
+
+    epochs: list[Epoch] = field(default_factory=list)
+    accuracy: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    parameters: int = 0
+    peak_memory_mb: float = 0.0
+    spikes: list[float] = field(default_factory=list)
+    example: list[Tensor] = field(default_factory=list)
+    delays: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+    state: dict[str, Tensor] = field(default_factory=dict)

@@ -1,0 +1,210 @@
+"""The training of one network as Lightning runs it: the paper's optimisers, schedules and loss."""
+
+import copy
+import time
+from typing import Any, TypedDict
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from torch import Tensor, nn
+
+from ...errors import RunError
+from ...learning.schedules import ScheduleState, SigmaSchedule, parameter_groups
+from ..config import RunConfig
+from ..model.network import DelayNetwork, class_scores
+from ..processes import summed, world
+from ..variants import ANNEALED
+from .batches import Batch, seed_of
+from .outcome import Epoch, OnEpoch, Outcome
+
+
+class Progress(TypedDict):
+    """The part of a checkpoint that Lightning does not write by itself."""
+
+    config: dict[str, Any]
+    epochs: list[Epoch]
+    best_epoch: int
+    best_accuracy: float
+    best_state: dict[str, Tensor]
+    initial: list[Tensor]
+    sigma: ScheduleState | None
+
+
+class TrainingModule(lightning.LightningModule):
+    """Two optimisers (weights: Adam with OneCycle; delays: Adam with cosine), stepped by hand, scheduled per epoch.
+
+    Args:
+        network: to train.
+        config: of the run.
+        outcome: gets the epochs, and which of them was the best.
+        initial: delays of each layer before training; those of the checkpoint after a run was interrupted.
+        on_epoch: called with each epoch.
+        every_epoch: choose the best of all epochs, and not only of those after sigma stopped shrinking.
+
+    Attributes:
+        best_state: state dict after the best epoch.
+        accuracy: of the last validation or test.
+    """
+
+    def __init__(
+        self,
+        network: DelayNetwork,
+        config: RunConfig,
+        outcome: Outcome,
+        initial: list[Tensor],
+        on_epoch: OnEpoch | None,
+        every_epoch: bool,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.initial, self.on_epoch, self.every_epoch = initial, on_epoch, every_epoch
+        self.network, self.config, self.outcome = network, config, outcome
+        annealed = config.delays in ANNEALED
+        self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if annealed else None
+        self.best_state: dict[str, Tensor] = {}
+        self.best_accuracy = -1.0
+        self.accuracy = 0.0
+        self._seconds = 0.0
+        self._start_counting()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        config = self.config
+        groups = parameter_groups(self.network, config.lr, config.delay_lr, config.weight_decay)
+        weights = torch.optim.Adam([group for group in groups if group["name"] != "delays"])
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=config.lr, total_steps=config.epochs)
+        delays = [group for group in groups if group["name"] == "delays"]
+        if not delays:
+            return [weights], [one_cycle]
+        positions = torch.optim.Adam(delays)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(positions, T_max=config.epochs)
+        return [weights, positions], [one_cycle, cosine]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        progress: Progress = {
+            "config": self.config.to_json(),
+            "epochs": self.outcome.epochs,
+            "best_epoch": self.outcome.best_epoch,
+            "best_accuracy": self.best_accuracy,
+            "best_state": self.best_state,
+            "initial": self.initial,
+            "sigma": None if self.sigma is None else self.sigma.state_dict(),
+        }
+        checkpoint["delayplug"] = progress
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        progress: Progress = checkpoint["delayplug"]
+        differences = self.config.differences(progress["config"])
+        if differences:
+            advice = "Choose another --out, or move it away"
+            raise RunError(
+                f"the run that was interrupted has another configuration ({'; '.join(differences)}). {advice}"
+            )
+        self.outcome.epochs[:], self.outcome.best_epoch = progress["epochs"], progress["best_epoch"]
+        self.best_accuracy, self.best_state = progress["best_accuracy"], progress["best_state"]
+        self.initial[:] = progress["initial"]
+        if self.sigma is not None and progress["sigma"] is not None:
+            self.sigma.load_state_dict(progress["sigma"])
+        if self.on_epoch is not None:
+            for entry in progress["epochs"]:
+                self.on_epoch(entry)
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout of an epoch does not depend on whether those before it were made by the same process.
+        torch.manual_seed(seed_of(self.config.seed, self.current_epoch))
+        self._start_counting()
+        self._start = self._waiting_since = time.perf_counter()
+        self._waited = 0.0
+
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        self._waited += time.perf_counter() - self._waiting_since
+
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, index: int) -> None:
+        self._waiting_since = time.perf_counter()
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        x, y, total = batch
+        self.network.dropout.total = total
+        scores = class_scores(self.network(x))
+        # Softmax twice, as in the paper. The mean over the batch of all processes, whose gradients DDP averages.
+        loss = nn.functional.cross_entropy(scores, y, reduction="sum") * (world() / total)
+        optimizers = _listed(self.optimizers())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer in optimizers:
+            optimizer.step()
+        self._loss += loss.detach() * (total / world())
+        self._count(scores, y if y.dim() == 1 else y.argmax(-1))
+
+    def on_train_epoch_end(self) -> None:
+        # Lightning validates before this hook: the times and hits of training were taken at the start of validation.
+        for scheduler in _listed(self.lr_schedulers()):
+            scheduler.step()
+        entry: Epoch = {
+            "epoch": self.current_epoch + 1,
+            "sigma": None if self.sigma is None else self.sigma.after(self.sigma.epoch)[0],
+            "train_loss": self._train_loss,
+            "train_accuracy": self._train_accuracy,
+            "valid_accuracy": self.accuracy,
+            "seconds": self._seconds,
+            "waited": self._waited,
+        }
+        if self.sigma is not None:
+            self.sigma.step()
+        self._choose(entry)
+        self.outcome.epochs.append(entry)
+        if self.on_epoch is not None:
+            self.on_epoch(entry)
+
+    def _choose(self, entry: Epoch) -> None:
+        # While sigma is wide, the network with rounded delays is another one than the network being trained.
+        settled = self.sigma is None or entry["epoch"] > self.sigma.length or entry["epoch"] == self.config.epochs
+        if (settled or self.every_epoch) and entry["valid_accuracy"] >= self.best_accuracy:
+            self.best_accuracy = entry["valid_accuracy"]
+            self.best_state = copy.deepcopy(self.network.state_dict())
+            self.outcome.best_epoch = entry["epoch"]
+
+    def on_validation_epoch_start(self) -> None:
+        self._train_accuracy = self._counted()
+        self._train_loss = float(summed(self._loss)) / self._total
+        self._seconds = time.perf_counter() - self._start
+        self._start_counting()
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        x, y, _ = batch
+        self._count(class_scores(self.network(x)), y)
+
+    def on_validation_epoch_end(self) -> None:
+        self.accuracy = self._counted()
+
+    def on_test_epoch_start(self) -> None:
+        self._start_counting()
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        self.validation_step(batch, index)
+
+    def on_test_epoch_end(self) -> None:
+        self.accuracy = self._counted()
+
+    def _start_counting(self) -> None:
+        # Where the network is: to ask for a number at every step would wait for the device.
+        device = next(self.network.parameters()).device
+        self._loss = torch.zeros((), device=device)
+        self._hits = torch.zeros((), dtype=torch.int64, device=device)
+        self._seen = 0
+
+    def _count(self, scores: Tensor, y: Tensor) -> None:
+        # Counted, not averaged over batches: the accuracy does not depend on how the data was cut.
+        self._hits += (scores.argmax(-1) == y).sum()
+        self._seen += len(y)
+
+    def _counted(self) -> float:
+        """The accuracy over the recordings of all processes since counting started."""
+        self._total = int(summed(torch.tensor(self._seen, device=self._hits.device)))
+        return int(summed(self._hits)) / self._total
+
+
+def _listed(value: Any) -> list[Any]:
+    """Lightning gives a list of optimizers or schedulers only where there are several."""
+    return value if isinstance(value, list) else [value]

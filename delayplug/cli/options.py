@@ -1,0 +1,66 @@
+"""Options of a command that come from the fields of a dataclass of settings, `delayplug.bench.settings`."""
+
+import inspect
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
+
+from ..bench.settings import Setting, settings
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def with_settings(cls: "type[DataclassInstance]", *, in_presets: Collection[str]) -> Callable[[Command], Command]:
+    """A decorator: a command with `**settings` gets an option for each field of `cls`, before its own options.
+
+    `settings` then holds a value for each option under the setting's key, and None for those left out.
+
+    Args:
+        cls: a dataclass of settings.
+        in_presets: names of the settings whose default depends on the preset.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = [
+            parameter
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        options = [_parameter(setting, setting.name in in_presets) for setting in settings(cls).values()]
+        vars(command)["__signature__"] = inspect.Signature([*options, *own])
+        return command
+
+    return decorate
+
+
+def _parameter(setting: Setting, in_presets: bool) -> inspect.Parameter:
+    """The keyword argument from which Typer makes the option."""
+    flags = [setting.flag, f"--no-{setting.flag[2:]}"] if setting.type is bool else [setting.flag]
+    option = typer.Option(
+        "/".join(flags),
+        help=_help(setting, in_presets),
+        min=setting.at_least,
+        max=setting.at_most,
+    )
+    value: Any = setting.type
+    if setting.plural or setting.is_list:
+        value = list[value]  # Typer knows no lists of choices: `check_settings` refuses others
+    elif setting.choices:
+        value = Literal[setting.choices]
+    return inspect.Parameter(
+        setting.key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[value | None, option]
+    )
+
+
+def _help(setting: Setting, in_presets: bool) -> str:
+    """The help text, with the default in brackets behind it, unless it is a switch."""
+    if setting.type is bool:
+        return setting.help
+    value = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
+    default = setting.default_text or ("the preset's" if in_presets else value)
+    words = f"{', '.join(setting.choices)}: " if setting.choices and setting.plural else ""
+    return f"{words}{setting.help.removesuffix('.')} ({default})."

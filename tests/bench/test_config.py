@@ -1,0 +1,57 @@
+"""Configurations of runs, and the presets."""
+
+import json
+
+import pytest
+
+from delayplug import ArgumentError
+from delayplug.bench.config import PRESETS, RunConfig, configure
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"delays": "some"}, "delays"),
+        ({"binning": "fine"}, "binning"),
+        ({"protocol": "best"}, "protocol"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"colour": 1}, "colour"),
+        ({"seed": -1}, "seed"),
+        ({"dataset": ""}, "dataset"),
+        ({"hidden": (8, 0)}, "hidden: expected integers >= 1"),
+        ({"hidden": 8}, "hidden"),
+        ({"epochs": "3"}, "epochs: expected an integer >= 1, got '3'"),
+        ({"epochs": True}, "epochs"),
+        ({"lr": float("nan")}, "lr: expected a number >= 0, got nan"),
+        ({"dropout": 1}, "dropout: expected a number >= 0 and < 1"),
+        ({"compile": 1}, "compile: expected true or false"),
+        ({"taps": 2, "delays": "axonal"}, "taps"),
+    ],
+)
+def test_bad_configuration(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(ArgumentError, match=named):
+        configure("quick", **changes)
+
+
+def test_presets_are_complete_configurations() -> None:
+    assert {configure(name).preset for name in PRESETS} == {"quick", "planted", "shd", "ssc"}
+
+
+def test_unknown_presets() -> None:
+    with pytest.raises(ArgumentError, match="preset"):
+        configure("mnist")
+
+
+def test_the_name_of_a_folder() -> None:
+    config = configure("quick", backend="snntorch", delays="fixed", fan_in=3)
+    assert config.name == "synthetic-quick-snntorch-fixed-sparse3-seed0"
+    assert configure("shd", dataset="data/shd/", backend="norse", seed=2).name == "shd-shd-norse-learned-seed2"
+
+
+def test_json_and_back() -> None:
+    config = configure("shd", dataset="data/shd", backend="norse", hidden=[8, 4], lr=1)
+    assert config.hidden == (8, 4)
+    assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert config.differences(config.to_json()) == []
+    assert config.differences({**config.to_json(), "lr": 2}) == ["lr: 2 there, 1 here"]

@@ -1,0 +1,137 @@
+"""Runs that were interrupted."""
+
+import contextlib
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from delayplug import RunError
+from delayplug.bench.comparison.compare import compare
+from delayplug.bench.config import RunConfig, configure
+from delayplug.bench.resources import Resources
+from delayplug.bench.training.training_module import TrainingModule
+from tests.bench.runs import TINY
+
+
+def same_numbers(found: dict, expected: dict) -> None:
+    """All that a run measures but for time and memory, to the last bit."""
+    for record in (found, expected):
+        for entry in record["epochs"]:
+            entry.pop("seconds", None), entry.pop("waited", None)
+    for key in ("epochs", "accuracy", "best_epoch", "config", "data", "parameters", "planted_correlation"):
+        assert found.get(key) == expected.get(key), key
+
+
+def same_model(found: Path, expected: Path) -> None:
+    ours, theirs = (torch.load(folder / "model.pt", weights_only=True) for folder in (found, expected))
+    assert ours["state"].keys() == theirs["state"].keys()
+    assert all(torch.equal(ours["state"][name], theirs["state"][name]) for name in ours["state"])
+    for when in ("before", "after"):
+        assert all(map(torch.equal, ours["delays"][when], theirs["delays"][when]))
+
+
+KILLED = """
+import json, os, signal, sys
+import torch
+from pathlib import Path
+from delayplug.bench.comparison.compare import compare
+from delayplug.bench.resources import Resources
+from delayplug.bench.config import configure
+from delayplug.bench.training.training_module import TrainingModule
+
+torch.set_num_threads(1)
+config = configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)
+out = Path(sys.argv[1])
+plain = TrainingModule.training_step
+
+def run_until(epoch, step):
+    def until(self, batch, index):
+        if (self.current_epoch, index) == (epoch, step):
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(self, batch, index)
+
+    TrainingModule.training_step = until
+    compare([config], out, resources=Resources("cpu"))
+
+# A process for each run: what they import is imported once, which takes longer than the runs.
+for epoch, step in json.loads(sys.argv[2]):
+    process = os.fork()
+    if not process:
+        try:
+            run_until(epoch, step)
+        finally:
+            os._exit(1)
+    status = os.waitpid(process, 0)[1]
+    signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    print(json.dumps([signalled, *((out / config.name / name).exists() for name in ("checkpoint.pt", "record.json"))]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal that cannot be caught is something of POSIX")
+def test_killed_runs_end_with_the_same_numbers(tmp_path: Path) -> None:
+    """Killed in the first epoch, at the start of one and in the middle of one; each time it goes on."""
+    config = configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)
+    (expected,) = compare([config], tmp_path / "whole", resources=Resources("cpu"))
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, str(killed), json.dumps([(0, 5), (1, 0), (2, 7)])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    ends = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    # By which signal it ended; whether there is a checkpoint then, and a record.
+    assert ends == [[signal.SIGKILL, there, False] for there in (False, True, True)], done.stderr
+    seen: list[int] = []
+
+    @contextlib.contextmanager
+    def watch(*_: object) -> Iterator[Callable[[dict], None]]:
+        yield lambda entry: seen.append(entry["epoch"])
+
+    (found,) = compare([config], killed, resources=Resources("cpu"), watch=watch)
+    assert seen == [1, 2, 3, 4]
+    same_numbers(found, expected)
+    same_model(killed / config.name, tmp_path / "whole" / config.name)
+    assert not (killed / config.name / "checkpoint.pt").exists()
+
+
+class LateError(Exception):
+    """While the run is being tested."""
+
+
+def interrupted(config: RunConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train all epochs, and no more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "on_test_epoch_start", lambda _: (_ for _ in ()).throw(LateError))
+        with pytest.raises(LateError):
+            compare([config], out, resources=Resources("cpu"))
+
+
+@pytest.mark.trains
+def test_killed_while_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the last epoch nothing is trained again."""
+    config = configure("quick", backend="norse", **TINY)
+    (expected,) = compare([config], tmp_path / "whole", resources=Resources("cpu"))
+    interrupted(config, tmp_path / "late", monkeypatch)
+    monkeypatch.setattr(TrainingModule, "training_step", lambda *_: pytest.fail("trained again"))
+    (found,) = compare([config], tmp_path / "late", resources=Resources("cpu"))
+    same_numbers(found, expected)
+
+
+@pytest.mark.trains
+def test_a_checkpoint_of_another_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure("quick", backend="norse", **TINY)
+    interrupted(config, tmp_path, monkeypatch)
+    with pytest.raises(RunError, match=r"another configuration \(lr: 0.005 there, 0.1 here\). Choose another --out"):
+        compare([dataclasses.replace(config, lr=0.1)], tmp_path, resources=Resources("cpu"))
+    checkpoint = tmp_path / config.name / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(
+        RunError, match=r"expected a checkpoint of a run, got a damaged file .* Delete it to start the run again"
+    ):
+        compare([config], tmp_path, resources=Resources("cpu"))

@@ -1,0 +1,43 @@
+"""Schedules and optimisers of the training."""
+
+import pytest
+import torch
+
+from delayplug.bench.config import configure
+from delayplug.bench.task import load_task
+from delayplug.bench.training.outcome import Outcome
+from delayplug.bench.training.trainer import build_network, train
+from delayplug.bench.training.training_module import TrainingModule
+
+
+@pytest.mark.trains
+def test_sigma_follows_the_paper() -> None:
+    """Exponential over the first quarter of the epochs, from 12 + 0.27 to 0.23 + 0.27, then constant."""
+    seen: list[dict] = []
+    config = configure("shd", backend="spikingjelly", hidden=(8,), epochs=8, batch_size=256)
+    train(config, load_task(configure("quick")), accelerator="cpu", on_epoch=seen.append)
+    middle = 0.27 + 12 * (0.23 / 12) ** 0.5
+    assert [entry["sigma"] for entry in seen[:4]] == pytest.approx([12.27, middle, 0.5, 0.5], abs=1e-4)
+
+
+def test_rates_follow_the_paper() -> None:
+    """Adam with OneCycle per epoch for weights, Adam with cosine for delays; decay on weights alone."""
+    config = configure("shd", backend="spikingjelly")
+    task = load_task(configure("quick"))
+    module = TrainingModule(build_network(config, task), config, Outcome(), [], None, every_epoch=False)
+    (weights, delays), (one_cycle, cosine) = module.configure_optimizers()
+    assert {type(weights), type(delays)} == {torch.optim.Adam}
+    decay = {group["name"]: group["weight_decay"] for group in (*weights.param_groups, *delays.param_groups)}
+    assert decay == {"weights": 1e-5, "others": 0.0, "delays": 0.0}
+    rates, betas, delay_rates = [], [], []
+    for _ in range(config.epochs):
+        rates.append(weights.param_groups[0]["lr"])
+        betas.append(weights.param_groups[0]["betas"][0])
+        delay_rates.append(delays.param_groups[0]["lr"])
+        weights.step(), delays.step()
+        one_cycle.step() if len(rates) < config.epochs else None
+        cosine.step()
+    assert (rates[0], max(rates), rates[-1]) == pytest.approx((2e-4, 5e-3, 2e-8), rel=1e-3)
+    assert (betas[0], min(betas), betas[-1]) == pytest.approx((0.95, 0.85, 0.95), rel=1e-3)
+    assert delay_rates[0] == 0.1
+    assert delays.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
