@@ -2,13 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: test bench lint types unit clean
+.PHONY: test bench lint types unit docs clean
 
+# Before a merge: everything that CI runs, except the wheel.
 test: lint types unit
 
-bench: $(VENV)/ready
-	$(BIN)/delayplug bench run --out runs/quick
+# While working: under two minutes.
+.PHONY: quick fast
+quick: lint types fast
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -18,12 +21,38 @@ types: $(VENV)/ready
 	$(BIN)/mypy delayplug adapters
 
 unit: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(PYTEST)
+
+fast: $(VENV)/ready
+	$(PYTEST) -m "not slow and not trains and not installs"
+
+# What CI and the night run besides.
+.PHONY: wheel nightly oldest newest
+
+# The built wheel in an empty environment: the core, then one extra.
+wheel:
+	PYTHON="$(PYTHON)" .ci/wheel $(DIST)
+
+# All extras, all tests with random examples, at both ends of the supported versions.
+nightly: export DELAYPLUG_HYPOTHESIS = nightly
+nightly: newest oldest wheel
+
+oldest: PIP_FLAGS = --constraint .ci/oldest.txt
+oldest newest:
+	rm -rf .venv-$@
+	$(MAKE) unit VENV=.venv-$@ PIP_FLAGS="$(PIP_FLAGS)"
+
+bench: $(VENV)/ready
+	$(BIN)/delayplug bench run --out runs/quick
+
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs
+	@echo "The site: build/docs/index.html"
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

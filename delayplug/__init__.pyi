@@ -1,7 +1,8 @@
 # The public names of delayplug and where each of them is defined. `delayplug/__init__.py` reads this file, too.
 
 from .deploy.costs import Costs as Costs, costs as costs
-from .deploy.freeze import Change as Change, Freezing as Freezing, freeze_delays as freeze_delays
+from .deploy.freeze import freeze_delays as freeze_delays
+from .deploy.summary import Change as Change, Freezing as Freezing
 from .errors import (
     ArgumentError as ArgumentError,
     BackendBrokenError as BackendBrokenError,
@@ -19,33 +20,40 @@ from .errors import (
 )
 from .exchange.nir.files import from_nir as from_nir, nir_branches as nir_branches, to_nir as to_nir
 from .exchange.onnx import to_onnx as to_onnx
-from .layers.base import DelayLayer as DelayLayer, DelayState as DelayState
+from .layers.base import DelayLayer as DelayLayer
 from .layers.conv import ConvDelay as ConvDelay
 from .layers.engines.transforms import clear_caches as clear_caches
 from .layers.frozen import Frozen as Frozen, FrozenConvDelay as FrozenConvDelay, FrozenDelay as FrozenDelay
 from .layers.linear import LearnableDelay as LearnableDelay
+from .layers.state import DelayState as DelayState
 from .learning.history import DelayHistory as DelayHistory
 from .learning.penalties import delay_penalty as delay_penalty
 from .learning.pruning import DelayPruning as DelayPruning, Pruned as Pruned
 from .learning.restarts import DelayRestarts as DelayRestarts, restart_delays as restart_delays
 from .learning.schedules import SigmaSchedule as SigmaSchedule, parameter_groups as parameter_groups
-from .neurons.cell import Cell as Cell
+from .neurons.cell import Cell as Cell, Reset as Reset
 from .neurons.loops import over_steps as over_steps
 from .running.stream import Stream as Stream, stream as stream
 from .running.unroll import unroll as unroll
-from .surgery.apply import (
-    add_delays as add_delays,
+from .surgery.apply import add_delays as add_delays, remove_delays as remove_delays
+from .surgery.describe import Description as Description, describe_delays as describe_delays
+from .surgery.find import (
     detach_delays as detach_delays,
     named_delays as named_delays,
-    remove_delays as remove_delays,
     reset_delays as reset_delays,
 )
-from .surgery.by_structure import Skipped as Skipped
-from .surgery.delayed import Granularity as Granularity
-from .surgery.describe import Description as Description, describe_delays as describe_delays
 from .surgery.plan import Connection as Connection, Plan as Plan, plan_delays as plan_delays
-from .surgery.sequence import Mode as Mode, tensors_in as tensors_in
+from .surgery.verdict import Skipped as Skipped
+from .toolkits.capabilities import (
+    Benchmarks as Benchmarks,
+    Containers as Containers,
+    Exchanges as Exchanges,
+    OwnWeights as OwnWeights,
+    Streams as Streams,
+)
 from .toolkits.hookspecs import hookimpl as hookimpl
-from .toolkits.toolkit import Backend as Backend, TimeInside as TimeInside, Toolkit as Toolkit
+from .toolkits.states import tensors_in as tensors_in
+from .toolkits.toolkit import Backend as Backend, Toolkit as Toolkit
+from .toolkits.vocabulary import Granularity as Granularity, Mode as Mode, TimeInside as TimeInside
 
 __version__: str

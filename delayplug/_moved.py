@@ -14,7 +14,7 @@ MOVED = {
     "delayplug.frozen": "delayplug.layers.frozen",
     "delayplug.memory": "delayplug.surgery.sequence",
     "delayplug.spatial": "delayplug.layers.conv",
-    "delayplug.structure": "delayplug.surgery.by_structure",
+    "delayplug.structure": "delayplug.surgery.verdict",
     "delayplug.tape": "delayplug.layers.state",
     "delayplug.wiring": "delayplug.surgery.plan",
 }

@@ -7,10 +7,10 @@ DelayplugError
 |   |-- BackendMissingError (ImportError)   the plugin is there, its toolkit is not installed
 |   `-- BackendBrokenError                  the plugin or its toolkit fails to load
 |-- WiringError                           a model cannot be delayed as asked
-|-- SequenceError (RuntimeError)          it cannot be told where a sequence begins
+|-- SequenceError (RuntimeError)          where a sequence begins is not known
 |-- UnrollError                           a model cannot be run layer by layer
 |-- ExtraMissingError (ImportError)       a package that an extra installs is missing
-|-- ExchangeError (ValueError)            a network or a graph cannot be said in another format
+|-- ExchangeError (ValueError)            another format does not support a network or a graph
 |-- DataError (ValueError)                a file or folder of recordings is unusable
 `-- RunError                              a folder of runs cannot take this run
 """
@@ -57,7 +57,7 @@ class WiringError(DelayplugError):
 
 
 class SequenceError(DelayplugError, RuntimeError):
-    """A delay cannot tell whether a new sequence began."""
+    """A delay does not know whether a new sequence began."""
 
 
 class UnrollError(DelayplugError):
@@ -77,7 +77,7 @@ class ExtraMissingError(DelayplugError, ImportError):
 
 
 class ExchangeError(DelayplugError, ValueError):
-    """A network cannot be said in another format, or a file in that format cannot be read. Nothing was written."""
+    """Another format does not support a network, or a file in that format is not readable. Nothing was written."""
 
 
 class DataError(DelayplugError, ValueError):

@@ -32,7 +32,8 @@ class Net(nn.Module):
         self.readout = parts[-1]
         self.readout.v_threshold, self.readout.store_v_seq = 1e9, True  # never spikes: its membrane is read
         functional.set_step_mode(self, "m")
-        delayplug.add_delays(self, max_delay=20)
+        # By name, since the layer in front of a readout gets no delays by default.
+        delayplug.add_delays(self, max_delay=20, filter_fn=[f"layers.{n}" for n in range(0, len(parts), 2)])
 
     def forward(self, x: Tensor) -> Tensor:
         functional.reset_net(self)

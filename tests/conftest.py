@@ -3,6 +3,7 @@
 At the end of a run: how many networks of each toolkit kept each law.
 """
 
+import gc
 import os
 import re
 import tempfile
@@ -22,6 +23,12 @@ _cache = tempfile.TemporaryDirectory(prefix="delayplug-cache-")
 os.environ["DELAYPLUG_CACHE"] = _cache.name
 
 _LAW = re.compile(r"test_corpus\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
+
+
+def pytest_collection_finish() -> None:
+    """The collector of garbage need not look again and again at the million objects that all imports made."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

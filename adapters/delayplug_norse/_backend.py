@@ -11,7 +11,20 @@ from norse.torch.module.coba_lif import CobaLIFCell
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError, Mode, TimeInside, Toolkit, over_steps, tensors_in
+from delayplug import (
+    Benchmarks,
+    Cell,
+    Containers,
+    ExchangeError,
+    Exchanges,
+    Mode,
+    OwnWeights,
+    Reset,
+    TimeInside,
+    Toolkit,
+    over_steps,
+    tensors_in,
+)
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
@@ -20,7 +33,7 @@ _INTEGRATORS = (norse.IAFCell, norse.IAF)
 _RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
 
 
-class Norse(Toolkit):
+class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
     """Neurons of Norse 1.1. A call without a state starts afresh."""
 
     def is_neuron(self, module: nn.Module) -> bool:
@@ -38,7 +51,7 @@ class Norse(Toolkit):
         return "" if isinstance(module, (SNNRecurrentCell, SNNRecurrent, CobaLIFCell)) else None
 
     def mode(self, neuron: nn.Module) -> Mode:
-        return "sequence" if isinstance(neuron, (SNN, SNNRecurrent)) else "step"
+        return Mode.SEQUENCE if isinstance(neuron, (SNN, SNNRecurrent)) else Mode.STEP
 
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
         return ()
@@ -58,7 +71,7 @@ class Norse(Toolkit):
         return "lifted_module" if isinstance(module, norse.Lift) else ""
 
     def time_inside(self, container: nn.Module) -> TimeInside:
-        return "steps" if isinstance(container, norse.Lift) else "kept"
+        return TimeInside.STEPS if isinstance(container, norse.Lift) else TimeInside.SAME
 
     def threads_state(self, container: nn.Module) -> bool:
         return isinstance(container, norse.SequentialState)
@@ -81,7 +94,7 @@ class Norse(Toolkit):
         without w_in.)
         """
         if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, _ArctanCell, _GainBoxCell, _GainCell):
-            raise ExchangeError("of Norse's neurons, LIF, LI and IAF can be said in numbers")
+            raise ExchangeError("of Norse's neurons, only LIF, LI and IAF are supported")
         p: Any = neuron.p
         if isinstance(neuron, _INTEGRATORS):
             return Cell.of(leak=0.0, threshold=p.v_th, reset=p.v_reset)
@@ -94,16 +107,14 @@ class Norse(Toolkit):
             return Cell.of(threshold=None, **numbers)
         method = getattr(p, "reset_method", reset_value)
         if method not in (reset_value, reset_subtract, _detached_reset):
-            raise ExchangeError(
-                f"Norse's reset_method {getattr(method, '__name__', method)!r} cannot be said in numbers"
-            )
-        rule = "subtract" if method is reset_subtract else "value"
+            raise ExchangeError(f"Norse's reset_method {getattr(method, '__name__', method)!r} is not supported")
+        rule = Reset.SUBTRACT if method is reset_subtract else Reset.VALUE
         return Cell.of(threshold=p.v_th, reset=p.v_reset, rule=rule, **numbers)
 
     def build(self, cell: Cell) -> nn.Module:
         """The cell that takes a step, with dt = 1, so that time constants are in steps."""
-        if cell.rule not in ("value", "subtract"):
-            raise ExchangeError(f"Norse has no reset by the rule {cell.rule!r}: train with reset to zero")
+        if cell.rule not in (Reset.VALUE, Reset.SUBTRACT):
+            raise ExchangeError(f"Norse has no reset by the rule {cell.rule.value!r}: train with reset to zero")
         leaks = bool((cell.leak != 0).all())
         numbers: dict[str, Any] = {"tau_mem_inv": cell.leak.float(), "v_leak": cell.rest.float()}
         if cell.synapse is not None:
@@ -117,14 +128,14 @@ class Norse(Toolkit):
             numbers |= {"v_th": cell.threshold.float(), "v_reset": cell.reset.float()}
             kind, parameters = "LIFCell", norse.LIFParameters
             if cell.synapse is None:
-                numbers["reset_method"] = reset_subtract if cell.rule == "subtract" else reset_value
+                numbers["reset_method"] = reset_subtract if cell.rule is Reset.SUBTRACT else reset_value
                 kind, parameters = "LIFBoxCell", norse.LIFBoxParameters
             if not leaks:
                 cell.needs("a neuron of Norse's without a leak", "no current", cell.synapse is None)
                 cell.needs("a neuron of Norse's without a leak", "no leak at all", bool((cell.leak == 0).all()))
                 kind, parameters = "IAFCell", norse.IAFParameters
                 numbers = {name: numbers[name] for name in ("v_th", "v_reset")}
-            cell.needs(f"Norse's {kind}", "a reset to a value", cell.rule == "value" or kind == "LIFBoxCell")
+            cell.needs(f"Norse's {kind}", "a reset to a value", cell.rule is Reset.VALUE or kind == "LIFBoxCell")
         if leaks and cell.threshold is not None and not Cell.close(cell.gain, cell.leak):
             made = _GainCell if kind == "LIFCell" else _GainBoxCell
             gained: nn.Module = made(parameters(**numbers), cell.gain.float())
@@ -200,7 +211,7 @@ def _gained(x: Tensor, v: Tensor, p: Any, gain: Tensor) -> tuple[Tensor, Tensor]
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
     """`LIFBoxCell` with two things that its parameters have no name for: an arctan surrogate and a detached reset.
 
-    The cell calls its `activation` with its parameters, and the parameters carry the reset: both are given ours.
+    The cell calls its `activation` with its parameters, and the parameters carry the reset: both are ours here.
     """
 
     def __init__(self, tau: float, threshold: float, alpha: float) -> None:

@@ -7,7 +7,7 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError, Mode, Toolkit, over_steps
+from delayplug import Benchmarks, Cell, ExchangeError, Exchanges, Mode, OwnWeights, Reset, Streams, Toolkit, over_steps
 
 _STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
 _RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
@@ -15,7 +15,7 @@ _WITH_WEIGHTS = (snntorch.LeakyParallel, snntorch.LinearLeaky, snntorch.Associat
 _SEQUENCE = (*_WITH_WEIGHTS, snntorch.StateLeaky)
 
 
-class SnnTorch(Toolkit):
+class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
     """Neurons of snnTorch 1.0.
 
     A call without a state goes on from what the last one left on the neuron, with or without `init_hidden`.
@@ -43,7 +43,7 @@ class SnnTorch(Toolkit):
         return "" if isinstance(module, (snntorch.SLSTM, snntorch.SConv2dLSTM, snntorch.LeakyParallel)) else None
 
     def mode(self, neuron: nn.Module) -> Mode:
-        return "sequence" if isinstance(neuron, _SEQUENCE) else "step"
+        return Mode.SEQUENCE if isinstance(neuron, _SEQUENCE) else Mode.STEP
 
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
         if isinstance(neuron, _SEQUENCE):
@@ -86,17 +86,17 @@ class SnnTorch(Toolkit):
     def describe(self, neuron: nn.Module) -> Cell:
         """`Leaky` and `Synaptic`. Reset to zero fires the same spikes with and without `reset_delay`."""
         if type(neuron) not in (snntorch.Leaky, snntorch.Synaptic, _Membrane, _SynapticMembrane):
-            raise ExchangeError("of snnTorch's neurons, Leaky and Synaptic can be said in numbers")
-        told: Any = neuron
-        if told.inhibition or told.state_quant or bool((told.graded_spikes_factor != 1).any()):
-            raise ExchangeError("snnTorch's inhibition, state_quant and graded spikes cannot be said in numbers")
-        synapse = 1 - told.alpha.double().clamp(0, 1) if isinstance(neuron, snntorch.Synaptic) else None
-        beta, threshold = told.beta.double().clamp(0, 1), told.threshold
-        if told.reset_mechanism == "none":
+            raise ExchangeError("of snnTorch's neurons, only Leaky and Synaptic are supported")
+        leaky: Any = neuron
+        if leaky.inhibition or leaky.state_quant or bool((leaky.graded_spikes_factor != 1).any()):
+            raise ExchangeError("snnTorch's inhibition, state_quant and graded spikes are not supported")
+        synapse = 1 - leaky.alpha.double().clamp(0, 1) if isinstance(neuron, snntorch.Synaptic) else None
+        beta, threshold = leaky.beta.double().clamp(0, 1), leaky.threshold
+        if leaky.reset_mechanism == "none":
             return Cell.of(leak=1 - beta, threshold=None, synapse=synapse)
         if bool((threshold < 0).any()):
             raise ExchangeError("a threshold below zero, at which snnTorch resets neurons that have not fired")
-        return Cell.of(leak=1 - beta, threshold=threshold, rule=_rule(told), synapse=synapse)
+        return Cell.of(leak=1 - beta, threshold=threshold, rule=_rule(leaky), synapse=synapse)
 
     def build(self, cell: Cell) -> nn.Module:
         """`Leaky` or `Synaptic`; a readout gives its membrane first."""
@@ -109,13 +109,15 @@ class SnnTorch(Toolkit):
             made = _Membrane if cell.synapse is None else _SynapticMembrane
             readout: nn.Module = made(**options, reset_mechanism="none")
             return readout
-        cell.needs(f"snnTorch's {kind}", "a reset to zero", cell.rule != "value" or bool((cell.reset == 0).all()))
+        cell.needs(
+            f"snnTorch's {kind}", "a reset to zero", cell.rule is not Reset.VALUE or bool((cell.reset == 0).all())
+        )
         cell.needs(f"snnTorch's {kind}", "a threshold of zero or more", bool((cell.threshold >= 0).all()))
         # With reset_delay=True the reset is detached from the graph, as by default; of a Synaptic it drops an input.
         late = kind == "Leaky"
-        mechanism, delayed = {**_RULES, "value": ("zero", late)}.get(cell.rule, ("", False))
+        mechanism, delayed = {**_RULES, Reset.VALUE: ("zero", late)}.get(cell.rule, ("", False))
         if not mechanism:
-            raise ExchangeError(f"snnTorch has no reset by the rule {cell.rule!r}: train with reset to zero")
+            raise ExchangeError(f"snnTorch has no reset by the rule {cell.rule.value!r}: train with reset to zero")
         options |= {"threshold": cell.threshold.float(), "reset_mechanism": mechanism, "reset_delay": delayed}
         neuron: nn.Module = getattr(snntorch, kind)(**options)
         return neuron
@@ -143,18 +145,18 @@ class SnnTorch(Toolkit):
 
 # Resets that are not the usual ones: (reset_mechanism, reset_delay).
 _RULES = {
-    "subtract in the next step": ("subtract", True),
-    "snnTorch: subtract, again while the membrane stays above": ("subtract", False),
-    "snnTorch: zero in the next step, dropping its input": ("zero", True),
+    Reset.SUBTRACT_NEXT_STEP: ("subtract", True),
+    Reset.SUBTRACT_WHILE_ABOVE: ("subtract", False),
+    Reset.ZERO_NEXT_STEP: ("zero", True),
 }
 
 
-def _rule(neuron: Any) -> str:
+def _rule(neuron: Any) -> Reset:
     synaptic = isinstance(neuron, snntorch.Synaptic)
     if neuron.reset_mechanism == "zero" and not (synaptic and neuron.reset_delay):
-        return "value"
-    found = (neuron.reset_mechanism, neuron.reset_delay)
-    return next(rule for rule, said in _RULES.items() if said == found)
+        return Reset.VALUE
+    options = (neuron.reset_mechanism, neuron.reset_delay)
+    return next(rule for rule, of_rule in _RULES.items() if of_rule == options)
 
 
 class _Membrane(snntorch.Leaky):  # type: ignore[misc]

@@ -1,13 +1,26 @@
 """SpikingJelly: neurons that keep their state and switch between steps ("s") and sequences ("m")."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError, Mode, TimeInside, Toolkit
+from delayplug import (
+    Benchmarks,
+    Cell,
+    Containers,
+    ExchangeError,
+    Exchanges,
+    Mode,
+    OwnWeights,
+    Reset,
+    Streams,
+    TimeInside,
+    Toolkit,
+)
 
 _NEURONS = "spikingjelly.activation_based.neuron"
 _RECURRENT = "spikingjelly.activation_based.rnn"
@@ -28,7 +41,7 @@ _DESCRIBED = (
 _NEVER = 1e9
 
 
-class SpikingJelly(Toolkit):
+class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmarks):
     """Neurons of SpikingJelly 2.0: whatever its neuron package defines, and subclasses of it."""
 
     def is_neuron(self, module: nn.Module) -> bool:
@@ -52,7 +65,7 @@ class SpikingJelly(Toolkit):
         return type(layer_) in _PLAIN
 
     def mode(self, neuron_: nn.Module) -> Mode:
-        return "step" if getattr(neuron_, "step_mode", "m") == "s" else "sequence"
+        return Mode.STEP if getattr(neuron_, "step_mode", "m") == "s" else Mode.SEQUENCE
 
     def held_state(self, neuron_: nn.Module) -> tuple[object, ...]:
         return tuple(neuron_._memories.values()) if isinstance(neuron_, base.MemoryModule) else ()
@@ -81,12 +94,12 @@ class SpikingJelly(Toolkit):
     def time_inside(self, container: nn.Module) -> TimeInside:
         # OTTTSequential calls what is behind its first neuron twice per step, while training.
         if isinstance(container, layer.TLastMultiStepContainer | layer.TLastSeqToANNContainer | layer.OTTTSequential):
-            return "hidden"
+            return TimeInside.HIDDEN
         if isinstance(container, layer.StepModeContainer):
-            return "steps" if container.stateful else "folded"
+            return TimeInside.STEPS if container.stateful else TimeInside.FOLDED
         if isinstance(container, layer.SeqToANNContainer):
-            return "folded"
-        return "steps" if isinstance(container, layer.MultiStepContainer) else "kept"
+            return TimeInside.FOLDED
+        return TimeInside.STEPS if isinstance(container, layer.MultiStepContainer) else TimeInside.SAME
 
     def remembers(self, module: nn.Module) -> bool:
         return isinstance(module, base.MemoryModule) and not self.is_neuron(module)
@@ -95,27 +108,20 @@ class SpikingJelly(Toolkit):
         if isinstance(module, base.MemoryModule):
             module.reset()
 
-    def over_time(self, neuron_: nn.Module, forward: Callable[..., Any], x: Tensor) -> Any:
-        node: Any = neuron_
-        if not hasattr(node, "multi_step_forward"):
-            return super().over_time(neuron_, forward, x)
-        node.step_mode = "m"
-        try:
-            return forward(x)
-        finally:
-            node.step_mode = "s"
+    def as_sequence(self, neuron_: nn.Module) -> AbstractContextManager[None] | None:
+        return _in_multi_step_mode(neuron_) if hasattr(neuron_, "multi_step_forward") else None
 
     def describe(self, neuron_: nn.Module) -> Cell:
         """IFNode, LIFNode, ParametricLIFNode, CUBALIFNode and the two that do not spike.
 
-        SpikingJelly fires at its threshold and others above theirs: the threshold that is told is the next smaller
-        float32. (SpikingJelly's own table tells the threshold itself, which is another neuron where a membrane comes
+        SpikingJelly fires at its threshold and others above theirs: the threshold of the cell is the next smaller
+        float32. (SpikingJelly's own table has the threshold itself, which is another neuron where a membrane comes
         to it exactly.)
         """
         node: Any = neuron_
         if type(node) not in _DESCRIBED:
             names = ", ".join(kind.__name__ for kind in _DESCRIBED)
-            raise ExchangeError(f"of SpikingJelly's neurons, {names} can be said in numbers")
+            raise ExchangeError(f"of SpikingJelly's neurons, only {names} are supported")
         if isinstance(node, neuron.NonSpikingBaseNode):
             if node.decode is not None:
                 raise ExchangeError(
@@ -139,7 +145,7 @@ class SpikingJelly(Toolkit):
         if _never_fires(node):
             return Cell.of(**numbers, threshold=None)
         threshold = Cell.below(torch.tensor(float(node.v_threshold)))
-        return Cell.of(**numbers, threshold=threshold, rule="subtract" if node.v_reset is None else "value")
+        return Cell.of(**numbers, threshold=threshold, rule=Reset.SUBTRACT if node.v_reset is None else Reset.VALUE)
 
     def build(self, cell: Cell) -> nn.Module:
         """The node in step mode "s" (readouts: a sequence, which is all that they take)."""
@@ -150,9 +156,9 @@ class SpikingJelly(Toolkit):
             cell.needs("a readout of SpikingJelly's", "a rest of zero", rest == 0)
             readout: nn.Module = neuron.NonSpikingLIFNode(1 / leak) if leak else neuron.NonSpikingIFNode()
             return readout
-        if cell.rule not in ("value", "subtract"):
-            raise ExchangeError(f"SpikingJelly has no reset by the rule {cell.rule!r}: train with reset to zero")
-        v_reset = float(cell.reset) if cell.rule == "value" else None
+        if cell.rule not in (Reset.VALUE, Reset.SUBTRACT):
+            raise ExchangeError(f"SpikingJelly has no reset by the rule {cell.rule.value!r}: train with reset to zero")
+        v_reset = float(cell.reset) if cell.rule is Reset.VALUE else None
         if leak:
             cell.needs("a neuron of SpikingJelly's", "a reset to where it rests", rest == (v_reset or 0.0))
         options = {"v_threshold": float(Cell.above(cell.threshold)), "v_reset": v_reset}
@@ -203,6 +209,15 @@ class SpikingJelly(Toolkit):
 def _never_fires(node: Any) -> bool:
     """Whether a neuron is used as a readout: its threshold is infinite, or so high that it might as well be."""
     return bool(getattr(node, "v_threshold", 0.0) >= _NEVER)
+
+
+@contextmanager
+def _in_multi_step_mode(node: Any) -> Iterator[None]:
+    node.step_mode = "m"
+    try:
+        yield
+    finally:
+        node.step_mode = "s"
 
 
 def _is_users(module: nn.Module) -> bool:

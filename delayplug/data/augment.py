@@ -16,18 +16,18 @@ from .frames import Frames, Indices
 
 @dataclass(eq=False)
 class Augmented:
-    """A `torch.utils.data.Dataset` of frames of which each is changed a little, anew in every epoch.
+    """A `torch.utils.data.Dataset` of frames of which each is changed a little, differently in every epoch.
 
-    What is drawn depends on the seed, the epoch and the recording alone: not on batches, workers or processes.
+    The random changes depend on the seed, the epoch and the recording alone: not on batches, workers or processes.
 
     Attributes:
         frames: the recordings.
-        time_mask: at most so many neighbouring steps are emptied; the number is drawn from 0..time_mask.
+        time_mask: the largest number of neighbouring steps that are emptied; it is drawn from 0..time_mask.
         channel_mask: the same for neighbouring channels.
         cutmix: probability that a stretch of steps is taken from another recording. The label is then a mixture, in
-            proportion of the events that are from each.
-        seed: of all that is drawn.
-        epoch: to be counted on by whoever trains.
+            proportion to the events from each.
+        seed: of the random changes.
+        epoch: of the training, which must increase it.
     """
 
     frames: Frames
@@ -72,7 +72,7 @@ class Augmented:
 
 
 def _stretch(longest: int, size: int, generator: np.random.Generator) -> slice:
-    """Of a length from 0 to `longest`, somewhere in 0..size."""
+    """A random slice of 0..size, of a random length from 0 to `longest`."""
     length = min(int(generator.integers(longest + 1)), size)
     start = int(generator.integers(size - length + 1))
     return slice(start, start + length)

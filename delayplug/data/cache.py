@@ -1,9 +1,9 @@
-"""Frames on disk: a file of recordings is binned once, and then read as memory.
+"""Frames on disk: a file of recordings is binned once, and memory-mapped from then on.
 
 CACHE/shd_train-0123456789abcdef/
-    rows.npy        (E, C) counts, memory-mapped by whoever reads them
+    rows.npy        (E, C) counts, to be memory-mapped
     about.npz       lengths, labels, speakers, classes
-    about.json      of which file, and how it was binned
+    about.json      the source file, and how it was binned
 """
 
 import hashlib
@@ -13,11 +13,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from .choices import Binning
@@ -28,8 +30,21 @@ CACHE = "DELAYPLUG_CACHE"  # environment variable
 
 _FORMAT = 1
 
-# Called with the number of recordings that are done.
+# Called with the number of recordings that are binned.
 Progress = Callable[[int], None]
+
+
+class _About(TypedDict):
+    """What identifies an entry of the cache."""
+
+    step_ms: float
+    pool: int
+    binning: Binning
+    channels: int
+    file: str
+    bytes: int
+    changed: int  # ns
+    format: int
 
 
 def cache_folder() -> Path:
@@ -49,34 +64,37 @@ def cached_frames(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Frames:
-    """The frames of a file in SHD's layout, binned at the first call and from then on mapped from disk.
+    """The frames of a file in SHD's layout, binned at the first call and memory-mapped from then on.
 
-    Another file, a changed one, or another way of binning is another entry of the cache. Several processes may ask at
-    once: each bins for itself, and the first one to finish counts. Beside the parts being read nothing is held in
-    memory; the system keeps of the mapped file what there is room for.
+    Another file, a changed one, or other options make another entry of the cache. Several processes may call this at
+    the same time: each bins the file, and the entry of the first one to finish is used. Only the parts being read are
+    in memory; the operating system decides how much of the mapped file stays there.
 
     Args:
         path: the `.h5` or `.h5.gz` file.
         step_ms, pool, binning: as for `bin_recordings`.
         channels: of the recordings.
         cache: folder; DELAYPLUG_CACHE or the user's cache folder by default.
-        progress: told how many recordings are done while the file is being binned.
+        progress: called with the number of recordings that are binned, while the file is being binned.
 
     Raises:
         DataError: the file is not usable, or the cache cannot be written.
     """
     path = Path(path)
-    about: dict[str, Any] = {
-        "step_ms": float(step_ms),
-        "pool": int(pool),
-        "binning": binning,
-        "channels": int(channels),
-    }
     try:
         stat = path.stat()
     except OSError as error:
         raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
-    about |= {"file": str(path.resolve()), "bytes": stat.st_size, "changed": stat.st_mtime_ns, "format": _FORMAT}
+    about: _About = {
+        "step_ms": float(step_ms),
+        "pool": int(pool),
+        "binning": binning,
+        "channels": int(channels),
+        "file": str(path.resolve()),
+        "bytes": stat.st_size,
+        "changed": stat.st_mtime_ns,
+        "format": _FORMAT,
+    }
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     entry = (cache or cache_folder()) / f"{path.name.partition('.')[0]}-{key}"
     if not entry.exists():
@@ -88,42 +106,43 @@ def cached_frames(
     return _read(entry)
 
 
-def _make(entry: Path, path: Path, about: dict[str, Any], progress: Progress) -> None:
+def _make(entry: Path, path: Path, about: _About, progress: Progress) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
     try:
         _write(temporary, path, about, progress)
         (temporary / "about.json").write_text(json.dumps(about, indent=1) + "\n")
         try:
-            temporary.rename(entry)  # whole, or not at all
+            temporary.rename(entry)  # atomic: the entry is complete or absent
         except OSError:
             if not entry.exists():
-                raise  # and if it does, another process was faster
+                raise  # if it does exist, another process was faster
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(folder: Path, path: Path, about: dict[str, Any], progress: Progress) -> None:
-    """Part by part: rows to a raw file, whose length is known in the end."""
-    found: list[Recordings] = []  # without their events
+def _write(folder: Path, path: Path, about: _About, progress: Progress) -> None:
+    """Bin part by part into files, and join them when the number of rows is known."""
+    without_events: list[Recordings] = []
     parts: list[tuple[Path, tuple[int, ...]]] = []
-    lengths, kinds = [], [np.dtype(np.uint8)]
+    lengths: list[NDArray[np.int64]] = []
+    kinds: list[np.dtype[np.integer[Any]]] = [np.dtype(np.uint8)]
 
     def read() -> Iterator[Recordings]:
         for part in stream_recordings(path, channels=about["channels"]):
-            # Copies: a view, even an empty one, would keep all events alive.
-            found.append(replace(part, times=part.times[:0].copy(), units=part.units[:0].copy()))
+            # Copies: a view, even an empty one, would hold all events in memory.
+            without_events.append(replace(part, times=part.times[:0].copy(), units=part.units[:0].copy()))
             yield part
 
-    how = {name: about[name] for name in ("step_ms", "pool", "binning")}
-    for i, (rows, length) in enumerate(packed(read(), **how)):
+    frames = packed(read(), step_ms=about["step_ms"], pool=about["pool"], binning=about["binning"])
+    for i, (rows, length) in enumerate(frames):
         kinds.append(rows.dtype)
         lengths.append(length)
         parts.append((folder / f"part{i}.npy", rows.shape))
         np.save(parts[-1][0], rows)
         progress(sum(map(len, lengths)))
     channels = parts[0][1][1]
-    # An empty file cannot be mapped: where nobody says anything there is one row that is nobody's.
+    # An empty file cannot be mapped: without any event there is one row that belongs to no recording.
     height = max(1, sum(shape[0] for _, shape in parts))
     kind = np.result_type(*kinds)
     about_rows = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (height, channels)}
@@ -134,19 +153,19 @@ def _write(folder: Path, path: Path, about: dict[str, Any], progress: Progress) 
             part_path.unlink()
         if not any(shape[0] for _, shape in parts):
             np.zeros((height, channels), kind).tofile(file)
-    values = {
-        "lengths": np.concatenate(lengths),
-        "labels": np.concatenate([part.labels for part in found]),
-        "classes": np.array(found[0].classes),
-    }
-    if found[0].speakers is not None:
-        values["speakers"] = np.concatenate([part.speakers for part in found if part.speakers is not None])
-    np.savez(folder / "about.npz", **values)  # type: ignore[arg-type]
+    labels = np.concatenate([part.labels for part in without_events])
+    speakers = [part.speakers for part in without_events if part.speakers is not None]
+    save = partial(np.savez, folder / "about.npz", lengths=np.concatenate(lengths), labels=labels)
+    classes = np.array(without_events[0].classes)
+    if speakers:
+        save(classes=classes, speakers=np.concatenate(speakers))
+    else:
+        save(classes=classes)
 
 
 def _read(entry: Path) -> Frames:
     try:
-        # Copy-on-write: torch takes only memory that could be written to, and nobody's changes reach the file.
+        # Copy-on-write: torch takes writable memory only, and changes must not reach the file.
         rows = np.load(entry / "rows.npy", mmap_mode="c")
         with np.load(entry / "about.npz") as about:
             lengths, labels, classes = about["lengths"], about["labels"], tuple(about["classes"].tolist())

@@ -1,8 +1,10 @@
-"""SHD and SSC from their site, or a mirror of it, checked and unpacked.
+"""Download of SHD and SSC from their site or a mirror, with checksums, unpacked.
 
 Cramer, Stradmann, Schemmel, Zenke, "The Heidelberg Spiking Data Sets for the Systematic Evaluation of Spiking Neural
 Networks", IEEE TNNLS 2020. The files are on https://zenkelab.org/datasets/ under CC BY 4.0.
 """
+
+from __future__ import annotations
 
 import gzip
 import hashlib
@@ -13,15 +15,18 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from ..errors import ArgumentError, DataError
 from .choices import DATA_SETS as DATA_SETS, DataSet as DataSet, Packing as Packing
 
+if TYPE_CHECKING:
+    import requests
+
 SITE = "https://zenkelab.org/datasets/"
 MIRROR = "DELAYPLUG_DATA_URL"  # environment variable
 
-# MD5 of what is on the site, as tonic (.h5.zip) and Norse (.h5.gz) know them.
+# MD5 of the files on the site, as tonic (.h5.zip) and Norse (.h5.gz) have them.
 CHECKSUMS: dict[str, str] = {
     "shd_train.h5.zip": "f3252aeb598ac776c1b526422d90eecb",
     "shd_test.h5.zip": "1503a5064faa34311c398fb0a1ed0a6f",
@@ -34,11 +39,11 @@ CHECKSUMS: dict[str, str] = {
 
 _RECORD = "checksums.json"
 _PIECE = 1 << 20
-_PACKET = 1 << 16  # what a broken connection can lose
+_PACKET = 1 << 16  # bytes; at most so many are lost when a connection breaks
 _TRIES = 4
-_SECONDS = 30.0  # without a byte
+_TIMEOUT = 30.0  # seconds without a byte
 
-# Called with the file, the bytes that are there and those that there will be (None if unknown).
+# Called with the name of the file, the bytes received and those in total (None if unknown).
 Progress = Callable[[str, int, int | None], None]
 
 
@@ -51,22 +56,22 @@ def download(
     progress: Progress | None = None,
     checksums: dict[str, str] | None = None,
 ) -> Path:
-    """Fetch what is not there yet, and return the folder, root/name.
+    """Fetch the files that are missing, and return the folder, root/name.
 
-    A download that breaks off goes on where it stopped, at once or when called again; a file appears under its name
-    only when it is whole. What was unpacked before is checked against the checksum taken then.
+    An interrupted download is resumed where it stopped, at once or by the next call; a file appears under its name only
+    when it is complete. Files unpacked earlier are checked against the checksum taken then.
 
     Args:
         name: "shd" or "ssc".
         root: folder of all data sets.
         url: folder of a mirror; the environment variable DELAYPLUG_DATA_URL by default, else the official site.
         packing: archives to take, "zip" or (SHD only) "gz".
-        progress: told how far a file is.
+        progress: called with the name of a file, the bytes received and those in total (None if unknown).
         checksums: MD5 of the archives by name, for a mirror of other files in this layout.
 
     Raises:
-        ArgumentError: a name or a packing that is not known.
-        DataError: the site cannot be reached, a file is not what it should be, or it cannot be written.
+        ArgumentError: `name` or `packing` is unknown.
+        DataError: the site cannot be reached, a checksum is wrong, or a file cannot be written.
     """
     if name not in DATA_SETS:
         raise ArgumentError("name", " or ".join(map(repr, DATA_SETS)), repr(name))
@@ -88,7 +93,7 @@ def download(
 
 
 def _file(folder: Path, archive: str, site: str, checksum: str, progress: Progress) -> None:
-    """One file, unless it is there."""
+    """Fetch and unpack one file, unless it is there."""
     unpacked = folder / archive.removesuffix(".zip").removesuffix(".gz")
     if unpacked.exists():
         _check_unpacked(unpacked)
@@ -101,11 +106,11 @@ def _file(folder: Path, archive: str, site: str, checksum: str, progress: Progre
 
 
 def fetch(url: str, path: Path, checksum: str, progress: Progress) -> None:
-    """Download a file of this MD5 to `path`, through pooch; a broken connection is taken up again where it broke."""
+    """Download a file of this MD5 to `path`, through pooch; a broken connection is resumed where it broke."""
     import pooch
     import requests
 
-    def resumed(url: str, out: str, _: Any) -> None:
+    def resumed(url: str, out: str, _: object) -> None:
         _resume(url, path.with_name(f"{path.name}.part"), path.name, progress)
         path.with_name(f"{path.name}.part").replace(out)
 
@@ -113,27 +118,27 @@ def fetch(url: str, path: Path, checksum: str, progress: Progress) -> None:
         pooch.get_logger().setLevel("WARNING")
         pooch.retrieve(url, f"md5:{checksum}", path.name, path.parent, downloader=resumed)
     except requests.RequestException as error:
-        advice = f"What is there is kept; call again to go on, or name a mirror with --url or {MIRROR}"
+        advice = f"The part received so far stays; call again to go on, or name a mirror with --url or {MIRROR}"
         raise DataError(f"{url}: expected {path.name}, got {_reason(error)}. {advice}") from error
-    except ValueError as error:  # pooch's word for a wrong checksum; it has deleted the file
+    except ValueError as error:  # by pooch, for a wrong checksum; it has deleted the file
         raise DataError(f"{url}: expected a file with MD5 {checksum}, got another one ({error}). Try again") from error
 
 
 def _resume(url: str, part: Path, name: str, progress: Progress) -> None:
-    """Download to `part`, going on from what it holds, as often as the connection breaks."""
+    """Download to `part`, resuming behind the bytes that it holds, as often as the connection breaks."""
     import requests
 
     for attempt in range(_TRIES):
         there = part.stat().st_size if part.exists() else 0
         try:
             with requests.get(
-                url, stream=True, timeout=_SECONDS, headers={"Range": f"bytes={there}-"} if there else {}
+                url, stream=True, timeout=_TIMEOUT, headers={"Range": f"bytes={there}-"} if there else {}
             ) as answer:
                 if answer.status_code == 416:  # nothing is left to send
                     return
                 answer.raise_for_status()
                 if answer.status_code != 206:
-                    there = 0  # the server does not know how to go on
+                    there = 0  # the server cannot resume
                 length = answer.headers.get("Content-Length")
                 total = None if length is None else there + int(length)
                 _write(answer, part, there, total, name, progress)
@@ -143,7 +148,7 @@ def _resume(url: str, part: Path, name: str, progress: Progress) -> None:
                 raise
 
 
-def _write(answer: Any, part: Path, there: int, total: int | None, name: str, progress: Progress) -> None:
+def _write(answer: requests.Response, part: Path, there: int, total: int | None, name: str, progress: Progress) -> None:
     import requests
 
     free = shutil.disk_usage(part.parent).free
@@ -156,12 +161,12 @@ def _write(answer: Any, part: Path, there: int, total: int | None, name: str, pr
             file.write(piece)
             there += len(piece)
             progress(name, there, total)
-    if total is not None and there < total:  # some servers just stop
+    if total is not None and there < total:  # some servers end the connection without an error
         raise requests.ConnectionError(f"{there:,} of {total:,} bytes")
 
 
 def _unpack(packed: Path, unpacked: Path) -> None:
-    """The one file in an archive, under its name only when it is whole."""
+    """Unpack the one file in an archive; it appears under its name only when it is complete."""
     temporary = unpacked.with_name(f"{unpacked.name}.{os.getpid()}.tmp")
     try:
         with _inside(packed, unpacked.name) as source, temporary.open("wb") as target:
@@ -175,9 +180,9 @@ def _unpack(packed: Path, unpacked: Path) -> None:
             temporary.unlink()
 
 
-def _inside(packed: Path, name: str) -> IO[bytes]:
+def _inside(packed: Path, name: str) -> IO[bytes] | gzip.GzipFile:
     if packed.suffix == ".gz":
-        return gzip.open(packed)  # type: ignore[return-value]
+        return gzip.GzipFile(packed)
     archive = zipfile.ZipFile(packed)
     member = next((m for m in archive.namelist() if Path(m).name == name), None)
     if member is None:
@@ -196,11 +201,11 @@ def _remember(unpacked: Path) -> None:
 def _check_unpacked(unpacked: Path) -> None:
     expected = _recorded(unpacked.parent).get(unpacked.name)
     if expected is None:
-        return  # somebody else put it there
-    found = _md5(unpacked)
-    if found != expected:
+        return  # not unpacked by this program
+    actual = _md5(unpacked)
+    if actual != expected:
         advice = "It has changed since it was unpacked: delete it and call again"
-        raise DataError(f"{unpacked}: expected MD5 {expected}, got {found}. {advice}")
+        raise DataError(f"{unpacked}: expected MD5 {expected}, got {actual}. {advice}")
 
 
 def _recorded(folder: Path) -> dict[str, str]:
@@ -222,6 +227,6 @@ def _room(folder: Path) -> str:
     return "Choose another --root"
 
 
-def _reason(error: Exception) -> str:
-    response = getattr(error, "response", None)
+def _reason(error: requests.RequestException) -> str:
+    response = error.response
     return f"{response.status_code} {response.reason}" if response is not None else f"no connection ({error})"

@@ -25,14 +25,14 @@ _MOST_STEPS = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Event counts of N recordings, packed: only the steps that a recording has are kept.
+    """Event counts of N recordings, packed: of each recording only its own steps are stored.
 
     Attributes:
         rows: (E, C) integers, the events of each channel in each step, one recording after another: uint8, or wider
             where a count needs it. May lie in a file (see `delayplug.data.cache`).
         starts: int64 (N,), the first row of each recording.
         lengths: int64 (N,), the steps of each recording, 0..T.
-        steps: T, of all recordings alike; those after the steps of its own are zero.
+        steps: T, of all recordings alike; the steps behind a recording's own are zero.
         labels: int64 (N,), positions in `classes`.
         classes: the class names.
         speakers: int64 (N,), or None if unknown.
@@ -92,7 +92,7 @@ class Frames:
 
     @property
     def counts(self) -> Tensor:
-        """(T, N, C) of all recordings, in memory and with the zeros behind each."""
+        """(T, N, C) of all recordings, in memory and with the zeros behind each of them."""
         return self._counts(torch.arange(len(self)), self.rows.dtype)
 
     def select(self, indices: Indices) -> "Frames":
@@ -170,7 +170,7 @@ def bin_recordings(
 
     Borders are decided in float64 on the times as they are stored, without tolerance: 0.02 s as float32 is
     0.0199999996 s, and 10 ms steps put it into step 1. SHD's float16 times resolve only 0.24 to 0.98 ms from 0.25 s
-    on. SpikingJelly itself multiplies in float16, and may put single events near a border into the neighbouring frame.
+    on. SpikingJelly itself multiplies in float16, and may put single events at a border into the neighbouring frame.
 
     Args:
         recordings: N recordings.
@@ -202,7 +202,7 @@ def bin_recordings(
 
 def packed(
     parts: Iterable[Recordings], *, step_ms: float, pool: int, binning: Binning, steps: int | None = None
-) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+) -> Iterator[tuple[NDArray[np.integer[Any]], NDArray[np.int64]]]:
     """The rows (E, C) and the lengths (N,) of each part of a data set, as `bin_recordings` makes them."""
     if not step_ms > 0 or not math.isfinite(step_ms):
         raise ArgumentError("step_ms", "a finite number of milliseconds > 0", step_ms)
@@ -219,15 +219,15 @@ def packed(
 
 def _rows(
     recordings: Recordings, placed: list[NDArray[np.int32]], pool: int, steps: int | None
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64]]:
     lengths = np.array([int(step[-1]) + 1 if len(step) else 0 for step in placed], np.int64)
     lengths = lengths if steps is None else lengths.clip(max=steps)
     starts, channels = lengths.cumsum() - lengths, recordings.channels // pool
-    rows: NDArray[Any] = np.zeros((int(lengths.sum()), channels), _COUNT_TYPES[0])
+    rows: NDArray[np.integer[Any]] = np.zeros((int(lengths.sum()), channels), _COUNT_TYPES[0])
     for n, step in enumerate(placed):
-        first, kept = recordings.offsets[n], step.searchsorted(lengths[n])
-        unit = recordings.units[first : first + kept].astype(np.int64) // pool
-        place = step[:kept].astype(np.int64) * channels + unit
+        first, number = recordings.offsets[n], step.searchsorted(lengths[n])  # the events within the steps
+        unit = recordings.units[first : first + number].astype(np.int64) // pool
+        place = step[:number].astype(np.int64) * channels + unit
         count = np.bincount(place, minlength=lengths[n] * channels).reshape(lengths[n], channels)
         most = count.max(initial=0)
         if most > np.iinfo(rows.dtype).max:

@@ -1,4 +1,4 @@
-"""What is in a folder of recordings: a table and a picture."""
+"""The contents of a folder of recordings, as a table and as a picture."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -67,18 +68,17 @@ def draw(parts: Mapping[str, Recordings], path: Path) -> None:
         axes.set_xlabel("time (s)")
         axes.set_ylim(0, first.channels)
     above.axes[0].set_ylabel("channel")
-    lengths, number, rate, who = below.subplots(1, 4)
+    lengths, spikes_each, rate, who = below.subplots(1, 4)
     for name, recordings in parts.items():
-        style: dict[str, Any] = {"histtype": "step", "density": True, "label": name, "color": _COLOURS.get(name)}
-        lengths.hist(seconds(recordings), bins=40, **style)
-        number.hist(spikes(recordings), bins=40, **style)
+        _step_histogram(lengths, seconds(recordings), name)
+        _step_histogram(spikes_each, spikes(recordings), name)
         per_channel = np.bincount(recordings.units, minlength=recordings.channels) / len(recordings)
         rate.plot(per_channel, color=_COLOURS.get(name), linewidth=0.8)
     lengths.set_xlabel("length (s)")
-    number.set_xlabel("spikes per recording")
+    spikes_each.set_xlabel("spikes per recording")
     rate.set_xlabel("channel")
     rate.set_title("spikes per recording", fontsize=10)
-    for axes in (lengths, number):
+    for axes in (lengths, spikes_each):
         axes.set_yticks([])
     lengths.set_ylabel("share of recordings")
     lengths.legend(frameon=False, fontsize=9)
@@ -89,7 +89,11 @@ def draw(parts: Mapping[str, Recordings], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _draw_speakers(axes: Any, parts: Mapping[str, Recordings]) -> None:
+def _step_histogram(axes: Axes, values: NDArray[Any], part: str) -> None:
+    axes.hist(values, bins=40, histtype="step", density=True, label=part, color=_COLOURS.get(part))
+
+
+def _draw_speakers(axes: Axes, parts: Mapping[str, Recordings]) -> None:
     known = {name: r.speakers for name, r in parts.items() if r.speakers is not None}
     axes.set_xlabel("speaker")
     axes.set_title("recordings", fontsize=10)
@@ -107,23 +111,24 @@ def _draw_speakers(axes: Any, parts: Mapping[str, Recordings]) -> None:
 
 
 def _examples(recordings: Recordings) -> list[int]:
-    """The first recording of some classes, with spikes where there are any; the same again if there are few."""
-    found: list[int] = []
+    """The first recording with spikes of some classes, repeated if there are fewer classes than examples."""
+    chosen: list[int] = []
     for label in np.unique(recordings.labels):
         members = np.flatnonzero(recordings.labels == label)
         busy = members[spikes(recordings)[members] > 0]
-        found.append(int((busy if len(busy) else members)[0]))
-    return [found[i % len(found)] for i in range(_EXAMPLES)]
+        chosen.append(int((busy if len(busy) else members)[0]))
+    return [chosen[i % len(chosen)] for i in range(_EXAMPLES)]
 
 
 def _caption(parts: Mapping[str, Recordings]) -> str:
     first = next(iter(parts.values()))
     used = len(np.unique(np.concatenate([r.units for r in parts.values()])))
-    said = f"{len(first.classes)} classes, {first.channels} channels ({used} used). Medians, and the range below."
-    if any(r.speakers is None for r in parts.values()) or "train" not in parts or "test" not in parts:
-        return said
-    train, test = (set(np.unique(parts[name].speakers).tolist()) for name in ("train", "test"))  # type: ignore[arg-type]
-    return f"{said} Speakers in test only: {', '.join(map(str, sorted(test - train))) or 'none'}."
+    summary = f"{len(first.classes)} classes, {first.channels} channels ({used} used). Medians, and the range below."
+    speakers = {part: set(r.speakers.tolist()) for part, r in parts.items() if r.speakers is not None}
+    if len(speakers) < len(parts) or "train" not in parts or "test" not in parts:
+        return summary
+    only_test = sorted(speakers["test"] - speakers["train"])
+    return f"{summary} Speakers in test only: {', '.join(map(str, only_test)) or 'none'}."
 
 
 def _range(values: NDArray[Any], form: str) -> str:

@@ -12,12 +12,12 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,25 @@ from ..errors import ArgumentError, DataError
 
 _AGAIN = "Download or copy the file again."
 _LAYOUT = "The file must have the layout of the Spiking Heidelberg Digits."
-_AT_ONCE = 2000  # recordings that are read before they are looked at
+_AT_ONCE = 2000  # recordings of one part
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+_File = Mapping[str, object]  # of h5py, which has no types
+
+
+class _Dataset(Protocol):
+    """A list in an HDF5 file, an `h5py.Dataset` of one dimension."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, some: slice, /) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +88,7 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, Path]:
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing of that name"
         raise _bad(folder, "a folder with *_train.h5 and *_test.h5 (or .h5.gz)", got, "Check the path.")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     names: dict[str, str] = {}
     for split in ("train", "valid", "test"):
         candidates: dict[str, Path] = {}
@@ -83,14 +100,14 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, Path]:
             got = ", ".join(sorted(path.name for path in candidates.values()))
             raise _bad(folder, f"one data set, hence one {split} file", got, "Give each data set its own folder.")
         if candidates:
-            names[split], found[split] = next(iter(candidates.items()))
+            names[split], files[split] = next(iter(candidates.items()))
         elif split != "valid":
             got = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "an empty folder"
             raise _bad(folder, f"a file *_{split}.h5 or *_{split}.h5.gz", got, "Download it, or name another folder.")
     if len(set(names.values())) > 1:
-        got = ", ".join(path.name for path in found.values())
+        got = ", ".join(path.name for path in files.values())
         raise _bad(folder, "the splits of one data set", got, "Give each data set its own folder.")
-    return found
+    return files
 
 
 def read_recordings(path: str | os.PathLike[str], *, channels: int = 700) -> Recordings:
@@ -127,15 +144,15 @@ def read_recordings(path: str | os.PathLike[str], *, channels: int = 700) -> Rec
 def stream_recordings(
     path: str | os.PathLike[str], *, channels: int = 700, at_once: int | None = None
 ) -> Iterator[Recordings]:
-    """The same, some recordings at a time: for files whose events do not fit in memory.
+    """Read a file as `read_recordings` does, `at_once` recordings at a time: for files that do not fit in memory.
 
-    Layout, labels and speakers are checked before the first part comes, events as they are read.
+    Layout, labels and speakers are checked before the first part is read, events with their part.
     """
     if not isinstance(channels, Integral) or not 1 <= channels <= 1 << 16:
         raise ArgumentError("channels", "an integer in 1..65536", channels)
     path, number = Path(path), at_once or _AT_ONCE
     with _opened(path) as file:
-        # The layout first, and all of it: it costs nothing, and reading the events does.
+        # The whole layout first, since it takes no time, and reading the events does.
         times_set, units_set = _dataset(file, "spikes/times", path), _dataset(file, "spikes/units", path)
         labels = _integers(file, "labels", path)
         _check_numbers(path, {"labels": len(labels), "spikes/times": len(times_set), "spikes/units": len(units_set)})
@@ -150,7 +167,7 @@ def stream_recordings(
             yield Recordings(times, units, offsets, labels[some], of_these, classes, int(channels), path)
 
 
-def _classes(file: Any, labels: NDArray[np.int64], path: Path) -> tuple[str, ...]:
+def _classes(file: _File, labels: NDArray[np.int64], path: Path) -> tuple[str, ...]:
     names = _dataset(file, "extra/keys", path)[:] if "extra/keys" in file else None
     if names is None:  # at most as many as SHD's uint16 labels can tell apart; a damaged label may be anything
         classes = tuple(map(str, range(min(int(labels.max()), 65535) + 1)))
@@ -161,7 +178,7 @@ def _classes(file: Any, labels: NDArray[np.int64], path: Path) -> tuple[str, ...
 
 
 def _events(
-    times_set: Any, units_set: Any, some: slice, channels: int, path: Path
+    times_set: _Dataset, units_set: _Dataset, some: slice, channels: int, path: Path
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16], NDArray[np.int64]]:
     """Times, units and offsets of some recordings."""
     raw_times, lengths = _ragged(times_set, some, "f", "floating-point seconds", path)
@@ -184,9 +201,9 @@ def _bad(path: Path, expected: str, got: str, advice: str) -> DataError:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The open h5py file; whatever HDF5 stumbles over while it is open becomes a DataError."""
-    import h5py  # here, so that frames and synthetic data do without it
+def _opened(path: Path) -> Iterator[_File]:
+    """The open h5py file; errors of HDF5 while it is open become DataErrors."""
+    import h5py  # here, so that frames and synthetic data do not need it
 
     if not path.is_file():
         got = "a folder" if path.is_dir() else "nothing of that name"
@@ -203,7 +220,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield stack.enter_context(h5py.File(stream, "r"))
         except DataError:
             raise
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py's, by where the damage is
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py's, by the place of the damage
             got = f"a truncated or damaged one ({error})" if is_hdf5 else "something that is not HDF5"
             advice = _AGAIN if is_hdf5 else "Unpack it if it is an archive, or download it again."
             raise _bad(path, "an HDF5 file", got, advice) from error
@@ -221,7 +238,7 @@ def _unpacked(packed: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
         yield unpacked
 
 
-def _dataset(file: Any, name: str, path: Path) -> Any:
+def _dataset(file: _File, name: str, path: Path) -> _Dataset:
     import h5py
 
     if name not in file:
@@ -229,10 +246,11 @@ def _dataset(file: Any, name: str, path: Path) -> Any:
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or len(dataset.shape or ()) != 1:
         raise _bad(path, f"a list of one dimension in {name}", str(dataset), _LAYOUT)
-    return dataset
+    result: _Dataset = dataset
+    return result
 
 
-def _integers(file: Any, name: str, path: Path) -> NDArray[np.int64]:
+def _integers(file: _File, name: str, path: Path) -> NDArray[np.int64]:
     dataset = _dataset(file, name, path)
     if dataset.dtype.kind not in "iu":
         raise _bad(path, f"integers in {name}", str(dataset.dtype), _LAYOUT)
@@ -240,7 +258,9 @@ def _integers(file: Any, name: str, path: Path) -> NDArray[np.int64]:
     return values
 
 
-def _ragged(dataset: Any, some: slice, kinds: str, what: str, path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _ragged(
+    dataset: _Dataset, some: slice, kinds: str, what: str, path: Path
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Some entries of a variable-length dataset one after another, and the length of each."""
     import h5py
 

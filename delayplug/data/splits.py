@@ -1,4 +1,4 @@
-"""Holding out a part of the training recordings for validation."""
+"""Validation sets: a part of the training recordings is held out."""
 
 from numbers import Integral
 from typing import Any
@@ -9,18 +9,19 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ArgumentError
 from .choices import HOLD_OUTS, HoldOut
 
+_Integers = NDArray[np.integer[Any]]
 _Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def hold_out(
     labels: ArrayLike, speakers: ArrayLike | None, *, fraction: float = 0.2, by: HoldOut = "auto", seed: int = 0
 ) -> _Split:
-    """Which of N recordings to train on, and which to hold out for validation.
+    """Split N recordings at random into those to train on and those to hold out for validation.
 
-    "speaker" holds out whole speakers, so that validation asks what the test asks: how well unheard speakers are
-    understood. Speakers are drawn at random, as many as bring the share of recordings nearest to `fraction`, at least
-    one and never all. "stratified" draws that fraction of each class at random, at least one recording of each class
-    that has two. "auto" is "speaker" if there are two speakers or more, else "stratified".
+    "speaker" holds out whole speakers, so that validation measures what the test does: how well a network recognises
+    speakers that it was not trained on. As many speakers are drawn as bring the share of recordings closest to
+    `fraction`, at least one and never all. "stratified" draws that fraction of each class, at least one recording of
+    each class that has two. "auto" is "speaker" if there are two speakers or more, else "stratified".
 
     Args:
         labels: (N,) integers.
@@ -33,7 +34,8 @@ def hold_out(
         (training, validation): two int64 arrays of positions, ascending, disjoint, together 0..N-1.
 
     Raises:
-        ArgumentError: an argument is impossible, nothing can be held out, or a class would be left without training.
+        ArgumentError: an argument is out of range, nothing can be held out, or a class would have no recording to train
+            on.
     """
     label = _one_each("labels", labels)
     speaker = None if speakers is None else _one_each("speakers", speakers)
@@ -58,7 +60,7 @@ def hold_out(
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def _one_each(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
+def _one_each(name: str, values: ArrayLike) -> _Integers:
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ArgumentError(name, "integers (N,), one per recording", f"{array.dtype} {array.shape}")
@@ -66,7 +68,7 @@ def _one_each(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
 
 
 def _whole_speakers(
-    label: NDArray[Any], speaker: NDArray[Any], fraction: float, rng: np.random.Generator
+    label: _Integers, speaker: _Integers, fraction: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     who, number = np.unique(speaker, return_counts=True)
     order = rng.permutation(len(who))
@@ -81,7 +83,7 @@ def _whole_speakers(
     return held
 
 
-def _of_each_class(label: NDArray[Any], fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _of_each_class(label: _Integers, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     held = np.zeros(len(label), np.bool_)
     for one in np.unique(label):
         members = np.flatnonzero(label == one)

@@ -1,10 +1,10 @@
-"""The timing task: classes that differ only in when spikes come, never in how many.
+"""The timing task: classes that differ only in the times of their spikes, not in their number.
 
 Each class has a pattern, a permutation that says how many steps after the pattern's start each channel spikes. A
 sample is one pattern at a random start, each spike jittered, among distractor spikes at random times. Every channel
-has the same number of spikes in every sample, and no two channels of a pattern spike together but for the jitter:
-rates carry nothing and coincidences next to nothing, delays that align a pattern do. Those delays, `C - 1 - offset`,
-are known: a trained network can be checked against them.
+has the same number of spikes in every sample, and without jitter no two channels of a pattern spike together: rates
+carry no information and coincidences hardly any; delays that align a pattern tell its class. Those delays,
+`C - 1 - offset`, are known: learned delays can be compared with them.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class TimingTask:
     Attributes:
         classes: number of patterns.
         channels: C; a pattern spreads over as many steps.
-        steps: T, length of a sample; the pattern starts anywhere that it fits.
+        steps: T, length of a sample; the pattern starts at any step from which it fits.
         jitter: standard deviation of each spike's time in steps.
-        distractors: further spikes per channel, at random steps.
+        distractors: additional spikes per channel, at random steps.
         seed: of the patterns; the samples have their own.
     """
 
@@ -55,7 +55,7 @@ class TimingTask:
         return self.channels - 1 - self.offsets()
 
     def sample(self, size: int, seed: int) -> Frames:
-        """Draw labelled samples, equally many of each class as far as that goes.
+        """Draw labelled samples, equally many of each class, or one more of some.
 
         Args:
             size: N.

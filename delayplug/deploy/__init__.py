@@ -1,7 +1,7 @@
 """Trained delays for devices: whole steps, fewer bits, fewer different delays, and what a network costs.
 
-Read `freeze.freeze_delays` first. `quantise` has the arithmetic as pure functions, `costs` counts bytes and
-operations.
+Read `freeze.freeze_delays` first. `summary` is what it returns, `quantise` has the arithmetic as pure functions,
+`costs` counts bytes and operations.
 
 May import: running, surgery, toolkits, neurons, layers, errors; not learning or exchange.
 """

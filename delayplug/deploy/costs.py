@@ -1,19 +1,21 @@
-"""What a network weighs and what a step of it costs: bytes to store, multiply-adds, and events."""
+"""What a network costs: bytes of its state, and multiply-adds and events of one step."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from ..layers.base import DelayLayer
-from ..surgery.apply import named_delays
+from ..layers.conv import ConvDelay, Convolution
+from ..layers.frozen import Frozen
+from ..layers.linear import LearnableDelay
 from ..surgery.dataflow import Example, drive, preserved
-from ..surgery.delayed import Delayed
-from ..surgery.sequence import tensors_in
+from ..surgery.delayed import Delayed, weights_of
+from ..surgery.find import named_delays
+from ..toolkits.states import tensors_in
+from ..toolkits.vocabulary import Granularity
 
-_CONVOLUTIONS = nn.modules.conv._ConvNd
+_Layer = nn.Linear | Convolution | LearnableDelay | ConvDelay
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,9 @@ class LayerCost:
 
     Attributes:
         layer: dotted name.
-        operations: multiply-adds of one step of one sample, if every input is weighed.
-        events: those of them whose input is not zero, on average over the steps of the example; what a step by events
-            does.
+        operations: multiply-adds of one step of one sample, whatever its input.
+        events: those of them whose input is not zero, on average over the steps of the example: what event-driven
+            hardware computes.
     """
 
     layer: str
@@ -58,17 +60,17 @@ class Costs:
 
 
 def costs(model: nn.Module, example: Example | None = None) -> Costs:
-    """How large a model's state is, and with an example how much work a step of it takes.
+    """How large a model's state is, and with an example how many operations a step of it takes.
 
-    Counted are linear layers, convolutions and layers of delays, delayed or not; neurons are not. A synapse with a
-    delay that is not rounded weighs max_delay + 1 inputs at each step, one with a whole delay a single one.
+    Counted are linear layers, convolutions and layers of delays, delayed or not; neurons are not. A synapse whose delay
+    is not rounded multiplies max_delay + 1 past inputs at each step, one with an integer delay a single one.
 
     Args:
-        model: any module; it is left as it is.
-        example: what to run it on, as for `add_delays`; it is run in the mode that the model is in.
+        model: any module; it is not changed.
+        example: what to run it on, as for `add_delays`; the model stays in its mode, train or eval.
 
     Raises:
-        ArgumentError: `model` is not a module, or the example is of no known kind.
+        ArgumentError: `model` is not a module, or the example is none of the kinds that `add_delays` takes.
     """
     sizes = {key: v.numel() * v.element_size() for key, v in model.state_dict().items() if isinstance(v, Tensor)}
     names = {id(module): name for name, module in model.named_modules()}
@@ -92,7 +94,6 @@ class _Count:
     operations: float = 0
     events: float = 0
     steps: int = 0  # times samples
-    handles: list[Any] = field(default_factory=list)
 
 
 def _counted(model: nn.Module, example: Example) -> dict[str, _Count]:
@@ -111,35 +112,25 @@ def _counted(model: nn.Module, example: Example) -> dict[str, _Count]:
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """What has weights or delays, without what lies inside of such a layer."""
+    """Layers with weights or delays, without the modules inside of such a layer."""
     inside: set[int] = set()
     for name, module in model.named_modules():
-        if id(module) not in inside and (isinstance(module, nn.Linear | _CONVOLUTIONS | DelayLayer) or _weighs(module)):
+        if id(module) not in inside and isinstance(weights_of(module), _Layer):
             inside.update(map(id, module.modules()))
             yield name, module
 
 
-def _weighs(module: nn.Module) -> bool:
-    return isinstance(module, Delayed) and isinstance(_owner(module), nn.Linear | _CONVOLUTIONS)
-
-
-def _owner(module: Any) -> Any:
-    inner = module.delay_place.inner if isinstance(module, Delayed) else ""
-    return getattr(module, inner) if inner else module
-
-
 def _counting(count: _Count, module: nn.Module) -> Callable[..., None]:
-    owner = _owner(module)
+    owner = weights_of(module)
+    assert isinstance(owner, _Layer)
     delay = module if isinstance(module, DelayLayer) else getattr(module, "delay", None)
+    synaptic = delay is owner or (
+        isinstance(module, Delayed) and module.delay_place.granularity is Granularity.SYNAPTIC
+    )
 
-    synaptic = delay is owner or (isinstance(module, Delayed) and module.delay_place.granularity == "synaptic")
-
-    def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def hook(module: nn.Module, args: object, kwargs: object, output: object) -> None:
         x, y = tensors_in((args, kwargs))[0], tensors_in(output)[0]
-        taps = 1
-        if isinstance(delay, DelayLayer) and synaptic:
-            per_synapse = delay.delays.shape[-1] if delay.delays.dim() > 1 else 1
-            taps = per_synapse * (1 if delay._rounds else delay.max_delay + 1)
+        taps = _taps(delay) if isinstance(delay, DelayLayer) and synaptic else 1
         steps, operations = _work(owner, x, y)
         count.steps += steps
         count.operations += operations * taps
@@ -148,17 +139,23 @@ def _counting(count: _Count, module: nn.Module) -> Callable[..., None]:
     return hook
 
 
-def _work(owner: Any, x: Tensor, y: Tensor) -> tuple[int, float]:
+def _taps(delay: DelayLayer) -> int:
+    """How many past inputs each synapse multiplies in one step."""
+    per_synapse = delay.delays.shape[-1] if delay.delays.dim() > 1 else 1
+    rounded = isinstance(delay, Frozen) or (delay.round_in_eval and not delay.training)
+    return per_synapse * (1 if rounded else delay.max_delay + 1)
+
+
+def _work(layer: _Layer, x: Tensor, y: Tensor) -> tuple[int, int]:
     """(steps times samples, multiply-adds) of one call, for one tap."""
-    conv = isinstance(owner, _CONVOLUTIONS)
-    space = len(owner.kernel_size) if conv else getattr(owner, "dims", 0)
-    channels = getattr(owner, "in_channels", None) or owner.in_features
-    if isinstance(owner, DelayLayer):
-        if owner.delays.dim() == 1:  # per channel, of anything
-            return x.numel() // channels, x.numel()
-        behind = owner.delays.shape[1:-1]  # (I,) or (C / groups, *kernel)
-        transposed = getattr(getattr(owner, "geometry", None), "transposed", False)
-    else:
-        behind, transposed = owner.weight.shape[1:], getattr(owner, "transposed", False)
-    sample = channels * int(torch.Size(x.shape[x.dim() - space :]).numel())
-    return x.numel() // sample, (x if transposed else y).numel() * torch.Size(behind).numel()
+    channels = layer.in_features if isinstance(layer, nn.Linear | LearnableDelay) else layer.in_channels
+    if isinstance(layer, LearnableDelay) and layer.out_features is None:  # per channel, of anything
+        return x.numel() // channels, x.numel()
+    space, transposed = 0, False
+    weights = layer.delays.shape[1:-1] if isinstance(layer, LearnableDelay | ConvDelay) else layer.weight.shape[1:]
+    if isinstance(layer, ConvDelay):
+        space, transposed = layer.dims, layer.geometry.transposed
+    elif isinstance(layer, Convolution):
+        space, transposed = len(layer.kernel_size), layer.transposed
+    sample = channels * x.shape[x.dim() - space :].numel()
+    return x.numel() // sample, (x if transposed else y).numel() * weights.numel()

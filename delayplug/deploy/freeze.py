@@ -1,110 +1,28 @@
-"""From learned delays to whole ones: `freeze_delays`, the constraints it can be given, and what they changed."""
-
-from __future__ import annotations
+"""From learned delays to integer ones: `freeze_delays`, with the constraints of the device that shall run them."""
 
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from .._tables import make_table, number, text, to_text
 from ..errors import ArgumentError, WiringError
 from ..layers.base import DelayLayer
 from ..layers.checks import check_count, check_delays
+from ..layers.conv import ConvDelay, Convolution
+from ..layers.engines.spatial import Geometry
 from ..layers.frozen import DTYPES, Frozen, can_freeze, freeze, smallest, snapshot, thaw
 from ..layers.taps import round_delays
-from ..surgery.apply import named_delays
 from ..surgery.dataflow import Example
-from ..surgery.delayed import Delayed
-from .costs import Costs, costs
+from ..surgery.delayed import Delayed, weights_of
+from ..surgery.find import named_delays
+from ..toolkits.vocabulary import Granularity
+from .costs import costs
 from .quantise import few_delays, quantised, rows_of
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-
-@dataclass(frozen=True)
-class Change:
-    """What one constraint did to the delays, or the weights, of one layer.
-
-    Attributes:
-        layer: dotted name.
-        what: the constraint, in words.
-        moved, number: values that it changed, of so many.
-        mean, largest: size of the change, the mean over all values; in steps, or in units of the weight.
-    """
-
-    layer: str
-    what: str
-    moved: int
-    number: int
-    mean: float
-    largest: float
-
-
-@dataclass(frozen=True)
-class Freezing:
-    """What `freeze_delays` returns: print it, or give it to rich.
-
-    Attributes:
-        model: the model itself, frozen.
-        changes: one for each layer and constraint, in the order in which they were applied.
-        before, after: what the model weighs and what its steps cost, see `costs`.
-        score: (before, after) of `evaluate`; None without it.
-        scales: per layer whose weights are quantised, the scale of each output (O,): weight / scale are whole numbers.
-        packed_bytes: of the delays and weights of the frozen layers, if each took no more bits than it needs.
-    """
-
-    model: nn.Module
-    changes: tuple[Change, ...]
-    before: Costs
-    after: Costs
-    score: tuple[float, float] | None = None
-    scales: dict[str, Tensor] = field(default_factory=dict)
-    packed_bytes: int = 0
-
-    def __rich__(self) -> RenderableType:
-        from rich.console import Group
-
-        table = make_table(
-            text("layer", wrap="anywhere"),
-            text("change"),
-            *(number(name) for name in ("moved", "of", "mean", "largest")),
-            title=f"{len({change.layer for change in self.changes})} layers with frozen delays",
-            title_justify="left",
-            gap=3,
-        )
-        for c in self.changes:
-            row = (c.layer or "(model)", c.what, f"{c.moved:,}", f"{c.number:,}", f"{c.mean:.3g}", f"{c.largest:.3g}")
-            table.add_row(*row)
-        total = make_table(text(""), number("before", wrap=True), number("after", wrap=True), gap=3)
-        for name, before, after in self._totals():
-            total.add_row(name, before, after)
-        return Group(table, total) if self.changes else Group("No layer was frozen.", total)
-
-    def _totals(self) -> list[tuple[str, str, str]]:
-        before, after = self.before, self.after
-        rows = [
-            ("state, bytes", f"{before.state_bytes:,}", f"{after.state_bytes:,}"),
-            ("delays in it, bytes", f"{before.delay_bytes:,}", f"{after.delay_bytes:,}"),
-        ]
-        if self.packed_bytes:
-            rows.append(("packed to the bit, bytes", "", f"{self.packed_bytes:,}"))
-        for name in ("operations", "events"):
-            pair = getattr(before, name), getattr(after, name)
-            if None not in pair:
-                rows.append((f"{name} per step", f"{pair[0]:,.0f}", f"{pair[1]:,.0f}"))
-        if self.score is not None:
-            rows.append(("score", f"{self.score[0]:.4g}", f"{self.score[1]:.4g}"))
-        return rows
-
-    def __str__(self) -> str:
-        return to_text(self)
+from .summary import Change, Freezing
 
 
 def freeze_delays(
@@ -118,33 +36,33 @@ def freeze_delays(
     evaluate: Callable[[nn.Module], float] | None = None,
     example: Example | None = None,
 ) -> Freezing:
-    """Turn the learned delays of a model into whole steps, in place, for running it where it shall run.
+    """Round the learned delays of a model to whole steps, in place, within the constraints of a device.
 
-    Delays are rounded, halves up, as `eval()` does, and kept as integers: the model computes what it computed in
-    `eval()`, to the bit, and with `model.train()` too, so that its weights can be trained on. (Layers made with
+    Delays are rounded, halves up, as `eval()` does, and stored as integers: the model computes what it computed in
+    `eval()`, to the bit, and with `model.train()` too, so that its weights can be trained further. (Layers made with
     `round_in_eval=False` were not rounded before; from now on they are.) Works on layers of delays by themselves and on
     layers with delays from `add_delays`, whose objects, names, weights and hooks stay. Everything is checked before
-    anything is changed, and if `evaluate` fails, the model is put back.
+    anything is changed, and if `evaluate` fails, the model is restored.
 
     Delays are buffers then: `parameters()` leaves them out, and weights keep their `requires_grad`. An optimizer that
-    holds the old delays goes on without effect on them; make a new one to train the weights on.
+    holds the old delays has no effect on them any more; make a new one to train the weights further.
 
     To load the frozen state, build the model, add delays and freeze it with the same `max_delay` and `step_ms`.
 
     Args:
-        model: holds `LearnableDelay`, `ConvDelay`, or layers with delays. What is frozen already stays as it is.
-        max_delay: the largest delay that there may be, in steps of the frozen model: 62 leaves 6 bits, of which one
-            code is free. Longer ones become this long. By default, and if the layer's own is less, that of the layer.
+        model: holds `LearnableDelay`, `ConvDelay`, or layers with delays. Frozen layers are left alone.
+        max_delay: the largest delay allowed, in steps of the frozen model: 62 takes 6 bits and leaves one code free.
+            Longer delays become this long. By default, and if the layer's own is less, that of the layer.
         dtype: of the delays, `torch.uint8`, `torch.int16` or `torch.int32`; by default the smallest that holds
             `max_delay`.
         step_ms: (trained with, to run with), lengths of a step in ms: (10, 5) doubles all delays. Only delays are
             converted; the time constants of the neurons are the toolkit's.
-        distinct: the largest number of different delays that one neuron may have among its inputs, whose best choice
-            is `few_delays`. For delays of a layer's input channels all neurons see the same, so that it counts for the
-            whole layer.
+        distinct: the largest number of different delays that one neuron may have among its inputs; `few_delays`
+            chooses them. Delays of a layer's input channels are the same for all its neurons, so that there the limit
+            is that of the whole layer.
         weight_bits: 2 to 16. Weights of the layers with delays become whole multiples of a scale per output, at most
             2 ** (weight_bits - 1) - 1 of them. They stay the floating-point Parameters that they are.
-        evaluate: gives the accuracy, or another score, of the model; called before and after.
+        evaluate: returns the accuracy, or another score, of the model; called before and after.
         example: as for `costs`, to count operations before and after.
 
     Returns:
@@ -152,8 +70,8 @@ def freeze_delays(
 
     Raises:
         WiringError: there is nothing to freeze, or a layer of delays is of a class that is not delayplug's own.
-        ArgumentError: an argument is not what it should be, a delay is not a number, or the weights of a layer cannot
-            be quantised.
+        ArgumentError: an argument has a wrong type or value, a delay is NaN or out of range, or the weights of a layer
+            cannot be quantised.
 
     >>> from delayplug import LearnableDelay
     >>> layer = LearnableDelay(20, 10, max_delay=24, init=2.5)
@@ -179,8 +97,8 @@ def freeze_delays(
         after = costs(model, example)
         scores = None if evaluate is None or score is None else (score, float(evaluate(model)))
     except Exception:
-        for put_back in undo:
-            put_back()
+        for restore in undo:
+            restore()
         raise
     changes = tuple(change for plan in plans for change in plan.changes)
     scales = {plan.name: plan.scale for plan in plans if plan.scale is not None}
@@ -244,8 +162,8 @@ class _Plan:
 def _plan(model: nn.Module, name: str, delay: DelayLayer, options: _Options) -> _Plan:
     if not can_freeze(delay):
         raise WiringError(
-            f"{name or 'the model'} has delays of class {type(delay).__name__}, which is not delayplug's own: it "
-            "cannot be told what it would compute with whole delays"
+            f"{name or 'the model'} has delays of class {type(delay).__name__}, which is not one of delayplug's: "
+            "what such a class computes with integer delays is not known"
         )
     module = model.get_submodule(name)
     delayed = module if isinstance(module, Delayed) and module.delay is delay else None
@@ -291,7 +209,7 @@ def _plan(model: nn.Module, name: str, delay: DelayLayer, options: _Options) -> 
 
 
 def _apply(plan: _Plan) -> Callable[[], None]:
-    """Freeze one layer; returns what undoes it."""
+    """Freeze one layer; returns a function that undoes it."""
     before, weight = snapshot(plan.delay), None
     freeze(plan.delay, plan.delays, plan.max_delay)
     if plan.parameter is not None and plan.weight is not None:
@@ -299,52 +217,48 @@ def _apply(plan: _Plan) -> Callable[[], None]:
         with torch.no_grad():
             plan.parameter.copy_(plan.weight)
     memory = None if plan.delayed is None else plan.delayed.delay_memory
-    remembered = {} if memory is None else dict(memory.__dict__)
-    if memory is not None and before["max_delay"] != plan.max_delay:
-        memory.forget()  # what is under way was kept for other delays
+    state_before = None if memory is None else memory.snapshot()
+    if memory is not None and before.attributes["max_delay"] != plan.max_delay:
+        memory.forget()  # its past inputs were stored for other delays
 
-    def put_back() -> None:
+    def restore() -> None:
         thaw(plan.delay, before)
-        if memory is not None:
-            memory.__dict__.update(remembered)
+        if memory is not None and state_before is not None:
+            memory.restore(state_before)
         if plan.parameter is not None and weight is not None:
             with torch.no_grad():
                 plan.parameter.copy_(weight)
 
-    return put_back
+    return restore
 
 
-def _rows(delay: Any, delayed: Delayed | None) -> Tensor:
+def _rows(delay: DelayLayer, delayed: Delayed | None) -> Tensor:
     """The delays among the inputs of each neuron, (G, M): positions in the flat delays."""
     if delay.delays.dim() == 1:
-        own = delayed is not None and delayed.delay_place.granularity == "dendritic"
+        own = delayed is not None and delayed.delay_place.granularity is Granularity.DENDRITIC
         return torch.arange(len(delay.delays)).view(-1, 1) if own else torch.arange(len(delay.delays)).view(1, -1)
-    return rows_of(tuple(delay.delays.shape), _transposed_groups(getattr(delay, "geometry", None)))
+    return rows_of(tuple(delay.delays.shape), _transposed_groups(delay))
 
 
-def _weight_rows(delay: Any, delayed: Delayed | None, weight: Tensor) -> Tensor:
-    owner = delay if delayed is None else _owner(delayed)
+def _weight_rows(delay: DelayLayer, delayed: Delayed | None, weight: Tensor) -> Tensor:
+    owner = delay if delayed is None else weights_of(delayed)
     return rows_of(tuple(weight.shape), _transposed_groups(owner))
 
 
-def _transposed_groups(convolution: Any) -> int | None:
-    return convolution.groups if getattr(convolution, "transposed", False) else None
-
-
-def _owner(delayed: Any) -> Any:
-    inner = delayed.delay_place.inner
-    return getattr(delayed, inner) if inner else delayed
+def _transposed_groups(layer: nn.Module) -> int | None:
+    convolution = layer.geometry if isinstance(layer, ConvDelay) else layer
+    return convolution.groups if isinstance(convolution, Convolution | Geometry) and convolution.transposed else None
 
 
 def _weight(name: str, delay: DelayLayer, delayed: Delayed | None) -> nn.Parameter | None:
     """The weights that go with the delays; None for delays per channel that stand alone."""
     if delayed is None:
         return delay.weight
-    owner = _owner(delayed)
-    if not delayed.delay_place.affine or not isinstance(owner, nn.Linear | nn.modules.conv._ConvNd):
+    owner = weights_of(delayed)
+    if not delayed.delay_place.affine or not isinstance(owner, nn.Linear | Convolution):
         got = f"{name}, a {type(owner).__name__} with a forward of its own"
-        raise ArgumentError("weight_bits", "layers that weigh as torch's own do", got)
-    parameter = owner._parameters.get("weight")
+        raise ArgumentError("weight_bits", "layers whose forward is that of torch", got)
+    parameter = dict(owner.named_parameters(recurse=False)).get("weight")
     if parameter is None:
         got = f"{name}, whose weight is made from others (a parametrization, or pruning)"
         raise ArgumentError("weight_bits", "weights that are Parameters", got, "Make it permanent first")

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from ..errors import ExchangeError
 from ..layers.base import DelayLayer
-from ..surgery.apply import reset_delays
 from ..surgery.dataflow import Example, preserved
+from ..surgery.find import reset_delays
 from ..surgery.inventory import Network
 from ..toolkits import plugins
+from ..toolkits.capabilities import exchanges, streams
 from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Mode
 from . import nodes as layers
 from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Scale, Shape, Synapses
 from .observe import INPUT, STATE, Followed, Mark, Run, follow
@@ -45,7 +47,7 @@ def _graph_of(network: Network, example: Example | None, outputs: Sequence[str] 
         model.eval()
         reset_delays(model)
         for module in network.modules.values():
-            network.toolkit.reset(module)
+            streams(network.toolkit).reset(module)
         run = follow(model, _example(network) if example is None else example, modules)
     builder = _Builder(network, run, modules)
     graph = builder.build(outputs)
@@ -78,7 +80,7 @@ def _example(network: Network) -> Example:
         modes = {network.toolkit.mode(neuron) for neuron in network.neurons.values()}
         if chain and len(modes) == 1:
             x = (torch.rand(4, 2, weights.in_features) < 0.5).to(next(weights.parameters()))
-            return x if modes == {"sequence"} else lambda model: _by_steps(model, x)
+            return x if modes == {Mode.SEQUENCE} else lambda model: _by_steps(model, x)
     raise ExchangeError(
         "the structure of the model does not show how it runs: pass example= (an input, or a function that "
         "drives the model)"
@@ -107,7 +109,10 @@ class _Builder:
 
     def build(self, outputs: Sequence[str] | None) -> Graph:
         for name, call in self.run.calls.items():
-            if name in self.network.recurrent or self.network.toolkit.recurrent_layer(self.modules[name]) is not None:
+            if (
+                name in self.network.recurrent
+                or self.network.own_weights.recurrent_layer(self.modules[name]) is not None
+            ):
                 kind = type(self.modules[name]).__name__
                 raise ExchangeError(f"{name} ({kind}) feeds spikes back: only feed-forward networks can be exchanged")
             self.marks[name] = self._one_mark(name, call)
@@ -282,7 +287,7 @@ class _Builder:
         dims = self._dims(name)
         if dims is None and given is None:
             neuron = self.network.neurons.get(name)
-            sequence = neuron is None or self.network.toolkit.mode(neuron) == "sequence"
+            sequence = neuron is None or self.network.toolkit.mode(neuron) == Mode.SEQUENCE
             found = seen[2:] if sequence and len(seen) > 2 else seen[1:]
         elif dims is None:
             assert given is not None
@@ -339,7 +344,7 @@ class _Builder:
     def _nodes(self, name: str, module: nn.Module, shape: Shape) -> list[Node]:
         network, weights = self.network, self.network.weights_of(module)
         if name in network.neurons:
-            return [Neurons(network.toolkit.describe(module))]
+            return [Neurons(exchanges(network.toolkit).describe(module))]
         if isinstance(module, DelayLayer):
             return [layers.of_delay(module)]
         if isinstance(weights, nn.modules.batchnorm._BatchNorm):
@@ -359,7 +364,7 @@ class _Builder:
 
     def _cell(self, name: str, neuron: nn.Module) -> Neurons:
         try:
-            return Neurons(self.network.toolkit.describe(neuron))
+            return Neurons(exchanges(self.network.toolkit).describe(neuron))
         except ExchangeError as error:
             raise ExchangeError(f"{name} ({type(neuron).__name__}): {error}") from None
 

@@ -11,6 +11,7 @@ from ..layers.conv import ConvDelay
 from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
 from ..surgery.delayed import Delayed
+from ..toolkits.vocabulary import Granularity, Turns
 from .graph import Delay, Geometry, Node, Pool, Synapses
 
 
@@ -72,12 +73,12 @@ def of_delayed(layer: Any, weights: Any) -> list[Node]:
         weights: the module in it that holds the weights.
     """
     place, delay = layer.delay_place, layer.delay
-    if place.turns == "inside":
+    if place.turns is Turns.INSIDE:
         raise ExchangeError("a recurrent connection with delays: only feed-forward networks can be exchanged")
     plain = of_weights(weights)
-    if place.granularity == "axonal":
+    if place.granularity is Granularity.AXONAL:
         return [Delay(whole_delays(delay), delay.max_delay), plain]
-    if place.granularity == "dendritic":
+    if place.granularity is Granularity.DENDRITIC:
         return [plain, Delay(whole_delays(delay), delay.max_delay)]
     if not isinstance(delay, LearnableDelay | ConvDelay):
         raise ExchangeError(f"delays of kind {type(delay).__name__}")

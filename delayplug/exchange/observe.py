@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import DelayplugError, ExchangeError
 from ..surgery.dataflow import Example, drive, hooked, storage_of
-from ..surgery.sequence import tensors_in
+from ..toolkits.states import tensors_in
 
 INPUT = "input:"  # cannot be the name of a module
 STATE = "state of "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ExchangeError, ExtraMissingError
-from ..neurons.cell import SUBTRACT, SUBTRACT_LATE, VALUE, Cell
+from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
 from ..toolkits import plugins
 from .from_model import graph_of
@@ -199,8 +199,8 @@ class _Writer:
         """A `Scan` over the time, from a fresh state."""
         from onnx import TensorProto, helper
 
-        if cell.threshold is not None and cell.rule not in (VALUE, SUBTRACT, SUBTRACT_LATE):
-            raise ExchangeError(f"a reset by the rule {cell.rule!r} cannot be exported to ONNX")
+        if cell.threshold is not None and cell.rule not in (Reset.VALUE, Reset.SUBTRACT, Reset.SUBTRACT_NEXT_STEP):
+            raise ExchangeError(f"a reset by the rule {cell.rule.value!r} cannot be exported to ONNX")
         sample = self.op("Shape", x, start=1)
         begin = torch.where(cell.leak > 0, cell.rest, cell.reset)
         states = [self.op("Expand", self.constant(begin), sample)]
@@ -226,7 +226,7 @@ class _Writer:
             states = [x]
         threshold = None if cell.threshold is None else self.constant(cell.threshold)
         late = ""
-        if threshold is not None and cell.rule == SUBTRACT_LATE:
+        if threshold is not None and cell.rule is Reset.SUBTRACT_NEXT_STEP:
             late = self.op("Mul", self.op("Cast", self.op("Greater", v, threshold), to=1), threshold)
         if bool((cell.leak != 0).any()):
             v = self.op("Mul", v, self.constant(1 - cell.leak))
@@ -238,8 +238,8 @@ class _Writer:
             return [v, *states], self.op("Identity", v)
         fires = self.op("Greater", v, threshold)
         spikes = self.op("Cast", fires, to=1)
-        if cell.rule == VALUE:
+        if cell.rule is Reset.VALUE:
             v = self.op("Where", fires, self.constant(cell.reset), v)
-        elif cell.rule == SUBTRACT:
+        elif cell.rule is Reset.SUBTRACT:
             v = self.op("Sub", v, self.op("Mul", spikes, threshold))
         return [v, *states], spikes

@@ -14,7 +14,10 @@ from ..layers.engines.convolve import Engine
 from ..layers.linear import LearnableDelay
 from ..layers.taps import SIGMA_FLOOR, Interpolation
 from ..neurons.cell import Cell
+from ..running.loop import over_time
+from ..toolkits.capabilities import exchanges, streams
 from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Mode
 from . import nodes as layers
 from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold, walk
 
@@ -98,7 +101,7 @@ class GraphNetwork(nn.Module):
 
     def _node(self, part: Any) -> Node:
         if self.toolkit.is_neuron(part):
-            return Neurons(self.toolkit.describe(part))
+            return Neurons(exchanges(self.toolkit).describe(part))
         if isinstance(part, LearnableDelay):
             return layers.of_delay(part)
         if isinstance(part, DelayedConvolution):
@@ -158,11 +161,11 @@ class Above(nn.Module):
 
 def run_neuron(toolkit: Toolkit, neuron: nn.Module, x: Tensor) -> Tensor:
     """A neuron over a whole sequence (T, B, ...) from a fresh state, which it is left in."""
-    toolkit.reset(neuron)
+    streams(toolkit).reset(neuron)
     try:
-        out = neuron(x) if toolkit.mode(neuron) == "sequence" else toolkit.over_time(neuron, neuron, x)
+        out = neuron(x) if toolkit.mode(neuron) == Mode.SEQUENCE else over_time(toolkit, neuron, neuron, x)
     finally:
-        toolkit.reset(neuron)
+        streams(toolkit).reset(neuron)
     first = out[0] if isinstance(out, tuple) else out
     result: Tensor = torch.stack(first) if isinstance(first, list) else first
     return result
@@ -174,7 +177,7 @@ def _with_gains(graph: Graph, toolkit: Toolkit) -> Graph:
     for name, node in list(graph.nodes.items()):
         if not isinstance(node, Neurons):
             continue
-        cell, gains = node.cell, toolkit.gains(node.cell)
+        cell, gains = node.cell, exchanges(toolkit).gains(node.cell)
         if any(Cell.close(cell.gain, gain) for gain in gains):
             continue
         sources = graph.before(name)
@@ -206,7 +209,7 @@ def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: En
         case Delay():
             return _delayed(LearnableDelay(len(node.delays), max_delay=node.max_delay, **options), node.delays)
         case Neurons():
-            return toolkit.build(node.cell)
+            return exchanges(toolkit).build(node.cell)
         case Pool():
             divisor = 1 if node.kind == "sum" else None
             return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)  # type: ignore[arg-type]

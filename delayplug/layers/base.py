@@ -1,4 +1,4 @@
-"""What every layer with delays is made of: the delays, the width of their kernels, and a run over time.
+"""The base of all layers with delays: the delays, the kernel that they make, and its use over time.
 
 Shapes: T steps, K = max_delay + 1 ages of an input, D = max_delay, N taps per synapse; S the shape of whatever has a
 delay each, (O, I) or (C,) or that of a convolution's kernel.
@@ -7,50 +7,24 @@ delay each, (O, I) or (C,) or that of a convolution's kernel.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from numbers import Real
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from . import taps as kernels
 from .bounds import Bound, clamp, limit, unlimit
 from .checks import HALF, check_count, check_delays
-from .state import Origin, Tape
-from .taps import INTERPOLATIONS, SIGMA_FLOOR, Interpolation
+from .options import KernelOptions, check_init, check_widths
+from .state import (
+    DelayState as DelayState,  # exported: states that delayplug 0.1 saved whole look for it here
+    Origin,
+    check_state,
+    window_over,
+)
+from .taps import SIGMA_FLOOR, Interpolation, integer_taps, taps
 
-LearnSigma = bool | Literal["layer"]
-
-
-class DelayState(NamedTuple):
-    """What a delay carries from one step to the next.
-
-    history: (D, *input of one step), such as (D, *batch, I) or (D, B, C, *trailing): the last D inputs, oldest first.
-    kernel: the taps in the form `step` uses, or None before the first step. Kept here so that a sequence builds them
-        once.
-    made_from: what kernel and pending were made from, compared at each step with what the layer has then; None for a
-        pending that comes from a file and is taken as it is, and while torch.compile traces.
-    pending: (K, *batch, O), what is known of the next outputs where steps go by events (see `engines.events`), else
-        None.
-    tape: where history lies and the place behind it, so that it need not be copied; None where a gradient is wanted.
-
-    A copy or a pickle holds the history alone, for whatever layer it meets then: the next step makes the rest.
-    """
-
-    history: Tensor
-    kernel: Tensor | None = None
-    made_from: Origin | None = None
-    pending: Tensor | None = None
-    tape: tuple[Tape, int] | None = None
-
-    def detach(self) -> "DelayState":
-        """The same inputs, cut off from the graph; the next step makes the kernel again."""
-        return DelayState(self.history.detach())
-
-    def __reduce__(self) -> tuple[type["DelayState"], tuple[Tensor]]:
-        # The history can be a view into a tape, all of which would be copied. One with a graph torch refuses to copy.
-        return DelayState, (self.history if self.history.requires_grad else self.history.clone(),)
+V = TypeVar("V")
 
 
 class DelayLayer(nn.Module, ABC):
@@ -61,8 +35,8 @@ class DelayLayer(nn.Module, ABC):
     torch optimizer, by a hook that the first layer registers with all optimizers (see `layers.bounds`), and once
     more whenever a kernel is built, for updates made by hand: there is nothing to call and nothing to forget.
 
-    A subclass says how taps are applied: `_convolve`, `_step_kernel`, `_weigh`, `_check_input`; without one of these it
-    cannot be made. `_event_step` is optional.
+    A subclass says how taps are applied: `_convolve`, `_step_kernel`, `_convolve_step`, `_check_input`; without one of
+    these it cannot be made. `_event_step` is optional.
 
     Attributes:
         delays: Parameter, in steps.
@@ -82,49 +56,35 @@ class DelayLayer(nn.Module, ABC):
         shape: tuple[int, ...],
         *,
         max_delay: int,
+        options: KernelOptions,
         weight: bool,
         bias: int,
         fan_in: int,
-        interpolation: Interpolation,
-        sigma: float | None,
-        learn_sigma: LearnSigma,
-        init: str | float,
-        round_in_eval: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
         check_count("max_delay", max_delay, 0)
-        if interpolation not in INTERPOLATIONS:
-            raise ArgumentError("interpolation", f"one of {', '.join(INTERPOLATIONS)}", repr(interpolation))
         if dtype is not None and not dtype.is_floating_point:
             raise ArgumentError("dtype", "a floating point type", dtype)
         self.max_delay = int(max_delay)
-        self.interpolation: Interpolation = interpolation
-        self.round_in_eval = round_in_eval
+        self.interpolation: Interpolation = options.interpolation
+        self.round_in_eval = options.round_in_eval
         self._fan_in = fan_in
-        self._kept: dict[str, tuple[Origin, Any]] = {}  # made from the rounded delays, until these change
-        factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.delays = nn.Parameter(torch.empty(shape, **factory))
-        self.weight = nn.Parameter(torch.empty(shape, **factory)) if weight else None
-        self.bias = nn.Parameter(torch.empty(bias, **factory)) if bias else None
+        self._cache: dict[str, tuple[Origin, Any]] = {}  # made from the rounded delays, until these change
+        self.delays = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if weight else None
+        self.bias = nn.Parameter(torch.empty(bias, device=device, dtype=dtype)) if bias else None
         self.register_buffer("active", None, persistent=False)
-        self._set_sigma(sigma, learn_sigma)
-        self._limit()
-        self.reset_parameters(init)
-
-    def _set_sigma(self, sigma: float | None, learn: LearnSigma) -> None:
-        if not isinstance(learn, bool) and learn != "layer":
-            raise ArgumentError("learn_sigma", "False, True (one per delay) or 'layer' (one)", repr(learn))
-        width = kernels.first_width(sigma, max_delay=self.max_delay, interpolation=self.interpolation)
-        if width is None and learn:
-            raise ArgumentError("learn_sigma", "False with interpolation='linear', which has no width", repr(learn))
-        shape = self.delays.shape if learn is True else ()
-        value = None if width is None else self.delays.detach().new_full(shape, width)
-        if learn and value is not None:
-            self.sigma = nn.Parameter(value)
+        width = options.first_width(self.max_delay)
+        sigma_shape = self.delays.shape if options.learn_sigma is True else ()
+        sigma = None if width is None else self.delays.detach().new_full(sigma_shape, width)
+        if options.learn_sigma and sigma is not None:
+            self.sigma = nn.Parameter(sigma)
         else:
-            self.register_buffer("sigma", value)
+            self.register_buffer("sigma", sigma)
+        self._limit()
+        self.reset_parameters(options.init)
 
     def _bounds(self) -> Iterator[tuple[nn.Parameter, float, Bound]]:
         """Of each Parameter that has a range: the Parameter, the lowest value, the highest one."""
@@ -151,10 +111,11 @@ class DelayLayer(nn.Module, ABC):
             clamp(parameter, low, high)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        state.pop("_kept", None)  # the cache's name in delayplug 0.1
+        super().__setstate__({**state, "_cache": {}})  # type: ignore[no-untyped-call]
         self._limit()
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # In bfloat16 a delay near 24 has a resolution of 0.125 steps: delays and widths are moved, but stay precise.
         precise = self._precise()
 
@@ -165,7 +126,7 @@ class DelayLayer(nn.Module, ABC):
 
         self._unlimit()
         try:
-            super()._apply(moved, *args, **options)  # type: ignore[no-untyped-call]
+            super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
         finally:
             self._limit()  # `to_empty` and moves between some devices make new Parameters
         return self
@@ -183,12 +144,9 @@ class DelayLayer(nn.Module, ABC):
     @torch.no_grad()
     def reset_parameters(self, init: str | float = "uniform") -> None:
         """Draw weights and bias as `nn.Linear` does, and delays as `init` says."""
+        check_init(init, self.max_delay)
         if isinstance(init, str):
-            if init != "uniform":
-                raise ArgumentError("init", "'uniform' or a delay in steps", repr(init))
             self.delays.uniform_(0, self.max_delay)
-        elif not isinstance(init, Real) or isinstance(init, bool) or not 0 <= init <= self.max_delay:
-            raise ArgumentError("init", f"a delay between 0 and max_delay={self.max_delay} steps", init)
         else:
             self.delays.fill_(init)
         bound = 1 / math.sqrt(self._fan_in)
@@ -219,9 +177,8 @@ class DelayLayer(nn.Module, ABC):
         `weight`, of the shape of the delays or without its last dimension, stands in for the layer's own.
         """
         self.clamp_parameters()
-        if self._rounds:
-            taps: Tensor = self._keep("taps", weight, lambda: self._integer_taps(weight))
-            return taps
+        if self.rounds:
+            return self._cached("taps", weight, lambda: self._integer_taps(weight))
         weight = self._weight(weight)
         delays = self._per_tap(self.delays)
         sigma = self.sigma if self.sigma is None or self.sigma.dim() == 0 else self._per_tap(self.sigma)
@@ -234,36 +191,38 @@ class DelayLayer(nn.Module, ABC):
         return kernel
 
     def _integer_taps(self, weight: Tensor | None) -> Tensor:
-        return kernels.integer_taps(self._per_tap(self.delays), self._weight(weight), max_delay=self.max_delay)
+        return integer_taps(self._per_tap(self.delays), self._weight(weight), max_delay=self.max_delay)
 
-    def _keep(self, name: str, weight: Tensor | None, make: Callable[[], Any]) -> Any:
+    def _cached(self, name: str, weight: Tensor | None, make: Callable[[], V]) -> V:
         """What is made from the rounded delays, made again only when parameters change, or for a gradient."""
         if torch.compiler.is_compiling() or self._learns(weight):
             return make()
-        made_from, value = self._kept.get(name, (None, None))
+        made_from, value = self._cache.get(name, (None, None))
         now = self._origin(weight, made_from)
-        if now is not made_from:
+        if value is None or now is not made_from:
             value = make()
             assert now is not None
-            self._kept[name] = now, value
-        return value
+            self._cache[name] = now, value
+        result: V = value
+        return result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}}
+        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
 
     def train(self, mode: bool = True) -> Self:
-        self._kept = {}  # while training, what was rounded is of no use
+        self._cache = {}  # while training, what was rounded is of no use
         return super().train(mode)
 
     def _taps(self, delays: Tensor, weight: Tensor | None, sigma: Tensor | None) -> Tensor:
-        return kernels.taps(delays, weight, sigma, max_delay=self.max_delay, interpolation=self.interpolation)
+        return taps(delays, weight, sigma, max_delay=self.max_delay, interpolation=self.interpolation)
 
     def _per_tap(self, value: Tensor) -> Tensor:
         """(*S, N) of something that has the shape of the delays."""
         return value
 
     @property
-    def _rounds(self) -> bool:
+    def rounds(self) -> bool:
+        """Whether delays count as rounded to whole steps now."""
         return self.round_in_eval and not self.training
 
     def _weight(self, weight: Tensor | None) -> Tensor | None:
@@ -291,20 +250,20 @@ class DelayLayer(nn.Module, ABC):
         """
         if not isinstance(tail, int) or not 0 <= tail <= self.max_delay:
             raise ArgumentError("tail", f"a number of steps between 0 and max_delay={self.max_delay}", tail)
-        x, dtype = self._check(x, leading=1, spikes=True)
-        return _as_given(self._convolve(x, self.kernel(weight), x.shape[0] + tail), dtype)
+        x, dtype = self._prepare(x, leading=1, spikes=True)
+        return _in_precision(self._convolve(x, self.kernel(weight), x.shape[0] + tail), dtype)
 
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
-        x, dtype = self._check(x, leading=1)
+        x, dtype = self._prepare(x, leading=1)
         if state is not None:
-            self._check_state(state, x.shape[1:])
+            check_state(state, self.max_delay, x.shape[1:])
         history = x.new_zeros((self.max_delay, *x.shape[1:])) if state is None else state.history
         skip = 0 if state is None else self.max_delay
         past_and_x = torch.cat((history, x))
         y = self._convolve(past_and_x[self.max_delay - skip :], self.kernel(weight), x.shape[0] + skip)
         # A copy, or a state would keep the whole sequence alive.
-        return _as_given(y[skip:], dtype), DelayState(past_and_x[x.shape[0] :].clone())
+        return _in_precision(y[skip:], dtype), DelayState(past_and_x[x.shape[0] :].clone())
 
     def step(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """One step of a sequence; equal to the same step of `forward`.
@@ -317,36 +276,26 @@ class DelayLayer(nn.Module, ABC):
         Returns:
             The output of the step, and the next state.
         """
-        x, dtype = self._check(x, leading=0)
+        x, dtype = self._prepare(x, leading=0)
         if state is None:
             state = DelayState(x.new_zeros((self.max_delay, *x.shape)))
-        self._check_state(state, x.shape)
-        by_events = self._event_step(x, state, weight)
-        if by_events is not None:
-            return _as_given(by_events[0], dtype), by_events[1]
+        check_state(state, self.max_delay, x.shape)
+        event_driven = self._event_step(x, state, weight)
+        if event_driven is not None:
+            return _in_precision(event_driven[0], dtype), event_driven[1]
         kernel, made_from = state.kernel, self._origin(weight, state.made_from)
         # A traced step cannot tell which tensor a weight is, but a Parameter is the one that it was.
         unknown = torch.compiler.is_compiling() and weight is not None and not isinstance(weight, nn.Parameter)
         changed = unknown or made_from is not state.made_from
         if kernel is None or changed or kernel.requires_grad != self._learns(weight):
             kernel = self._step_kernel(self.kernel(weight))
-        window, tape = self._window(x, state, kernel.requires_grad)
-        y = self._weigh(window, kernel)
-        return _as_given(y, dtype), DelayState(window[1:], kernel, made_from, tape=tape)
+        window, tape = window_over(state, x, kernel.requires_grad)
+        y = self._convolve_step(window, kernel)
+        return _in_precision(y, dtype), DelayState(window[1:], kernel, made_from, tape=tape)
 
     def _silence(self, *shape: int) -> Tensor:
         """The last D inputs of that shape before a sequence, (D, *shape)."""
         return torch.zeros((self.max_delay, *shape), dtype=self.dtype, device=self.delays.device)
-
-    def _window(self, x: Tensor, state: DelayState, learns: bool) -> tuple[Tensor, tuple[Tape, int] | None]:
-        """The last K inputs with x, (K, *x), oldest first, and the next place on the tape."""
-        learns = learns or (torch.is_grad_enabled() and (x.requires_grad or state.history.requires_grad))
-        if learns or torch.compiler.is_compiling():
-            # What is saved for a gradient must not be written to.
-            return torch.cat((state.history, x.unsqueeze(0))), None
-        tape = state.tape[0] if state.tape is not None and state.tape[0].has_room(state.tape[1]) else None
-        tape = Tape.begin(state.history) if tape is None else tape
-        return tape.write(x, self.max_delay + 1), (tape, tape.written)
 
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
         """One step taken spike by spike: output and next state; None for a step that is better taken densely."""
@@ -358,10 +307,10 @@ class DelayLayer(nn.Module, ABC):
 
     @abstractmethod
     def _step_kernel(self, kernel: Tensor) -> Tensor:
-        """The taps in the form that `_weigh` wants."""
+        """The taps in the form that `_convolve_step` takes."""
 
     @abstractmethod
-    def _weigh(self, window: Tensor, kernel: Tensor) -> Tensor:
+    def _convolve_step(self, window: Tensor, kernel: Tensor) -> Tensor:
         """One step's output from the last K inputs, oldest first."""
 
     @abstractmethod
@@ -377,7 +326,7 @@ class DelayLayer(nn.Module, ABC):
         """Whether a kernel built now requires a gradient."""
         if not torch.is_grad_enabled():
             return False
-        rounded = (self.delays, self.sigma) if self._rounds else ()  # rounding passes no gradient
+        rounded = (self.delays, self.sigma) if self.rounds else ()  # rounding passes no gradient
         learned = [source for source in self._sources(weight) if all(source is not other for other in rounded)]
         return any(source.requires_grad for source in learned)
 
@@ -388,12 +337,12 @@ class DelayLayer(nn.Module, ABC):
         """
         if torch.compiler.is_compiling():
             return None
-        sources, flags = self._sources(weight), (self.training, self._rounds)
+        sources, flags = self._sources(weight), (self.training, self.rounds)
         if before is not None and before.is_current(sources, flags):
             return before
         return Origin(sources, flags)
 
-    def _check(self, x: Tensor, leading: int, spikes: bool = False) -> tuple[Tensor, torch.dtype]:
+    def _prepare(self, x: Tensor, leading: int, spikes: bool = False) -> tuple[Tensor, torch.dtype]:
         """x in the dtype of the delays, and its own dtype; `leading` dimensions of time come first.
 
         With `spikes`, bool and integers stay as they are.
@@ -405,15 +354,6 @@ class DelayLayer(nn.Module, ABC):
         keep = spikes and not x.is_floating_point()
         return x if keep else x.to(self.dtype), x.dtype
 
-    def _check_state(self, state: DelayState, shape: torch.Size) -> None:
-        if state.history.shape != (self.max_delay, *shape):
-            raise ArgumentError(
-                "state",
-                f"a history of shape {(self.max_delay, *shape)}",
-                tuple(state.history.shape),
-                "Start a new sequence with initial_state(...) when the batch changes",
-            )
-
     # --------------------------------------------------------------------------------------------- bookkeeping
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -422,7 +362,7 @@ class DelayLayer(nn.Module, ABC):
             check_delays(delays, self.max_delay, f"{prefix}delays", "Make the layer with a larger max_delay")
         sigma = state_dict.get(f"{prefix}sigma")
         if isinstance(sigma, Tensor) and self.sigma is not None:
-            kernels.check_widths(sigma, self.interpolation, f"{prefix}sigma")
+            check_widths(sigma, self.interpolation, f"{prefix}sigma")
         self._unlimit()
         try:
             super()._load_from_state_dict(state_dict, prefix, *args)
@@ -442,7 +382,8 @@ class DelayLayer(nn.Module, ABC):
         return ", ".join(parts)
 
 
-def _as_given(y: Tensor, dtype: torch.dtype) -> Tensor:
+def _in_precision(y: Tensor, dtype: torch.dtype) -> Tensor:
+    """The output for an input of this dtype: in half precision if that was."""
     return y.to(dtype) if dtype in HALF else y
 
 

@@ -10,7 +10,7 @@ sets it again, which `DelayLayer` does for its own.
 
 import functools
 import weakref
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,7 +57,7 @@ def clamp(parameter: Tensor, low: float, high: Bound) -> None:
         parameter.data.clamp_(low, high)
 
 
-def _clamp_stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+def _clamp_stepped(optimizer: torch.optim.Optimizer, *_: object) -> None:
     if not _ranges:
         return
     parameter: Tensor

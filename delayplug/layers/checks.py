@@ -2,7 +2,6 @@
 
 import math
 from numbers import Integral
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from ..errors import ArgumentError
 HALF = (torch.float16, torch.bfloat16)
 
 
-def check_count(name: str, value: Any, least: int) -> None:
+def check_count(name: str, value: object, least: int) -> None:
     """Raise ArgumentError unless `value` is an integer of at least `least`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ArgumentError(name, f"an integer >= {least}", repr(value))
@@ -20,13 +19,23 @@ def check_count(name: str, value: Any, least: int) -> None:
 
 def check_delays(delays: Tensor, max_delay: int, name: str, advice: str = "") -> None:
     """Raise ArgumentError unless all delays are in 0..max_delay; waits for the device."""
-    # NaN fails both comparisons, so ask for what is wanted rather than for what is not.
+    # NaN fails both comparisons: all must be inside, rather than none outside.
     if not bool(((delays >= 0) & (delays <= max_delay)).all()):
         got = f"values from {delays.min().item():g} to {delays.max().item():g}"
         raise ArgumentError(name, f"delays between 0 and {max_delay} steps", got, advice)
 
 
-def check_input(x: Any, features: int, *, channels_last: bool, leading: int) -> None:
+def output_steps(steps_in: int, taps: int, steps: int | None) -> int:
+    """The length of a convolution's result: that of the input if `steps` is None, else `steps`, at most T + K - 1."""
+    if steps is None:
+        return steps_in
+    longest = steps_in + taps - 1
+    if not 1 <= steps <= longest:
+        raise ArgumentError("steps", f"a length between 1 and T + K - 1 = {longest}", steps)
+    return steps
+
+
+def check_input(x: object, features: int, *, channels_last: bool, leading: int) -> None:
     """Raise ArgumentError unless x is a finite real tensor with `features` in its place.
 
     Args:
@@ -51,11 +60,11 @@ def check_finite(x: Tensor, leading: int) -> None:
         raise ArgumentError("x", "at least one step", tuple(x.shape))
     if x.is_complex():
         raise ArgumentError("x", "real values", x.dtype)
-    # On a GPU the look would wait for the device; there a NaN travels on, as it does through any layer.
+    # On a GPU the check would wait for the device; there a NaN is passed on, as in any layer.
     if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _is_finite(x.detach()):
         raise ArgumentError("x", "finite values", "NaN or infinity")
 
 
 def _is_finite(x: Tensor) -> bool:
-    # The sum is the quick look; that of large finite values may overflow.
+    # The sum is the quick check; that of large finite values may overflow.
     return math.isfinite(x.sum().item()) or bool(x.isfinite().all())

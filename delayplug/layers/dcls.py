@@ -18,7 +18,10 @@ VERSIONS: dict[Interpolation, str] = {"gauss": "gauss", "triangle": "max", "line
 
 
 class Parts(NamedTuple):
-    """What a `Dcls1d` holds, in our terms: O outputs, I inputs, N taps, delays and widths in steps."""
+    """The contents of a `Dcls1d`, with delays instead of positions; delays and widths are in steps.
+
+    Shapes: O outputs, I inputs, N taps.
+    """
 
     interpolation: Interpolation
     max_delay: int

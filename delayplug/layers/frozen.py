@@ -1,21 +1,21 @@
 """Layers whose delays are whole steps and no longer learned.
 
-A frozen layer is the learned one with its class exchanged: the same object, with the same weights, name and hooks. Its
-delays are a buffer of integers, sigma is gone, and whether it trains or not it computes what the learned layer does in
-`eval()`, on the same path and to the same bits.
+A frozen layer is the learned one with another class: the same object, with the same weights, name and hooks. Its delays
+are a buffer of integers and sigma is None. In training and in `eval()` it computes, bit by bit, what the learned layer
+does in `eval()`.
 """
 
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ArgumentError, WiringError
-from . import taps as kernels
 from .base import DelayLayer
 from .checks import check_delays
 from .conv import ConvDelay
 from .linear import LearnableDelay
+from .taps import integer_taps
 
 DTYPES = (torch.uint8, torch.int16, torch.int32)  # the smallest that holds the largest delay is taken
 
@@ -38,12 +38,12 @@ class Frozen(DelayLayer):
         return self._unit.dtype
 
     @property
-    def _rounds(self) -> bool:
+    def rounds(self) -> bool:
         return True
 
     def _integer_taps(self, weight: Tensor | None) -> Tensor:
         delays = self._per_tap(self.delays).to(self.dtype)
-        return kernels.integer_taps(delays, self._weight(weight), max_delay=self.max_delay)
+        return integer_taps(delays, self._weight(weight), max_delay=self.max_delay)
 
     def _precise(self) -> list[Tensor | None]:
         return [self._unit]
@@ -53,7 +53,7 @@ class Frozen(DelayLayer):
         return ", ".join((*parts, *more))
 
     def reset_parameters(self, init: str | float = "uniform") -> NoReturn:
-        """Raises: a frozen layer is not made to begin anew."""
+        """Raises WiringError: frozen delays cannot be drawn again."""
         raise WiringError("the delays of this layer are frozen: make a new LearnableDelay or ConvDelay to train one")
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -80,7 +80,7 @@ _FROZEN: dict[type, type[Frozen]] = {LearnableDelay: FrozenDelay, ConvDelay: Fro
 
 
 def can_freeze(layer: DelayLayer) -> bool:
-    """Whether it is a class of delayplug's own: of another, nobody can tell what it would compute."""
+    """Whether it is one of delayplug's own classes: what a subclass computes when frozen is unknown."""
     return type(layer) in _FROZEN
 
 
@@ -92,24 +92,31 @@ def smallest(max_delay: int) -> torch.dtype:
 def freeze(layer: DelayLayer, delays: Tensor, max_delay: int) -> None:
     """Make a learned layer a frozen one, in place. What it needs has been checked."""
     unit = torch.ones((), dtype=layer.dtype, device=layer.delays.device)
-    frozen: Any = layer
-    del frozen.delays, frozen.sigma
-    frozen.__class__ = _FROZEN[type(layer)]
-    frozen.register_buffer("delays", delays.to(unit.device))
-    frozen.register_buffer("sigma", None)
-    frozen.register_buffer("_unit", unit, persistent=False)
-    frozen.max_delay = max_delay
-    frozen.interpolation = "linear"  # whole delays are the same in all of them, and this one has no width
-    frozen._kept = {}
+    del layer.delays, layer.sigma
+    layer.__class__ = _FROZEN[type(layer)]
+    layer.register_buffer("delays", delays.to(unit.device))
+    layer.register_buffer("sigma", None)
+    layer.register_buffer("_unit", unit, persistent=False)
+    layer.max_delay = max_delay
+    layer.interpolation = "linear"  # whole delays are the same in all of them, and this one has no width
+    layer.train(layer.training)  # drops what was made from the learned delays
 
 
-def snapshot(layer: DelayLayer) -> dict[str, Any]:
+class Snapshot(NamedTuple):
+    """A layer as it was before `freeze`."""
+
+    kind: type[DelayLayer]
+    attributes: dict[str, Any]
+
+
+def snapshot(layer: DelayLayer) -> Snapshot:
     """What `thaw` needs to undo `freeze`."""
-    return {"class": type(layer), **{k: v.copy() if isinstance(v, dict) else v for k, v in layer.__dict__.items()}}
+    attributes = {name: v.copy() if isinstance(v, dict) else v for name, v in layer.__dict__.items()}
+    return Snapshot(type(layer), attributes)
 
 
-def thaw(layer: nn.Module, before: dict[str, Any]) -> None:
+def thaw(layer: DelayLayer, before: Snapshot) -> None:
     """Undo `freeze`."""
     layer.__dict__.clear()
-    layer.__dict__.update({name: value for name, value in before.items() if name != "class"})
-    layer.__class__ = before["class"]
+    layer.__dict__.update(before.attributes)
+    layer.__class__ = before.kind

@@ -3,17 +3,20 @@
 Shapes: T steps, B batch, I inputs, O outputs, C channels, N taps per synapse, D = max_delay, K = D + 1.
 """
 
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from . import dcls
-from .base import DelayLayer, DelayState, LearnSigma
+from .base import DelayLayer
 from .checks import check_count, check_delays, check_input
-from .engines.convolve import Engine, check_engine, convolve, convolve_channels
+from .engines.channels import convolve_channels
+from .engines.convolve import Engine, convolve
 from .engines.events import Launch, arrivals, launch
+from .options import KernelOptions, LearnSigma, check_engine
+from .state import DelayState, window_over
 from .taps import Interpolation
 
 
@@ -87,24 +90,52 @@ class LearnableDelay(DelayLayer):
             check_count("out_features", out_features, 1)
         elif taps != 1 or bias:
             raise ArgumentError("out_features", "a number of outputs for taps > 1 or bias", f"taps={taps}, bias={bias}")
-        check_engine(engine, per_synapse=out_features is not None)
+        check_engine(engine, "channel" if out_features is None else "synapse")
         super().__init__(
             (in_features,) if out_features is None else (out_features, in_features, taps),
             max_delay=max_delay,
+            options=KernelOptions(interpolation, sigma, learn_sigma, init, round_in_eval, engine),
             weight=weight and out_features is not None,
             bias=out_features if bias and out_features is not None else 0,
             fan_in=in_features * taps,
-            interpolation=interpolation,
-            sigma=sigma,
-            learn_sigma=learn_sigma,
-            init=init,
-            round_in_eval=round_in_eval,
             device=device,
             dtype=dtype,
         )
         self.in_features, self.out_features = int(in_features), None if out_features is None else int(out_features)
         self.taps = int(taps)
         self.engine: Engine = engine
+
+    @classmethod
+    def from_options(
+        cls,
+        in_features: int,
+        out_features: int | None,
+        *,
+        max_delay: int,
+        options: KernelOptions,
+        taps: int = 1,
+        bias: bool = False,
+        weight: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """The layer with these options, instead of each as an argument."""
+        return cls(
+            in_features,
+            out_features,
+            max_delay=max_delay,
+            taps=taps,
+            bias=bias,
+            weight=weight,
+            interpolation=options.interpolation,
+            sigma=options.sigma,
+            learn_sigma=options.learn_sigma,
+            init=options.init,
+            round_in_eval=options.round_in_eval,
+            engine=options.engine,
+            device=device,
+            dtype=dtype,
+        )
 
     def initial_state(self, *batch: int, trailing: tuple[int, ...] = ()) -> DelayState:
         """The state before a sequence: nothing is under way.
@@ -146,7 +177,7 @@ class LearnableDelay(DelayLayer):
         taps = kernel.flip(0)
         return taps if self.out_features is None else taps.mT.flatten(0, 1)
 
-    def _weigh(self, window: Tensor, kernel: Tensor) -> Tensor:
+    def _convolve_step(self, window: Tensor, kernel: Tensor) -> Tensor:
         if self.out_features is None:
             return (window * _along_channels(kernel, window.dim() - 1)).sum(0)
         y = window.movedim(0, -2).flatten(-2) @ kernel
@@ -155,7 +186,7 @@ class LearnableDelay(DelayLayer):
     def _is_event_driven(self, x: Tensor, weight: Tensor | None) -> bool:
         """Whether a step with this input is taken spike by spike."""
         # Counting spikes on a GPU would wait for it; and a gradient wants the window of inputs.
-        chosen = self._rounds and self.engine == "auto" and x.device.type == "cpu"
+        chosen = self.rounds and self.engine == "auto" and x.device.type == "cpu"
         if not chosen or torch.compiler.is_compiling():
             return False
         return not (torch.is_grad_enabled() and (x.requires_grad or self._learns(weight)))
@@ -167,10 +198,10 @@ class LearnableDelay(DelayLayer):
         # Without an origin it comes from a file.
         if pending is None or (state.made_from is not None and state.made_from is not made_from):
             pending = self._pending(state.history, weight)
-        launched = self._keep("launch", weight, lambda: self._launch(weight))
+        launches = self._cached("launch", weight, lambda: self._launch(weight))
         size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)
-        y, pending = arrivals(x.reshape(-1, self.in_features), pending.view(size, -1, self.out_features), launched)
-        window, tape = self._window(x, state, learns=False)
+        y, pending = arrivals(x.reshape(-1, self.in_features), pending.view(size, -1, self.out_features), launches)
+        window, tape = window_over(state, x, learns=False)
         y = y.view(shape) if self.bias is None else y.view(shape) + self.bias
         return y, DelayState(window[1:], None, made_from, pending.view(size, *shape), tape)
 
@@ -192,7 +223,7 @@ class LearnableDelay(DelayLayer):
     # ------------------------------------------------------------------------------------------------- DCLS
 
     @classmethod
-    def from_dcls(cls, module: nn.Module, **options: Any) -> "LearnableDelay":
+    def from_dcls(cls, module: nn.Module, *, round_in_eval: bool = True, engine: Engine = "auto") -> Self:
         """The layer that computes, while training, what a `Dcls1d` does on an input padded by K - 1 steps on the left.
 
         In `eval()` the new layer rounds its delays, as the paper does and DCLS by itself does not; pass
@@ -201,7 +232,7 @@ class LearnableDelay(DelayLayer):
         Args:
             module: a `DCLS.construct.modules.Dcls1d` with stride 1, padding 0, groups 1, version "gauss", "max" or
                 "v1", and every position inside of the kernel.
-            options: further arguments of `LearnableDelay`, such as `engine`.
+            round_in_eval, engine: as for `LearnableDelay`.
         """
         parts = dcls.read(module)
         advice = "Clamp the positions of a kernel of even size to at most K / 2 - 1"
@@ -215,13 +246,15 @@ class LearnableDelay(DelayLayer):
             bias=parts.bias is not None,
             interpolation=parts.interpolation,
             learn_sigma=parts.learns_sigma,
+            round_in_eval=round_in_eval,
+            engine=engine,
             device=parts.weight.device,
             dtype=parts.weight.dtype,
-            **options,
         )
         with torch.no_grad():
             layer.delays.copy_(parts.delays).requires_grad_(parts.learns_delays)
-            layer._weight(None).copy_(parts.weight)  # type: ignore[union-attr]
+            if layer.weight is not None:
+                layer.weight.copy_(parts.weight)
             if layer.bias is not None and parts.bias is not None:
                 layer.bias.copy_(parts.bias)
             if isinstance(layer.sigma, nn.Parameter) and parts.sigma is not None:

@@ -19,7 +19,6 @@ Shapes: S the shape of the connection, (O, I) per synapse or (C,) per channel; N
 
 import math
 from collections.abc import Iterator
-from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -54,8 +53,7 @@ def taps(
     Returns:
         (D + 1, *S): the weight that the input of k steps ago has, for each k. Differentiable once, in all three.
     """
-    if interpolation not in INTERPOLATIONS:
-        raise ArgumentError("interpolation", f"one of {', '.join(INTERPOLATIONS)}", repr(interpolation))
+    check_interpolation(interpolation)
     if (sigma is None) != (interpolation == "linear"):
         expected = "None" if interpolation == "linear" else "a width in steps"
         raise ArgumentError("sigma", f"{expected} with interpolation={interpolation!r}", sigma)
@@ -75,39 +73,21 @@ def integer_taps(delays: Tensor, weights: Tensor | None, *, max_delay: int) -> T
     return zeros.scatter_add(0, index, values)
 
 
+def check_interpolation(interpolation: str) -> None:
+    """Raise ArgumentError unless there is such an interpolation."""
+    if interpolation not in INTERPOLATIONS:
+        raise ArgumentError("interpolation", f"one of {', '.join(INTERPOLATIONS)}", repr(interpolation))
+
+
 def round_delays(delays: Tensor) -> Tensor:
     """Delays in whole steps; halves go up. Does not pass a gradient."""
     return (delays.detach() + 0.5).floor()
 
 
-def first_width(sigma: float | None, *, max_delay: int, interpolation: Interpolation) -> float | None:
-    """The width in steps that a layer begins with: as given, or one that reaches across all delays; None for "linear".
-
-    Raises ArgumentError unless it is finite and at least the floor.
-    """
-    if interpolation == "linear":
-        if sigma is not None:
-            raise ArgumentError("sigma", "None with interpolation='linear', which has no width", sigma)
-        return None
-    floor = SIGMA_FLOOR[interpolation]
-    width = max_delay / 2 + floor if sigma is None else sigma
-    if not (isinstance(width, Real) and math.isfinite(width) and width >= floor):
-        raise ArgumentError("sigma", f"a width >= {floor} steps with interpolation={interpolation!r}", sigma)
-    return float(width)
-
-
-def check_widths(sigma: Tensor, interpolation: Interpolation, name: str) -> None:
-    """Raise ArgumentError unless all widths are finite and at least the floor; waits for the device."""
-    floor = SIGMA_FLOOR[interpolation]
-    if not bool(((sigma >= floor) & sigma.isfinite()).all()):
-        got = f"values from {sigma.min().item():g} to {sigma.max().item():g}"
-        raise ArgumentError(name, f"finite widths >= {floor} steps", got)
-
-
 class _Taps(torch.autograd.Function):
-    """`taps` some synapses at a time, without a (K, *S, N) temporary; the backward pass recomputes the bumps.
+    """`taps` for some synapses at a time, without a (K, *S, N) temporary; the backward pass recomputes the bumps.
 
-    Shapes: M synapses in a row, of which some are at hand.
+    Shapes: M synapses in a row, of which a slice is worked on.
     """
 
     @staticmethod
@@ -119,10 +99,10 @@ class _Taps(torch.autograd.Function):
         norms = delays.new_empty((count, *shape))
         flat_out, flat_norms = out.view(size, -1), norms.view(count, -1)
         k = torch.arange(size, dtype=delays.dtype, device=delays.device).view(-1, 1)
-        memory = Scratch(delays)
+        scratch = Scratch(delays)
         for n, (d, width, weight) in enumerate(_each_tap(delays, sigma, weights)):
             for part in _parts(size, d):
-                z = torch.sub(k, d[part], out=memory("z", size, d[part].numel()))
+                z = torch.sub(k, d[part], out=scratch("z", size, d[part].numel()))
                 bump = _bump(z, _at(width, part), interpolation, out=z)
                 norm = torch.add(bump.sum(0), _epsilon(delays.dtype)).reciprocal_()
                 flat_norms[n, part] = norm
@@ -147,14 +127,14 @@ class _Taps(torch.autograd.Function):
         size, flat_grad, flat_norms = grad.shape[0], grad.reshape(grad.shape[0], -1), norms.flatten(1)
         gauss = ctx.interpolation == "gauss"
         k = torch.arange(grad.shape[0], dtype=delays.dtype, device=delays.device).view(-1, 1)
-        memory = Scratch(delays)
+        scratch = Scratch(delays)
         for n, (d, whole_width, weight) in enumerate(_each_tap(delays, sigma, weights)):
             for part in _parts(grad.shape[0], d):
                 width, norm, g = _at(whole_width, part), flat_norms[n, part], flat_grad[:, part]
                 weighted = norm if weight is None else norm * weight[part]
-                z = torch.sub(k, d[part], out=memory("z", size, d[part].numel()))
-                bump = _bump(z, width, ctx.interpolation, out=memory("bump", size, d[part].numel()))
-                mean = torch.mul(g, bump, out=memory("weighted", size, d[part].numel())).sum(0).mul_(norm)
+                z = torch.sub(k, d[part], out=scratch("z", size, d[part].numel()))
+                bump = _bump(z, width, ctx.interpolation, out=scratch("bump", size, d[part].numel()))
+                mean = torch.mul(g, bump, out=scratch("weighted", size, d[part].numel())).sum(0).mul_(norm)
                 if by_weight is not None:
                     by_weight[n, part] = mean
                 if by_sigma is not None:
@@ -168,8 +148,8 @@ class _Taps(torch.autograd.Function):
                     factor = weighted * width**-2 if gauss else weighted
                     by_delay[n, part] = factor * (slope.mul_(g).sum(0) - mean * total)
         grads = [
-            None if found is None else found.view(norms.shape).movedim(0, -1)
-            for found in (by_delay, by_weight, by_sigma)
+            None if by_tap is None else by_tap.view(norms.shape).movedim(0, -1)
+            for by_tap in (by_delay, by_weight, by_sigma)
         ]
         if grads[2] is not None and sigma.dim() == 0:
             grads[2] = grads[2].sum()

@@ -1,8 +1,8 @@
-"""Delays over a training, epoch by epoch: what `delayplug.plot.trajectory` draws."""
+"""Delays over a training, epoch by epoch, as `delayplug.plot.trajectory` draws them."""
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +14,32 @@ from ..surgery.find import all_delays
 Indices = Sequence[tuple[int, ...]]
 
 
-class DelayHistory:
-    """Keep how delays move: of each layer some quantiles, and some of the delays themselves.
+class HistoryState(TypedDict):
+    """State of a `DelayHistory`, by name of the layer: initial delays, indices, and (quantiles, followed delays)."""
 
-    The first record is made at once. Call `record()` once per epoch. It costs a copy of the delays of each layer, as
-    they were at first, and a few numbers per epoch, whatever the size of the model.
+    first: dict[str, Tensor]
+    followed: dict[str, list[tuple[int, ...]]]
+    kept: dict[str, tuple[Tensor, Tensor]]
+
+
+class DelayHistory:
+    """Records how delays move: of each layer some quantiles, and some of the delays themselves.
+
+    The first record is made at once. Call `record()` once per epoch. Memory: one copy of the initial delays of each
+    layer, and a few numbers per epoch.
 
     Args:
         model: any module with delays.
-        follow: how many delays of each layer to follow, drawn at random but always the same; or for some layers by name
-            which ones, as indices into `delays` such as (3, 7, 0) for output 3, input 7, tap 0.
+        follow: how many delays of each layer to follow, drawn at random with a fixed seed; or a mapping from names of
+            layers to indices into `delays`, such as (3, 7, 0) for output 3, input 7, tap 0.
 
     Attributes:
         probabilities: of the quantiles.
-        first: name of a layer to its delays as they were at first, on the CPU, in steps.
+        first: name of a layer to its delays at the first record, on the CPU, in steps.
         followed: name of a layer to the indices of the delays that are followed.
 
     Raises:
-        ArgumentError: there are no delays, or `follow` names what is not there.
+        ArgumentError: there are no delays, or `follow` names a layer or an index that does not exist.
 
     >>> from delayplug import LearnableDelay
     >>> layer = LearnableDelay(3, 2, max_delay=9, init=4)
@@ -70,10 +78,10 @@ class DelayHistory:
 
     @torch.no_grad()
     def record(self) -> None:
-        """Keep what the delays are now."""
+        """Add a record of the delays as they are now."""
         for name, layer in self._layers.items():
             values = layer.delays.detach().float().cpu().flatten()
-            # torch.quantile refuses more than 16 million values; so many delays say no more than every second one.
+            # torch.quantile refuses more than 16 million values; a part of so many gives nearly the same result.
             values = values[:: max(1, -(-values.numel() // 10_000_000))]
             self._quantiles[name].append(values.quantile(torch.tensor(self.probabilities)))
             self._delays[name].append(torch.tensor([layer.delays[i].item() for i in self.followed[name]]))
@@ -94,24 +102,28 @@ class DelayHistory:
             raise ArgumentError("layer", f"one of {', '.join(map(repr, self._layers))}", repr(layer))
         return layer
 
-    def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on."""
-        kept = {name: (self.quantiles(name), self.delays(name)) for name in self._layers}
-        return {"first": dict(self.first), "followed": dict(self.followed), "kept": kept}
+    def state_dict(self) -> HistoryState:
+        """All records, for a checkpoint."""
+        records = {name: (self.quantiles(name), self.delays(name)) for name in self._layers}
+        return {"first": dict(self.first), "followed": dict(self.followed), "kept": records}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+    def load_state_dict(self, state: HistoryState) -> None:
+        """Replace all records by those of a `state_dict`.
+
+        Raises:
+            ArgumentError: it is that of other layers.
+        """
         shapes = {name: tuple(first.shape) for name, first in state["first"].items()}
         expected = {name: tuple(first.shape) for name, first in self.first.items()}
         if shapes != expected:
             raise ArgumentError("state", f"that of layers {expected}", shapes)
         self.first, self.followed = dict(state["first"]), dict(state["followed"])
-        self._quantiles = {name: list(kept[0].unbind()) for name, kept in state["kept"].items()}
-        self._delays = {name: list(kept[1].unbind()) for name, kept in state["kept"].items()}
+        self._quantiles = {name: list(quantiles.unbind()) for name, (quantiles, _) in state["kept"].items()}
+        self._delays = {name: list(delays.unbind()) for name, (_, delays) in state["kept"].items()}
 
 
 def _sample(shape: torch.Size, number: int) -> list[tuple[int, ...]]:
-    """Indices of so many entries, or of all if there are fewer: drawn at random, and always the same."""
+    """Indices of `number` entries, or of all if there are fewer: drawn at random with a fixed seed."""
     total = shape.numel()
     flat = sorted(random.Random(0).sample(range(total), min(number, total)))
     return [tuple(int(i) for i in torch.unravel_index(torch.tensor(n), shape)) for n in flat]

@@ -1,4 +1,4 @@
-"""Penalties on delays, to be added to the loss: short ones, or few different ones."""
+"""Penalties to be added to the loss, for short delays or for few different ones."""
 
 import math
 from typing import Literal, get_args
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..layers import taps as kernels
 from ..layers.base import DelayLayer
 from ..layers.linear import LearnableDelay
+from ..layers.taps import taps
 from ..surgery.find import learned_delays, strengths
 
 Kind = Literal["short", "entropy"]
@@ -19,10 +19,10 @@ Per = Literal["layer", "neuron"]
 def delay_penalty(
     model: nn.Module, kind: Kind = "short", *, weighted: bool = False, per: Per = "layer", reach: float = 2.0
 ) -> Tensor:
-    """What to add to the loss for short delays, or for few different ones: `loss + 0.1 * delay_penalty(model)`.
+    """A term of the loss for short delays, or for few different ones: `loss + 0.1 * delay_penalty(model)`.
 
-    short: the mean of delay / max_delay, an L1 penalty as it is commonly used for parameters of any kind. What is short
-        needs little memory: a neuron's buffer is as long as its longest delay.
+    short: the mean of delay / max_delay, an L1 penalty as it is commonly used for parameters of any kind. Short delays
+        need little memory: a neuron's buffer is as long as its longest delay.
     entropy: that of the histogram of delays over whole steps, as a fraction of log(max_delay + 1). It falls as delays
         gather at few different values, which can then be shared. Each delay counts for the steps within `reach` of it,
         by a triangle, so that the histogram has a gradient. An entropy of quantised weights is minimised in this way by
@@ -31,8 +31,8 @@ def delay_penalty(
     Args:
         model: any module with delays that are Parameters; the penalty is the mean over its layers.
         kind: "short" or "entropy".
-        weighted: count each delay by the strength of its connection, its absolute weight; see `strengths` in
-            `delayplug.surgery.find`. The penalty moves delays only: weights get no gradient from it.
+        weighted: weight each delay by the strength of its connection, see `delayplug.surgery.find.strengths`. The
+            penalty acts on delays only: weights get no gradient from it.
         per: for "entropy", one histogram for each "layer" or for each "neuron" (of layers with delays per synapse: the
             first dimension of their delays). Layers with delays per channel always have one.
         reach: for "entropy", half the width of a delay's triangle in steps, at least 1. A delay is drawn to others that
@@ -43,7 +43,7 @@ def delay_penalty(
         zero get no gradient.
 
     Raises:
-        ArgumentError: the model has no delays, or an option is not among those.
+        ArgumentError: the model has no learned delays, or `kind`, `per` or `reach` has another value.
 
     >>> layer = LearnableDelay(8, 4, max_delay=10, init=5)
     >>> delay_penalty(layer).item(), delay_penalty(layer, "entropy", reach=1).item()
@@ -54,10 +54,9 @@ def delay_penalty(
             raise ArgumentError(name, f"one of {', '.join(allowed)}", repr(value))
     if not 1 <= reach < math.inf:
         raise ArgumentError("reach", "a number of steps >= 1", reach)
-    found = learned_delays(model)
     by_name = strengths(model) if weighted else {}
     terms = []
-    for name, delay in found:
+    for name, delay in learned_delays(model):
         delay.clamp_parameters()
         strength = by_name.get(name)
         shares = torch.ones_like(delay.delays) if strength is None else strength.to(delay.delays)
@@ -77,7 +76,7 @@ def _entropy(delay: DelayLayer, shares: Tensor, per: Per, reach: float) -> Tenso
     rows = delay.delays.shape[0] if per == "neuron" and not per_channel else 1
     # Steps beyond the range keep a triangle whole: cut at the border it would be narrower, and draw delays there.
     margin = math.ceil(reach)
-    counts = kernels.taps(
+    counts = taps(
         (_free(delay) + margin).reshape(rows, -1),
         shares.reshape(rows, -1),
         delay.delays.new_tensor(reach),

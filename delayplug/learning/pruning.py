@@ -1,6 +1,6 @@
 """Pruning of delays: most of them become zero while training goes on, and stay so."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypedDict, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,14 @@ Unit = Literal["synaptic", "axonal"]
 
 
 class Pruned(NamedTuple):
-    """What pruning has left of one layer.
+    """One layer after pruning.
 
     Attributes:
         layer: its name.
         units: delays, or input channels with `granularity="axonal"`.
         active: how many of them are not held at zero.
         longest: the longest delay in steps, rounded.
-        cells: past inputs that must be kept, over all input channels: for each as many as its longest delay, in steps.
+        cells: past inputs to be stored, over all input channels: for each as many as its longest delay, in steps.
     """
 
     layer: str
@@ -31,17 +31,28 @@ class Pruned(NamedTuple):
     cells: int
 
 
+class PruningState(TypedDict):
+    """State of a `DelayPruning`: its attributes, and the mask of active delays by name of the layer, None for all."""
+
+    epoch: int
+    first: int
+    last: int
+    fraction: float
+    granularity: Unit
+    active: dict[str, Tensor | None]
+
+
 class DelayPruning:
-    """Prune delays to a fraction while training: a pruned delay is held at zero, its synapse and weight stay.
+    """Prunes delays to a fraction while training: a pruned delay is held at zero, its synapse and weight stay.
 
     With n = last - first epochs of pruning and s = 1 - fraction, after epoch e each layer has
 
         s * (1 - (1 - (e - first) / n) ** 3),        first <= e <= last
 
     of its delays pruned, rounded half up to a whole number: the cubic schedule of Zhu and Gupta ("To prune, or not to
-    prune", 2017, arXiv:1710.01878, equation 1) from a sparsity of zero. Pruned are those that matter least: the least
-    delay times strength of the connection (`surgery.find.strengths`, for a synapse its absolute weight), which is
-    to first order what pruning changes in the input of the neuron. What is pruned stays pruned.
+    prune", 2017, arXiv:1710.01878, equation 1) from a sparsity of zero. Pruned are those
+    with the smallest delay times strength of the connection (`surgery.find.strengths`, for a synapse its absolute
+    weight), which is to first order what pruning changes in the input of the neuron. A pruned delay stays pruned.
 
     Bouhadjar and Neftci (2026, arXiv:2602.09746) keep 20 % of the axonal delays of keyword networks with little loss;
     their published code learns a score for each, here it is the magnitude. Delays per synapse are pruned for hardware
@@ -54,9 +65,9 @@ class DelayPruning:
         fraction: of the delays of each layer that stays active in the end, 0..1.
         epochs: length of the whole training.
         begin, end: pruning lasts from int(epochs * begin) to int(epochs * end) epochs, 0 <= begin < end <= 1. By
-            default it begins when `SigmaSchedule` by default has ended, since with wide kernels delays mean little yet.
-        granularity: what is pruned at once: "synaptic" each delay, of whatever layer; "axonal" in layers with delays
-            per synapse all delays of an input channel, whose buffer is not needed then.
+            default it begins when `SigmaSchedule` by default has ended, since wide kernels hardly depend on delays.
+        granularity: the unit of pruning: "synaptic", each delay by itself; "axonal", in layers with delays per synapse
+            all delays of an input channel together, which then needs no buffer.
 
     Raises:
         ArgumentError: there are no delays, or a number is out of its range.
@@ -88,7 +99,8 @@ class DelayPruning:
         if granularity not in get_args(Unit):
             raise ArgumentError("granularity", f"one of {', '.join(get_args(Unit))}", repr(granularity))
         self._model, self._layers = model, dict(learned_delays(model))
-        self.fraction, self.granularity, self.epoch = fraction, granularity, 0
+        self.fraction, self.epoch = fraction, 0
+        self.granularity: Unit = granularity
         self.first = int(epochs * begin)
         self.last = max(self.first + 1, int(epochs * end))
 
@@ -99,7 +111,7 @@ class DelayPruning:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One more epoch has passed."""
+        """Count one more epoch, and prune as many delays as the schedule asks for by then."""
         self.epoch += 1
         if not self.first < self.epoch <= self.last:
             return
@@ -112,7 +124,7 @@ class DelayPruning:
             pruned = torch.zeros_like(scores, dtype=torch.bool)
             if delay.active is not None:
                 pruned = ~_any(delay.active, units, number)
-            scores[pruned] = -1  # these first, whatever else scores zero
+            scores[pruned] = -1  # before active ones that score zero
             wanted = int(number * self.after(self.epoch) + 0.5)
             least = scores.argsort(stable=True)[: max(wanted, int(pruned.sum()))]
             keep = torch.ones(number, dtype=torch.bool, device=scores.device)
@@ -120,7 +132,7 @@ class DelayPruning:
             delay.prune(keep[units])
 
     def report(self) -> list[Pruned]:
-        """What is left of each layer."""
+        """The state of each layer."""
         rows = []
         for name, delay in self._layers.items():
             units = _units(delay, self.granularity)
@@ -137,29 +149,38 @@ class DelayPruning:
         lines += [f"{r.layer:<{width}} {r.units:>9,} {r.active:>9,} {r.longest:>8} {r.cells:>9,}" for r in rows]
         return "\n".join(lines)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on: the schedule, and which delays are active."""
-        masks = {name: None if d.active is None else d.active.clone() for name, d in self._layers.items()}
-        settings = {name: getattr(self, name) for name in ("epoch", "first", "last", "fraction", "granularity")}
-        return {**settings, "active": masks}
+    def state_dict(self) -> PruningState:
+        """The schedule, and which delays are active, for a checkpoint."""
+        return {
+            "epoch": self.epoch,
+            "first": self.first,
+            "last": self.last,
+            "fraction": self.fraction,
+            "granularity": self.granularity,
+            "active": {name: None if d.active is None else d.active.clone() for name, d in self._layers.items()},
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken; holds the delays that were pruned then."""
-        masks: dict[str, Tensor | None] = state["active"]
+    def load_state_dict(self, state: PruningState) -> None:
+        """Take over the schedule of a `state_dict`, and prune the delays that were pruned then.
+
+        Raises:
+            ArgumentError: it is that of other layers.
+        """
+        masks = state["active"]
         if set(masks) != set(self._layers):
             raise ArgumentError("state", f"masks of {', '.join(self._layers)}", ", ".join(masks) or "none")
         for name, mask in masks.items():
             shape = self._layers[name].delays.shape
             if mask is not None and mask.shape != shape:
                 raise ArgumentError("state", f"a mask {tuple(shape)} of {name or 'the model'}", tuple(mask.shape))
-        for name in ("epoch", "first", "last", "fraction", "granularity"):
-            setattr(self, name, state[name])
+        self.epoch, self.first, self.last = state["epoch"], state["first"], state["last"]
+        self.fraction, self.granularity = state["fraction"], state["granularity"]
         for name, mask in masks.items():
             self._layers[name].prune(mask)
 
 
 def _units(delay: DelayLayer, granularity: Unit) -> Tensor:
-    """int64, shape of the delays: number of the unit that each delay belongs to."""
+    """int64, shape of the delays: index of the unit that each delay belongs to."""
     if granularity == "axonal":
         return inputs(delay)
     return torch.arange(delay.delays.numel(), device=delay.delays.device).view(delay.delays.shape)
@@ -167,6 +188,6 @@ def _units(delay: DelayLayer, granularity: Unit) -> Tensor:
 
 def _any(active: Tensor, units: Tensor, number: int) -> Tensor:
     """bool (number,): whether a unit has an active delay."""
-    found = torch.zeros(number, dtype=torch.bool, device=active.device)
-    found[units[active]] = True
-    return found
+    result = torch.zeros(number, dtype=torch.bool, device=active.device)
+    result[units[active]] = True
+    return result

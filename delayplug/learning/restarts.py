@@ -1,6 +1,6 @@
-"""Delays that sit at a border of their range, drawn anew."""
+"""Delays at a border of their range are drawn again at random."""
 
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -28,20 +28,20 @@ _AVERAGES = (
 def restart_delays(
     model: nn.Module, optimizer: torch.optim.Optimizer | None = None, *, generator: torch.Generator | None = None
 ) -> dict[str, int]:
-    """Draw the delays that are at 0 or max_delay anew, uniformly between: their gradient may push them out for good.
+    """Redraw the delays that are at 0 or max_delay, uniformly between: a gradient may hold them there forever.
 
-    In the spirit of rewiring, by which connections that are of no use are drawn anew (DEEP R: Bellec, Kappel, Maass,
-    Legenstein, ICLR 2018; with delays: Meszaros, Knight, Nowotny, Frontiers in Computational Neuroscience 18, 2024); no
-    source is claimed for the borders. Delays that do not require a gradient, and those that pruning holds at zero, are
-    left alone. `DelayRestarts` waits until a delay has been there for some epochs.
+    Similar to rewiring, which replaces useless connections by random ones (DEEP R: Bellec, Kappel, Maass, Legenstein,
+    ICLR 2018; with delays: Meszaros, Knight, Nowotny, Frontiers in Computational Neuroscience 18, 2024); no source is
+    claimed for the borders. Delays that do not require a gradient, and those that pruning holds at zero, are left
+    alone. `DelayRestarts` waits until a delay has been at a border for some epochs.
 
     Args:
         model: any module with delays.
-        optimizer: what trains the delays; its momentum and other averages of those entries begin anew.
-        generator: draws them, on the CPU; processes that train one model together need equal ones.
+        optimizer: that of the delays; its momentum and other averages of the redrawn entries are set to zero.
+        generator: a random generator on the CPU; processes that train one model together need equal ones.
 
     Returns:
-        How many were drawn in each layer.
+        How many were redrawn, by name of the layer.
 
     >>> from delayplug import LearnableDelay
     >>> layer = LearnableDelay(3, 2, max_delay=9, init=9)
@@ -49,6 +49,13 @@ def restart_delays(
     ({'': 6}, True)
     """
     return {name: _draw(delay, _at_border(delay), optimizer, generator) for name, delay in learned_delays(model)}
+
+
+class RestartsState(TypedDict):
+    """State of a `DelayRestarts`; `waits` has by name of the layer the epochs at a border, int32 (shape of delays)."""
+
+    epoch: int
+    waits: dict[str, Tensor]
 
 
 class DelayRestarts:
@@ -59,7 +66,7 @@ class DelayRestarts:
     Args:
         model: any module with delays.
         patience: number of epochs, at least 1.
-        until: the last epoch with restarts, such that what is drawn anew has time to learn; None for no end.
+        until: the last epoch with restarts, so that redrawn delays have time to learn; None for no end.
         generator: as for `restart_delays`.
 
     Raises:
@@ -85,7 +92,7 @@ class DelayRestarts:
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer | None = None) -> dict[str, int]:
-        """One more epoch has passed. Returns how many delays were drawn in each layer."""
+        """Count one more epoch; returns how many delays were redrawn, by name of the layer."""
         self.epoch += 1
         drawn = {}
         for name, delay in self._layers.items():
@@ -99,12 +106,16 @@ class DelayRestarts:
             self._waits[name] = waits.masked_fill(due, 0)
         return drawn
 
-    def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on."""
+    def state_dict(self) -> RestartsState:
+        """The epochs that each delay has been at a border, for a checkpoint."""
         return {"epoch": self.epoch, "waits": {name: waits.clone() for name, waits in self._waits.items()}}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+    def load_state_dict(self, state: RestartsState) -> None:
+        """Continue from a `state_dict`.
+
+        Raises:
+            ArgumentError: it is that of other layers.
+        """
         shapes = {name: tuple(waits.shape) for name, waits in state["waits"].items()}
         expected = {name: tuple(waits.shape) for name, waits in self._waits.items()}
         if shapes != expected:

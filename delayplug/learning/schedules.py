@@ -1,8 +1,8 @@
-"""What a training script needs beside the layers: the annealing of sigma, and groups of parameters."""
+"""For the training script: the annealing of sigma, and groups of parameters for the optimizer."""
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,17 @@ from ..layers.taps import SIGMA_FLOOR
 Shape = Literal["exponential", "linear"]
 
 
+class ScheduleState(TypedDict):
+    """State of a `SigmaSchedule`; `ranges` has the floor, start and end of each layer's sigma, in steps."""
+
+    epoch: int
+    length: int
+    shape: Shape
+    ranges: list[tuple[float, float, float]]
+
+
 class SigmaSchedule:
-    """Narrow the kernels while training: from a width that sees all delays to one that sees its own.
+    """Narrows the kernels while training: from a width that covers all delays to one that covers a single step.
 
     With the floor f of the interpolation (0.27 steps for "gauss", 1 for "triangle"), after epoch e of
     n = epochs * until
@@ -32,7 +41,7 @@ class SigmaSchedule:
     Args:
         model: any module that contains layers with delays.
         epochs: length of the whole training.
-        start: width in steps at the beginning; what each layer has now by default.
+        start: width in steps at the beginning; by default the present one of each layer.
         end: width in steps at the end of the annealing; f + 0.23 by default.
         until: the fraction of the epochs over which sigma changes, 0 < until <= 1.
         shape: "exponential" or "linear".
@@ -65,7 +74,8 @@ class SigmaSchedule:
             raise ArgumentError(
                 "model", expected, type(model).__name__, "Is it delayed, not with 'linear', not frozen?"
             )
-        self.shape, self.epoch = shape, 0
+        self.shape: Shape = shape
+        self.epoch = 0
         self.length = max(1, int(epochs * until))
         floors = [SIGMA_FLOOR[layer.interpolation] for layer in self._layers]
         starts = [_width(layer) if start is None else start for layer in self._layers]
@@ -90,7 +100,7 @@ class SigmaSchedule:
         ]
 
     def step(self) -> None:
-        """One more epoch has passed."""
+        """Count one more epoch, and set the widths for it."""
         self.epoch += 1
         self._apply()
 
@@ -99,18 +109,22 @@ class SigmaSchedule:
             assert layer.sigma is not None
             layer.sigma.fill_(width)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on."""
+    def state_dict(self) -> ScheduleState:
+        """The schedule and its epoch, for a checkpoint."""
         return {"epoch": self.epoch, "length": self.length, "shape": self.shape, "ranges": list(self._ranges)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken; sets the widths."""
+    def load_state_dict(self, state: ScheduleState) -> None:
+        """Continue from a `state_dict`, and set the widths.
+
+        Raises:
+            ArgumentError: it is that of another number of layers.
+        """
         if len(state["ranges"]) != len(self._layers):
             raise ArgumentError(
                 "state", f"the schedule of {len(self._layers)} layers", f"{len(state['ranges'])} layers"
             )
         self.epoch, self.length, self.shape = state["epoch"], state["length"], state["shape"]
-        self._ranges = [tuple(widths) for widths in state["ranges"]]
+        self._ranges = [(floor, start, end) for floor, start, end in state["ranges"]]
         self._apply()
 
 
@@ -119,9 +133,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups for any torch optimizer: weights, the rest, and delays.
 
-    Delays are in steps, weights are far below one: they need different rates (the paper: 1e-3 and 1e-1). Decay would
-    pull delays to zero, so they get none; neither do parameters with fewer than two dimensions (biases, batch norm,
-    neurons).
+    Delays are in steps, weights are far below one: they need different learning rates (the paper: 1e-1 and 1e-3).
+    Weight decay would pull delays to zero, so they get none; neither do parameters with fewer than two dimensions
+    (biases, batch norm, neurons).
 
     Args:
         model: any module; every parameter that requires a gradient is in exactly one group.

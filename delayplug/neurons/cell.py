@@ -5,7 +5,7 @@ With x the input, i the current (where a neuron has one) and v the membrane,
     i <- (1 - synapse) i + x                       (without a current, i = x)
     v <- v + leak (rest - v) + gain i
     s  = v > threshold
-    v <- reset where s, or v - threshold           (see `Cell.rule`)
+    v <- reset where s, or v - threshold           (see `Reset`)
 
 This is forward Euler, with the decayed current used in the same step, for the equations of NIR (Pedersen et al.,
 "Neuromorphic intermediate representation", Nature Communications 15, 2024): leak = dt / tau, gain = R dt / tau,
@@ -14,17 +14,40 @@ a current begins at zero.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from ..errors import ExchangeError
 
-VALUE = "value"  # v becomes `reset` in the step of the spike
-SUBTRACT = "subtract"  # the threshold is subtracted in the step of the spike
-SUBTRACT_LATE = "subtract in the next step"  # while the membrane decays: snnTorch's reset_delay=True
-
 _SAME = 1e-6  # relative: numbers that went through float32 and back
+
+
+class Reset(StrEnum):
+    """What a spike does to the membrane.
+
+    VALUE: it becomes `Cell.reset` in the step of the spike. SUBTRACT: the threshold is subtracted in that step.
+    SUBTRACT_NEXT_STEP: it is subtracted in the next step, after the leak. SUBTRACT_WHILE_ABOVE: it is subtracted in the
+    step of the spike, and again in the next one if the membrane is still above it. ZERO_NEXT_STEP: the next step sets
+    the membrane to zero and drops its input.
+    """
+
+    VALUE = "value"
+    SUBTRACT = "subtract"
+    SUBTRACT_NEXT_STEP = "subtract-next-step"
+    SUBTRACT_WHILE_ABOVE = "subtract-while-above"
+    ZERO_NEXT_STEP = "zero-next-step"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Reset | None":
+        # As files written by delayplug 0.1 have it.
+        old = {
+            "subtract in the next step": cls.SUBTRACT_NEXT_STEP,
+            "snnTorch: subtract, again while the membrane stays above": cls.SUBTRACT_WHILE_ABOVE,
+            "snnTorch: zero in the next step, dropping its input": cls.ZERO_NEXT_STEP,
+        }
+        return old.get(str(value))
 
 
 @dataclass(frozen=True)
@@ -36,8 +59,8 @@ class Cell:
         gain: what a step adds to the membrane per unit of input.
         rest: where the membrane leaks to.
         threshold: the neuron fires above it, not at it; None for a readout, whose output is its membrane.
-        reset: the membrane after a spike, with rule "value".
-        rule: "value", "subtract", "subtract in the next step", or words for a rule that one toolkit alone has.
+        reset: the membrane after a spike, with `Reset.VALUE`.
+        rule: what a spike does to the membrane.
         synapse: part of the current that a step loses, 0..1; None for a neuron without a current.
     """
 
@@ -46,7 +69,7 @@ class Cell:
     rest: Tensor
     threshold: Tensor | None
     reset: Tensor
-    rule: str = VALUE
+    rule: Reset = Reset.VALUE
     synapse: Tensor | None = None
 
     @classmethod
@@ -58,7 +81,7 @@ class Cell:
         rest: float | Tensor = 0.0,
         threshold: float | Tensor | None,
         reset: float | Tensor = 0.0,
-        rule: str = VALUE,
+        rule: Reset = Reset.VALUE,
         synapse: float | Tensor | None = None,
     ) -> "Cell":
         """From numbers and tensors of any dtype and device.
@@ -66,8 +89,8 @@ class Cell:
         Raises:
             ExchangeError: a number is not finite, or a leak is not in 0..1.
         """
-        given = {"leak": leak, "gain": gain, "rest": rest, "threshold": threshold, "reset": reset, "synapse": synapse}
-        made = {name: None if value is None else compact(value) for name, value in given.items()}
+        numbers = {"leak": leak, "gain": gain, "rest": rest, "threshold": threshold, "reset": reset, "synapse": synapse}
+        made = {name: None if value is None else compact(value) for name, value in numbers.items()}
         for name, value in made.items():
             if value is None:
                 continue

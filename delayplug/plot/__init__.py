@@ -1,9 +1,14 @@
-"""Pictures of delays: `import delayplug.plot`. Wants matplotlib, which `pip install 'delayplug[bench]'` brings.
+"""Pictures of delays: `import delayplug.plot`. Needs matplotlib, which `pip install 'delayplug[bench]'` brings.
 
-Every function draws on the axes that it is given and returns them; without any it makes a figure of its own, which is
-`axes.figure`. Neither pyplot nor rcParams are touched, and no model is changed. Where a layer is asked for, it may be a
-layer of delays or one that `add_delays` gave delays. Delays are in steps; colours are those of Okabe and Ito, and
-viridis from zero to the largest delay.
+Every function draws on the axes passed to it and returns them; without axes it makes a new figure, `axes.figure`.
+Neither pyplot nor rcParams are touched, and no model is changed. A `layer` may be a layer of delays, or one that got
+delays from `add_delays`. Delays are in steps; colours are those of Okabe and Ito, and viridis from zero to the largest
+delay.
+
+Read `distribution.histogram` first. `distribution` has the delays of a layer as they are, `trajectory` those over a
+training, `realigned` their effect on an input; `style` is what the pictures have in common.
+
+May import: learning, surgery, layers, errors; not bench or testing.
 """
 
 from ..errors import ExtraMissingError

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import torch
@@ -12,17 +11,16 @@ from torch import Tensor, nn
 
 from .._colours import BLUE, GREY, LIGHT
 from ..errors import ArgumentError
-from ..layers import taps as kernels
 from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay
 from ..layers.linear import LearnableDelay
-from ..layers.taps import SIGMA_FLOOR, round_delays
+from ..layers.taps import SIGMA_FLOOR, round_delays, taps
 from ..surgery.find import all_delays, the_delay, weights
 from .style import DELAYS, axes_or_new, opened, whole_numbers
 
 
 def histogram(layer: nn.Module, ax: Axes | None = None, before: Tensor | None = None) -> Axes:
-    """How many delays there are of each length, rounded to whole steps (halves up).
+    """The number of delays of each length, rounded to whole steps (halves up).
 
     Delays that `DelayPruning` holds at zero are counted in the legend, not at zero.
 
@@ -68,23 +66,24 @@ def histograms(
         axes: as many as layers.
         before: delays to compare with by name of the layer, such as `DelayHistory.first`.
     """
-    found = all_delays(model)
+    layers = all_delays(model)
     if axes is None:
-        columns = min(len(found), 4)
-        rows = math.ceil(len(found) / columns)
+        columns = min(len(layers), 4)
+        rows = math.ceil(len(layers) / columns)
         figure = Figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for spare in axes[len(found) :]:
+        for spare in axes[len(layers) :]:
             spare.remove()
-        axes = axes[: len(found)]
-    if len(axes) != len(found):
-        raise ArgumentError("axes", f"{len(found)}, one per layer with delays", len(axes))
+        axes = axes[: len(layers)]
+    if len(axes) != len(layers):
+        raise ArgumentError("axes", f"{len(layers)}, one per layer with delays", len(axes))
     drawn = []
-    for ax, (name, delay) in zip(axes, found, strict=True):
+    for ax, (name, delay) in zip(axes, layers, strict=True):
         drawn.append(histogram(delay, ax, None if before is None else before.get(name)))
         ax.set(title=name, ylabel="number of delays" if ax is axes[0] else "")
-        if ax is not axes[0] and ax.get_legend() is not None and delay.active is None:
-            ax.get_legend().remove()  # type: ignore[union-attr]
+        legend = ax.get_legend()
+        if ax is not axes[0] and legend is not None and delay.active is None:
+            legend.remove()
     return drawn
 
 
@@ -127,13 +126,14 @@ def matrix(layer: nn.Module, ax: Axes | None = None, *, opacity: bool = False, t
     if not labels[0]:
         ax.set_yticks([])
     bar = ax.figure.colorbar(image, ax=ax, label="delay (steps)")
-    bar.solids.set_alpha(1)  # type: ignore[union-attr]
+    if bar.solids is not None:
+        bar.solids.set_alpha(1)
     whole_numbers(bar.ax.yaxis)
     return ax
 
 
 def kernel(layer: nn.Module, synapse: tuple[int, ...], sigmas: Sequence[float], ax: Axes | None = None) -> Axes:
-    """The kernel of one synapse at several widths: which share of its weight falls on an input of so many steps ago.
+    """The kernel of one synapse at several widths: the share of its weight for an input of each age in steps.
 
     Args:
         layer: with one set of delays, and an interpolation that has a width.
@@ -158,11 +158,15 @@ def kernel(layer: nn.Module, synapse: tuple[int, ...], sigmas: Sequence[float], 
     ax = axes_or_new(ax, 4.2)
     colours = _shades(len(sigmas))
     for n, (sigma, colour) in enumerate(zip(sorted(sigmas, reverse=True), colours, strict=True)):
-        taps = kernels.taps(
-            value, None, value.new_tensor(sigma), max_delay=delay.max_delay, interpolation=delay.interpolation
-        )
+        curve = taps(value, None, value.new_tensor(sigma), max_delay=delay.max_delay, interpolation=delay.interpolation)
         ax.plot(
-            taps.tolist(), color=colour, marker="o", markersize=3.2, linewidth=1.3, label=f"{sigma:.3g}", zorder=2 + n
+            curve.tolist(),
+            color=colour,
+            marker="o",
+            markersize=3.2,
+            linewidth=1.3,
+            label=f"{sigma:.3g}",
+            zorder=2 + n,
         )
     ax.axvline(value.item(), color=GREY, linestyle="--", linewidth=1, zorder=1)
     ax.set(xlabel="age of the input (steps)", ylabel="share of the weight", ylim=(0, None))
@@ -182,5 +186,5 @@ def _counts(values: Tensor, delay: DelayLayer) -> list[int]:
     return [int(n) for n in round_delays(values).long().flatten().bincount(minlength=delay.max_delay + 1)]
 
 
-def _shades(number: int) -> list[Any]:
+def _shades(number: int) -> list[tuple[float, float, float, float]]:
     return [matplotlib.colormaps[DELAYS](0.88 * (1 - n / max(number - 1, 1))) for n in range(number)]

@@ -1,4 +1,4 @@
-"""A picture of what delays are for: an input, and how it arrives.
+"""A picture of what delays do: an input as it comes, and as it arrives.
 
 Shapes: T steps, I inputs.
 """
@@ -25,9 +25,9 @@ def realigned(
 ) -> tuple[Axes, Axes]:
     """An input as it comes, and as a neuron gets it: every channel later by its delay, rounded to whole steps.
 
-    Channels are sorted by their delay, so that a pattern that the delays fit is a slope on the left and a column on the
-    right. Dots are coloured by delay and as opaque as their synapse is strong; those of inhibiting synapses are hollow.
-    Below is what the neuron receives in each step: the sum of the weights of all arriving spikes, in one scale.
+    Channels are sorted by their delay, so that a pattern that the delays align is a slope on the left and a column on
+    the right. Dots are coloured by delay and as opaque as their synapse is strong; those of inhibitory synapses are
+    hollow. Below is the drive of the neuron in each step: the sum of the weights of all arriving spikes, on one scale.
 
     Args:
         x: (T, I), one recording; anything above zero counts as spikes.

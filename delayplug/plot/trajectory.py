@@ -1,4 +1,4 @@
-"""A picture of delays over a training."""
+"""A picture of how delays move during training."""
 
 from matplotlib.axes import Axes
 
@@ -9,11 +9,11 @@ from .style import axes_or_new, opened, whole_numbers
 
 
 def trajectory(history: DelayHistory, layer: str | None = None, ax: Axes | None = None) -> Axes:
-    """Delays of a layer over training: bands of 50 % and 90 % of them, their median, and those that were followed.
+    """Delays of a layer over the epochs: bands of 50 % and 90 % of them, their median, and the followed delays.
 
     Args:
         history: with at least one record.
-        layer: its name; may be left out where there is one.
+        layer: its name; optional where there is only one.
         ax: where to draw.
 
     Raises:

@@ -19,14 +19,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import ArgumentError, BackendBrokenError, DelayplugError, SequenceError, WiringError
 from ..layers.base import DelayLayer, DelayState
-from ..surgery.apply import named_delays
 from ..surgery.dataflow import preserved
 from ..surgery.delayed import Delayed, StatefulDelayed
+from ..surgery.find import named_delays
 from ..surgery.inventory import Network
-from ..surgery.sequence import tensors_in
 from ..toolkits import plugins
-from ..toolkits.states import Leaf, from_leaves, to_leaves, with_own_containers
+from ..toolkits.capabilities import Streams, streams
+from ..toolkits.states import Leaf, from_leaves, tensors_in, to_leaves, with_own_containers
 from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Mode
 from .unroll import has_loop, passes_state
 
 _MOST_ELEMENTS = 1 << 28  # of a step that a saved state may ask for
@@ -96,7 +97,7 @@ class Stream:
             What the network gives for each step, (T, B, ...), or a tuple, list or dictionary of that.
 
         Raises:
-            As `push`.
+            SequenceError, ArgumentError: as `push`.
         """
         self._look_at(x)
         y, carried = self._run(self._carried, x)
@@ -180,7 +181,7 @@ class Stream:
             return True  # layers of delays alone
         network = Network(self.model, self._toolkit)
         modes = {self._toolkit.mode(neuron) for neuron in network.neurons.values()}
-        return "sequence" in modes or has_loop(network, x)
+        return Mode.SEQUENCE in modes or has_loop(network, x)
 
     def _advance(self, x: Tensor, state: Any) -> tuple[Any, Any]:
         if self._advance_by is not None:
@@ -206,48 +207,46 @@ class Stream:
         layers: dict[str, Any] = {
             n: m for n, m in modules.items() if isinstance(m, Delayed) and not isinstance(m, StatefulDelayed)
         }
-        keepers = {n: m for n, m in modules.items() if self._toolkit is not None and self._toolkit.kept_state(m)}
-        with self._put_aside(layers, keepers):
+        keepers = {
+            n: m for n, m in modules.items() if self._toolkit is not None and streams(self._toolkit).kept_state(m)
+        }
+        with self._put_aside(keepers), ExitStack() as carrying:
             if carried is None:
                 user = self._begin(keepers)
                 delays: dict[str, DelayState] = {}
             else:
                 delays, user = carried.delays, with_own_containers(carried.user)
                 for name, module in keepers.items():
-                    self._tool().put_state(module, carried.kept[name])
+                    self._streams().put_state(module, carried.kept[name])
             for name, layer in layers.items():
-                layer.delay_memory.state, layer.delay_memory.carried = delays.get(name), True
+                carrying.enter_context(layer.delay_memory.carry(delays.get(name)))
             with _alone(modules, delays) as after:
                 y, user = self._advance(x, user)
             after |= {n: m.delay_memory.state for n, m in layers.items() if m.delay_memory.state is not None}
-            kept = {name: self._tool().kept_state(module) for name, module in keepers.items()}
+            kept = {name: self._streams().kept_state(module) for name, module in keepers.items()}
             return y, _Carried(after, kept, user)
 
     def _begin(self, keepers: dict[str, nn.Module]) -> Any:
         for module in keepers.values():
-            toolkit, own = self._tool(), self._tool().kept_state(module)
+            keeper, own = self._streams(), self._streams().kept_state(module)
             # Some reset in place, and what the model has is only put aside.
-            toolkit.put_state(module, {n: v.clone() if isinstance(v, Tensor) else v for n, v in own.items()})
-            toolkit.reset(module)
+            keeper.put_state(module, {n: v.clone() if isinstance(v, Tensor) else v for n, v in own.items()})
+            keeper.reset(module)
         return None if self._start is None else self._start(self.model)
 
     @contextmanager
-    def _put_aside(self, layers: dict[str, Any], keepers: dict[str, nn.Module]) -> Iterator[None]:
-        """Within the block, layers with delays and modules that keep a state may be given another one."""
-        kept = {name: self._tool().kept_state(module) for name, module in keepers.items()}
-        memories = [(layer.delay_memory, dict(layer.delay_memory.__dict__)) for layer in layers.values()]
+    def _put_aside(self, keepers: dict[str, nn.Module]) -> Iterator[None]:
+        """Within the block, modules that keep a state may be given another one."""
+        kept = {name: self._streams().kept_state(module) for name, module in keepers.items()}
         try:
             yield
         finally:
             for name, module in keepers.items():
-                self._tool().put_state(module, kept[name])
-            for memory, attributes in memories:
-                memory.__dict__.clear()
-                memory.__dict__.update(attributes)
+                self._streams().put_state(module, kept[name])
 
-    def _tool(self) -> Toolkit:
+    def _streams(self) -> Streams:
         assert self._toolkit is not None
-        return self._toolkit
+        return streams(self._toolkit)
 
     def _device(self) -> torch.device:
         tensors = (*self.model.parameters(), *self.model.buffers())
@@ -301,7 +300,7 @@ def _begins_anew(name: str, toolkit: Toolkit, kept: dict[str, Any], mine: list[T
         first, called = not called, True
         passed = toolkit.passed_state(neuron, args, kwargs)
         if passed is None:
-            now = toolkit.kept_state(neuron)
+            now = streams(toolkit).kept_state(neuron)
             if toolkit.held_state(neuron) and not now:
                 raise SequenceError(
                     f"{name} keeps a state that its backend does not give out: it needs kept_state and put_state"

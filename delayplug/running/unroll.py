@@ -17,11 +17,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..errors import ArgumentError, UnrollError, WiringError
 from ..neurons.loops import compiled_loops
 from ..surgery import by_example as flow
-from ..surgery.apply import named_delays, reset_delays
 from ..surgery.dataflow import preserved, trace
 from ..surgery.delayed import Delayed, StatefulDelayed
+from ..surgery.find import named_delays, reset_delays
 from ..surgery.inventory import Network
 from ..toolkits import plugins
+from ..toolkits.capabilities import streams
+from ..toolkits.vocabulary import Mode, TimeInside, Turns
+from .loop import over_time
 
 _NORMS = nn.modules.batchnorm._NormBase
 
@@ -57,9 +60,9 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
     _, toolkit = plugins.toolkit_of(model.modules())
     network = Network(model, toolkit)
     modes = {toolkit.mode(neuron) for neuron in network.neurons.values()}
-    if modes == {"sequence"}:
+    if modes == {Mode.SEQUENCE}:
         return _fresh(network, lambda: _without_state(model, model(x)))
-    if "sequence" in modes:
+    if Mode.SEQUENCE in modes:
         raise UnrollError("some neurons take steps and others sequences: run the model as it is")
     _check_layers(network)
     own_forward = any(not network.in_order(module) for _, module in _containers(network))
@@ -115,7 +118,7 @@ def _fresh(network: Network, run: Callable[[], Any]) -> Any:
     def reset() -> None:
         reset_delays(network.model)
         for module in network.modules.values():
-            network.toolkit.reset(module)
+            streams(network.toolkit).reset(module)
 
     reset()
     try:
@@ -208,13 +211,13 @@ def _containers(network: Network) -> Iterator[tuple[str, nn.Module]]:
 
 def _check_layers(network: Network) -> None:
     for name, module in network.modules.items():
-        if network.toolkit.recurrent_layer(module) is not None:
+        if network.own_weights.recurrent_layer(module) is not None:
             raise UnrollError(
                 f"{name or 'the model'} ({type(module).__name__}) feeds its spikes back: run it step by step"
             )
-        if isinstance(module, Delayed) and module.delay_place.turns != "together":
+        if isinstance(module, Delayed) and module.delay_place.turns is not Turns.TOGETHER:
             raise UnrollError(f"{name} runs over the time in another way than its neuron: run the model as it is")
-        if network.toolkit.time_inside(module) != "kept":
+        if network.containers.time_inside(module) != TimeInside.SAME:
             raise UnrollError(f"{name} ({type(module).__name__}) has a time of its own: run the model as it is")
 
 
@@ -226,8 +229,8 @@ def _patched(network: Network, steps: int) -> Iterator[None]:
             if name in network.neurons:
                 stack.enter_context(_replaced(module, _neuron(network, name, module, steps)))
             elif isinstance(module, Delayed):
-                stack.enter_context(_replaced(module, _delay(module, steps)))  # type: ignore[arg-type]
-            elif network.toolkit.remembers(module) or (isinstance(module, _NORMS) and module.training):
+                stack.enter_context(_replaced(module, _delay(module, steps)))
+            elif streams(network.toolkit).remembers(module) or (isinstance(module, _NORMS) and module.training):
                 stack.enter_context(_replaced(module, _by_steps(module, steps)))
         yield
 
@@ -251,7 +254,7 @@ def _neuron(network: Network, name: str, neuron: nn.Module, steps: int) -> Calla
         passed = toolkit.passed_state(neuron, (x, *state), more)
         if passed and any(bool(tensor.any()) for tensor in passed):
             raise UnrollError(f"{name} starts from a state of its own: run the model step by step")
-        out = toolkit.over_time(neuron, plain, x.unflatten(0, (steps, -1)))
+        out = over_time(toolkit, neuron, plain, x.unflatten(0, (steps, -1)))
         return tree_map(lambda value: value.flatten(0, 1) if isinstance(value, Tensor) else value, out)
 
     return forward

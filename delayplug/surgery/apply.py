@@ -1,24 +1,28 @@
 """Putting delays into a user's network, in place, and taking them out again."""
 
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, WiringError
-from ..layers.base import DelayLayer, LearnSigma
+from ..layers.base import DelayLayer
 from ..layers.checks import check_delays
-from ..layers.conv import ConvDelay
-from ..layers.engines.convolve import Engine, check_engine
+from ..layers.conv import ConvDelay, Convolution
+from ..layers.engines.convolve import Engine
 from ..layers.linear import LearnableDelay
+from ..layers.options import KernelOptions, LearnSigma, check_engine
 from ..layers.taps import Interpolation
 from ..toolkits import plugins
+from ..toolkits.capabilities import containers
+from ..toolkits.vocabulary import Granularity
 from .dataflow import Example, drive, preserved
-from .delayed import Delayed, Granularity, StatefulDelayed, attach, undo
-from .plan import Connection, Filter, Plan, plan_delays
-from .sequence import Memory, ModelWatch
+from .delayed import StatefulDelayed, attach, undo
+from .find import delayed_layers
+from .plan import Connection, Plan, plan_delays
+from .sequence import Memory, ModelWatch, watch_of
+from .verdict import HAS_DELAYS, Filter
 
 Init = str | float | Mapping[str, float | Tensor]
 
@@ -28,7 +32,7 @@ def add_delays(
     max_delay: int,
     *,
     example: Example | None = None,
-    granularity: Granularity = "synaptic",
+    granularity: Granularity | str = Granularity.SYNAPTIC,
     interpolation: Interpolation = "gauss",
     sigma: float | None = None,
     learn_sigma: LearnSigma = False,
@@ -69,20 +73,14 @@ def add_delays(
     if not plan.connections:
         _nothing_to_do(plan)
         return model
-    options: dict[str, Any] = {
-        "interpolation": interpolation,
-        "sigma": sigma,
-        "learn_sigma": learn_sigma,
-        "round_in_eval": round_in_eval,
-        "engine": engine,
-    }
+    options = KernelOptions(interpolation, sigma, learn_sigma, round_in_eval=round_in_eval, engine=engine)
     delays = {c.layer: _make(model, c, max_delay, options) for c in plan.connections}
     _initialise(delays, init)
     toolkit = plugins.toolkit(plan.backend)
     watch = watch_of(model) or ModelWatch()
     for c in plan.connections:
         if c.container is not None:
-            toolkit.set_stateful(model.get_submodule(c.container), c.layer.rpartition(".")[2], True)
+            containers(toolkit).set_stateful(model.get_submodule(c.container), c.layer.rpartition(".")[2], True)
         memory = attach(
             model.get_submodule(c.layer),
             delays[c.layer],
@@ -103,57 +101,13 @@ def add_delays(
 
 def remove_delays(model: nn.Module) -> nn.Module:
     """Take all delays out again, in place: types, keys and hooks are as before `add_delays`. Returns the model."""
-    _take_out(model, {name for name, _ in _delayed(model)})
+    _take_out(model, {name for name, _ in delayed_layers(model)})
     return model
-
-
-def named_delays(model: nn.Module) -> Iterator[tuple[str, DelayLayer]]:
-    """(name, delay) of every layer of delays in a model; for a layer with delays, the name of that layer."""
-    layers = {id(layer.delay): name for name, layer in _delayed(model)}
-    for name, module in model.named_modules():
-        if isinstance(module, DelayLayer):
-            yield layers.get(id(module), name), module
-
-
-def reset_delays(model: nn.Module) -> None:
-    """The next call begins a new sequence: nothing is under way.
-
-    Needed only where no reset of the toolkit can be seen; `plan_delays` says what is. Delays whose state travels with
-    the caller's, as in Norse's `SequentialState`, keep nothing: pass a state of None there.
-    """
-    for memory in _memories(model):
-        memory.forget()
-
-
-def detach_delays(model: nn.Module) -> None:
-    """Cut what is under way off from the graph, as for truncated backpropagation through time.
-
-    Needed only where the neurons' own state is not detached in a way that can be seen. Delays whose state travels with
-    the caller's, as in Norse's `SequentialState`, keep nothing: detach that state (`DelayState.detach`).
-    """
-    for memory in _memories(model):
-        memory.detach()
-
-
-def _delayed(model: nn.Module) -> Iterator[tuple[str, Delayed]]:
-    if not isinstance(model, nn.Module):
-        raise ArgumentError("model", "a torch.nn.Module", type(model).__name__)
-    return ((name, module) for name, module in model.named_modules() if isinstance(module, Delayed))
-
-
-def _memories(model: nn.Module) -> Iterator[Any]:
-    return (layer.delay_memory for _, layer in _delayed(model))
-
-
-def watch_of(model: nn.Module) -> ModelWatch | None:
-    """The hook through which a model's delays see how it is called, if it has delays."""
-    hooks = model._forward_pre_hooks.values()
-    return next((hook for hook in hooks if isinstance(hook, ModelWatch)), None)
 
 
 def _nothing_to_do(plan: Plan) -> None:
     reasons = "\n".join(f"  {skipped.layer}: {skipped.reason}" for skipped in plan.skipped)
-    if any(skipped.reason == "it has delays already" for skipped in plan.skipped):
+    if any(skipped.reason == HAS_DELAYS for skipped in plan.skipped):
         warnings.warn(f"the model has delays already; nothing was changed\n{reasons}", stacklevel=3)
         return
     if not plan.skipped:
@@ -163,26 +117,31 @@ def _nothing_to_do(plan: Plan) -> None:
     raise WiringError(f"nothing to delay: no layer of the model qualifies\n{reasons}")
 
 
-def _make(model: nn.Module, c: Connection, max_delay: int, options: dict[str, Any]) -> DelayLayer:
-    layer: Any = model.get_submodule(c.layer)
+def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOptions) -> DelayLayer:
+    layer = model.get_submodule(c.layer)
     if hasattr(layer, "delay"):
         raise WiringError(
             f"{c.layer} has an attribute 'delay' of its own; rename it, or leave the layer out with filter_fn"
         )
-    weights = getattr(layer, c.place.inner) if c.place.inner else layer
+    weights = c.place.weights_of(layer)
     like = next((p for p in (getattr(weights, "weight", None), *weights.parameters()) if isinstance(p, Tensor)), None)
-    options = {**options, "max_delay": max_delay}
-    options |= {} if like is None else {"device": like.device, "dtype": like.dtype}
-    engine = options.pop("engine")
-    check_engine(engine, per_synapse=c.granularity == "synaptic")
-    if c.granularity != "synaptic":
-        channels = c.out_features if c.granularity == "dendritic" else c.in_features
-        return LearnableDelay(channels, **options).train(layer.training)
-    if c.place.space:
-        if engine not in ("auto", "direct"):
-            raise ArgumentError("engine", "auto or direct for convolutions", repr(engine), f"{c.layer} is one")
-        return ConvDelay(weights, **options).train(layer.training)
-    return LearnableDelay(c.in_features, c.out_features, weight=False, engine=engine, **options).train(layer.training)
+    device, dtype = (None, None) if like is None else (like.device, like.dtype)
+    delay: DelayLayer
+    if c.granularity is Granularity.SYNAPTIC and isinstance(weights, Convolution):
+        check_engine(options.engine, "convolution", f"{c.layer} is one")
+        delay = ConvDelay.from_options(weights, max_delay=max_delay, options=options, device=device, dtype=dtype)
+    else:
+        channels = c.out_features if c.granularity is Granularity.DENDRITIC else c.in_features
+        delay = LearnableDelay.from_options(
+            channels,
+            c.out_features if c.granularity is Granularity.SYNAPTIC else None,
+            max_delay=max_delay,
+            options=options,
+            weight=False,
+            device=device,
+            dtype=dtype,
+        )
+    return delay.train(layer.training)
 
 
 def _initialise(delays: dict[str, DelayLayer], init: Init) -> None:
@@ -209,7 +168,7 @@ def _verify(model: nn.Module, example: Example, names: list[str]) -> None:
     """Run the delayed model on the example, and see that every delay runs."""
     idle = set(names)
     handles = [
-        # The child is called where its layer is: what counts is that the layer's own forward is not passed by.
+        # The hook is on the layer, not on its delay, which may also run when the layer's own forward does not.
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: idle.discard(name))
         for name in names
     ]
@@ -228,15 +187,15 @@ def _verify(model: nn.Module, example: Example, names: list[str]) -> None:
 
 
 def _take_out(model: nn.Module, names: set[str]) -> None:
-    for name, layer in list(_delayed(model)):
+    for name, layer in list(delayed_layers(model)):
         if name not in names:
             continue
         if isinstance(layer, StatefulDelayed):
             parent, _, child = name.rpartition(".")
-            layer.delay_memory.probe.set_stateful(model.get_submodule(parent), child, False)  # type: ignore[attr-defined]
+            containers(layer.delay_memory.toolkit).set_stateful(model.get_submodule(parent), child, False)
         for root in model.modules():  # delays may have been added to parts of the model one by one
             _unwatch(root, layer.delay_memory)
-        undo(model.get_submodule(name))
+        undo(layer)
 
 
 def _unwatch(root: nn.Module, memory: Memory) -> None:

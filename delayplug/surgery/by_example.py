@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from .by_structure import BY_NAME, Skipped, Target, accepts
+from ..toolkits.vocabulary import Mode, TimeAxis, Turns
 from .dataflow import Call, Flow
-from .delayed import Time
 from .inventory import Network
-from .sequence import Mode
+from .verdict import BY_NAME, Skipped, Target, accepts
 
 _AMBIGUOUS = "its time cannot be told from its batch: pass an example with different numbers of steps and samples"
 
@@ -27,7 +26,7 @@ def _target(network: Network, graph: "_Graph", name: str, by_name: frozenset[str
         return Skipped(name, "it was not called on the example (its weights may be used directly)")
     owner = network.recurrent.get(name)
     if owner in network.neurons:
-        return Target(str(owner), turns="inside")
+        return Target(str(owner), turns=Turns.INSIDE)
     fed, last = graph.first_neuron(name), name
     if fed is None:
         after = graph.layers_after(name)
@@ -175,7 +174,7 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
     note = ""
     if graph.ends_at(neuron):
         note = f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout"
-    mode: Mode = "sequence" if is_sequence else "step"
+    mode = Mode.SEQUENCE if is_sequence else Mode.STEP
     seen = Target(neuron, mode=mode, note=note, in_shape=groups[0][0][0].shape, out_shape=graph.flow.outputs.get(name))
     counts = [(len(given), len(taken)) for given, taken in groups]
     if all(count == (1, 1) for count in counts):
@@ -185,10 +184,10 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
         return _placed(network, graph, name, neuron, pairs, replace(seen, leading=2))
     if not is_sequence and all(given == 1 for given, _ in counts):
         pairs = [(given[0], len(taken), taken[0].shape[:1]) for given, taken in groups if taken]
-        found = replace(seen, turns="sequence, then steps", leading=2)
+        found = replace(seen, turns=Turns.SEQUENCE_THEN_STEPS, leading=2)
         return _placed(network, graph, name, neuron, pairs, found)
     if is_sequence and all(len(taken) == 1 and len(given) == taken[0].shape[0] for given, taken in groups):
-        return replace(seen, turns="steps, then sequence", leading=1)
+        return replace(seen, turns=Turns.STEPS_THEN_SEQUENCE, leading=1)
     calls, arrivals = sum(given for given, _ in counts), sum(taken for _, taken in counts)
     return Skipped(
         name, f"it was called {calls} times and its result came to {neuron} {arrivals} times: they must take turns"
@@ -223,15 +222,15 @@ def _placed(
         target: what is known already.
     """
     batched = _batch_dims(network, name, pairs[0][0].shape)
-    places: set[Time] = {"first", "second", "folded"}
+    places = set(TimeAxis)
     for call, steps, batch in pairs:
         places &= _places(call.shape, steps, batch, batched)
-    if {"first", "second"} <= places:
+    if {TimeAxis.FIRST, TimeAxis.SECOND} <= places:
         taken = graph.flow.selected.get(name, set())
-        if target.turns == "sequence, then steps" and taken in ({0}, {1}):
-            places -= {"second"} if taken == {0} else {"first"}
-        elif target.turns == "together" and name not in graph.flow.moved:
-            places -= {"second"}
+        if target.turns is Turns.SEQUENCE_THEN_STEPS and taken in ({0}, {1}):
+            places -= {TimeAxis.SECOND if taken == {0} else TimeAxis.FIRST}
+        elif target.turns is Turns.TOGETHER and name not in graph.flow.moved:
+            places -= {TimeAxis.SECOND}
     if len(places) > 1:
         return Skipped(name, _AMBIGUOUS)
     if not places:
@@ -239,14 +238,14 @@ def _placed(
         return Skipped(name, f"it runs once for {steps} steps of {neuron}, and its input has no time in front")
     (place,) = places
     fold = None
-    if place == "folded":
+    if place is TimeAxis.FOLDED:
         outer = [_that_know_time(call, steps) for call, steps, _ in pairs]
         known = [n for n in outer[0] if all(n in names for names in outer)]
         if not known:
             return Skipped(name, "its time is folded into the batch, and no module around it is given the time")
         fold = known[-1]
     # A folded layer sees one dimension less in front.
-    return replace(target, time=place, fold=fold, leading=1 if place == "folded" else target.leading)
+    return replace(target, time=place, fold=fold, leading=1 if place is TimeAxis.FOLDED else target.leading)
 
 
 def _batch_dims(network: Network, name: str, shape: torch.Size) -> int:
@@ -254,19 +253,19 @@ def _batch_dims(network: Network, name: str, shape: torch.Size) -> int:
     return len(shape) - 1 - network.space_of(network.layers[name])
 
 
-def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> set[Time]:
+def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> set[TimeAxis]:
     """Where the time can be in what a layer was given, while its neuron took so many steps of such a batch."""
-    found: set[Time] = set()
+    found: set[TimeAxis] = set()
     size = batch[0] if batch else None
     if batched >= 2:
         if shape[0] == steps:
-            found.add("first")
+            found.add(TimeAxis.FIRST)
         if shape[1] == steps and (size is None or shape[0] == size):
-            found.add("second")
+            found.add(TimeAxis.SECOND)
     elif batched == 1 and size != 1 and shape[0] == steps:
-        found.add("first")
+        found.add(TimeAxis.FIRST)
     if size is not None and shape[0] == steps * size and (batched == 1 or shape[0] != steps):
-        found.add("folded")
+        found.add(TimeAxis.FOLDED)
     return found
 
 

@@ -4,66 +4,12 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from .delayed import Time
+from ..toolkits.vocabulary import Mode, TimeAxis, TimeInside, Turns
 from .inventory import Network
-from .sequence import Mode, Turns
-
-ASK = "pass example= (an input, or a function that drives the model)"
-BY_NAME = "name it in filter_fn=[...] to delay it"
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A layer that gets no delays, and why."""
-
-    layer: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Target:
-    """The neuron that a layer feeds, and how they lie in time.
-
-    Attributes:
-        neuron: its name.
-        turns: how their calls follow each other.
-        time: where the time is in what the layer takes.
-        fold: name of the module whose input still has the time that the layer sees folded into its batch.
-        in_shape, out_shape: of what the layer takes and gives, if a run showed it.
-        leading: dimensions of time and batch that these begin with, at least.
-        mode: in which the neuron was called, if a run showed it.
-        note: for the user.
-    """
-
-    neuron: str
-    turns: Turns = "together"
-    time: Time = "first"
-    fold: str | None = None
-    in_shape: torch.Size | None = None
-    out_shape: torch.Size | None = None
-    leading: int = 0
-    mode: Mode | None = None
-    note: str = ""
-
-
-def accepts(network: Network, layer: str, target: Target, by_name: frozenset[str]) -> Target | Skipped:
-    """The target, unless its neuron is of a kind that gets no delays."""
-    module = network.neurons[target.neuron]
-    kind = type(module).__name__
-    if layer in by_name:
-        return target
-    if network.toolkit.own_input(module):
-        return Skipped(
-            layer, f"it feeds {target.neuron} ({kind}), another layer of weights before any neuron; {BY_NAME}"
-        )
-    if not network.toolkit.is_spiking(module):
-        return Skipped(layer, f"it feeds {target.neuron} ({kind}), a readout; {BY_NAME}")
-    return target
+from .verdict import ASK, Skipped, Target, accepts
 
 
 def targets(network: Network, by_name: frozenset[str]) -> dict[str, Target | Skipped]:
@@ -71,7 +17,7 @@ def targets(network: Network, by_name: frozenset[str]) -> dict[str, Target | Ski
     found: dict[str, Target | Skipped] = {}
     for name, owner in network.recurrent.items():
         if owner in network.neurons:
-            found[name] = Target(owner, turns="inside")
+            found[name] = Target(owner, turns=Turns.INSIDE)
         else:
             inside = [n for n in network.neurons if n.startswith(f"{owner}." if owner else "")]
             found[name] = Target(inside[0]) if len(inside) == 1 else Skipped(name, f"its neuron is not plain: {ASK}")
@@ -117,24 +63,24 @@ def _read_scope(
 
 def _reach(network: Network, layer: str, neuron: str, by_name: frozenset[str]) -> Target | Skipped:
     """The neuron as a target, given the containers that lie around the layer and around the neuron."""
-    ours = [(name, network.toolkit.time_inside(module)) for name, module in network.ancestors(layer)]
-    theirs = [(name, network.toolkit.time_inside(module)) for name, module in network.ancestors(neuron)]
-    mine = [(name, kind) for name, kind in ours if (name, kind) not in theirs and kind != "kept"]
-    its = [(name, kind) for name, kind in theirs if (name, kind) not in ours and kind != "kept"]
-    if len(mine) + len(its) > 1 or any(kind != "steps" for _, kind in its):
+    ours = [(name, network.containers.time_inside(module)) for name, module in network.ancestors(layer)]
+    theirs = [(name, network.containers.time_inside(module)) for name, module in network.ancestors(neuron)]
+    mine = [(name, kind) for name, kind in ours if (name, kind) not in theirs and kind != TimeInside.SAME]
+    its = [(name, kind) for name, kind in theirs if (name, kind) not in ours and kind != TimeInside.SAME]
+    if len(mine) + len(its) > 1 or any(kind != TimeInside.STEPS for _, kind in its):
         return Skipped(layer, f"it and {neuron} see the time in different ways: {ASK}")
     if its:
-        return accepts(network, layer, Target(neuron, turns="sequence, then steps"), by_name)
-    if not mine and network.toolkit.mode(network.neurons[neuron]) == "sequence" and network.knows_no_time(layer):
+        return accepts(network, layer, Target(neuron, turns=Turns.SEQUENCE_THEN_STEPS), by_name)
+    if not mine and network.toolkit.mode(network.neurons[neuron]) == Mode.SEQUENCE and network.knows_no_time(layer):
         return Skipped(layer, f"it takes no sequences, while {neuron} does: {ASK}")
     if not mine:
         return accepts(network, layer, Target(neuron), by_name)
     container, kind = mine[0]
-    if kind == "hidden":
+    if kind == TimeInside.HIDDEN:
         return Skipped(layer, f"it is inside of {container}, which hides the time axis from it")
-    if kind == "folded":
-        return accepts(network, layer, Target(neuron, time="folded", fold=container), by_name)
-    return accepts(network, layer, Target(neuron, turns="steps, then sequence"), by_name)
+    if kind == TimeInside.FOLDED:
+        return accepts(network, layer, Target(neuron, time=TimeAxis.FOLDED, fold=container), by_name)
+    return accepts(network, layer, Target(neuron, turns=Turns.STEPS_THEN_SEQUENCE), by_name)
 
 
 def _calls_in_order(network: Network, scope: nn.Module, items: list[tuple[str, str]]) -> bool:
@@ -227,8 +173,8 @@ def _items(network: Network, scope: nn.Module, scopes: list[nn.Module]) -> Itera
             yield "N", name
         elif name in network.layers:
             yield "L", name
-        elif f"{name}.{network.toolkit.lifted(child)}" in network.neurons:
-            yield "N", f"{name}.{network.toolkit.lifted(child)}"
+        elif f"{name}.{network.containers.lifted(child)}" in network.neurons:
+            yield "N", f"{name}.{network.containers.lifted(child)}"
         elif network.is_passive(child):
             yield "-", name
         elif network.in_order(scope) and network.in_order(child):

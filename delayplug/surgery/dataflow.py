@@ -4,19 +4,22 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import ArgumentError, DelayplugError, WiringError
+from ..toolkits.states import tensors_in
 from .delayed import Delayed
-from .sequence import tensors_in
 
 _NEURON = "neuron:"  # what comes from a neuron is marked with this and its name, what comes from a layer with its name
+
+Mark = TypeVar("Mark")
 
 Example = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any] | Callable[[nn.Module], Any]
 
@@ -122,7 +125,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
     parameters = [(p, p.detach().clone()) for p in model.parameters()]
     grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    memories = [(m.delay_memory, dict(m.delay_memory.__dict__)) for m in modules if isinstance(m, Delayed)]
+    memories = [(m.delay_memory, m.delay_memory.snapshot()) for m in modules if isinstance(m, Delayed)]
     tensors = (*model.parameters(), *model.buffers())
     devices = list({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
     try:
@@ -134,8 +137,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
             module.__dict__.update(attributes)
             for name, content in containers.items():
                 _refill(attributes[name], content)
-        for memory, attributes in memories:
-            memory.__dict__.update(attributes)
+        for memory, snapshot in memories:
+            memory.restore(snapshot)
         with torch.no_grad():
             for parameter, value in parameters:
                 if not torch.equal(parameter, value):
@@ -158,30 +161,66 @@ def _refill(container: Any, content: Any) -> None:
         container[:] = content
 
 
-class _Tracer(TorchDispatchMode):
-    """While active, memory carries the names of the layers and neurons that its content comes from directly.
+class StorageMarks(Generic[Mark]):
+    """A mark on each tensor, such as where its values come from, that views and writes in place share.
 
-    Names go with the storage rather than with the tensor: so they reach through views and writes in place. A weak
-    reference keeps a storage's address from being used again, not its memory.
+    A mark belongs to the storage, not to the tensor: a view has the mark of its base, and whoever marks what an
+    operation has written to in place marks every view of it. A weak reference to each marked storage keeps its address
+    from being used again for another one; its memory is freed as usual.
+
+    >>> marks, x = StorageMarks[str](), torch.zeros(2, 3)
+    >>> marks.put([x], "input")
+    >>> marks.get(x.view(6)), marks.get(x + 1)
+    ('input', None)
     """
+
+    def __init__(self) -> None:
+        self._marks: dict[int, tuple[StorageWeakRef, Mark]] = {}
+
+    def get(self, value: object) -> Mark | None:
+        """The mark of a tensor; None if it has none, and for everything that is no tensor."""
+        entry = self._marks.get(storage_of(value)) if isinstance(value, Tensor) else None
+        return None if entry is None else entry[1]
+
+    def put(self, values: Iterable[object], mark: Mark | None) -> None:
+        """Mark all tensors among the values; None takes their marks away."""
+        for value in values:
+            storage = storage_of(value) if isinstance(value, Tensor) else 0
+            if not isinstance(value, Tensor) or not storage:
+                continue
+            if mark is None:
+                self._marks.pop(storage, None)
+            else:
+                self._marks[storage] = (StorageWeakRef(value.untyped_storage()), mark)
+
+
+def storage_of(tensor: Tensor) -> int:
+    """What tensors share that are views of each other; 0 where that cannot be told."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # functorch's wrappers have none
+        return 0
+
+
+def results_of(operation: OpOverload, args: tuple[Any, ...], out: object) -> list[Tensor]:
+    """The tensors that an operation, as `__torch_dispatch__` sees it, returned or wrote to in place."""
+    arguments = zip(args, operation._schema.arguments, strict=False)
+    written = [arg for arg, said in arguments if said.alias_info is not None and said.alias_info.is_write]
+    return [value for value in (*tree_leaves(out), *tree_leaves(written)) if isinstance(value, Tensor)]
+
+
+class _Tracer(TorchDispatchMode):
+    """While active, tensors are marked with the names of the layers and neurons that they come from directly."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flow = Flow()
-        self._names: dict[int, tuple[StorageWeakRef, frozenset[str]]] = {}
+        self._names: StorageMarks[frozenset[str]] = StorageMarks()
         self._open: list[tuple[str, torch.Size]] = []  # the containers that are being run
 
-    def of(self, values: Iterable[Any]) -> frozenset[str]:
+    def of(self, values: Iterable[object]) -> frozenset[str]:
         """Names behind all tensors among the values."""
-        found = (self._names.get(storage_of(value)) for value in values if isinstance(value, Tensor))
-        return frozenset().union(*(entry[1] for entry in found if entry is not None))
-
-    def mark(self, values: Iterable[Any], names: frozenset[str]) -> None:
-        """From here on, all tensors among the values come from these."""
-        for value in values:
-            address = storage_of(value) if isinstance(value, Tensor) else 0
-            if address:
-                self._names[address] = (StorageWeakRef(value.untyped_storage()), names)
+        return frozenset().union(*filter(None, map(self._names.get, values)))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -191,11 +230,9 @@ class _Tracer(TorchDispatchMode):
         names = self.of(tree_leaves((args, kwargs)))
         if names:
             self._look(func, args, names)
-            schema = zip(args, func._schema.arguments, strict=False)
-            written = [arg for arg, said in schema if said.alias_info is not None and said.alias_info.is_write]
-            for result in (*tree_leaves(out), *tree_leaves(written)):
-                if isinstance(result, Tensor) and not isinstance(result, nn.Parameter):
-                    self.mark([result], names | self.of([result]))
+            for result in results_of(func, args, out):
+                if not isinstance(result, nn.Parameter):
+                    self._names.put([result], names | self.of([result]))
         return out
 
     def _look(self, func: Any, args: tuple[Any, ...], names: frozenset[str]) -> None:
@@ -244,18 +281,10 @@ class _Tracer(TorchDispatchMode):
             results = tensors_in(output)
             if results:
                 self.flow.outputs[name] = results[0].shape
-            self.mark(results, frozenset({_NEURON + name if is_neuron else name}))
+            self._names.put(results, frozenset({_NEURON + name if is_neuron else name}))
 
         stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True)))
         stack.enter_context(hooked(module.register_forward_hook(ends)))
-
-
-def storage_of(tensor: Tensor) -> int:
-    """What tensors share that are views of each other; 0 where that cannot be told."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # functorch's wrappers have none
-        return 0
 
 
 @contextmanager

@@ -4,25 +4,25 @@ A delayed layer is the user's module with its class exchanged for a subclass mad
 weight and bias are the very Parameters it had; its name, its place and its `isinstance` are unchanged; undoing it puts
 the class back.
 
-What is under way between two calls lives in a `DelayState`. Where a container hands every child its state (Norse's
-`SequentialState`), the delayed layer takes and returns one like any stateful module. Everywhere else it is kept in a
-`Memory`.
+Inputs that are under way between two calls are in a `DelayState`. Where a container hands every child its state
+(Norse's `SequentialState`), the delayed layer takes and returns one like any stateful module. Everywhere else a
+`Memory` has it.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..layers.base import DelayLayer, DelayState
+from ..layers.conv import Convolution
 from ..neurons.loops import eager
-from .sequence import InnerMemory, Memory, Probe, Turns
-
-Granularity = Literal["synaptic", "axonal", "dendritic"]
-Time = Literal["first", "second", "folded"]
+from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Granularity, Mode, TimeAxis, Turns
+from .sequence import InnerMemory, Memory
 
 
 @dataclass(frozen=True)
@@ -33,33 +33,51 @@ class Place:
         granularity: "synaptic" (in place of the weights), "axonal" (before the layer) or "dendritic" (after it).
         turns: how the calls of the layer and of its neuron follow each other.
         time: where the time is in a sequence that the layer takes: first, second, or folded into the batch (T B, ...).
-        inner: name of the child that holds the weights; "" for the layer itself.
+        inner: name of the child that holds the weights; "" if the layer itself does.
         space: number of dimensions behind the channels.
-        affine: the layer is torch's own, so that what it gives without input is its bias.
+        affine: the layer computes what a linear layer or a convolution of torch does, so that its output without input
+            is its bias.
     """
 
     granularity: Granularity
-    turns: Turns = "together"
-    time: Time = "first"
+    turns: Turns = Turns.TOGETHER
+    time: TimeAxis = TimeAxis.FIRST
     inner: str = ""
     space: int = 0
     affine: bool = True
 
+    def weights_of(self, layer: nn.Module) -> nn.Module:
+        """The module that holds the weights of a layer with this place: the layer itself, or its child `inner`."""
+        return layer.get_submodule(self.inner)
 
-# Runs the delay over a value, in whatever state the layer is, given the weights if they are the delay's to apply.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A model that delayplug 0.1 saved has plain strings here.
+        words = {"granularity": Granularity, "turns": Turns, "time": TimeAxis}
+        self.__dict__.update(state | {name: word(state[name]) for name, word in words.items()})
+
+
+# Runs the delay over a value; with the weights of the layer if the delay applies them, else with None.
 Through = Callable[[Tensor, Tensor | None], Tensor]
 
 
-class Delayed:
-    """Mixin of a layer with a delay: the layer's own `forward`, the state kept in a `Memory`."""
+class Delayed(nn.Module):
+    """Mixin of a layer with a delay: the layer's own `forward`, and the state in a `Memory`.
+
+    Attributes:
+        delay: the delays.
+        delay_place: where they are in the layer.
+        delay_memory: what is remembered between two calls.
+        delay_handles: of the hooks that belong to the delay.
+    """
 
     delay: DelayLayer
     delay_place: Place
     delay_memory: Memory
+    delay_handles: list[RemovableHandle]
 
     @eager
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if not args:  # called by name, whatever the layer calls it
+        if not args:  # the input came as a keyword argument, whatever the layer calls it
             name = next(iter(kwargs))
             args, kwargs = (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
         return self._run(self._remembering, args[0], args[1:], kwargs)
@@ -68,52 +86,52 @@ class Delayed:
         memory = self.delay_memory
         frame = self._frame(value, weight)
         state = memory.read(frame.step_shape, frame.steps)
-        y, memory.state = frame.advance(self.delay, state, weight)
+        y, state = frame.advance(self.delay, state, weight)
+        memory.write(state)
         return y
 
     def _frame(self, value: Tensor, weight: Tensor | None) -> "_Frame":
         memory, place = self.delay_memory, self.delay_place
-        time = place.time if memory.mode() == "sequence" else None
-        return _Frame(value, time, memory.fold or 1, place.space, per_channel=weight is None)
+        time = place.time if memory.mode() is Mode.SEQUENCE else None
+        return _Frame(value, time, memory.folded_steps, place.space, per_channel=weight is None)
 
     def delayed_sequence(self, x: Any, steps: int) -> Any:
         """The layer over a whole sequence from a fresh state, the time folded into the batch (T B, ...)."""
         space = self.delay_place.space
 
         def through(value: Tensor, weight: Tensor | None) -> Tensor:
-            frame = _Frame(value, "folded", steps, space, per_channel=weight is None)
+            frame = _Frame(value, TimeAxis.FOLDED, steps, space, per_channel=weight is None)
             return frame.back(self.delay(frame.value) if weight is None else self.delay(frame.value, weight=weight))
 
         return self._run(through, x, (), {})
 
     def _run(self, through: Through, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        place, plain = self.delay_place, super().forward  # type: ignore[misc]
-        # Norse's Lift may be given (x, state), and hands the state on.
+        place, plain = self.delay_place, super().forward
+        # Norse's Lift may be called with (x, state), and hands the state on.
         value, rest = (x[0], x[1:]) if isinstance(x, tuple) else (x, None)
-        if place.granularity == "synaptic":
-            layer = _weights(self)
-            return _plus(through(value, layer.weight), _bias(layer, place))
-        if place.granularity == "axonal":
+        if place.granularity is Granularity.SYNAPTIC:
+            return _plus(through(value, _affine(self).weight), _bias(self))
+        if place.granularity is Granularity.AXONAL:
             value = through(value, None)
             return plain(value if rest is None else (value, *rest), *args, **kwargs)
         y = plain(x, *args, **kwargs)
-        silent = self._silent(value, plain, args, kwargs)  # what the layer gives without input is not delayed
+        silent = self._silent(value, plain, args, kwargs)  # the output without input is not delayed
         return _plus(through(_plus(y, None if silent is None else -silent), None), silent)
 
     def _silent(self, x: Tensor, plain: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        """What the layer gives without input: its bias, or its answer to one sample of nothing."""
+        """The output without input: the bias, or the output for one sample of zeros."""
         if self.delay_place.affine:
-            return _bias(_weights(self), self.delay_place)
-        has_time = self.delay_memory.mode() == "sequence" and self.delay_place.time != "folded"
+            return _bias(self)
+        has_time = self.delay_memory.mode() is Mode.SEQUENCE and self.delay_place.time is not TimeAxis.FOLDED
         answer: Tensor = plain(torch.zeros_like(x[:1, :1] if has_time else x[:1]), *args, **kwargs)
         return answer
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # The checkpoint of the plain network loads: it has nothing to say about delays, so they stay as they are.
+        # The checkpoint of the plain network has no delays: it loads, and the delays stay as they are.
         inner = f"{prefix}delay."
         if not any(key.startswith(inner) for key in state_dict):
             state_dict.update({inner + key: value for key, value in self.delay.state_dict().items()})
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time and cannot be found by name; its two parents can.
@@ -139,17 +157,17 @@ class StatefulDelayed(Delayed):
 
 
 class _Frame:
-    """A value that goes through a delay, brought into the delay's own order of dimensions, and back.
+    """A value that goes through a delay, with its dimensions brought into the delay's own order, and back.
 
     The order is (T, *batch, I) for the synapses of a linear layer, and else (T, B, C, *space); a step is without T.
     """
 
-    def __init__(self, value: Tensor, time: Time | None, fold: int, space: int, *, per_channel: bool) -> None:
+    def __init__(self, value: Tensor, time: TimeAxis | None, fold: int, space: int, *, per_channel: bool) -> None:
         """`time` is where the value has it, None for a step; `fold` the number of steps if that is in the batch."""
         self.time = time
-        if time == "second":
+        if time is TimeAxis.SECOND:
             value = value.movedim(1, 0)
-        elif time == "folded":
+        elif time is TimeAxis.FOLDED:
             value = value.unflatten(0, (fold, -1))
         self.leading = 0 if time is None else 1
         behind = value.dim() - space - 1
@@ -175,19 +193,19 @@ class _Frame:
         return self.back(y), state
 
     def back(self, y: Tensor) -> Tensor:
-        """What the delay gives, in the order of what it was given."""
+        """The output of the delay, with its dimensions in the order of the value."""
         if self.batch is not None:
             y = y.reshape(*y.shape[: self.leading], *self.batch, *y.shape[self.leading + 1 :])
-        if self.time == "second":
+        if self.time is TimeAxis.SECOND:
             return y.movedim(0, 1)
-        return y.flatten(0, 1) if self.time == "folded" else y
+        return y.flatten(0, 1) if self.time is TimeAxis.FOLDED else y
 
 
 def attach(
     layer: nn.Module,
     delay: DelayLayer,
     neuron: nn.Module,
-    probe: Probe,
+    toolkit: Toolkit,
     place: Place,
     *,
     stateful: bool = False,
@@ -199,52 +217,65 @@ def attach(
         layer: what gets the delay; a neuron itself for a delay of its input.
         delay: its delays.
         neuron: what it feeds.
-        probe: knows the neuron.
+        toolkit: knows the neuron.
         place: where the delay sits.
         stateful: a container hands the layer its state.
-        fold: the module whose input still has the time, for `time="folded"`.
+        fold: the module whose input still has the time, for a time that is folded into the batch.
     """
-    memory = InnerMemory(neuron, probe) if place.turns == "inside" else Memory(neuron, probe, place.turns)
-    delayed: Any = layer
-    plain: Any = type(layer)
-    delayed.__class__ = _delayed_class(StatefulDelayed if stateful else Delayed, plain)
-    delayed.delay, delayed.delay_place, delayed.delay_memory = delay, place, memory
+    memory = InnerMemory(neuron, toolkit) if place.turns is Turns.INSIDE else Memory(neuron, toolkit, place.turns)
+    layer.__class__ = _delayed_class(StatefulDelayed if stateful else Delayed, type(layer))
+    assert isinstance(layer, Delayed)
+    layer.delay, layer.delay_place, layer.delay_memory = delay, place, memory
     handles = []
     if not stateful:
         handles.append(neuron.register_forward_pre_hook(memory.before_neuron, with_kwargs=True))
         handles.append(neuron.register_forward_hook(memory.after_neuron, with_kwargs=True))
     if fold is not None:
         handles.append(fold.register_forward_pre_hook(memory.see_fold, with_kwargs=True))
-    delayed.delay_handles = handles
+    layer.delay_handles = handles
     return memory
 
 
-def undo(delayed: Any) -> None:
+def undo(layer: Delayed) -> None:
     """Undo `attach`."""
-    for handle in delayed.delay_handles:
+    for handle in layer.delay_handles:
         handle.remove()
-    for name in ("delay", "delay_place", "delay_memory", "delay_handles"):
-        delattr(delayed, name)
-    delayed.__class__ = type(delayed).__bases__[1]
+    del layer.delay, layer.delay_place, layer.delay_memory, layer.delay_handles
+    _, plain = type(layer).__bases__
+    layer.__class__ = plain
 
 
-@functools.cache
-def _delayed_class(mixin: Any, plain: Any) -> type:
-    return type(f"Delayed{plain.__name__}", (mixin, plain), {"__doc__": f"{plain.__name__} with learnable delays."})
+_classes: dict[tuple[type[Delayed], type[nn.Module]], type[Delayed]] = {}  # those made so far
 
 
-def _blank(mixin: type, plain: type) -> Any:
-    cls: Any = _delayed_class(mixin, plain)
+def _delayed_class(mixin: type[Delayed], plain: type[nn.Module]) -> type[Delayed]:
+    if (mixin, plain) not in _classes:
+        about = {"__doc__": f"{plain.__name__} with learnable delays."}
+        _classes[mixin, plain] = type(f"Delayed{plain.__name__}", (mixin, plain), about)
+    return _classes[mixin, plain]
+
+
+def _blank(mixin: type[Delayed], plain: type[nn.Module]) -> Delayed:
+    cls = _delayed_class(mixin, plain)
     return cls.__new__(cls)
 
 
-def _weights(layer: Any) -> Any:
-    return getattr(layer, layer.delay_place.inner) if layer.delay_place.inner else layer
+def weights_of(layer: nn.Module) -> nn.Module:
+    """The module that holds the weights of a layer: the layer itself, or the child that a layer with delays wraps."""
+    return layer.delay_place.weights_of(layer) if isinstance(layer, Delayed) else layer
 
 
-def _bias(layer: Any, place: Place) -> Tensor | None:
-    """The bias such that it broadcasts over what the layer gives."""
-    return None if layer.bias is None else layer.bias.view(-1, *(1,) * place.space)
+def _affine(layer: Delayed) -> nn.Linear | Convolution:
+    """The module with the weights, of a layer that computes what one of torch does."""
+    weights = weights_of(layer)
+    assert isinstance(weights, nn.Linear | Convolution)
+    return weights
+
+
+def _bias(layer: Delayed) -> Tensor | None:
+    """The bias, such that it broadcasts over the output."""
+    bias = _affine(layer).bias
+    return None if bias is None else bias.view(-1, *(1,) * layer.delay_place.space)
 
 
 def _plus(y: Tensor, bias: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,9 +12,12 @@ from torch import nn
 from .._tables import make_table, number, text, to_text
 from ..layers.base import DelayLayer
 from ..layers.frozen import Frozen
-from .apply import named_delays, watch_of
-from .by_structure import Skipped
+from ..toolkits.vocabulary import Mode, TimeAxis
 from .delayed import Delayed, StatefulDelayed
+from .find import named_delays
+from .plan import Plan
+from .sequence import watch_of
+from .verdict import Skipped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -111,45 +114,49 @@ def describe_delays(model: nn.Module) -> Description:
     """
     rows = tuple(_row(model, name, delay) for name, delay in named_delays(model))
     delayed = {row.layer for row in rows}
-    skipped = {s.layer: s for s in _left_out(model) if s.layer not in delayed}
+    skipped = {s.layer: s for plan in _plans(model) for s in plan.skipped if s.layer not in delayed}
     return Description(rows, tuple(skipped.values()))
 
 
 @torch.no_grad()
 def _row(model: nn.Module, name: str, delay: DelayLayer) -> Row:
     values = delay.delays.double()
-    numbers: dict[str, Any] = {
-        "least": values.min().item(),
-        "mean": values.mean().item(),
-        "most": values.max().item(),
-        "max_delay": delay.max_delay,
-        "sigma": None if delay.sigma is None else delay.sigma.mean().item(),
-        "parameters": sum(p.numel() for p in (delay.delays, delay.sigma) if isinstance(p, nn.Parameter)),
-    }
     layer = model.get_submodule(name)
-    frozen = "frozen: whole steps, which do not learn" if isinstance(delay, Frozen) else ""
-    if not isinstance(layer, Delayed):
-        kind = "per channel" if values.dim() == 1 else "per synapse"
-        starts = "whatever its caller does: the state is passed on"
-        return Row(name, "", kind, "as it is called", starts, note=frozen, **numbers)
-    memory, place = layer.delay_memory, layer.delay_place
-    names = {id(module): path for path, module in model.named_modules()}
-    runs = "step by step" if memory.mode() == "step" else "whole sequences"
-    if memory.mode() == "sequence" and place.time != "first":
-        runs += ", batch first" if place.time == "second" else ", time folded into the batch"
-    reset = layer.RESET if isinstance(layer, StatefulDelayed) else memory.probe.reset_signal(memory.neuron)
-    note = next((c.note for plan in _plans(model) for c in plan.connections if c.layer == name), "")
-    note = "; ".join(filter(None, (frozen, note)))
-    return Row(name, names.get(id(memory.neuron), "?"), place.granularity, runs, reset, note=note, **numbers)
+    if isinstance(layer, Delayed):
+        memory = layer.delay_memory
+        names = {id(module): path for path, module in model.named_modules()}
+        neuron, granularity, runs = names.get(id(memory.neuron), "?"), str(layer.delay_place.granularity), _runs(layer)
+        reset = layer.RESET if isinstance(layer, StatefulDelayed) else memory.toolkit.reset_signal(memory.neuron)
+    else:
+        neuron, granularity, runs = "", "per channel" if values.dim() == 1 else "per synapse", "as it is called"
+        reset = "whatever its caller does: the state is passed on"
+    notes = ["frozen: whole steps, which do not learn"] if isinstance(delay, Frozen) else []
+    notes += [c.note for plan in _plans(model) for c in plan.connections if c.layer == name and c.note][:1]
+    return Row(
+        layer=name,
+        neuron=neuron,
+        granularity=granularity,
+        runs=runs,
+        reset=reset,
+        least=values.min().item(),
+        mean=values.mean().item(),
+        most=values.max().item(),
+        max_delay=delay.max_delay,
+        sigma=None if delay.sigma is None else delay.sigma.mean().item(),
+        parameters=sum(p.numel() for p in (delay.delays, delay.sigma) if isinstance(p, nn.Parameter)),
+        note="; ".join(notes),
+    )
 
 
-def _plans(model: nn.Module) -> Iterator[Any]:
-    """The plans by which delays were added to the whole model."""
+def _runs(layer: Delayed) -> str:
+    """How a call of a delayed layer lies in time, in words."""
+    if layer.delay_memory.mode() is Mode.STEP:
+        return "step by step"
+    axes = {TimeAxis.SECOND: ", batch first", TimeAxis.FOLDED: ", time folded into the batch"}
+    return "whole sequences" + axes.get(layer.delay_place.time, "")
+
+
+def _plans(model: nn.Module) -> Iterator[Plan]:
+    """The plans by which delays were added to the whole model, the latest one last."""
     watch = watch_of(model)
-    return iter(()) if watch is None else iter(watch.plans)
-
-
-def _left_out(model: nn.Module) -> Iterator[Skipped]:
-    """The layers that got no delay by those plans, the latest word last."""
-    for plan in _plans(model):
-        yield from plan.skipped
+    return (plan for plan in (watch.plans if watch else ()) if isinstance(plan, Plan))

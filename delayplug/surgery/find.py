@@ -1,10 +1,10 @@
-"""What belongs to each delay of a model: its weight, and the input that it delays.
+"""The delays of a model: their names, their weights, the inputs that they delay, and what they have stored.
 
 Shapes: S that of the delays, (O, I, N), (C,) or that of a convolution's kernel; O outputs, I inputs, C channels, N
 taps, g groups; * the dimensions of space.
 """
 
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,66 +14,98 @@ from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay, Convolution
 from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
-from .apply import named_delays
-from .delayed import Delayed
+from ..toolkits.vocabulary import Granularity
+from .delayed import Delayed, weights_of
+
+
+def named_delays(model: nn.Module) -> Iterator[tuple[str, DelayLayer]]:
+    """(name, delay) of every layer of delays in a model; for a layer with delays, the name of that layer."""
+    layers = {id(layer.delay): name for name, layer in delayed_layers(model)}
+    for name, module in model.named_modules():
+        if isinstance(module, DelayLayer):
+            yield layers.get(id(module), name), module
+
+
+def delayed_layers(model: nn.Module) -> Iterator[tuple[str, Delayed]]:
+    """(name, layer) of the layers to which `add_delays` gave delays; raises ArgumentError if it is no module."""
+    if not isinstance(model, nn.Module):
+        raise ArgumentError("model", "a torch.nn.Module", type(model).__name__)
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, Delayed))
+
+
+def reset_delays(model: nn.Module) -> None:
+    """Begin a new sequence with the next call: inputs that have not arrived yet are forgotten.
+
+    Needed only where no reset of the toolkit can be seen; `plan_delays` says what is. Delays whose state travels with
+    the caller's, as in Norse's `SequentialState`, keep nothing: pass a state of None there.
+    """
+    for _, layer in delayed_layers(model):
+        layer.delay_memory.forget()
+
+
+def detach_delays(model: nn.Module) -> None:
+    """Cut the inputs that have not arrived yet off from the graph, as for truncated backpropagation through time.
+
+    Needed only where the neurons' own state is not detached in a way that can be seen. Delays whose state travels with
+    the caller's, as in Norse's `SequentialState`, keep nothing: detach that state (`DelayState.detach`).
+    """
+    for _, layer in delayed_layers(model):
+        layer.delay_memory.detach()
 
 
 def all_delays(model: nn.Module) -> list[tuple[str, DelayLayer]]:
-    """`named_delays` as a list; raises ArgumentError where there are none."""
-    found = list(named_delays(model))
-    if not found:
+    """`named_delays` as a list; raises ArgumentError if there are none."""
+    delays = list(named_delays(model))
+    if not delays:
         raise ArgumentError("model", "a model with delays", type(model).__name__, "add_delays gives it some")
-    return found
+    return delays
 
 
 def learned_delays(model: nn.Module) -> list[tuple[str, DelayLayer]]:
-    """The same; raises ArgumentError where some are frozen."""
-    found = all_delays(model)
-    frozen = [name or "the model" for name, delay in found if not delay.delays.is_floating_point()]
+    """`all_delays`; raises ArgumentError also if some are frozen."""
+    delays = all_delays(model)
+    frozen = [name or "the model" for name, delay in delays if not delay.delays.is_floating_point()]
     if frozen:
         raise ArgumentError(
             "model", "learned delays", f"frozen ones in {', '.join(frozen)}", "freeze_delays comes last"
         )
-    return found
+    return delays
 
 
 def strengths(model: nn.Module) -> dict[str, Tensor]:
-    """How strong the connection of each delay is: name of the layer to the absolute values of `weights`."""
+    """How strong the connection of each delay is: name of the layer to the absolute values of `weights`, (*S)."""
     return {name: weight.abs() for name, weight in weights(model).items()}
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """What each delay's connection weighs: name of the layer to a detached tensor (*S).
+    """The weight of the connection of each delay: name of the layer to a detached tensor (*S).
 
-    Per synapse it is the weight. Per channel it is the root of the sum of squares of the weights that the channel feeds
-    (axonal) or is made from (dendritic), and one where these are not known: a delay that stands alone, or a layer with
-    a forward of its own.
+    Per synapse it is the synapse's weight. Per channel it is the root of the sum of squares of the weights that the
+    channel feeds (axonal) or is made from (dendritic), and one where these are not known: for a delay that stands
+    alone, or a layer with a forward of its own.
     """
-    owners = {id(module.delay): module for module in model.modules() if isinstance(module, Delayed)}
-    return {name: _weight(delay, owners.get(id(delay))).detach() for name, delay in named_delays(model)}
+    layers = {id(layer.delay): layer for _, layer in delayed_layers(model)}
+    return {name: _weight(delay, layers.get(id(delay))).detach() for name, delay in named_delays(model)}
 
 
-def _weight(delay: DelayLayer, owner: Delayed | None) -> Tensor:
+def _weight(delay: DelayLayer, layer: Delayed | None) -> Tensor:
     ones = torch.ones_like(delay.delays)
-    if owner is None:
+    if layer is None:
         return ones if delay.weight is None else delay.weight
-    place = owner.delay_place
-    layer: Any = getattr(owner, place.inner) if place.inner else owner
-    granularity = place.granularity
-    if granularity == "synaptic":
-        synaptic: Tensor = layer.weight.unsqueeze(-1).to(ones)
-        return synaptic.expand_as(ones)
-    if not isinstance(layer, nn.Linear | Convolution):
+    module, granularity = weights_of(layer), layer.delay_place.granularity
+    if not isinstance(module, nn.Linear | Convolution):
         return ones
-    weight = layer.weight.to(ones)
-    transposed, groups = getattr(layer, "transposed", False), getattr(layer, "groups", 1)
+    weight = module.weight.to(ones)
+    if granularity is Granularity.SYNAPTIC:
+        return weight.unsqueeze(-1).expand_as(ones)
+    transposed, groups = (module.transposed, module.groups) if isinstance(module, Convolution) else (False, 1)
     # A convolution's weight has its first dimension whole, and the second within each group.
-    first = (granularity == "axonal") == transposed
-    norms = weight.flatten(1).norm(dim=1) if first else _second(weight, groups)
+    first = (granularity is Granularity.AXONAL) == transposed
+    norms: Tensor = weight.flatten(1).norm(dim=1) if first else _norms_of_second(weight, groups)
     return norms if norms.shape == ones.shape else ones
 
 
-def _second(weight: Tensor, groups: int) -> Tensor:
+def _norms_of_second(weight: Tensor, groups: int) -> Tensor:
     """Norms of (g A, B, *) for each of the g B channels."""
     norms: Tensor = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(2).norm(dim=2).flatten()
     return norms
@@ -93,7 +125,7 @@ def inputs(delay: DelayLayer) -> Tensor:
 
 
 def buffer_cells(delay: DelayLayer) -> int:
-    """Past inputs to be kept at each point of space: for each input channel as many as its longest delay, in steps."""
+    """Past inputs to be stored at each point of space: for each input channel as many as its longest delay in steps."""
     steps = round_delays(delay.delays).flatten()
     index = inputs(delay).flatten()
     longest = steps.new_zeros(int(index.max()) + 1).scatter_reduce(0, index, steps, "amax")
@@ -102,9 +134,9 @@ def buffer_cells(delay: DelayLayer) -> int:
 
 def the_delay(layer: nn.Module) -> tuple[str, DelayLayer]:
     """The name and delays of a layer that has one `DelayLayer`, or is one."""
-    found = all_delays(layer)
-    if len(found) != 1:
-        names = ", ".join(name for name, _ in found)
+    delays = all_delays(layer)
+    if len(delays) != 1:
+        names = ", ".join(name for name, _ in delays)
         advice = "Take one of its layers with .get_submodule(name)"
         raise ArgumentError("layer", "a layer with one set of delays", f"a model with those of {names}", advice)
-    return found[0]
+    return delays[0]

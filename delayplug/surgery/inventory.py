@@ -1,15 +1,16 @@
-"""A model as wiring sees it: weight layers and neurons, by dotted name, and what kind each of them is."""
+"""The layers with weights and the neurons of a model, by dotted name, and what kind each of them is."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..layers.base import DelayLayer
+from ..layers.conv import Convolution
+from ..toolkits.capabilities import containers, own_weights
 from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Mode
 
-_CONVOLUTIONS = nn.modules.conv._ConvNd
 _TORCH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 # Modules of torch's that hold weights, and are neither a linear layer nor a convolution.
@@ -17,7 +18,7 @@ _OTHER = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.Em
 
 
 class Network:
-    """A model sorted into weight layers and neurons.
+    """A model sorted into layers with weights and neurons.
 
     A layer is a linear one or a convolution, a wrapper that a toolkit puts around one, or any other module that holds a
     weight matrix of its own. What lies inside of a neuron belongs to it, but for the layer through which it feeds its
@@ -26,6 +27,7 @@ class Network:
 
     def __init__(self, model: nn.Module, toolkit: Toolkit) -> None:
         self.model, self.toolkit = model, toolkit
+        self.containers, self.own_weights = containers(toolkit), own_weights(toolkit)
         self.modules = dict(model.named_modules())
         self.names = {id(module): name for name, module in self.modules.items()}
         neurons = {name: m for name, m in self.modules.items() if toolkit.is_neuron(m)}
@@ -46,35 +48,31 @@ class Network:
     def _recurrent(self) -> Iterator[tuple[str, str]]:
         """(layer, neuron or container) of the layers through which something feeds its own spikes back."""
         for name, module in self.modules.items():
-            child = self.toolkit.recurrent_layer(module)
+            child = self.own_weights.recurrent_layer(module)
             inside = any(parent in self.neurons for parent, _ in self.ancestors(name))
             if child and not inside and self.is_layer(module.get_submodule(child)):
                 yield f"{name}.{child}" if name else child, name
 
     def is_layer(self, module: nn.Module) -> bool:
-        """Whether a module has weights that a delay could go with."""
-        return (
-            isinstance(module, (nn.Linear, _CONVOLUTIONS, *_OTHER))
-            or self.is_layer_inside(module)
-            or self.is_own(module)
-        )
+        """Whether a module has weights in front of which, or in place of which, a delay could be."""
+        return isinstance(module, (*_TORCH, *_OTHER)) or self.is_layer_inside(module) or self.is_own(module)
 
     def is_layer_inside(self, module: nn.Module) -> bool:
         """Whether a module is a toolkit's wrapper around a layer."""
-        inner = self.toolkit.lifted(module)
-        return bool(inner) and isinstance(getattr(module, inner), nn.Linear | _CONVOLUTIONS)
+        inside = self.weights_of(module)
+        return inside is not module and isinstance(inside, _TORCH)
 
     def is_own(self, module: nn.Module) -> bool:
         """Whether a module of the user's has a weight matrix of its own, and no neurons."""
-        known = isinstance(module, (nn.Linear, _CONVOLUTIONS, DelayLayer, *_NORMS, *_OTHER))
+        known = isinstance(module, (*_TORCH, DelayLayer, *_NORMS, *_OTHER))
         if known or self.toolkit.is_neuron(module):
             return False
-        return any(map(_is_matrix, module._parameters.values())) and not any(
+        return any(map(_is_matrix, module.parameters(recurse=False))) and not any(
             map(self.toolkit.is_neuron, module.modules())
         )
 
     def is_other(self, weights: nn.Module) -> bool:
-        """Whether it is a module of torch's with weights that delays do not know."""
+        """Whether it is a module of torch with weights that can have no delays, such as an LSTM or an embedding."""
         return isinstance(weights, _OTHER)
 
     def belongs(self, name: str) -> bool:
@@ -84,34 +82,37 @@ class Network:
             for parent, module in self.ancestors(name)
         )
 
-    def weights_of(self, layer: nn.Module) -> Any:
-        """The module that holds the weights: the layer, or what it wraps."""
-        inner = self.toolkit.lifted(layer)
-        return getattr(layer, inner) if inner else layer
+    def weights_of(self, layer: nn.Module) -> nn.Module:
+        """The module that holds the weights: the layer itself, or the child that it wraps."""
+        return layer.get_submodule(self.containers.lifted(layer))
 
     def is_torch(self, layer: nn.Module) -> bool:
         """Whether a layer computes what torch's own linear layer or convolution does, with `weight` and `bias`."""
         weights = self.weights_of(layer)
         own = any(isinstance(weights, kind) and type(weights).forward is kind.forward for kind in _TORCH)
         convolves = type(weights).__dict__.get("_conv_forward") is None or type(weights) in _TORCH
-        return (own and convolves) or self.toolkit.is_plain(weights)
+        return (own and convolves) or self.own_weights.is_plain(weights)
 
     def in_order(self, module: nn.Module) -> bool:
         """Whether a module runs its children one after the other, and nothing else."""
         plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-        return plain or self.toolkit.in_order(module)
+        return plain or self.containers.in_order(module)
 
     def knows_no_time(self, name: str) -> bool:
         """Whether a layer cannot be given whole sequences: torch's own convolutions know no time."""
         layer = self.layers[name]
-        return isinstance(layer, _CONVOLUTIONS) and type(layer) in _TORCH
+        return isinstance(layer, Convolution) and type(layer) in _TORCH
+
+    def takes_sequences(self, neuron: nn.Module) -> bool:
+        """Whether a call of a neuron, as it is set now, is a whole sequence."""
+        return self.toolkit.mode(neuron) == Mode.SEQUENCE
 
     def space_of(self, layer: nn.Module) -> int:
         """Dimensions behind the channels in what the layer takes, as far as its class tells."""
         weights = self.weights_of(layer)
-        if isinstance(weights, _CONVOLUTIONS):
+        if isinstance(weights, Convolution):
             return len(weights.kernel_size)
-        own = [p.dim() for p in weights._parameters.values() if p is not None and _is_matrix(p)]
+        own = [matrix.dim() for matrix in weights.parameters(recurse=False) if _is_matrix(matrix)]
         return max(0, own[0] - 2) if own else 0
 
     def matrix_of(self, layer: nn.Module) -> tuple[int, ...]:
@@ -128,15 +129,15 @@ class Network:
     def is_passive(self, module: nn.Module) -> bool:
         """Whether a module lets a connection pass as it is: torch's own, without weight matrix, memory or children."""
         weights = self.weights_of(module)
-        torchs = any(kind.__module__.startswith("torch.nn.modules") for kind in type(weights).__mro__[:-2])
-        remembers = isinstance(weights, nn.modules.container.Sequential) or any(weights.children())
-        matrices = any(map(_is_matrix, weights._parameters.values()))
-        return torchs and not remembers and (not matrices or isinstance(weights, _NORMS))
+        of_torch = any(kind.__module__.startswith("torch.nn.modules") for kind in type(weights).__mro__[:-2])
+        is_container = isinstance(weights, nn.Sequential) or any(weights.children())
+        has_matrix = any(map(_is_matrix, weights.parameters(recurse=False)))
+        return of_torch and not is_container and (not has_matrix or isinstance(weights, _NORMS))
 
 
-def channels_of(weights: Any) -> tuple[int | None, int | None]:
+def channels_of(weights: nn.Module) -> tuple[int | None, int | None]:
     """(inputs, outputs) of a layer, as far as its attributes tell."""
-    if isinstance(weights, _CONVOLUTIONS):
+    if isinstance(weights, Convolution):
         return weights.in_channels, weights.out_channels
     if isinstance(weights, nn.Linear):
         return weights.in_features, weights.out_features
@@ -146,10 +147,9 @@ def channels_of(weights: Any) -> tuple[int | None, int | None]:
 def is_lazy(weights: nn.Module) -> bool:
     """Whether the size of a layer is not known yet."""
     return isinstance(weights, nn.modules.lazy.LazyModuleMixin) or any(
-        isinstance(p, torch.nn.parameter.UninitializedParameter) for p in weights._parameters.values()
+        isinstance(p, torch.nn.parameter.UninitializedParameter) for p in weights.parameters(recurse=False)
     )
 
 
-def _is_matrix(parameter: nn.Parameter | None) -> bool:
-    sized = parameter is not None and not isinstance(parameter, torch.nn.parameter.UninitializedParameter)
-    return sized and parameter.dim() > 1  # type: ignore[union-attr]
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    return not isinstance(parameter, torch.nn.parameter.UninitializedParameter) and parameter.dim() > 1

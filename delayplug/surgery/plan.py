@@ -1,22 +1,27 @@
 """Which layers of a model can have delays, and which neuron each of them feeds: the plan."""
 
-import difflib
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import get_args
 
 from torch import nn
 
 from ..errors import ArgumentError, WiringError
 from ..toolkits import plugins
-from . import by_example as flow, by_structure as structure
-from .by_structure import Skipped, Target
+from ..toolkits.vocabulary import Granularity, Mode, Turns
+from . import by_example, by_structure
 from .dataflow import Example, trace
-from .delayed import Delayed, Granularity, Place, StatefulDelayed
+from .delayed import Place, StatefulDelayed
 from .inventory import Network, channels_of, is_lazy
-from .sequence import Mode
-
-Filter = Callable[[nn.Module, str], bool] | str | Iterable[str]
+from .verdict import (
+    ASK,
+    Filter,
+    Request,
+    Skipped,
+    Target,
+    beyond_own_input,
+    reason_against_layer,
+    reason_against_own_input,
+    weights_outside_layers,
+)
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class Connection:
     Attributes:
         layer: dotted name of the layer; that of a neuron for a delay of the input that it weighs itself.
         neuron: dotted name of the neuron that it feeds.
-        in_features, out_features: channels that it takes and gives.
-        place: where in the layer the delay sits, and how the layer lies in time.
+        in_features, out_features: channels of its input and of its output.
+        place: where in the layer the delay is, and how the layer lies in time.
         mode: whether a call of the layer is one step or a sequence, as the neuron is set now.
         reset: what marks a new sequence, in words.
         container: dotted name of the container that hands the layer its state; None if nobody does.
@@ -48,7 +53,7 @@ class Connection:
 
     @property
     def granularity(self) -> Granularity:
-        """ "synaptic", "axonal" or "dendritic"."""
+        """What has a delay each: every synapse, every input channel or every output channel."""
         return self.place.granularity
 
 
@@ -74,7 +79,7 @@ def plan_delays(
     model: nn.Module,
     example: Example | None = None,
     *,
-    granularity: Granularity = "synaptic",
+    granularity: Granularity | str = Granularity.SYNAPTIC,
     filter_fn: Filter | None = None,
     recurrent: bool = False,
     backend: str | None = None,
@@ -102,37 +107,47 @@ def plan_delays(
         BackendError: the toolkit named cannot be used.
     """
     check_model(model)
-    if granularity not in get_args(Granularity):
-        raise ArgumentError("granularity", f"one of {', '.join(get_args(Granularity))}", repr(granularity))
+    granularity = checked_granularity(granularity)
     if backend is None:
         backend, toolkit = plugins.toolkit_of(model.modules())
     else:
         toolkit = plugins.toolkit(backend)
     network = Network(model, toolkit)
-    wanted = _Wanted(network, filter_fn, granularity, recurrent)
-    if example is None:
-        targets = structure.targets(network, wanted.by_name)
-    else:
-        lazy = [name for name, module in network.modules.items() if is_lazy(module)]
-        if lazy:
-            raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
-        layers = {name: layer for name, layer in network.layers.items() if network.holds(name) is None}
-        traced = trace(model, example, layers, network.neurons, lambda neuron: toolkit.mode(neuron) == "sequence")
-        targets = flow.targets(network, traced, wanted.by_name, recurrent)
+    request = Request(network, filter_fn, granularity, recurrent)
+    targets = _targets(network, example, request)
     connections: list[Connection] = []
     skipped: list[Skipped] = []
-    for name in [n for n in network.modules if n in network.layers or n in network.neurons]:
-        verdict: Connection | Skipped | None
+    for name in network.modules:
+        verdict: Connection | Skipped | None = None
         if name in network.layers:
-            verdict = wanted.exclusion(name) or _connection(network, name, targets[name], granularity)
-        else:
-            verdict = _own_input(network, name, wanted, granularity)
+            reason = reason_against_layer(network, name, request)
+            verdict = Skipped(name, reason) if reason else _connection(network, name, targets[name], granularity)
+        elif name in network.neurons:
+            verdict = _own_input(network, name, request)
         if isinstance(verdict, Connection):
             connections.append(verdict)
         elif verdict is not None:
             skipped.append(verdict)
-    skipped += _raw(network)
-    return Plan(backend, tuple(connections), tuple(skipped))
+    return Plan(backend, tuple(connections), (*skipped, *weights_outside_layers(network)))
+
+
+def _targets(network: Network, example: Example | None, request: Request) -> dict[str, Target | Skipped]:
+    """For every layer the neuron that it feeds, or why that is not known."""
+    if example is None:
+        return by_structure.targets(network, request.by_name)
+    lazy = [name for name, module in network.modules.items() if is_lazy(module)]
+    if lazy:
+        raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
+    layers = {name: layer for name, layer in network.layers.items() if network.holds(name) is None}
+    flow = trace(network.model, example, layers, network.neurons, network.takes_sequences)
+    return by_example.targets(network, flow, request.by_name, request.recurrent)
+
+
+def checked_granularity(granularity: Granularity | str) -> Granularity:
+    """The granularity of this name, or ArgumentError."""
+    if granularity not in list(Granularity):
+        raise ArgumentError("granularity", f"one of {', '.join(Granularity)}", repr(granularity))
+    return Granularity(granularity)
 
 
 def check_model(model: nn.Module) -> None:
@@ -143,67 +158,10 @@ def check_model(model: nn.Module) -> None:
         raise WiringError("the model is compiled: add delays to the plain model, then compile it")
 
 
-class _Wanted:
-    """What the user asked for, and reasons to leave a layer out that do not depend on the wiring."""
-
-    def __init__(self, network: Network, filter_fn: Filter | None, granularity: Granularity, recurrent: bool) -> None:
-        self.network, self.granularity, self.recurrent = network, granularity, recurrent
-        self._selects: Callable[[nn.Module, str], bool] = lambda module, name: True
-        self.by_name: frozenset[str] = frozenset()
-        if callable(filter_fn):
-            self._selects = filter_fn
-        elif filter_fn is not None:
-            self.by_name = self._check([filter_fn] if isinstance(filter_fn, str) else filter_fn)
-            self._selects = lambda module, name: name in self.by_name
-
-    def _check(self, names: Iterable[str]) -> frozenset[str]:
-        own = {name for name, m in self.network.neurons.items() if self.network.toolkit.own_input(m)}
-        known = [*self.network.layers, *own]
-        for name in (names := list(names)):
-            if name not in known:
-                close = difflib.get_close_matches(str(name), known, n=1)
-                advice = f"Did you mean {close[0]!r}?" if close else "plan_delays(model) lists them"
-                raise ArgumentError("filter_fn", f"names among {', '.join(known) or 'no layers'}", repr(name), advice)
-        return frozenset(names)
-
-    def selects(self, name: str) -> bool:
-        return bool(self._selects(self.network.modules[name], name))
-
-    def exclusion(self, name: str) -> Skipped | None:
-        """Why the layer gets no delay, whatever it feeds."""
-        network, layer = self.network, self.network.layers[name]
-        weights = network.weights_of(layer)
-        kind = type(weights).__name__
-        if not self.selects(name):
-            return Skipped(name, "filter_fn leaves it out")
-        if isinstance(layer, Delayed):
-            return Skipped(name, "it has delays already")
-        inside = network.holds(name)
-        if inside is not None:
-            return Skipped(name, f"{kind} holds a neuron of its own, {inside}: make them two modules")
-        if name in network.recurrent and not self.recurrent:
-            return Skipped(
-                name, f"the recurrent connection of {network.recurrent[name] or 'the model'}: pass recurrent=True"
-            )
-        if is_lazy(weights):
-            return Skipped(name, "its size is not known yet: run the model once first")
-        if network.is_other(weights):
-            return Skipped(name, f"{kind}: of torch's modules only linear layers and convolutions can have delays")
-        if self.granularity == "synaptic" and not network.is_torch(layer):
-            return Skipped(name, f"{kind} has a forward of its own: give it granularity='axonal' or 'dendritic'")
-        if self.granularity == "dendritic" and not network.is_torch(layer) and network.toolkit.remembers(layer):
-            return Skipped(name, f"{kind} has a memory of its own: give it granularity='axonal'")
-        for parent, module in network.ancestors(name):
-            if network.toolkit.time_inside(module) == "hidden":
-                inside = f"{parent or 'the model'} ({type(module).__name__})"
-                return Skipped(name, f"it is inside of {inside}, which hides the time from it")
-        return None
-
-
 def _connection(
     network: Network, name: str, target: Target | Skipped, granularity: Granularity
 ) -> Connection | Skipped:
-    """What a target says, in terms of the layer."""
+    """The connection from a layer to its target."""
     if isinstance(target, Skipped):
         return target
     toolkit, layer, neuron = network.toolkit, network.layers[name], network.neurons[target.neuron]
@@ -211,23 +169,23 @@ def _connection(
     inputs, outputs = channels_of(weights)
     space = network.space_of(layer)
     if not network.is_torch(layer):
-        found = _channels(target, granularity, network.space_of(layer), network.matrix_of(layer), inputs, outputs)
-        if isinstance(found, str):
-            return Skipped(name, found)
-        space, channels = found
-        inputs, outputs = (inputs, channels) if granularity == "dendritic" else (channels, outputs)
+        channels_or_reason = _channels(target, granularity, space, network.matrix_of(layer), inputs, outputs)
+        if isinstance(channels_or_reason, str):
+            return Skipped(name, channels_or_reason)
+        space, channels = channels_or_reason
+        inputs, outputs = (inputs, channels) if granularity is Granularity.DENDRITIC else (channels, outputs)
     place = Place(
         granularity=granularity,
         turns=target.turns,
         time=target.time,
-        inner=toolkit.lifted(layer),
+        inner=network.containers.lifted(layer),
         space=space,
         affine=network.is_torch(layer),
     )
     parent = list(network.ancestors(name))[-1] if name else None
-    threads = parent is not None and target.turns == "together" and toolkit.threads_state(parent[1])
+    threads = parent is not None and target.turns is Turns.TOGETHER and network.containers.threads_state(parent[1])
     mode = toolkit.mode(neuron)
-    fixed: dict[str, Mode] = {"sequence, then steps": "sequence", "steps, then sequence": "step"}
+    fixed = {Turns.SEQUENCE_THEN_STEPS: Mode.SEQUENCE, Turns.STEPS_THEN_SEQUENCE: Mode.STEP}
     return Connection(
         layer=name,
         neuron=target.neuron,
@@ -250,10 +208,13 @@ def _channels(
     inputs: int | None,
     outputs: int | None,
 ) -> tuple[int, int] | str:
-    """(dimensions behind the channels, channels) of a layer with a forward of its own, as the example showed them."""
-    shape, known = (target.out_shape, outputs) if granularity == "dendritic" else (target.in_shape, inputs)
+    """(dimensions behind the channels, channels) of a layer with a forward of its own, as the example showed them.
+
+    Or, in words, why they are not known.
+    """
+    shape, known = (target.out_shape, outputs) if granularity is Granularity.DENDRITIC else (target.in_shape, inputs)
     if shape is None:
-        return (space, known) if known and space == 0 else f"the structure does not show its channels: {structure.ASK}"
+        return (space, known) if known and space == 0 else f"the structure does not show its channels: {ASK}"
     # A matrix works on the last dimension, anything larger on the one behind time and batch.
     likely = (0, space) if len(matrix) == 2 else (len(shape) - target.leading - 1, space, 0)
     for behind in likely:
@@ -263,45 +224,24 @@ def _channels(
     return f"its channels are not found in the shape {tuple(shape)} that it works on"
 
 
-def _own_input(network: Network, name: str, wanted: _Wanted, granularity: Granularity) -> Connection | Skipped | None:
-    """The delay of what a neuron weighs itself."""
-    toolkit, neuron = network.toolkit, network.neurons[name]
-    own, kind = toolkit.own_input(neuron), type(neuron).__name__
-    feeds_back = toolkit.recurrent_layer(neuron)
-    if wanted.recurrent and feeds_back == "" and own is None:
-        return Skipped(name, f"{kind} feeds its spikes back inside of one step: nothing of that can be delayed")
+def _own_input(network: Network, name: str, request: Request) -> Connection | Skipped | None:
+    """The delay of the input that a neuron weighs itself; None if it does not."""
+    reason = reason_against_own_input(network, name, request)
+    if reason is not None:
+        return Skipped(name, reason)
+    neuron = network.neurons[name]
+    own = network.own_weights.own_input(neuron)
     if own is None:
         return None
-    if not wanted.selects(name):
-        return Skipped(name, "filter_fn leaves it out")
-    if isinstance(neuron, Delayed):
-        return Skipped(name, "it has delays already")
-    more = ", and its recurrent weights cannot be delayed" if wanted.recurrent and feeds_back == "" else ""
-    if not toolkit.is_spiking(neuron) and name not in wanted.by_name:
-        return Skipped(name, f"{kind}, a readout{more}")
-    if granularity != "axonal":
-        return Skipped(name, f"{kind} weighs its input itself: granularity='axonal' delays that input{more}")
     channels, space = own
+    more = beyond_own_input(network, neuron, request)
     return Connection(
         layer=name,
         neuron=name,
         in_features=channels,
         out_features=channels,
-        place=Place(granularity="axonal", turns="inside", space=space),
-        mode=toolkit.mode(neuron),
-        reset=toolkit.reset_signal(neuron),
-        note=f"delays the input of {kind}, which weighs it itself{more}",
+        place=Place(granularity=Granularity.AXONAL, turns=Turns.INSIDE, space=space),
+        mode=network.toolkit.mode(neuron),
+        reset=network.toolkit.reset_signal(neuron),
+        note=f"delays the input of {type(neuron).__name__}, which weighs it itself{more}",
     )
-
-
-def _raw(network: Network) -> list[Skipped]:
-    """Weight matrices that containers with neurons hold themselves."""
-    found = []
-    for name, module in network.modules.items():
-        holds = name not in network.neurons and not network.belongs(name) and name not in network.layers
-        if holds and any(map(network.toolkit.is_neuron, module.children())):
-            for key, parameter in module._parameters.items():
-                if parameter is not None and parameter.dim() > 1:
-                    path = f"{name}.{key}" if name else key
-                    found.append(Skipped(path, "a Parameter that the network uses directly: put it into a layer"))
-    return found

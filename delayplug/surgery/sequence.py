@@ -1,13 +1,14 @@
-"""When does a sequence begin? What a delayed layer keeps between two calls, and how it learns that it is void.
+"""When does a sequence begin? What a delayed layer remembers between two calls, and when it starts afresh.
 
 Toolkits reset neurons, not delays, and most of them tell nobody. So a delay watches the neuron that it feeds (its
 `Memory` has hooks there) and the call of the model (`ModelWatch`): where the neuron starts afresh, so does the delay;
-where a state is carried on, what is under way in the delay is carried on with it.
+where a state is carried on, the inputs under way in the delay are carried on with it.
 """
 
-import dataclasses
 import warnings
-from typing import Any, Literal, NoReturn, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,38 +16,36 @@ from torch import Tensor, nn
 from ..errors import SequenceError
 from ..layers.base import DelayState
 from ..neurons.loops import eager
+from ..toolkits.capabilities import streams
+from ..toolkits.states import tensors_in
+from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Mode, Turns
+from .identity import any_nonzero, has_graph, is_copy, is_same_state, version_of, was_zeroed
 
-Mode = Literal["step", "sequence"]
-# How the calls of a layer and of the neuron that it feeds follow each other in time.
-Turns = Literal["together", "sequence, then steps", "steps, then sequence", "inside"]
 
+class Snapshot(NamedTuple):
+    """All that a `Memory` remembers between two calls. What it was made with is no part of it."""
 
-class Probe(Protocol):
-    """What a delay asks a toolkit about a neuron. `delayplug.toolkits.toolkit.Toolkit` implements it."""
-
-    def mode(self, neuron: nn.Module) -> Mode:
-        """Whether a call of the neuron is one step or a whole sequence, as it is set now."""
-
-    def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
-        """The objects on the neuron that each call and each reset replaces."""
-
-    def passed_state(
-        self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Tensor, ...] | None:
-        """The state in the arguments of a call: () for a fresh start, None to go on from what the neuron holds."""
-
-    def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
-        """The state tensors in the result of a call."""
-
-    def cuts_graph(self, neuron: nn.Module) -> bool:
-        """Whether the neuron cuts its state off from the graph at every step by itself."""
-
-    def reset_signal(self, neuron: nn.Module) -> str:
-        """What marks a new sequence for this neuron, in words for the user."""
+    state: DelayState | None = None  # of the delay; None at the beginning of a sequence
+    start: DelayState | None = None  # from which the present call of the neuron goes on, for a delay inside of it
+    folded: int | None = None  # steps in the present call of the module that folds the time into the batch
+    carried: bool = False  # somebody else says where a sequence begins, and sets the state
+    held: tuple[object, ...] | None = None  # what the neuron's last call in this sequence left on it
+    versions: tuple[int, ...] = ()  # of the tensors in `held`
+    returned: tuple[Tensor, ...] = ()  # the state of that call, detached: it shares storage with the caller's
+    had_graph: bool = False  # the state that it left or returned had a graph
+    passed: bool = False  # its caller passed it a state
+    dropped: bool = False  # the model was called without the state that the neuron returned last
+    continues: bool = False  # the next call of the neuron takes steps that go on from earlier ones
+    pending: int = 0  # steps that the layer has delivered and the neuron has not taken yet
+    is_fed: bool = False  # the present call of the neuron takes what the layer delivered
+    length: int = 0  # of the present sequence, in calls of the layer
+    single: int = 0  # sequences in a row that had one step
+    missed: int = 0  # calls of the model in a row in which the layer ran and the neuron did not
 
 
 class Memory:
-    """What a delayed layer keeps between calls, and its watch over the neuron that tells when a sequence begins.
+    """What a delayed layer remembers between calls, and its watch over the neuron that tells when a sequence begins.
 
     A sequence begins when
 
@@ -55,34 +54,75 @@ class Memory:
     - the shape of the batch changes, or
     - `forget` is called.
 
-    A neuron whose state was cut off from the graph has its delay cut off too. Layer and neuron must take turns: as many
-    steps as the layer has given, in one call or in several, the neuron takes before the layer runs again.
+    A neuron whose state was cut off from the graph has its delay cut off too. Layer and neuron must be called
+    alternately: as many steps as the layer has delivered, in one call or in several, the neuron takes before the layer
+    runs again.
+
+    Attributes:
+        neuron: which the layer feeds.
+        toolkit: knows the neuron.
+        turns: how the calls of layer and neuron follow each other.
     """
 
-    carried = False  # somebody else says where a sequence begins, and sets the state: nothing is to be found out
+    def __init__(self, neuron: nn.Module, toolkit: Toolkit, turns: Turns = Turns.TOGETHER) -> None:
+        self.neuron, self.toolkit, self.turns = neuron, toolkit, turns
+        self._now = Snapshot()
 
-    def __init__(self, neuron: nn.Module, probe: Probe, turns: Turns = "together") -> None:
-        self.neuron, self.probe, self.turns = neuron, probe, turns
-        self.state: DelayState | None = None
-        self.fold: int | None = None  # steps in the present call of the container that folds time into the batch
-        self._held: tuple[object, ...] | None = None  # what the neuron's last call left on it
-        self._versions: tuple[int, ...] = ()  # of these
-        self._dropped = False  # the model was called without the state that the neuron returned last
-        self._caller_keeps_state = False  # in that call
-        self._returned: tuple[Tensor, ...] = ()  # state of the last call, detached: it shares storage with the caller's
-        self._had_graph = False
-        self._continues = False
-        self._length = 0  # of the present sequence, in calls
-        self._single = 0  # sequences in a row that had one step
-        self._missed = 0  # calls of the model in a row in which the layer ran and the neuron did not
-        self._given = 0  # steps that the layer has given and the neuron not yet taken
-        self._is_fed = False  # this call of the neuron takes what the layer gave
+    # ------------------------------------------------------------------------------------------ seen from outside
+
+    def snapshot(self) -> Snapshot:
+        """All that is remembered now, for `restore`; it does not change with later calls."""
+        return self._now
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from what `snapshot` returned."""
+        self._now = snapshot
+
+    @property
+    def state(self) -> DelayState | None:
+        """Of the delay after the last call; None at the beginning of a sequence."""
+        return self._now.state
+
+    @property
+    def carried(self) -> bool:
+        """Whether somebody else carries the state, see `carry`."""
+        return self._now.carried
+
+    @property
+    def folded_steps(self) -> int:
+        """How many steps the present call has, where the time is folded into the batch."""
+        return self._now.folded or 1
+
+    @contextmanager
+    def carry(self, state: DelayState | None) -> Iterator[None]:
+        """Within the block somebody else, such as a stream, carries the state: the delay goes on from this one.
+
+        With None it begins a sequence. At the end of the block `state` is the next one; after it the memory is as it
+        was before.
+        """
+        before = self.snapshot()
+        self._now = before._replace(state=state, carried=True)
+        try:
+            yield
+        finally:
+            self.restore(before)
 
     def mode(self) -> Mode:
         """Whether a call of the layer is one step or a whole sequence."""
-        if self.turns == "sequence, then steps":
-            return "sequence"
-        return "step" if self.turns == "steps, then sequence" else self.probe.mode(self.neuron)
+        if self.turns is Turns.SEQUENCE_THEN_STEPS:
+            return Mode.SEQUENCE
+        return Mode.STEP if self.turns is Turns.STEPS_THEN_SEQUENCE else Mode(self.toolkit.mode(self.neuron))
+
+    def forget(self) -> None:
+        """The next call begins a sequence."""
+        self._now = self._now._replace(state=None, start=None, held=None, returned=(), pending=0, dropped=False)
+
+    def detach(self) -> None:
+        """Cut the inputs that have not arrived yet off from the graph."""
+        state = self.state
+        self._now = self._now._replace(state=None if state is None else state.detach(), had_graph=False)
+
+    # ------------------------------------------------------------------------------------- the layer and the model
 
     def read(self, shape: torch.Size, steps: int | None) -> DelayState | None:
         """The state to go on from, None at the beginning of a sequence.
@@ -94,32 +134,35 @@ class Memory:
         if self.carried:
             return self.state
         if self.state is not None and self.state.history.shape[1:] != shape:
-            self.state = None
-        if self._given and self.turns == "steps, then sequence":
-            self._given += 1
+            self.write(None)
+        if self._now.pending and self.turns is Turns.STEPS_THEN_SEQUENCE:
+            self._now = self._now._replace(pending=self._now.pending + 1)
             return self.state
-        never_ran = self._held is None  # since the sequence began
+        never_ran = self._now.held is None  # since the sequence began
         if not never_ran:
-            held = self.probe.held_state(self.neuron)
+            held = self.toolkit.held_state(self.neuron)
             if not self._goes_on():
-                self.state = None
-            elif self.probe.cuts_graph(self.neuron) or (self._had_graph and held and not _has_graph(held)):
+                self.write(None)
+            elif self._was_detached(held):
                 self.detach()
-        if self._given and (never_ran or self.state is not None):
+        if self._now.pending and (never_ran or self.state is not None):
             self._fail("was not called between two calls of its delayed input")
-        self._continues = self.state is not None
-        self._count(single=steps is None and self.turns == "together")
-        self._given = 1 if steps is None else steps
+        self._count(single=steps is None and self.turns is Turns.TOGETHER)
+        self._now = self._now._replace(continues=self.state is not None, pending=1 if steps is None else steps)
         return self.state
+
+    def write(self, state: DelayState | None) -> None:
+        """Remember the state after a call of the layer."""
+        self._now = self._now._replace(state=state)
 
     def _count(self, single: bool) -> None:
         """Warn where every step is a sequence of its own: then no delay ever delivers anything."""
-        if self._continues:
-            self._length += 1
+        now = self._now
+        if now.state is not None:
+            self._now = now._replace(length=now.length + 1)
             return
-        self._single = self._single + 1 if self._length == 1 and single else 0
-        self._length = 1
-        if self._single == 3:
+        self._now = now._replace(single=now.single + 1 if now.length == 1 and single else 0, length=1)
+        if self._now.single == 3:
             warnings.warn(
                 f"every call of {type(self.neuron).__name__} seems to begin a new sequence, so that what is delayed "
                 "never arrives. Carry its state from step to step, as the very tensors that it returned (or tuples, "
@@ -127,66 +170,53 @@ class Memory:
                 stacklevel=2,
             )
 
-    def forget(self) -> None:
-        """The next call begins a sequence."""
-        self.state, self._held, self._returned = None, None, ()
-        self._given, self._dropped = 0, False
-
-    def detach(self) -> None:
-        """Cut what is under way off from the graph."""
-        if self.state is not None:
-            self.state = self.state.detach()
-        self._had_graph = False
-
     def model_begins(self) -> None:
         """The model is called: whatever was on its way in the last call, which an error may have ended, is gone."""
-        if self._given and not self.carried:
-            self._missed += 1
-            if self._missed > 1:
+        if self._now.pending and not self.carried:
+            self._now = self._now._replace(missed=self._now.missed + 1)
+            if self._now.missed > 1:
                 self._fail("was not called after its delayed input")
             self.forget()
 
     def model_called(self, tensors: list[Tensor]) -> None:
-        """The model is called, and `tensors` are all that its caller can have kept a state in."""
-        if self.state is None or not self._caller_keeps_state:
+        """The model is called, and `tensors` are all that its caller can have carried a state in."""
+        if self.state is None or not self._now.passed:
             return
-        carried = [tensor for tensor in tensors if self._is_mine(tensor)]
-        if not carried:
+        mine = [tensor for tensor in tensors if self._is_mine(tensor)]
+        if not mine:
             self.forget()
-            self._dropped = True
-        elif self._had_graph and not _has_graph(carried):
+            self._now = self._now._replace(dropped=True)
+        elif self._now.had_graph and not has_graph(mine):
             self.detach()
 
     @eager
     def see_fold(self, container: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the module whose input still has the time, which it will fold into the batch."""
         inputs = tensors_in((args, kwargs))
-        self.fold = inputs[0].shape[0] if inputs else None
+        self._now = self._now._replace(folded=inputs[0].shape[0] if inputs else None)
+
+    # ---------------------------------------------------------------------------------------------- the neuron
 
     @eager
     def before_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the neuron: does it agree that this is not the first step?"""
         if self.carried:
             return
-        passed = self.probe.passed_state(neuron, args, kwargs)
+        passed = self.toolkit.passed_state(neuron, args, kwargs)
         goes_on = passed is None or any(self._is_mine(tensor) for tensor in passed)
-        self._is_fed, self._missed = self._given > 0, 0
-        if not self._is_fed:  # another layer's call, or one that this layer has no part in
+        self._now = self._now._replace(is_fed=self._now.pending > 0, missed=0)
+        if not self._now.is_fed:  # another layer's call, or one that this layer has no part in
             if passed is None and not self._goes_on():
-                self.state = None  # a reset that the layer itself will come too late to see
+                self.write(None)  # a reset that the layer itself will come too late to see
             elif goes_on and self.state is not None and self._is_held():
                 self._fail("was called twice for one call of its delayed input")
             return
         self._take(args, kwargs)
-        self._caller_keeps_state = passed is not None
-        if self._dropped and passed and any(bool(tensor.any()) for tensor in passed):
-            warnings.warn(
-                f"{type(neuron).__name__} was given a state that it did not return, so its delayed input starts with "
-                "nothing under way. To carry a state, pass on the very tensors (detaching them is fine)",
-                stacklevel=2,
-            )
-        self._dropped = False
-        continues, self._continues = self._continues, True  # further steps of what the layer gave go on in any case
+        if self._now.dropped and passed and any_nonzero(passed):
+            _warn_of_foreign_state(neuron, "delayed input starts")
+        continues = self._now.continues
+        # Further steps of what the layer delivered go on in any case.
+        self._now = self._now._replace(passed=passed is not None, dropped=False, continues=True)
         if continues and passed is None and not self._is_held():
             self.forget()
             raise SequenceError(
@@ -194,9 +224,9 @@ class Memory:
             )
         if passed is None or not continues or goes_on:
             return
-        if _has_graph(passed) or (passed and not any(bool(tensor.any()) for tensor in self._returned)):
+        if has_graph(passed) or (passed and not any_nonzero(self._now.returned)):
             return  # an edited state, of which zeros can be one
-        if not any(bool(tensor.any()) for tensor in passed):  # none, or zeros, is a new one
+        if not any_nonzero(passed):  # none, or zeros, is a new one
             self.forget()
             raise SequenceError(
                 f"{type(neuron).__name__} was given a new state in the middle of what its delayed input takes for one "
@@ -206,53 +236,72 @@ class Memory:
             )
 
     def _take(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The neuron takes what it was given."""
+        """The neuron takes what the layer delivered."""
         inputs = tensors_in((args[:1], kwargs))
-        sequence = self.probe.mode(self.neuron) == "sequence" and inputs
-        taken, given = inputs[0].shape[0] if sequence else 1, self._given
+        sequence = self.toolkit.mode(self.neuron) == Mode.SEQUENCE and inputs
+        taken, pending = inputs[0].shape[0] if sequence else 1, self._now.pending
         # The rest of a sequence that the neuron takes step by step is taken by its next calls.
-        self._given = given - taken if self.turns == "sequence, then steps" else 0
-        if taken > given or (taken < given and self.turns != "sequence, then steps"):
-            self._fail(f"takes {taken} steps where its delayed input was given {given}")
+        by_steps = self.turns is Turns.SEQUENCE_THEN_STEPS
+        self._now = self._now._replace(pending=pending - taken if by_steps else 0)
+        if taken > pending or (taken < pending and not by_steps):
+            self._fail(f"takes {taken} steps where its delayed input was given {pending}")
 
     @eager
     def after_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Forward hook of the neuron: remember the state it is left in."""
         if self.carried:
             return
-        self._held = self.probe.held_state(neuron)
-        self._versions = tuple(map(_version, self._held))
-        if not self._is_fed:
+        held = self.toolkit.held_state(neuron)
+        self._now = self._now._replace(held=held, versions=tuple(map(version_of, held)))
+        if not self._now.is_fed:
             return
-        returned = self.probe.returned_state(neuron, output)
-        self._had_graph = _has_graph((*self._held, *returned))
-        self._returned = tuple(tensor.detach() for tensor in returned)
+        returned = self.toolkit.returned_state(neuron, output)
+        self._now = self._now._replace(
+            had_graph=has_graph((*held, *returned)), returned=tuple(tensor.detach() for tensor in returned)
+        )
 
     def _goes_on(self) -> bool:
         """Whether the neuron holds what its last call left, and that was not set to zero."""
-        return self._is_held() and not _zeroed(self.probe.held_state(self.neuron), self._versions)
+        return self._is_held() and not was_zeroed(self.toolkit.held_state(self.neuron), self._now.versions)
 
     def _is_held(self) -> bool:
         """Whether the neuron still holds the very state that its last call left."""
-        held = self.probe.held_state(self.neuron)
-        if self._held is None or len(held) != len(self._held):
+        now, then = self.toolkit.held_state(self.neuron), self._now.held
+        if then is None or len(now) != len(then):
             return False
-        return all(map(_unchanged, held, self._held, self._versions))
+        return all(map(is_same_state, now, then, self._now.versions))
+
+    def _was_detached(self, state: tuple[object, ...]) -> bool:
+        """Whether the state from which the neuron goes on was cut off from the graph."""
+        cut = self._now.had_graph and bool(state) and not has_graph(state)
+        return cut or streams(self.toolkit).cuts_graph(self.neuron)
 
     def _is_mine(self, tensor: Tensor) -> bool:
         """Whether the tensor is a state that the neuron returned last, or a copy of one."""
-        return any(_same(tensor, returned) for returned in self._returned)
+        return any(is_copy(tensor, returned) for returned in self._now.returned)
 
     def _fail(self, what: str) -> NoReturn:
         self.forget()
         raise SequenceError(
-            f"{type(self.neuron).__name__} {what}. A delayed layer and its neuron must take turns: pass example= to "
-            "add_delays, which then sees how they do, or leave this layer out with filter_fn"
+            f"{type(self.neuron).__name__} {what}. A delayed layer and its neuron must be called alternately: pass "
+            "example= to add_delays, which then sees how they are, or leave this layer out with filter_fn"
         )
+
+    # ------------------------------------------------------------------------------------------ copies and files
 
     def __getstate__(self) -> dict[str, Any]:
         # A tensor with a graph cannot be copied; whoever copies a model between two steps wants its values.
-        return {**self.__dict__, "state": None if self.state is None else self.state.detach()}
+        made_with = {"neuron": self.neuron, "toolkit": self.toolkit, "turns": self.turns}
+        states = {"state": self._now.state, "start": self._now.start}
+        detached = {name: None if state is None else state.detach() for name, state in states.items()}
+        return {**made_with, **self._now._asdict(), **detached}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Models saved by delayplug 0.1 have other names here.
+        renamed = {"probe": "toolkit", "fold": "folded", "_given": "pending", "_caller_keeps_state": "passed"}
+        state = {renamed.get(name, name.removeprefix("_")): value for name, value in state.items()}
+        self.neuron, self.toolkit, self.turns = state["neuron"], state["toolkit"], Turns(state["turns"])
+        self._now = Snapshot(**{name: state[name] for name in Snapshot._fields if name in state})
 
 
 class InnerMemory(Memory):
@@ -262,46 +311,39 @@ class InnerMemory(Memory):
     one step, as snnTorch's reset to zero does, all these calls see the same.
     """
 
-    def __init__(self, neuron: nn.Module, probe: Probe) -> None:
-        super().__init__(neuron, probe, "inside")
-        self._start: DelayState | None = None  # what this call of the neuron goes on from
+    def __init__(self, neuron: nn.Module, toolkit: Toolkit) -> None:
+        super().__init__(neuron, toolkit, Turns.INSIDE)
 
     def read(self, shape: torch.Size, steps: int | None) -> DelayState | None:
-        if self._start is not None and self._start.history.shape[1:] != shape:
-            self._start = None
-        return self._start
-
-    def forget(self) -> None:
-        super().forget()
-        self._start = None
+        start = self._now.start
+        if start is not None and start.history.shape[1:] != shape:
+            start = None
+            self._now = self._now._replace(start=None)
+        return start
 
     def model_begins(self) -> None:
-        """Nothing is ever on its way between a layer and a neuron that calls it."""
+        """No input ever waits between a layer and a neuron that calls it."""
 
     def model_called(self, tensors: list[Tensor]) -> None:
         """The call of the neuron tells more."""
 
     @eager
     def before_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._is_fed = True
+        self._now = self._now._replace(is_fed=True)
         if self.state is None or self.carried:
-            self._start = self.state
+            self._now = self._now._replace(start=self.state)
             return
-        passed = self.probe.passed_state(neuron, args, kwargs)
+        passed = self.toolkit.passed_state(neuron, args, kwargs)
         if passed is None:
-            passed = tuple(state for state in self.probe.held_state(neuron) if isinstance(state, Tensor))
+            passed = tuple(state for state in self.toolkit.held_state(neuron) if isinstance(state, Tensor))
             goes_on = self._goes_on()
         else:
-            goes_on = any(self._is_mine(tensor) for tensor in passed) or _has_graph(passed)
-            if not goes_on and any(bool(tensor.any()) for tensor in passed):
-                warnings.warn(
-                    f"{type(neuron).__name__} was given a state that it did not return, so its delays start with "
-                    "nothing under way. To carry a state, pass on the very tensors (detaching them is fine)",
-                    stacklevel=2,
-                )
-        if goes_on and (self.probe.cuts_graph(neuron) or (self._had_graph and passed and not _has_graph(passed))):
+            goes_on = any(self._is_mine(tensor) for tensor in passed) or has_graph(passed)
+            if not goes_on and any_nonzero(passed):
+                _warn_of_foreign_state(neuron, "delays start")
+        if goes_on and self._was_detached(passed):
             self.detach()
-        self._start = self.state if goes_on else None
+        self._now = self._now._replace(start=self.state if goes_on else None)
 
 
 class ModelWatch:
@@ -309,7 +351,7 @@ class ModelWatch:
 
     def __init__(self) -> None:
         self.memories: list[Memory] = []
-        self.plans: list[Any] = []  # by which the delays were made: for `describe_delays`
+        self.plans: list[object] = []  # by which the delays were made: for `describe_delays`
 
     @eager
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -319,26 +361,16 @@ class ModelWatch:
         if waiting:
             # A state may also be kept on a module of the user's own, as an attribute or a buffer.
             neurons = {id(memory.neuron) for memory in self.memories}
-            kept = [_attributes(m, len(neurons)) for m in model.modules() if id(m) not in neurons]
-            tensors = tensors_in((args, kwargs, kept), objects=True)
+            attributes = [_attributes(m, len(neurons)) for m in model.modules() if id(m) not in neurons]
+            tensors = tensors_in((args, kwargs, attributes), objects=True)
             for memory in waiting:
                 memory.model_called(tensors)
 
 
-def tensors_in(value: Any, *, objects: bool = False) -> list[Tensor]:
-    """All tensors in nested tuples, lists, dictionaries and dataclasses; with `objects`, in what objects hold, too."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, type | nn.Module | str | bytes):
-        return []
-    if dataclasses.is_dataclass(value) or (objects and not isinstance(value, dict) and hasattr(value, "__dict__")):
-        # An object that is no container of its own kind is looked into once: it may point back to itself.
-        objects = objects and dataclasses.is_dataclass(value)
-        names = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else [*vars(value)]
-        value = [getattr(value, name) for name in names]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [t for item in value for t in tensors_in(item, objects=objects)] if isinstance(value, list | tuple) else []
+def watch_of(model: nn.Module) -> ModelWatch | None:
+    """The hook through which a model's delays see how it is called, if it has delays."""
+    hooks = model._forward_pre_hooks.values()
+    return next((hook for hook in hooks if isinstance(hook, ModelWatch)), None)
 
 
 # What every module has, and what a delayed layer adds: no place for a state of the user's.
@@ -352,35 +384,9 @@ def _attributes(module: nn.Module, neurons: int) -> list[Any]:
     return [*own, *module._buffers.values()]
 
 
-def _has_graph(values: Any) -> bool:
-    return any(isinstance(value, Tensor) and value.grad_fn is not None for value in values)
-
-
-def _version(value: object) -> int:
-    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
-
-
-def _unchanged(now: object, then: object, version: int) -> bool:
-    """Whether a state is the one of then, be it cut off from the graph (`v = v.detach()` shares memory and version)."""
-    if now is then or not (isinstance(now, Tensor) and isinstance(then, Tensor)):
-        return now is then
-    return now.shape == then.shape and _storage(now) == _storage(then) and now.numel() > 0 and _version(now) == version
-
-
-def _zeroed(held: tuple[object, ...], versions: tuple[int, ...]) -> bool:
-    """Whether a state was reset in place since its versions were taken."""
-    changed = [h for h, v in zip(held, versions, strict=True) if isinstance(h, Tensor) and _version(h) != v]
-    return bool(changed) and not any(bool(tensor.any()) for tensor in changed)
-
-
-def _same(tensor: Tensor, returned: Tensor) -> bool:
-    """Whether they share memory, or are equal and not just zeros, with which every state begins."""
-    if _storage(tensor) == _storage(returned) and tensor.numel():
-        return True
-    if tensor.shape != returned.shape or tensor.dtype != returned.dtype or tensor.device != returned.device:
-        return False
-    return bool(torch.equal(tensor, returned)) and bool(tensor.any())
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def _warn_of_foreign_state(neuron: nn.Module, what_starts: str) -> None:
+    warnings.warn(
+        f"{type(neuron).__name__} was given a state that it did not return, so its {what_starts} with nothing under "
+        "way. To carry a state, pass on the very tensors (detaching them is fine)",
+        stacklevel=3,
+    )

@@ -14,23 +14,11 @@ pytest then runs every law on every network. For failures with values, a conftes
 Read `laws.Laws` first. May import: everything but bench, plot and cli.
 """
 
-from .laws import (
-    EXACT,
-    GRANULARITIES,
-    MAX_DELAY,
-    Advance,
-    Laws,
-    Network,
-    Sees,
-    can_pickle,
-    copies,
-    draw_whole_delays,
-    reference_neuron,
-    shift_cell,
-    shift_inputs,
-    snapshot,
-    states,
-)
+from .cases import GRANULARITIES
+from .laws import EXACT, Laws
+from .networks import Advance, Network, Sees
+from .oracle import MAX_DELAY, draw_whole_delays, reference_neuron, shift_cell, shift_inputs
+from .snapshots import can_pickle, copies, snapshot, states
 
 __all__ = [
     "EXACT",

@@ -1,10 +1,10 @@
-"""Finding the plugins: each is loaded under its own guard, and its failure is kept and shown."""
+"""Discovery of plugins: each is loaded under its own guard, and its failure is stored and shown."""
 
 import difflib
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import BackendBrokenError, BackendMissingError, UnknownBackendError, WiringError
 from . import hookspecs
+from .capabilities import check_toolkit
 from .toolkit import Backend, Toolkit
 
 # What a stranger's code may raise without taking others down; whoever presses Ctrl-C means all of it.
@@ -43,21 +44,21 @@ class Status:
 @functools.cache
 def plugins() -> tuple[Plugin, ...]:
     """All plugins, loaded once, in the order of their names."""
-    found: list[Plugin] = []
+    loaded: list[Plugin] = []
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     for entry in sorted(metadata.entry_points(group=hookspecs.GROUP), key=lambda entry: entry.name):
         distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
         try:
             backend = _load(manager, entry)
-            rivals = [p.distribution for p in found if p.backend is not None and p.backend.name == backend.name]
+            rivals = [p.distribution for p in loaded if p.backend is not None and p.backend.name == backend.name]
             if rivals:
                 raise ValueError(f"the name {backend.name!r} is taken by {rivals[0]}")
         except _STRANGERS as error:
-            found.append(Plugin(entry.name, distribution, error=error))
+            loaded.append(Plugin(entry.name, distribution, error=error))
         else:
-            found.append(Plugin(backend.name, distribution, backend))
-    return tuple(found)
+            loaded.append(Plugin(backend.name, distribution, backend))
+    return tuple(loaded)
 
 
 def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Backend:
@@ -86,7 +87,9 @@ def toolkit(name: str) -> Toolkit:
         known = [plugin.name for plugin in plugins()]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownBackendError(f"backend: expected one of {', '.join(known) or 'none found'}, got {name!r}.{hint}")
+        raise UnknownBackendError(
+            f"backend: expected one of {', '.join(known) or 'none installed'}, got {name!r}.{hint}"
+        )
     plugin = next((plugin for plugin in named if plugin.backend is not None), named[0])
     if plugin.backend is None:
         raise BackendBrokenError(
@@ -102,28 +105,31 @@ def _import(backend: Backend, distribution: str) -> Toolkit:
             f"Run: pip install '{install_target(backend)}'"
         )
     try:
-        toolkit = backend.toolkit()
-        if not isinstance(toolkit, Toolkit):
-            raise TypeError(f"expected a delayplug.Toolkit, got {toolkit!r}")
-        return toolkit
+        return check_toolkit(backend.toolkit())
     except _STRANGERS as error:
         plugin = f"the plugin {backend.name!r} of {distribution}"
         raise BackendBrokenError(f"{backend.package} is installed, but {plugin} cannot load it: {error!r}") from error
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be found, without importing it."""
+    """Whether a package is installed, without importing it."""
     return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
 def version(package: str) -> str:
     """The version of the distribution that a package, by its import name, comes from; "" if there is none."""
     top = package.partition(".")[0]
-    distributions = metadata.packages_distributions().get(top, (top,))
+    distributions = _distributions().get(top, (top,))
     try:
         return metadata.version(distributions[0])
     except metadata.PackageNotFoundError:
         return ""
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """The distributions of every import name; read once, as that takes most of a second."""
+    return metadata.packages_distributions()
 
 
 def backend_package(name: str) -> str:
@@ -149,9 +155,13 @@ def statuses() -> Iterator[Status]:
         except BackendMissingError as error:
             yield Status(plugin.name, number, plugin.distribution, "not installed", str(error))
         except _STRANGERS as error:
-            yield Status(plugin.name, number, plugin.distribution, "broken", str(error) or repr(error))
+            yield Status(plugin.name, number, plugin.distribution, "broken", _reason(error))
         else:
             yield Status(plugin.name, number, plugin.distribution, "ready", "")
+
+
+def _reason(error: BaseException) -> str:
+    return repr(error) if isinstance(error, SystemExit) else str(error) or repr(error)  # its text is a bare number
 
 
 def ready() -> list[str]:
@@ -178,11 +188,11 @@ def toolkit_of(modules: Iterable[nn.Module]) -> tuple[str, Toolkit]:
                 counts[plugin.name] = _count_neurons(plugin, modules)
             except BackendBrokenError as error:
                 broken.append(error)
-    found = [name for name, count in counts.items() if count]
-    if len(found) == 1:
-        return found[0], toolkit(found[0])
-    if found:
-        raise WiringError(f"the model has neurons of {' and '.join(found)}: name one with backend=")
+    owners = [name for name, count in counts.items() if count]
+    if len(owners) == 1:
+        return owners[0], toolkit(owners[0])
+    if owners:
+        raise WiringError(f"the model has neurons of {' and '.join(owners)}: name one with backend=")
     imported = ", ".join(counts) or "none"
     if broken:
         reasons = "; ".join(map(str, broken))

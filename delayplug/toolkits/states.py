@@ -9,13 +9,29 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from ..layers.base import DelayState
 
 Leaf = Tensor | int | float | bool | str | None
 _PLAIN = (int, float, bool, str, type(None))
+
+
+def tensors_in(value: Any, *, objects: bool = False) -> list[Tensor]:
+    """All tensors in nested tuples, lists, dictionaries and dataclasses; with `objects`, in what objects hold, too."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, type | nn.Module | str | bytes):
+        return []
+    if dataclasses.is_dataclass(value) or (objects and not isinstance(value, dict) and hasattr(value, "__dict__")):
+        # An object that is no container of its own kind is looked into once: it may point back to itself.
+        objects = objects and dataclasses.is_dataclass(value)
+        names = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else [*vars(value)]
+        value = [getattr(value, name) for name in names]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for item in value for t in tensors_in(item, objects=objects)] if isinstance(value, list | tuple) else []
 
 
 def to_leaves(state: Any, name: str = "state") -> dict[str, Leaf]:
@@ -73,7 +89,7 @@ def _named(value: Any) -> str:
 
 def _parts(value: Any) -> dict[str, Any] | None:
     """What a container holds, by name; None if it is no container."""
-    if isinstance(value, DelayState):  # kernels and tapes are made anew from the layer and the history
+    if isinstance(value, DelayState):  # kernels and tapes are rebuilt from the layer and the history
         return {"history": value.history} | ({} if value.pending is None else {"pending": value.pending})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

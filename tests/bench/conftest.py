@@ -21,9 +21,9 @@ def random_frames() -> Tensor:
     return torch.poisson(torch.full((80, 32, 140), 0.3), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(params=["recorded", "random"])
+@pytest.fixture(scope="session", params=["recorded", "random"])
 def frames(request: pytest.FixtureRequest) -> Tensor:
-    """Input (T, B, C) of 140 channels."""
+    """Input (T, B, C) of 140 channels, to read only."""
     return recorded_frames() if request.param == "recorded" else random_frames()
 
 

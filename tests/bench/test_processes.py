@@ -65,6 +65,7 @@ def step(part: slice) -> dict[str, Tensor]:
     return {**gradients, **dict(network[1].named_buffers()), "hidden": hidden.detach()}
 
 
+@pytest.mark.slow
 def test_one_step_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     expected = step(slice(0, 5))
     mp.spawn(in_two, (free_port(), str(tmp_path)), nprocs=2)
@@ -124,6 +125,8 @@ def alone() -> Any:
     return train(config, load_task(config), accelerator="cpu")
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize("begin", [torchrun, slurm])
 def test_all_processes_hold_the_same_network(begin: Callable, alone: Any, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
@@ -142,6 +145,8 @@ def test_all_processes_hold_the_same_network(begin: Callable, alone: Any, tmp_pa
             assert float((first["state"][name] - value).abs().mean()) < 0.05
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 def test_on_two_devices_by_the_command_line(alone: Any, tmp_path: Path) -> None:
     """The command starts its second process itself, and speaks once; two runs follow each other."""
     args = ["bench", "run", "--backend", "spikingjelly", "--delays", "fixed", "learned", "--epochs", "3"]

@@ -15,6 +15,7 @@ from delayplug.bench.task import load_task
 from tests.bench.runs import write_recordings
 
 
+@pytest.mark.trains
 def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
     write_recordings(tmp_path / "mini_train.h5", 40, speakers=4)
     write_recordings(tmp_path / "mini_test.h5", 12, speakers=4)

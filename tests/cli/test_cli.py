@@ -40,6 +40,7 @@ def test_run_as_a_module() -> None:
     assert done.stdout == f"delayplug {package.__version__}\n"
 
 
+@pytest.mark.slow
 def test_backends_lists_the_three() -> None:
     text = delayplug("backends").stdout
     assert all(name in text for name in ("snntorch", "norse", "spikingjelly"))

@@ -8,6 +8,7 @@ import pytest
 from tests.cli.command import delayplug
 
 
+@pytest.mark.slow
 def test_one_comparison(tmp_path: Path) -> None:
     args = ["--only", "layer 256 -> 20", "--rounds", "3", "--seconds", "0", "--threads", "1", "--out", "speed.json"]
     done = delayplug("speed", *args, cwd=tmp_path)

@@ -122,6 +122,7 @@ def _ask(path: Path, folder: Path, start: object, results: object) -> None:
     results.put(int(cached_frames(path, cache=folder).counts.sum()))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_several_processes_at_once(write, tmp_path):
     context = multiprocessing.get_context("spawn")
     start, results = context.Event(), context.Queue()
@@ -165,6 +166,7 @@ def test_events_are_let_go_part_by_part(write, tmp_path, monkeypatch):
     assert max(alive) <= 1  # the one before, which a loop still names
 
 
+@pytest.mark.slow
 def test_memory_does_not_follow_the_size_of_the_file(tmp_path, monkeypatch):
     """12 million events in 6000 recordings: 72 MB as arrays, more as h5py reads them; a third of them at a time."""
     path = tmp_path / "large_train.h5"

@@ -286,7 +286,7 @@ def test_what_is_under_way_stays_while_the_largest_delay_does():
         for x_t in x[:10]:
             clamped(x_t)
         freeze_delays(clamped, max_delay=3)
-        clamped(x[10])  # begins anew, with other delays
+        clamped(x[10])  # starts from a fresh state, with other delays
 
 
 def test_an_unrounded_layer_is_rounded_from_then_on():

@@ -15,7 +15,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
 import delayplug
-from delayplug import Cell
+from delayplug import Cell, Reset
 
 F, H, O = 5, 6, 4  # noqa: E741
 MAX_DELAY = 4
@@ -126,11 +126,11 @@ def reference(cell: Cell, x: Tensor) -> Tensor:
                 out[t, n] = v
                 continue
             threshold = numbers["threshold"][n]
-            v = v - threshold if cell.rule == "subtract in the next step" and above else v
+            v = v - threshold if cell.rule is Reset.SUBTRACT_NEXT_STEP and above else v
             above = v > threshold
             out[t, n] = float(above)
-            if above and cell.rule == "value":
+            if above and cell.rule is Reset.VALUE:
                 v = reset
-            elif above and cell.rule == "subtract":
+            elif above and cell.rule is Reset.SUBTRACT:
                 v -= threshold
     return out.view(x.shape)

@@ -1,4 +1,4 @@
-"""Layers and networks that every aid has to work on."""
+"""Layers and networks on which everything in `delayplug.learning` has to work."""
 
 from collections.abc import Callable
 

@@ -11,7 +11,7 @@ from norse.torch.functional.reset import reset_subtract
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError
+from delayplug import Cell, ExchangeError, Reset
 from delayplug.exchange.to_module import run_neuron
 from delayplug.toolkits import plugins
 from tests.exchange.models import TOOLKITS, reference
@@ -180,7 +180,7 @@ def test_snntorch_keeps_its_own_resets() -> None:
         with torch.no_grad():
             assert torch.equal(run_neuron(toolkit, toolkit.build(cell), x), run_neuron(toolkit, made, x))
         for other in ("norse", "spikingjelly"):
-            with pytest.raises(ExchangeError, match="snnTorch"):
+            with pytest.raises(ExchangeError, match="no reset by the rule"):
                 plugins.toolkit(other).build(cell)
 
 
@@ -196,3 +196,11 @@ def test_the_readout_of_the_benchmark_has_a_finite_threshold() -> None:
     # SpikingJelly's CUDA kernels refuse an infinite one.
     node = plugins.toolkit("spikingjelly").readout_neuron(tau=2.0)
     assert node.v_threshold == 1e9
+
+
+def test_resets_read_what_earlier_versions_wrote() -> None:
+    assert Reset("subtract in the next step") is Reset.SUBTRACT_NEXT_STEP
+    assert Reset("snnTorch: subtract, again while the membrane stays above") is Reset.SUBTRACT_WHILE_ABOVE
+    assert Reset("snnTorch: zero in the next step, dropping its input") is Reset.ZERO_NEXT_STEP
+    with pytest.raises(ValueError, match="never"):
+        Reset("never")

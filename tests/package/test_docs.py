@@ -1,4 +1,4 @@
-"""Everything documented runs: README blocks, docstrings, examples, commands."""
+"""Everything documented runs: the blocks of README and docs, docstrings, examples, commands. No link is dead."""
 
 import doctest
 import importlib
@@ -9,6 +9,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,49 +20,141 @@ import delayplug
 from delayplug import cli
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: re.sub(r"\W+", " ", block)[:40])
-def test_readme_block(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def pages(*, with_a: str) -> list[Path]:
+    return [path for path in PAGES if any(blocks(path, with_a))]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; `line` is that of its first line, from 0."""
+
+    text: str
+    line: int
+
+
+def blocks(path: Path, language: str) -> Iterator[Block]:
+    page = path.read_text()
+    for match in re.finditer(rf"^```{language}\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE):
+        yield Block(match[1], page.count("\n", 0, match.start(1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", pages(with_a="python"), ids=name_of)
+def test_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # for the files that it writes
-    script = tmp_path / "readme.py"
-    script.write_text(block)
-    exec(compile(block, str(script), "exec"), {"__name__": "readme"})
+    namespace = {"__name__": "page"}  # one for the page: later blocks use what earlier ones made
+    for block in blocks(path, "python"):
+        # Tracebacks, and whoever reads the source of a function, find the lines of the page.
+        exec(compile("\n" * block.line + block.text, str(path), "exec"), namespace)
 
 
-def test_readme_has_a_block_per_toolkit() -> None:
-    text = "".join(blocks("python"))
+def test_every_block_has_a_language() -> None:
+    for path in PAGES:
+        opening = re.findall(r"^```(.*)$", path.read_text(), flags=re.MULTILINE)[::2]
+        known = {"python", "console", "text"}
+        assert all(language in known or language.startswith("{") for language in opening), (name_of(path), opening)
+
+
+def test_the_readme_has_a_block_per_toolkit_and_is_short() -> None:
+    text = "".join(block.text for block in blocks(ROOT / "README.md", "python"))
     assert all(toolkit in text for toolkit in ("snntorch", "norse", "spikingjelly"))
+    assert (ROOT / "README.md").read_text().count("\n") < 200
 
 
-def commands() -> list[list[str]]:
-    lines = [line for block in blocks("console") for line in block.replace("\\\n", " ").splitlines()]
+def commands(path: Path) -> list[list[str]]:
+    lines = [line for block in blocks(path, "console") for line in block.text.replace("\\\n", " ").splitlines()]
     return [shlex.split(line.removeprefix("$ "), comments=True) for line in lines if line.startswith("$ ")]
 
 
-def test_readme_commands_exist() -> None:
-    group = typer.main.get_command(cli.app)
-    makefile = (ROOT / "Makefile").read_text()
-    seen = set()
-    for command in commands():
-        if command[0] in ("torchrun", "srun"):  # whatever starts it
-            command = command[command.index("delayplug") :]
-        seen.add(command[0])
-        if command[0] == "delayplug":
-            found, words = group, command[1:]
-            while hasattr(found, "commands"):
-                found, words = found.commands[words[0]], words[1:]
-            found.make_context(command[-len(words) - 1], words)
-        elif command[0] == "make":
-            assert re.search(rf"^{command[1]}:", makefile, flags=re.MULTILINE), command
-        else:
-            assert command[:2] in (["pip", "install"], ["python", "examples/snntorch_class.py"]), command
-    assert {"delayplug", "make", "pip"} <= seen
+def check_command(command: list[str]) -> str:
+    """The program that a command runs; fails unless it exists and takes these arguments."""
+    if command[0] in ("torchrun", "srun"):  # whatever starts it
+        command = command[command.index("delayplug") :]
+    if command[0] == "delayplug":
+        group, words = typer.main.get_command(cli.app), command[1:]
+        while hasattr(group, "commands"):
+            group, words = group.commands[words[0]], words[1:]
+        group.make_context(command[-len(words) - 1], words)
+    elif command[0] == "make":
+        assert re.search(rf"^{command[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), command
+    elif command[:2] == ["pip", "install"]:
+        extras = re.fullmatch(r"delayplug\[([\w,]+)\]", command[2])
+        metadata = (ROOT / "pyproject.toml").read_text()
+        wanted = [] if extras is None else extras[1].split(",")
+        assert all(re.search(rf"^{extra} = \[", metadata, flags=re.MULTILINE) for extra in wanted), command
+        assert extras or command[2] == "delayplug" or (ROOT / command[2]).is_dir(), command
+    else:
+        assert command[0] == "python", command
+        assert (ROOT / command[-1 if command[1] == "-m" else 1]).exists(), command
+    return command[0]
+
+
+@pytest.mark.parametrize("path", pages(with_a="console"), ids=name_of)
+def test_commands_exist(path: Path) -> None:
+    assert all(check_command(command) for command in commands(path))
+
+
+def test_commands_of_every_kind_are_checked() -> None:
+    seen = {command[0] for path in PAGES for command in commands(path)}
+    assert seen >= {"delayplug", "make", "pip", "python", "srun", "torchrun"}
+
+
+@pytest.mark.parametrize("wrong", ["delayplug bench run --tea", "make tea", "pip install delayplug[tea]", "tea now"])
+def test_a_wrong_command_is_noticed(wrong: str) -> None:
+    with pytest.raises(Exception, match="tea"):
+        check_command(shlex.split(wrong))
+
+
+def anchors(page: str) -> set[str]:
+    """Of the headings of a page, as GitHub and MyST make them."""
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_links_lead_somewhere(path: Path) -> None:
+    page = path.read_text()
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose)
+    included = re.findall(r"^```\{\w+\} (\S+)$", page, flags=re.MULTILINE)
+    for target in links + included:
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), f"{name_of(path)} links to {target}"
+        assert there.is_relative_to(ROOT.resolve())
+        assert not anchor or anchor in anchors(there.read_text()), f"{name_of(path)} links to {target}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_pages_name_no_place_that_only_we_have(path: Path) -> None:
+    assert "shared/" not in path.read_text()
+
+
+def test_every_page_is_in_a_table_of_contents() -> None:
+    listed = set()
+    for path in PAGES:
+        for tree in re.findall(r"^```\{toctree\}\n(.*?)^```$", path.read_text(), flags=re.DOTALL | re.MULTILINE):
+            entries = [line for line in tree.splitlines() if line and not line.startswith(":")]
+            listed |= {(path.parent / entry).with_suffix(".md") for entry in entries}
+    assert listed | {ROOT / "README.md", ROOT / "docs" / "index.md"} == set(PAGES)
+
+
+def test_every_public_name_is_in_the_reference_once() -> None:
+    reference = "".join(path.read_text() for path in PAGES if path.parent.name == "api")
+    documented = re.findall(r"^\.\. (?:auto)?(?:class|function|exception|data):: ([\w.]+)$", reference, re.MULTILINE)
+    assert len(documented) == len(set(documented))
+    expected = {f"delayplug.{name}" for name in delayplug.__all__}
+    for room in ("plot", "data"):
+        expected |= {f"delayplug.{room}.{name}" for name in importlib.import_module(f"delayplug.{room}").__all__}
+    assert set(documented) - {"delayplug.testing.Laws", "delayplug.testing.Network"} == expected
 
 
 def modules() -> list[str]:
@@ -86,6 +180,8 @@ def test_public_names_are_documented() -> None:
 PROGRAMS = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem != "gallery"]
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
 def test_example_gains_from_delays(path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -37,6 +37,10 @@ OF_A_TOOLKIT = {"stateful_layers", "lifted_module", "init_hidden", "reset_mem", 
 
 # Where the library may name a toolkit outside of docstrings and comments, and why: file, what it says (None: anything).
 NAMED = {
+    "neurons/cell.py": {  # words that delayplug 0.1 wrote into files
+        "snnTorch: subtract, again while the membrane stays above",
+        "snnTorch: zero in the next step, dropping its input",
+    },
     "bench/measure/paper.py": None,  # the network of the paper, whose authors wrote it with SpikingJelly
     "bench/measure/speed.py": {"DCLS + SpikingJelly"},  # what training is compared with: that network
 }

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from delayplug import ArgumentError, UnrollError, WiringError, add_delays, named_delays, unroll
 from delayplug.testing.laws import MAX_DELAY, Network
-from tests.corpus import norse_networks, snntorch_networks, spikingjelly_networks
+from tests.corpus import FAST_NETWORKS, norse_networks, snntorch_networks, spikingjelly_networks
 from tests.networks import B, F, H, InitLeaky, O, sequence
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:snntorch")
@@ -43,6 +43,8 @@ CASES = {f"{toolkit}-{n.name}": n for toolkit, networks in CORPUS.items() for n 
 # These take (T, B, ...) and give a list or something else than the test compares: nothing is unrolled there.
 CASES = {name: n for name, n in CASES.items() if n.name not in ("readout-non-spiking", "gesture-batch-first")}
 EQUAL = {name: n for name, n in CASES.items() if name not in REFUSED}
+FAST = {f"{toolkit}-{name}" for toolkit, names in FAST_NETWORKS.items() for name in names}
+ALL_EQUAL = [pytest.param(n, marks=[] if name in FAST else pytest.mark.slow, id=name) for name, n in EQUAL.items()]
 
 
 def first(out: Tensor | tuple, like: Tensor) -> Tensor:
@@ -56,7 +58,7 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("granularity", [None, "synaptic", "axonal", "dendritic"])
-@pytest.mark.parametrize("network", EQUAL.values(), ids=EQUAL)
+@pytest.mark.parametrize("network", ALL_EQUAL)
 def test_equal_to_the_users_loop(network: Network, granularity: str | None) -> None:
     net = network.build().eval()
     if granularity:
@@ -102,12 +104,13 @@ def test_training_is_the_same(name: str) -> None:
 
 
 def test_every_output_over_the_time() -> None:
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(F, H), snntorch.Leaky(beta=0.8, init_hidden=True, output=True, threshold=0.2))
     spikes, membranes = unroll(net, sequence())
     assert spikes.shape == membranes.shape == (*sequence().shape[:2], H)
     looped = [net(x_t) for x_t in sequence()]
     assert torch.equal(spikes, torch.stack([s for s, _ in looped]))
-    assert torch.equal(membranes, torch.stack([m for _, m in looped]))
+    torch.testing.assert_close(membranes, torch.stack([m for _, m in looped]))
 
 
 def test_a_memory_that_is_no_neuron() -> None:

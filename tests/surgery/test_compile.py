@@ -16,7 +16,7 @@ from delayplug.neurons.loops import compiled_loops
 from delayplug.toolkits import plugins
 from tests.networks import CellNet, F, H, InitLeaky, O, ResetMem, jelly, sequence
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's, about the toolkits
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the compiler's, about the toolkits
 
 
 def whole(net: Any, x: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from delayplug import add_delays, parameter_groups
 from tests.networks import InitLeaky, jelly, sequence
 
+pytestmark = pytest.mark.slow
+
 MODELS = {"snntorch": InitLeaky, "spikingjelly": lambda: jelly("m")}
 
 
@@ -36,22 +38,30 @@ def train(net: Any, x: Tensor) -> None:
         optimizer.step()
 
 
-def work(rank: int, name: str, folder: str) -> None:
+def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    net = make(name)
-    train(DistributedDataParallel(net), sequence(batch=8).chunk(2, dim=1)[rank])
-    torch.save(net.state_dict(), f"{folder}/{rank}.pt")
+    for name in MODELS:
+        net = make(name)
+        train(DistributedDataParallel(net), sequence(batch=8).chunk(2, dim=1)[rank])
+        torch.save(net.state_dict(), f"{folder}/{name}{rank}.pt")
     destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the states of each model in two processes; starting those takes longer than all that they do."""
+    folder = tmp_path_factory.mktemp("trained")
+    spawn(work, (str(folder),), nprocs=2)
+    return folder
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_two_processes_learn_what_one_does(name: str, tmp_path: Path) -> None:
-    spawn(work, (name, str(tmp_path)), nprocs=2)
+def test_two_processes_learn_what_one_does(name: str, trained: Path) -> None:
     one = make(name)
     before = {key: value.clone() for key, value in one.state_dict().items()}
     train(one, sequence(batch=8))
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    ranks = [torch.load(trained / f"{name}{rank}.pt") for rank in range(2)]
     for key, value in one.state_dict().items():
         assert torch.equal(ranks[0][key], ranks[1][key]), key
         torch.testing.assert_close(ranks[0][key], value, atol=1e-5, rtol=1e-5)

@@ -403,7 +403,7 @@ def test_time_is_told_from_the_batch(axis, steps):
     net, x = BatchFirst(axis), sequence(steps=steps) if axis == 0 else sequence(steps=steps).transpose(0, 1)
     (c,) = plan_delays(net, x).connections
     assert c.place.time == ("first" if axis == 0 else "second")
-    assert c.place.turns == "sequence, then steps"
+    assert c.place.turns == "sequence-then-steps"
 
 
 def test_time_that_cannot_be_told_from_the_batch_is_refused():

@@ -227,7 +227,7 @@ def test_layer_and_neuron_must_take_turns():
     add_delays(net, MAX_DELAY, example=sequence())
     net(sequence())
     net.loops = False  # not what the example showed
-    with pytest.raises(SequenceError, match="take turns"):
+    with pytest.raises(SequenceError, match="called alternately"):
         net(sequence())
 
 
@@ -242,8 +242,8 @@ def test_turns_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("make", "turns", "time"),
     [
-        (Hoisted, "sequence, then steps", "first"),
-        (HoistedLeaky, "sequence, then steps", "first"),
+        (Hoisted, "sequence-then-steps", "first"),
+        (HoistedLeaky, "sequence-then-steps", "first"),
         (Folded, "together", "folded"),
     ],
 )

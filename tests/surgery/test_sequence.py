@@ -1,5 +1,6 @@
 """What may happen between two steps of one sequence."""
 
+import copy
 from dataclasses import dataclass
 
 import pytest
@@ -74,6 +75,79 @@ def test_a_state_edited_in_place_goes_on() -> None:
             net(x_t)
         neuron.mem.add_(0.5)
         assert net[0].delay_memory.read(torch.Size((2, 4)), None) is not None
+
+
+def test_a_snapshot_is_where_it_was_taken() -> None:
+    net, neuron = delayed_sequential()
+    memory = net[0].delay_memory
+    x = torch.rand(8, 2, 4) * 4
+    with torch.no_grad():
+        for x_t in x[:4]:
+            net(x_t)
+        snapshot, mem = memory.snapshot(), neuron.mem
+        expected = [net(x_t) for x_t in x[4:]]
+        memory.restore(snapshot)
+        neuron.mem = mem
+        assert memory.snapshot() is snapshot
+        assert all(map(torch.equal, [net(x_t) for x_t in x[4:]], expected))
+        assert torch.stack(expected).any()
+
+
+def test_a_state_carried_by_somebody_else() -> None:
+    net, _ = delayed_sequential()
+    memory = net[0].delay_memory
+    x = torch.rand(8, 2, 4) * 4
+    with torch.no_grad():
+        for x_t in x:
+            net(x_t)
+        before = memory.snapshot()
+        with memory.carry(None):
+            net[0](x[0])
+            first = memory.state
+            net[0](x[1])  # nobody calls the neuron
+        assert not first.history[:-1].any()
+        assert memory.snapshot() is before
+        with pytest.raises(delayplug.ArgumentError), memory.carry(first):
+            net(torch.rand(2, 5))
+        assert memory.snapshot() is before
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_copy_in_the_middle_goes_on(reset: bool) -> None:
+    net, _ = delayed_sequential()
+    x = torch.rand(8, 2, 4) * 4
+    with torch.no_grad():
+        for x_t in x[:4]:
+            net(x_t)
+        copied = copy.deepcopy(net)
+        if reset:
+            utils.reset(net)
+            copied[1].reset_mem()
+        outputs = [(net(x_t), copied(x_t)) for x_t in x[4:]]
+    assert all(torch.equal(one, other) for one, other in outputs)
+    assert copied[0].delay_memory.neuron is copied[1]
+    assert torch.equal(copied[0].delay_memory.state.history, net[0].delay_memory.state.history)
+
+
+def test_a_memory_saved_by_an_older_version_in_the_middle_goes_on() -> None:
+    net, neuron = delayed_sequential()
+    memory = net[0].delay_memory
+    x = torch.rand(8, 2, 4) * 4
+    with torch.no_grad():
+        for x_t in x[:4]:
+            net(x_t)
+        snapshot, mem = memory.snapshot(), neuron.mem
+        expected = [net(x_t) for x_t in x[4:]]
+        public = {"probe": memory.toolkit, "neuron": neuron, "turns": "together", "state": snapshot.state, "fold": None}
+        private = {
+            **{"_held": snapshot.held, "_versions": snapshot.versions, "_returned": snapshot.returned},
+            **{"_had_graph": False, "_caller_keeps_state": False, "_dropped": False, "_continues": True},
+            **{"_length": 4, "_single": 0, "_missed": 0, "_given": 0, "_is_fed": True},
+        }
+        memory.__setstate__({**public, **private})
+        neuron.mem = mem
+        assert memory.snapshot() == snapshot
+        assert all(map(torch.equal, [net(x_t) for x_t in x[4:]], expected))
 
 
 class OneStep(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import snntorch
 
 from delayplug.testing.laws import Laws
-from tests.corpus import norse_networks, snntorch_networks, spikingjelly_networks
+from tests.corpus import FAST_NETWORKS, norse_networks, snntorch_networks, spikingjelly_networks
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:snntorch"),
@@ -31,3 +31,10 @@ class TestNorse(Laws):
 class TestSpikingJelly(Laws):
     backend = "spikingjelly"
     networks = spikingjelly_networks.NETWORKS
+
+
+def test_the_fast_tests_have_networks_of_every_toolkit() -> None:
+    for laws in (TestSnnTorch, TestNorse, TestSpikingJelly):
+        names = {network.name for network in laws.networks}
+        assert FAST_NETWORKS[laws.backend]
+        assert names >= FAST_NETWORKS[laws.backend]

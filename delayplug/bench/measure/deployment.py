@@ -12,7 +12,7 @@ from ..._tables import make_table, number, text
 from ...deploy.costs import costs
 from ...deploy.freeze import freeze_delays
 from ...errors import RunError
-from ...surgery.apply import named_delays
+from ...surgery.find import named_delays
 from ..comparison.records import read_record
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores

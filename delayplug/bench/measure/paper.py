@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...toolkits import plugins
+from ...toolkits.capabilities import benchmarks
 from ..model.network import HeldDropout
 
 
@@ -26,21 +27,21 @@ class PaperNetwork(nn.Module):
 
     def __init__(self, sizes: Sequence[int], *, taps: int = 25, tau: float = 1.005, dropout: float = 0.0) -> None:
         super().__init__()
-        self.toolkit = plugins.toolkit("spikingjelly")
+        self.benchmark = benchmarks(plugins.toolkit("spikingjelly"))
         self.taps = taps
         self.convolutions = nn.ModuleList(dcls_layer(i, o, taps) for i, o in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in sizes[1:-1])
-        self.neurons = nn.ModuleList(self.toolkit.spiking_neuron(tau=tau) for _ in sizes[1:-1])
+        self.neurons = nn.ModuleList(self.benchmark.spiking_neuron(tau=tau) for _ in sizes[1:-1])
         self.dropout = HeldDropout(dropout)
-        self.readout = self.toolkit.readout_neuron(tau=tau)
+        self.readout = self.benchmark.readout_neuron(tau=tau)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run one sequence from a fresh state."""
         for convolution, norm, neuron in zip(self.convolutions, self.norms, self.neurons, strict=False):
             current = dcls_forward(convolution, x, self.taps // 2)
             current = norm(current.flatten(0, 1)).view_as(current)
-            x = self.dropout(self.toolkit.run(neuron, current))
-        return self.toolkit.run(self.readout, dcls_forward(self.convolutions[-1], x, self.taps // 2))
+            x = self.dropout(self.benchmark.run(neuron, current))
+        return self.benchmark.run(self.readout, dcls_forward(self.convolutions[-1], x, self.taps // 2))
 
 
 def dcls_layer(in_features: int, out_features: int, taps: int) -> nn.Module:

@@ -28,7 +28,9 @@ from ...layers.linear import LearnableDelay
 from ...running.unroll import unroll
 from ...surgery.apply import add_delays
 from ...toolkits import plugins
+from ...toolkits.capabilities import benchmarks, streams
 from ...toolkits.toolkit import Toolkit
+from ...toolkits.vocabulary import Mode
 from ..model.network import DelayNetwork, class_scores
 from ..training.peak_memory import PeakMemory
 from ..variants import Variant
@@ -111,7 +113,7 @@ def comparisons(backends: Sequence[str]) -> list[Comparison]:
 def _takes_steps(backend: str) -> bool:
     """Whether the benchmark's neuron of a backend is called once per step, so that a sequence is a loop."""
     toolkit = plugins.toolkit(backend)
-    return toolkit.mode(toolkit.spiking_neuron(tau=2.0)) == "step"
+    return toolkit.mode(benchmarks(toolkit).spiking_neuron(tau=2.0)) == Mode.STEP
 
 
 def measure(comparison: Comparison, device: torch.device, *, rounds: int = 10, seconds: float = 20.0) -> Result:
@@ -301,7 +303,7 @@ class _StepNetwork(nn.Module):
         super().__init__()
         self.toolkit = toolkit
         self.linears = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
-        self.neurons = nn.ModuleList(toolkit.spiking_neuron(tau=2.0) for _ in sizes[1:])
+        self.neurons = nn.ModuleList(benchmarks(toolkit).spiking_neuron(tau=2.0) for _ in sizes[1:])
 
     def forward(self, x: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
         carried = [()] * len(self.neurons) if state is None else state
@@ -323,7 +325,7 @@ def _unrolled(side: str, device: torch.device, backend: str, compile: bool = Fal
 
     def loop(x: Tensor) -> Tensor:
         for module in network.modules():
-            toolkit.reset(module)
+            streams(toolkit).reset(module)
         outputs, state = [], None
         for x_t in x.unbind(0):
             y, state = network(x_t, state)

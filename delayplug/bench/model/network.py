@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import ArgumentError
 from ...neurons.loops import compiled_loops
+from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
 from ..processes import SharedBatchNorm, share
 from ..variants import Variant
@@ -48,15 +49,15 @@ class DelayNetwork(nn.Module):
         super().__init__()
         if len(sizes) < 2:
             raise ArgumentError("sizes", "channels, hidden sizes and classes", list(sizes))
-        self.toolkit, self.compiles = toolkit, compile
+        self.benchmark, self.compiles = benchmarks(toolkit), compile
         self.tail = 0 if delays == "none" else max_delay // 2
         pairs = list(itertools.pairwise(sizes))
         options = {"max_delay": max_delay, "taps": taps, "fan_in": fan_in}
         self.synapses = nn.ModuleList(synapses(i, o, delays=delays, **options) for i, o in pairs)
         self.norms = nn.ModuleList(SharedBatchNorm(size) for size in sizes[1:-1])
-        self.neurons = nn.ModuleList(toolkit.spiking_neuron(tau=tau) for _ in sizes[1:-1])
+        self.neurons = nn.ModuleList(self.benchmark.spiking_neuron(tau=tau) for _ in sizes[1:-1])
         self.dropout = HeldDropout(dropout)
-        self.readout = toolkit.readout_neuron(tau=tau)
+        self.readout = self.benchmark.readout_neuron(tau=tau)
 
     def forward(self, x: Tensor) -> Tensor:
         """Input (T, B, C) to the readout's membrane potential (T + layers * tail, B, classes)."""
@@ -74,7 +75,7 @@ class DelayNetwork(nn.Module):
 
     def _run(self, neuron: nn.Module, current: Tensor) -> Tensor:
         with compiled_loops(self.compiles):
-            return self.toolkit.run(neuron, current)
+            return self.benchmark.run(neuron, current)
 
     @property
     def layers(self) -> list[Synapses]:

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 
 from ...errors import RunError
-from ...learning.schedules import SigmaSchedule, parameter_groups
+from ...learning.schedules import ScheduleState, SigmaSchedule, parameter_groups
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
 from ..processes import summed, world
@@ -28,7 +28,7 @@ class Progress(TypedDict):
     best_accuracy: float
     best_state: dict[str, Tensor]
     initial: list[Tensor]
-    sigma: dict[str, Any] | None
+    sigma: ScheduleState | None
 
 
 class TrainingModule(lightning.LightningModule):

@@ -59,14 +59,12 @@ def to_nir(
     Args:
         model: a network of any toolkit, or what `from_nir` gave; it is left as it was.
         example: an input, the arguments of forward, or a function that drives the model from a new sequence on; not
-        needed for
-            a chain of modules that begins with a linear layer.
+            needed for a chain of modules that begins with a linear layer.
         dt: seconds of a step.
         outputs: names of the neurons or layers whose results, added, are the output, where what the model gives back
-        is not plain.
+            is not plain.
         strict: raise an error, rather than warn, where something is said in the metadata of a node alone, which only
-        delayplug
-            reads: a reset by subtraction, since NIR's neurons reset to a value.
+            delayplug reads: a reset by subtraction, since NIR's neurons reset to a value.
 
     Returns:
         A `nir.NIRGraph`, checked by nir; `nir.write(path, graph)` saves it.
@@ -108,7 +106,7 @@ def from_nir(
         graph: a `nir.NIRGraph`, or the path of a file.
         backend: "snntorch", "norse", "spikingjelly", or another installed one.
         dt: seconds of a step. Delays are rounded to whole steps; a delay more than a thousandth of a step away from
-        one is refused.
+            one is refused.
         interpolation: of the delays, when they are trained.
         engine: of the delays per synapse; "direct" adds exactly where weights have few bits, "auto" is faster.
 
@@ -116,9 +114,8 @@ def from_nir(
         A module from sequences (T, B, *input) to (T, B, *output), each call from a fresh state.
 
     Raises:
-        ExchangeError: the file cannot be read, or the graph is not in order, is recurrent, or has something that the
-        toolkit has
-            not; the node is named.
+        ExchangeError: the file cannot be read, or the graph is not in order, is recurrent, or has something that
+            the toolkit does not have; the node is named.
         BackendError: the toolkit cannot be used.
     """
     _check_dt(dt)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ExchangeError
-from ...neurons.cell import VALUE, Cell
+from ...neurons.cell import Cell, Reset
 from ..graph import (
     Delay,
     Flatten,
@@ -319,9 +319,14 @@ def _fire(node: Any) -> dict[str, Any]:
     """Threshold and reset of a node that fires."""
     if not hasattr(node, "v_threshold"):
         return {"threshold": None}
-    rule = _notes(node).get("reset", VALUE)
+    word = _notes(node).get("reset") or Reset.VALUE
+    try:
+        rule = Reset(word)
+    except ValueError as error:
+        expected = ", ".join(Reset)
+        raise ExchangeError(f"the reset in the metadata: expected one of {expected}, got {word!r}") from error
     reset = 0.0 if node.v_reset is None else _number("v_reset", node.v_reset)
-    return {"threshold": _number("v_threshold", node.v_threshold), "reset": reset, "rule": str(rule or VALUE)}
+    return {"threshold": _number("v_threshold", node.v_threshold), "reset": reset, "rule": rule}
 
 
 def _lif(node: Any, dt: float) -> Neurons:

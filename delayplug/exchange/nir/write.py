@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ExchangeError
-from ...neurons.cell import VALUE, Cell
+from ...neurons.cell import Cell, Reset
 from ..graph import (
     Delay,
     Flatten,
@@ -182,8 +182,8 @@ def _neurons(cell: Cell, given: Shape, dt: float) -> Any:
                 raise ExchangeError("a neuron whose current does not decay: its time constant would be infinite")
             full |= {"tau_mem": tau, "tau_syn": _full(dt / cell.synapse, given), "w_in": _full(1 / cell.synapse, given)}
             made = nir.CubaLI(**full) if cell.threshold is None else nir.CubaLIF(**full)
-    if cell.rule != VALUE and cell.threshold is not None:
-        made.metadata[KEY] = {"reset": cell.rule}
+    if cell.rule is not Reset.VALUE and cell.threshold is not None:
+        made.metadata[KEY] = {"reset": cell.rule.value}
     return made
 
 
@@ -191,8 +191,8 @@ def beyond(graph: Graph) -> list[str]:
     """What of a graph NIR has no words for, so that it goes into the metadata, which other programs do not read."""
     found = []
     for name, node in graph.nodes.items():
-        if isinstance(node, Neurons) and node.cell.threshold is not None and node.cell.rule != VALUE:
-            found.append(f"{name} resets by the rule {node.cell.rule!r}, where NIR resets to a value")
+        if isinstance(node, Neurons) and node.cell.threshold is not None and node.cell.rule is not Reset.VALUE:
+            found.append(f"{name} resets by the rule {node.cell.rule.value!r}, where NIR resets to a value")
     return found
 
 

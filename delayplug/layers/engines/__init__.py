@@ -1,7 +1,8 @@
 """Engines: taps applied to a sequence of inputs.
 
-Read `convolve.convolve` first, which chooses one by the sizes at hand. `fourier` is for long kernels, on the real
-transforms of `transforms`; `events` takes one step spike by spike.
+Read `convolve.convolve` first, which chooses an engine by the sizes of input and kernel. `fourier` is for long kernels,
+on the real transforms of `transforms`; `channels` has delays per channel, `spatial` those of convolutions; `events`
+takes one step spike by spike. `caches` and `scratch` hold memory between calls and within one.
 
 May import: the other modules of `layers`.
 """

@@ -1,4 +1,4 @@
-"""Results that are kept for the next call, as long as they do not take too much memory."""
+"""A cache that is bounded by the bytes of its values."""
 
 import threading
 from collections import OrderedDict
@@ -13,7 +13,7 @@ class ByteCache(Generic[K, V]):
     """Values by key, at most `limit` bytes of them: the least recently used ones go first. Safe among threads.
 
     Args:
-        limit: in bytes. A value that is larger by itself is not kept.
+        limit: in bytes. A value that is larger by itself is not cached.
         size: of a value, in bytes.
     """
 
@@ -48,7 +48,7 @@ class ByteCache(Generic[K, V]):
 
     @property
     def nbytes(self) -> int:
-        """What the values take, in bytes."""
+        """The bytes of all values together."""
         return self._nbytes
 
     def __len__(self) -> int:

@@ -3,29 +3,21 @@
     y[t] = sum_k taps[k] x[t - k],        x[t] = 0 for t < 0,        t = 0..steps-1
 
 `steps` may exceed the length of x by up to K - 1, which flushes what is still under way. Two engines compute the same:
-`direct` (a convolution) costs T K B I O products, `fft` (see `fourier`) hardly depends on K. `channel` is the
-depthwise case.
+`direct` (a convolution) costs T K B I O products, `fft` (see `fourier`) hardly depends on K. Delays per channel have an
+arithmetic of their own, in `channels`, and those of convolutions in `spatial`.
 
-Shapes: T steps, B batch, I inputs, O outputs, K taps, C channels.
+Shapes: T steps, B batch, I inputs, O outputs, K taps.
 """
 
-from typing import Any, Literal, get_args
+from typing import Literal
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ...errors import ArgumentError
+from ..checks import output_steps
 from .fourier import Shape, blocks, fourier, shape_of
-from .scratch import Scratch
 
 Engine = Literal["auto", "fft", "direct", "dcls", "channel"]
-ENGINES: tuple[str, ...] = get_args(Engine)
-CHANNEL_ENGINES = ("auto", "channel")
-
-_CPU_ELEMENTS = 1 << 20  # of a piece of the input to delays per channel
-_STEPS = 64  # whose products with all others around them are made at once
 
 
 def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engine: Engine = "auto") -> Tensor:
@@ -41,45 +33,12 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
     Returns:
         (steps, B, O).
     """
-    steps = _length(x_TBI, taps_KOI, steps)
+    steps = output_steps(x_TBI.shape[0], taps_KOI.shape[0], steps)
     if engine == "auto":
         engine = _cheaper(shape_of(x_TBI, taps_KOI, steps))
     if engine == "fft" and x_TBI.numel():
         return fourier(x_TBI, taps_KOI, steps)
     return _direct(x_TBI.to(taps_KOI.dtype), taps_KOI, steps)
-
-
-def convolve_channels(x_TBC: Tensor, taps_KC: Tensor, *, steps: int | None = None) -> Tensor:
-    """Delays per channel, applied to a sequence of any trailing shape.
-
-    Args:
-        x_TBC: (T, B, C, ...), or (T, C); in the dtype of the taps, or spikes as bool or integers.
-        taps_KC: (K, C).
-        steps: length of the result; that of the input by default, at most T + K - 1.
-
-    Returns:
-        (steps, B, C, ...).
-    """
-    steps = _length(x_TBC, taps_KC, steps)
-    if x_TBC.dim() == 3:
-        result: Tensor = _Channels.apply(x_TBC, taps_KC, steps)
-        return result
-    # Whatever is behind the channels goes with the batch.
-    flat = x_TBC.unsqueeze(1) if x_TBC.dim() == 2 else x_TBC.flatten(3).movedim(2, -1)
-    y: Tensor = _Channels.apply(flat.reshape(x_TBC.shape[0], -1, taps_KC.shape[1]), taps_KC, steps)
-    if x_TBC.dim() == 2:
-        return y.squeeze(1)
-    batch, channels, *behind = x_TBC.shape[1:]
-    return y.view(steps, batch, -1, channels).movedim(-1, 2).reshape(steps, batch, channels, *behind)
-
-
-def _length(x: Tensor, taps: Tensor, steps: int | None) -> int:
-    most = x.shape[0] + taps.shape[0] - 1
-    if steps is None:
-        return x.shape[0]
-    if not 1 <= steps <= most:
-        raise ArgumentError("steps", f"a length between 1 and T + K - 1 = {most}", steps)
-    return steps
 
 
 def _cheaper(shape: Shape) -> Engine:
@@ -94,96 +53,3 @@ def _direct(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
         return functional.linear(x_TBI[:steps], taps_KOI[0])
     x_BIT = functional.pad(x_TBI.permute(1, 2, 0), (K - 1, steps - T))
     return functional.conv1d(x_BIT, taps_KOI.flip(0).permute(1, 2, 0)).permute(2, 0, 1)
-
-
-class _Channels(torch.autograd.Function):
-    """Depthwise convolution, some samples at a time in memory that is used again. To torch these are one image with
-    the time up and the batch across, channels last, as it lies in memory. The gradient of the taps, for which torch is
-    slow, comes from matrix products."""
-
-    @staticmethod
-    def forward(ctx: Any, x_TBC: Tensor, taps_KC: Tensor, steps: int) -> Tensor:
-        ctx.save_for_backward(x_TBC, taps_KC)
-        length, before = x_TBC.shape[0], taps_KC.shape[0] - 1
-        y_TBC = taps_KC.new_empty((steps, *x_TBC.shape[1:]))
-        used = min(length, steps)  # of the input: nothing else reaches a shorter output
-        near = Scratch(taps_KC)
-        for some in _samples(x_TBC, taps_KC):
-            padded = near("padded", steps + before, *x_TBC[:, some].shape[1:])
-            padded[:before].zero_()
-            padded[before : before + used].copy_(x_TBC[:used, some])
-            padded[before + used :].zero_()
-            y_TBC[:, some].copy_(_depthwise(padded, taps_KC.flip(0)))
-        return y_TBC
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_TBC: Tensor) -> tuple[Tensor | None, ...]:
-        x_TBC, taps_KC = ctx.saved_tensors
-        length, size, steps = x_TBC.shape[0], taps_KC.shape[0], grad_TBC.shape[0]
-        grad_x = taps_KC.new_empty(x_TBC.shape) if ctx.needs_input_grad[0] else None
-        correlation = _Correlation(length, taps_KC) if ctx.needs_input_grad[1] else None
-        used = min(steps, length + size - 1)
-        near = Scratch(taps_KC)
-        for some in _samples(x_TBC, taps_KC):
-            padded = near("padded", length + size - 1, *x_TBC[:, some].shape[1:])
-            padded[:used].copy_(grad_TBC[:used, some])
-            padded[used:].zero_()
-            if grad_x is not None:
-                grad_x[:, some].copy_(_depthwise(padded, taps_KC))
-            if correlation is not None:
-                correlation.add(padded, near("x", length, *padded.shape[1:]).copy_(x_TBC[:, some]), near)
-        return grad_x, None if correlation is None else correlation.taps(), None
-
-
-def _samples(x_TBC: Tensor, taps_KC: Tensor) -> list[slice]:
-    """Slices of the batch that fit a CPU's cache; one slice elsewhere."""
-    length, batch, channels = x_TBC.shape
-    at_once = max(1, _CPU_ELEMENTS // ((length + taps_KC.shape[0]) * channels)) if x_TBC.device.type == "cpu" else batch
-    return [slice(start, start + at_once) for start in range(0, batch, at_once)]
-
-
-def _depthwise(padded_TBC: Tensor, taps_KC: Tensor) -> Tensor:
-    """y[t] = sum_k taps[k] padded[t + k], shorter by K - 1 steps."""
-    image = padded_TBC.unsqueeze(0).permute(0, 3, 1, 2)  # (1, C, T, B), a view
-    kernel = taps_KC.t().reshape(-1, 1, taps_KC.shape[0], 1)
-    return functional.conv2d(image, kernel, groups=taps_KC.shape[1])[0].permute(1, 2, 0)
-
-
-class _Correlation:
-    """(K, C): sum over t and b of grad[t + k] x[t], from all products of some steps, of which diagonals are summed."""
-
-    def __init__(self, length: int, like_KC: Tensor) -> None:
-        self._size, channels = like_KC.shape
-        self._starts = range(0, length, _STEPS)
-        widths = (min(_STEPS, length - start) for start in self._starts)
-        self._products = [like_KC.new_zeros((channels, n + self._size - 1, n)) for n in widths]
-
-    def add(self, grad_TBC: Tensor, x_TBC: Tensor, near: Scratch) -> None:
-        """Some samples; grad is longer by K - 1 steps."""
-        grad_CTB, x_CTB = _channels_first(grad_TBC, near, "grad first"), _channels_first(x_TBC, near, "x first")
-        for start, products in zip(self._starts, self._products, strict=True):
-            rows, columns = products.shape[1:]
-            products.baddbmm_(grad_CTB[:, start : start + rows], x_CTB[:, start : start + columns].mT)
-
-    def taps(self) -> Tensor:
-        """The sum so far."""
-        diagonals = (
-            p.as_strided((p.shape[0], self._size, p.shape[2]), (p.stride(0), p.shape[2], p.shape[2] + 1))
-            for p in self._products
-        )
-        return torch.stack([d.sum(-1) for d in diagonals]).sum(0).t()
-
-
-def _channels_first(x_TBC: Tensor, near: Scratch, name: str) -> Tensor:
-    """(C, T, B), as the transpose of a matrix, which torch does fastest."""
-    steps, batch, channels = x_TBC.shape
-    return near(name, channels, steps * batch).copy_(x_TBC.view(-1, channels).t()).view(channels, steps, batch)
-
-
-def check_engine(engine: str, per_synapse: bool) -> None:
-    """Raise ArgumentError unless `engine` is one for delays per synapse, or per channel."""
-    known = [name for name in ENGINES if name != "channel"] if per_synapse else CHANNEL_ENGINES
-    if engine not in known:
-        kind = "synapse" if per_synapse else "channel"
-        raise ArgumentError("engine", f"one of {', '.join(known)} for delays per {kind}", repr(engine))

@@ -1,6 +1,6 @@
-"""One step of rounded delays by events: every spike is added where it will arrive.
+"""One event-driven step of rounded delays: every spike is added to the outputs at which it will arrive.
 
-Instead of the last K inputs, what is kept are the next K outputs as far as they are known: a spike of input i at time t
+Instead of the last K inputs, the state holds the next K outputs as far as they are known: a spike of input i at time t
 adds w_oi to the output o of time t + d_oi, for all o at once. The cost follows the number of spikes, and not K.
 
 Shapes: B batch, I inputs, O outputs, N taps per synapse, K = max_delay + 1.
@@ -18,7 +18,7 @@ _SCATTERED = 64
 
 
 class Launch(NamedTuple):
-    """A layer's rounded delays, in the form in which spikes use them.
+    """Where the spikes of each input arrive, and with which weight: a layer's rounded delays, laid out by input.
 
     slots: (I, O N), the place d_oi * O + o in the next K outputs of one sample.
     weights: (I, O N).
@@ -42,10 +42,11 @@ def launch(delays: Tensor, weights: Tensor, taps: Tensor) -> Launch:
     return Launch(slots, weights, taps.permute(2, 0, 1).reshape(inputs, -1), outputs)
 
 
-def arrivals(x_BI: Tensor, pending_KBO: Tensor, launched: Launch) -> tuple[Tensor, Tensor]:
+def arrivals(x_BI: Tensor, pending_KBO: Tensor, launches: Launch) -> tuple[Tensor, Tensor]:
     """One step: what arrives now (B, O), and what is pending after it.
 
-    Pending are the outputs of this step, of the next one and so on, as far as they are known.
+    Pending are the outputs of this step, of the next one and so on, as far as they are known. With many spikes this is
+    a dense product, with few ones a scattered sum.
     """
     size, batch, outputs = pending_KBO.shape
     # One row more, which then falls off in front: the buffer moves on by one step.
@@ -53,12 +54,12 @@ def arrivals(x_BI: Tensor, pending_KBO: Tensor, launched: Launch) -> tuple[Tenso
     x = x_BI.flatten()
     spikes = x.nonzero().squeeze(1)
     if spikes.numel() * _SCATTERED > x.numel() * size:
-        after[:-1] += (x_BI @ launched.taps).view(batch, size, outputs).movedim(1, 0)
+        after[:-1] += (x_BI @ launches.taps).view(batch, size, outputs).movedim(1, 0)
     else:
         inputs = x_BI.shape[1]
         source = spikes if batch == 1 else spikes.remainder(inputs)
-        slots = launched.slots.index_select(0, source)  # d * O + o, as if the batch had one sample
-        values = launched.weights.index_select(0, source).mul_(x.index_select(0, spikes).unsqueeze(1))
+        slots = launches.slots.index_select(0, source)  # d * O + o, as if the batch had one sample
+        values = launches.weights.index_select(0, source).mul_(x.index_select(0, spikes).unsqueeze(1))
         if batch > 1:
             sample = spikes.div(inputs, rounding_mode="floor")
             slots += slots.div(outputs, rounding_mode="floor").mul_((batch - 1) * outputs)

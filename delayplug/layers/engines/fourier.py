@@ -5,8 +5,8 @@ nothing wraps around, so that block j and part p give, row by row of their trans
 small product of matrices that belongs to block j + p of the output; neighbouring blocks overlap there and are added.
 
 Work goes piece by piece: some rows of the transforms at a time, and for these some samples of the batch at a time,
-through memory that is used again and again. That is what a CPU's cache wants, and it bounds memory: beside input,
-output and kernel there are never more than a few pieces. The backward pass transforms input and kernel once more, which
+in memory that is reused. So a piece stays in a CPU's cache, and memory is bounded: beside input, output and kernel
+there are never more than a few pieces. The backward pass transforms input and kernel once more, which
 costs little beside the products. Spikes may be bool or integers; they become numbers piece by piece.
 
 Shapes: T steps, B batch, I inputs, O outputs, K taps, R rows of the transforms (some of them); J blocks, P parts.
@@ -27,8 +27,8 @@ from .scratch import Scratch
 from .transforms import COPY, Size, Transform, analysis, cheapest, synthesis
 
 _LONGEST = 4096  # transform
-_PRODUCT_ROWS = 128  # that samples at hand give to each product, enough for a CPU to run at speed
-# The kernel's transform at hand, in elements: on a CPU as a part of input and output together.
+_PRODUCT_ROWS = 128  # of each product, from the samples of one piece: enough for a CPU to run at speed
+# One piece of the kernel's transform, in elements: on a CPU as a part of input and output together.
 _CPU_PART = 0.6
 _GPU_ELEMENTS = 1 << 28
 
@@ -187,13 +187,13 @@ class _Windows:
 
 
 class _Work:
-    """The pieces of one convolution, and the memory that they all go through.
+    """The pieces of one convolution, and the scratch memory that they share.
 
     groups: slices of the groups of rows; samples: slices of the batch.
     """
 
     def __init__(self, cut: Blocks, batch: int, taps_KOI: Tensor) -> None:
-        self._cut, self._like, self._near = cut, taps_KOI, Scratch(taps_KOI)
+        self._cut, self._like, self._scratch = cut, taps_KOI, Scratch(taps_KOI)
         kind = taps_KOI.dtype, taps_KOI.device
         self.x = _Windows(analysis(cut.size, cut.length, *kind), cut.count, cut.length, cut.length)
         self.y = _Windows(synthesis(cut.size, cut.rows, *kind), cut.out, cut.rows, cut.length)
@@ -213,15 +213,17 @@ class _Work:
 
     def of_x(self, x_TBI: Tensor, groups: slice) -> Tensor:
         """(R, J, B, I)."""
-        return self._rows(x_TBI, self.x, groups, self._near("x", self._height(groups), self.x.count, *x_TBI.shape[1:]))
+        out = self._scratch("x", self._height(groups), self.x.count, *x_TBI.shape[1:])
+        return self._rows(x_TBI, self.x, groups, out)
 
     def of_y(self, y_TBO: Tensor, groups: slice) -> Tensor:
         """(R, J, B, O)."""
-        return self._rows(y_TBO, self.y, groups, self._near("y", self._height(groups), self.y.count, *y_TBO.shape[1:]))
+        out = self._scratch("y", self._height(groups), self.y.count, *y_TBO.shape[1:])
+        return self._rows(y_TBO, self.y, groups, out)
 
     def like_taps(self, name: str, groups: slice) -> Tensor:
         """(P, R, O, I), uninitialised."""
-        return self._near(name, self._cut.parts, self._height(groups), *self._like.shape[1:])
+        return self._scratch(name, self._cut.parts, self._height(groups), *self._like.shape[1:])
 
     def of_taps(self, taps_KOI: Tensor, groups: slice) -> Tensor:
         """(P, R, O, I)."""
@@ -247,7 +249,7 @@ class _Work:
         for place, a, b in parts:
             left = a.flatten(1, 2)
             if total is None:
-                total = self._near("product", a.shape[0], count, a.shape[2], b.shape[2])
+                total = self._scratch("product", a.shape[0], count, a.shape[2], b.shape[2])
                 if a.shape[1] == count:
                     total.view(a.shape[0], -1, b.shape[2]).baddbmm_(left, b, beta=0)
                     continue
@@ -262,12 +264,12 @@ class _Work:
     def _rows(self, x_TMN: Tensor, windows: _Windows, groups: slice, out: Tensor) -> Tensor:
         """The windows of x, transformed: (R, count, M, N)."""
         transform, length, stride = windows.transform, windows.length, windows.stride
-        window = self._near("time", transform.steps, *x_TMN.shape[1:])
-        folded = self._near("folded", transform.scratch(groups), window[0].numel())
+        window = self._scratch("time", transform.steps, *x_TMN.shape[1:])
+        folded = self._scratch("folded", transform.scratch(groups), window[0].numel())
         for j in range(windows.count):
-            found = x_TMN[j * stride : j * stride + length]
-            window[: found.shape[0]].copy_(found)
-            window[found.shape[0] :].zero_()
+            part = x_TMN[j * stride : j * stride + length]
+            window[: part.shape[0]].copy_(part)
+            window[part.shape[0] :].zero_()
             transform.forward(window.flatten(1), groups, out[:, j].flatten(1), folded)
         return out
 
@@ -275,8 +277,8 @@ class _Work:
         """The adjoint of the transform, added to `out` window by window; all groups add up to the whole."""
         transform, length, stride = windows.transform, windows.length, windows.stride
         begins = groups.start == 0 and not windows.overlap
-        window = self._near("time", transform.steps, *out_TMN.shape[1:])
-        folded = self._near("folded", transform.scratch(groups), window[0].numel())
+        window = self._scratch("time", transform.steps, *out_TMN.shape[1:])
+        folded = self._scratch("folded", transform.scratch(groups), window[0].numel())
         for j in range(windows.count):
             transform.adjoint(rows[:, j].flatten(1), groups, window.flatten(1), folded)
             place = out_TMN[j * stride : j * stride + length]

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .caches import ByteCache
 
-# In products: what it costs to copy an element, and to start on a row of a product.
+# Costs in products: copying an element, and starting on a row of a product.
 COPY = 20
 _START = 16
 _SHORTEST = 8  # what is left of a folded sequence: shorter ones make products that are not worth their calls
@@ -90,24 +90,24 @@ class Transform:
     mix: Tensor
     fold: Tensor | None
 
-    def forward(self, x: Tensor, groups: slice, out: Tensor, near: Tensor) -> None:
-        """(steps, N) to `out`, (some groups' rows, N); `near` is memory as large as `scratch` says."""
+    def forward(self, x: Tensor, groups: slice, out: Tensor, buffer: Tensor) -> None:
+        """(steps, N) to `out`, (some groups' rows, N); `buffer` has as many elements as `scratch` rows of N."""
         mix = self.mix[groups]
         if self.fold is None:
             out.addmm_(mix.flatten(0, 1), x, beta=0)
             return
         fold = self.fold[groups].flatten(0, 1)
-        folded = near.view(fold.shape[0], -1).addmm_(fold, x.view(fold.shape[1], -1), beta=0)
+        folded = buffer.view(fold.shape[0], -1).addmm_(fold, x.view(fold.shape[1], -1), beta=0)
         out.view(*mix.shape[:2], -1).baddbmm_(mix, folded.view(mix.shape[0], mix.shape[2], -1), beta=0)
 
-    def adjoint(self, y: Tensor, groups: slice, out: Tensor, near: Tensor) -> None:
+    def adjoint(self, y: Tensor, groups: slice, out: Tensor, buffer: Tensor) -> None:
         """The transpose of `forward`."""
         mix = self.mix[groups]
         if self.fold is None:
             out.addmm_(mix.flatten(0, 1).mT, y, beta=0)
             return
         fold = self.fold[groups].flatten(0, 1)
-        mixed = near.view(mix.shape[0], mix.shape[2], -1).baddbmm_(mix.mT, y.view(*mix.shape[:2], -1), beta=0)
+        mixed = buffer.view(mix.shape[0], mix.shape[2], -1).baddbmm_(mix.mT, y.view(*mix.shape[:2], -1), beta=0)
         out.view(fold.shape[1], -1).addmm_(fold.mT, mixed.view(fold.shape[0], -1), beta=0)
 
     @property
@@ -127,7 +127,7 @@ _cache: ByteCache[Key, Transform] = ByteCache(256 * 2**20, lambda transform: tra
 
 
 def clear_caches() -> None:
-    """Free the memory of what delayplug keeps between calls for all layers: the matrices of its transforms.
+    """Free what delayplug caches between calls for all layers: the matrices of its transforms.
 
     They depend on the lengths of sequences and delays alone, take at most 256 MiB in a process (the least recently used
     are dropped), and are computed again when they are needed: results stay the same.
@@ -136,7 +136,7 @@ def clear_caches() -> None:
 
 
 def _cached(build: Build) -> Build:
-    """Keep transforms, but none made while torch.compile or torch.export traces: those hold no values."""
+    """Cache transforms, but none made while torch.compile or torch.export traces: those hold no values."""
 
     @functools.wraps(build)
     def transform(size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:

@@ -11,6 +11,7 @@ from delayplug.bench.resources import Resources
 from tests.bench.runs import Comparison
 
 
+@pytest.mark.trains
 def test_finished_runs_are_not_made_again(comparison: Comparison) -> None:
     configs, out, records = comparison
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}

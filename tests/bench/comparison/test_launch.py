@@ -58,6 +58,8 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize("launcher", ["local", "ray"])
 def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tmp_path: Path) -> None:
     configs = cells(epochs=6, hidden=(8,), max_delay=6)
@@ -90,8 +92,7 @@ def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tm
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from delayplug.bench.comparison import launch
-from delayplug.bench.resources import Resources
+from types import SimpleNamespace
 from delayplug.bench.config import configure
 
 def die(config, out, resources, folder):
@@ -101,17 +102,20 @@ def die(config, out, resources, folder):
         os.kill(os.getpid(), signal.SIGKILL)
     (out / str(config.seed)).write_text(str(Path.cwd()))
 
-launch.run_worker, launch._TRIES = die, 2
 if __name__ == "__main__":
-    configs = [configure("quick", backend="norse", seed=seed) for seed in range(2)]
-    watch = None
+    from delayplug.bench.comparison import launch  # here: the processes of the runs need nothing of what it imports
+
+    launch.run_worker, launch._TRIES = die, 2
+    configs = [configure("quick", seed=seed) for seed in range(2)]
+    means = SimpleNamespace(devices=1, nodes=1, threads=1)  # as Means has them
     try:
-        launch.launch("local", configs, Path(sys.argv[1]), Resources(), 2, watch)
+        launch.launch("local", configs, Path(sys.argv[1]), means, 2, None)
     except Exception as error:
         print(error)
 """
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_always_dies_takes_nobody_along(tmp_path: Path) -> None:
     (tmp_path / "dying.py").write_text(DYING)
     command = [sys.executable, str(tmp_path / "dying.py"), str(tmp_path)]
@@ -122,6 +126,8 @@ def test_a_run_whose_process_always_dies_takes_nobody_along(tmp_path: Path) -> N
     assert (tmp_path / "0").read_text() == str(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     good = configure("quick", backend="spikingjelly", delays="none", epochs=1)
     bad = dataclasses.replace(good, dataset=str(tmp_path / "nowhere"))

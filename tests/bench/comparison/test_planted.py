@@ -13,6 +13,7 @@ from delayplug.data.synthetic import TimingTask
 from delayplug.toolkits.plugins import toolkit
 
 
+@pytest.mark.trains
 def test_learned_delays_find_the_planted_ones() -> None:
     """With the readout alone, the delays from channels to classes must become the planted ones."""
     task = TimingTask(jitter=0.3, distractors=0, classes=4, channels=12, steps=30)
@@ -48,6 +49,7 @@ def test_planted_correlation_of_a_perfect_network() -> None:
     assert planted_correlation([direct] * 3, [direct] * 3, planted) is None
 
 
+@pytest.mark.trains
 def test_planted_delays_are_found() -> None:
     """Without hidden neurons the delays themselves must align the patterns."""
     config = configure("planted", backend="spikingjelly", epochs=6)

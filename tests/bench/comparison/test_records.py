@@ -15,6 +15,7 @@ from delayplug.bench.serialise import read_toml
 from tests.bench.runs import Comparison
 
 
+@pytest.mark.trains
 def test_record_holds_everything(comparison: Comparison) -> None:
     configs, out, records = comparison
     for config, record in zip(configs, records, strict=True):
@@ -33,6 +34,7 @@ def test_record_holds_everything(comparison: Comparison) -> None:
     assert parameters == {"none": synapses + 16, "fixed": synapses + 16, "learned": 2 * synapses + 16}
 
 
+@pytest.mark.trains
 def test_saved_delays(comparison: Comparison) -> None:
     configs, out, _ = comparison
     none, fixed, learned = (read_delays(out / config.name) for config in configs)
@@ -45,6 +47,7 @@ def test_saved_delays(comparison: Comparison) -> None:
         assert 0 <= float(after.min()) <= float(after.max()) <= 6
 
 
+@pytest.mark.trains
 def test_another_configuration_is_refused(comparison: Comparison) -> None:
     configs, out, _ = comparison
     other = dataclasses.replace(configs[0], epochs=3)
@@ -60,6 +63,7 @@ def test_unreadable_record(tmp_path: Path, content: str) -> None:
         finished(tmp_path, RunConfig())
 
 
+@pytest.mark.trains
 def test_what_is_written_on_the_way(comparison: Comparison) -> None:
     """The share of the time that went by waiting for data, and a file to make each run again."""
     configs, out, records = comparison

@@ -12,6 +12,8 @@ from delayplug.bench.measure.deployment import CONSTRAINTS, deploy, table
 from delayplug.bench.resources import Resources
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 def test_a_run_under_every_constraint(tmp_path: Path) -> None:
     config = configure("quick", backend="spikingjelly", epochs=3, hidden=(16,), max_delay=24)
     (record,) = compare([config], tmp_path, resources=Resources("cpu"))
@@ -37,6 +39,7 @@ def test_a_run_under_every_constraint(tmp_path: Path) -> None:
     assert "4 distinct per neuron" in text.get()
 
 
+@pytest.mark.trains
 def test_runs_without_delays(tmp_path: Path) -> None:
     config = configure("quick", backend="spikingjelly", epochs=1, delays="none")
     compare([config], tmp_path, resources=Resources("cpu"))

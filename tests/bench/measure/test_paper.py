@@ -5,6 +5,7 @@ neuron; a DCLS convolution and a neuron that never fires as the readout.
 """
 
 import itertools
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -86,34 +87,57 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
-def both(frames: Tensor, engine: str, sigma: float, seed: int) -> tuple[PaperNetwork, DelayNetwork, list[Tensor]]:
-    """The paper's network and ours after a backward pass, and (membrane, theirs, scores, theirs)."""
-    torch.manual_seed(seed)
-    paper = PaperNetwork()
-    for convolution in paper.convolutions:
-        nn.init.kaiming_uniform_(convolution.weight, nonlinearity="relu")
-        nn.init.constant_(convolution.SIG, sigma)
-    paper.to(frames.dtype)
-    network = ours(paper, engine=engine).to(frames.dtype)
-    labels = torch.arange(frames.shape[1]) % SIZES[-1]
-    outputs = []
-    for model in (network, paper):
-        membrane = model(frames)
-        assert membrane.shape == (frames.shape[0] + 36, frames.shape[1], SIZES[-1])  # 12 steps longer per layer
-        nn.functional.cross_entropy(class_scores(membrane), labels).backward()
-        outputs += [membrane.detach(), class_scores(membrane).detach()]
-    return paper, network, outputs
+@dataclass
+class Case:
+    """Frames, and what the paper's network makes of them, once for all engines: (network, membrane, scores) by seed."""
+
+    frames: Tensor
+    sigma: float
+    tolerance: float
+    papers: dict[int, tuple[PaperNetwork, Tensor, Tensor]] = field(default_factory=dict)
+
+    def paper(self, seed: int) -> tuple[PaperNetwork, Tensor, Tensor]:
+        """The paper's network after a backward pass."""
+        if seed not in self.papers:
+            torch.manual_seed(seed)
+            paper = PaperNetwork()
+            for convolution in paper.convolutions:
+                nn.init.kaiming_uniform_(convolution.weight, nonlinearity="relu")
+                nn.init.constant_(convolution.SIG, self.sigma)
+            paper.to(self.frames.dtype)
+            self.papers[seed] = (paper, *self.learn(paper))
+        return self.papers[seed]
+
+    def learn(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """Membrane and scores of a forward and a backward pass."""
+        membrane = model(self.frames)
+        steps, batch, _ = self.frames.shape
+        assert membrane.shape == (steps + 36, batch, SIZES[-1])  # 12 steps longer per layer
+        nn.functional.cross_entropy(class_scores(membrane), torch.arange(batch) % SIZES[-1]).backward()
+        return membrane.detach(), class_scores(membrane).detach()
 
 
 # In float32 the three layers amplify rounding: the gradients of DCLS itself, float32 against float64, are 2e-5 apart.
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-5), (torch.float64, 1e-9)])
-@pytest.mark.parametrize("sigma", [12.0, 3.0, 0.23])
+TOLERANCES = {torch.float32: 5e-5, torch.float64: 1e-9}
+
+
+@pytest.fixture(scope="module", params=itertools.product([12.0, 3.0, 0.23], TOLERANCES), ids=str)
+def case(frames: Tensor, request: pytest.FixtureRequest) -> Case:
+    """Any sigma and precision."""
+    sigma, dtype = request.param
+    return Case(frames.to(dtype), sigma, TOLERANCES[dtype])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["fft", "direct", "dcls"])
-def test_logits_and_gradients(frames: Tensor, engine: str, sigma: float, dtype: torch.dtype, tolerance: float) -> None:
+def test_logits_and_gradients(case: Case, engine: str) -> None:
     # In float32 a membrane may come within rounding of its threshold, which with any engine gives one spike more or
     # less, in about one of ten networks. Such a network says nothing; the next one is taken.
-    for seed in range(4 if dtype == torch.float32 else 1):
-        paper, network, (our_membrane, our_scores, membrane, scores) = both(frames.to(dtype), engine, sigma, seed)
+    tolerance = case.tolerance
+    for seed in range(4 if case.frames.dtype == torch.float32 else 1):
+        paper, membrane, scores = case.paper(seed)
+        network = ours(paper, engine=engine).to(case.frames.dtype)
+        our_membrane, our_scores = case.learn(network)
         if relative(our_membrane, membrane) < min(tolerance, 1e-5):
             break
     assert relative(our_membrane, membrane) < min(tolerance, 1e-5)

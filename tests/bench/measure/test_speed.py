@@ -71,6 +71,7 @@ def test_the_layers_compared_are_equal() -> None:
 
 
 @pytest.mark.parametrize("backend", ["snntorch", "norse"])
+@pytest.mark.slow
 def test_the_loop_and_unroll_compared_are_equal(backend: str) -> None:
     steps = {}
     for side in ("ours", "theirs"):
@@ -86,6 +87,7 @@ def test_the_loop_and_unroll_compared_are_equal(backend: str) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own() -> None:
     work = next(work for work in speed.comparisons(["spikingjelly"]) if work.name.startswith("layer 256 -> 20"))
     ours, theirs = speed._memory(work, CPU)

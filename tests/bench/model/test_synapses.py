@@ -65,6 +65,7 @@ def test_sigma_of_the_variants() -> None:
     assert all(float(sigma[kind].sigma) == pytest.approx(12.27) for kind in ("learned", "axonal", "dendritic"))
 
 
+@pytest.mark.trains
 def test_constant_sigma_stays() -> None:
     config = configure("quick", backend="spikingjelly", delays="constant", epochs=2, hidden=(8,), max_delay=6)
     outcome = train(config, load_task(config), accelerator="cpu")

@@ -10,6 +10,7 @@ from delayplug.bench.variants import VARIANTS
 from tests.bench.runs import Comparison
 
 
+@pytest.mark.trains
 def test_picture_of_accuracies(comparison: Comparison) -> None:
     _, _, records = comparison
     figure = accuracy_figure(records)
@@ -20,6 +21,7 @@ def test_picture_of_accuracies(comparison: Comparison) -> None:
     assert drawn == pytest.approx(marks)
 
 
+@pytest.mark.trains
 def test_pictures_in_files(comparison: Comparison, tmp_path: Path) -> None:
     configs, out, records = comparison
     plot_learning_curves(records, tmp_path / "curves.png")

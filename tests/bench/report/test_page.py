@@ -13,6 +13,7 @@ from delayplug.bench.report.page import read_records, write_csv, write_page
 from tests.bench.runs import Comparison
 
 
+@pytest.mark.trains
 def test_report(comparison: Comparison, tmp_path: Path) -> None:
     _, out, records = comparison
     found = read_records(out)

@@ -18,6 +18,7 @@ def test_wilson_interval() -> None:
     assert wilson(1.0, 100)[0] > 0.95
 
 
+@pytest.mark.trains
 def test_table(comparison: Comparison) -> None:
     records = comparison.records
     text = to_text(table(records), width=160)

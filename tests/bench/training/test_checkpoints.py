@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def same_model(found: Path, expected: Path) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
 import torch
 from pathlib import Path
 from delayplug.bench.comparison.compare import compare
@@ -46,31 +47,46 @@ from delayplug.bench.config import configure
 from delayplug.bench.training.training_module import TrainingModule
 
 torch.set_num_threads(1)
-out, epoch, step = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+config = configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)
+out = Path(sys.argv[1])
 plain = TrainingModule.training_step
 
-def until(self, batch, index):
-    if (self.current_epoch, index) == (epoch, step):
-        os.kill(os.getpid(), signal.SIGKILL)
-    plain(self, batch, index)
+def run_until(epoch, step):
+    def until(self, batch, index):
+        if (self.current_epoch, index) == (epoch, step):
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(self, batch, index)
 
-TrainingModule.training_step = until
-compare([configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)], out, resources=Resources("cpu"))
+    TrainingModule.training_step = until
+    compare([config], out, resources=Resources("cpu"))
+
+# A process for each run: what they import is imported once, which takes longer than the runs.
+for epoch, step in json.loads(sys.argv[2]):
+    process = os.fork()
+    if not process:
+        try:
+            run_until(epoch, step)
+        finally:
+            os._exit(1)
+    status = os.waitpid(process, 0)[1]
+    signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    print(json.dumps([signalled, *((out / config.name / name).exists() for name in ("checkpoint.pt", "record.json"))]))
 """
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal that cannot be caught is something of POSIX")
 def test_killed_runs_end_with_the_same_numbers(tmp_path: Path) -> None:
     """Killed in the first epoch, at the start of one and in the middle of one; each time it goes on."""
     config = configure("quick", backend="snntorch", epochs=4, hidden=(8,), max_delay=6)
     (expected,) = compare([config], tmp_path / "whole", resources=Resources("cpu"))
     killed = tmp_path / "killed"
-    for epoch, step, there in ((0, 5, False), (1, 0, True), (2, 7, True)):
-        command = [sys.executable, "-c", KILLED, str(killed), str(epoch), str(step)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert (killed / config.name / "checkpoint.pt").exists() == there
-        assert not (killed / config.name / "record.json").exists()
+    command = [sys.executable, "-c", KILLED, str(killed), json.dumps([(0, 5), (1, 0), (2, 7)])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    ends = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    # By which signal it ended; whether there is a checkpoint then, and a record.
+    assert ends == [[signal.SIGKILL, there, False] for there in (False, True, True)], done.stderr
     seen: list[int] = []
 
     @contextlib.contextmanager
@@ -96,6 +112,7 @@ def interrupted(config: RunConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -
             compare([config], out, resources=Resources("cpu"))
 
 
+@pytest.mark.trains
 def test_killed_while_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the last epoch nothing is trained again."""
     config = configure("quick", backend="norse", **TINY)
@@ -106,6 +123,7 @@ def test_killed_while_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     same_numbers(found, expected)
 
 
+@pytest.mark.trains
 def test_a_checkpoint_of_another_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configure("quick", backend="norse", **TINY)
     interrupted(config, tmp_path, monkeypatch)

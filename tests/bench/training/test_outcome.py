@@ -1,9 +1,12 @@
 """The results of training one network."""
 
+import pytest
+
 from delayplug.bench.training.outcome import Epoch, Outcome
 from tests.bench.runs import Comparison
 
 
+@pytest.mark.trains
 def test_epochs_have_all_keys(comparison: Comparison) -> None:
     for record in comparison.records:
         for entry in record["epochs"]:

@@ -13,6 +13,7 @@ from delayplug.bench.training.trainer import build_network, train
 from tests.bench.runs import TINY
 
 
+@pytest.mark.trains
 def test_same_seed_same_result() -> None:
     config = configure("quick", backend="snntorch", **TINY)
     task = load_task(config)
@@ -25,6 +26,7 @@ def test_same_seed_same_result() -> None:
     assert not torch.equal(first.state["synapses.0.weights.weight"], other.state["synapses.0.weights.weight"])
 
 
+@pytest.mark.trains
 def test_accuracy_is_exact_and_does_not_depend_on_batches() -> None:
     config = configure("quick", backend="spikingjelly", **TINY)
     task = load_task(config)
@@ -38,6 +40,7 @@ def test_accuracy_is_exact_and_does_not_depend_on_batches() -> None:
     assert outcome.accuracy["last epoch"] == pytest.approx(float((scores.argmax(-1) == y).double().mean()), abs=1e-12)
 
 
+@pytest.mark.trains
 def test_windows_and_masks_change_what_is_trained_on(tmp_path: Path) -> None:
     whole = load_task(configure("quick"))
     config = configure("quick", backend="spikingjelly", **TINY)

@@ -10,6 +10,7 @@ from delayplug.bench.training.trainer import build_network, train
 from delayplug.bench.training.training_module import TrainingModule
 
 
+@pytest.mark.trains
 def test_sigma_follows_the_paper() -> None:
     """Exponential over the first quarter of the epochs, from 12 + 0.27 to 0.23 + 0.27, then constant."""
     seen: list[dict] = []

@@ -227,14 +227,14 @@ def test_a_reset_by_subtraction_warns_and_comes_back() -> None:
     model = nn.Sequential(nn.Linear(F, O), snn.Leaky(beta=0.5, init_hidden=True))
     model[0].weight.data.abs_().mul_(4)
     delayed(model)
-    with pytest.warns(UserWarning, match="subtract in the next step.*metadata"):
+    with pytest.warns(UserWarning, match="subtract-next-step.*metadata"):
         graph = to_nir(model, dt=DT)
     x = spikes()
     with torch.no_grad():
         out = from_nir(graph, backend="snntorch", dt=DT)(x)
     assert torch.equal(out, run("snntorch", model, x))
     assert 0 < out.mean() < 1
-    with pytest.raises(delayplug.ExchangeError, match=r"1: Norse has no reset by the rule 'subtract in the next step'"):
+    with pytest.raises(delayplug.ExchangeError, match=r"1: Norse has no reset by the rule 'subtract-next-step'"):
         from_nir(graph, backend="norse", dt=DT)
     with pytest.raises(delayplug.ExchangeError, match="strict=False"):
         to_nir(model, dt=DT, strict=True)

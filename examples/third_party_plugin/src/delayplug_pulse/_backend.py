@@ -8,10 +8,10 @@ import pulse
 import torch
 from torch import Tensor, nn
 
-from delayplug import Mode, Toolkit
+from delayplug import Benchmarks, Containers, Mode, OwnWeights, Streams, Toolkit
 
 
-class Pulse(Toolkit):
+class Pulse(Toolkit, Containers, OwnWeights, Streams, Benchmarks):
     """Neurons of pulse 0.1."""
 
     def is_neuron(self, module: nn.Module) -> bool:
@@ -24,7 +24,7 @@ class Pulse(Toolkit):
         return (neuron.inputs, 0) if isinstance(neuron, pulse.Cell) else None
 
     def mode(self, neuron: nn.Module) -> Mode:
-        return "sequence" if neuron.over_time else "step"
+        return Mode.SEQUENCE if neuron.over_time else Mode.STEP
 
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
         # A new sequence leaves the charge where it is and only raises the flag, so the flag belongs to the state. The

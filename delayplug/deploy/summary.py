@@ -1,0 +1,94 @@
+"""What `freeze_delays` changed, and what that cost and saved: `Freezing`, printed as two tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from .._tables import make_table, number, text, to_text
+from .costs import Costs
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one constraint did to the delays, or the weights, of one layer.
+
+    Attributes:
+        layer: dotted name.
+        what: the constraint, in words.
+        moved, number: how many values it changed, and how many there are.
+        mean, largest: absolute size of the change, the mean over all values; in steps, or in units of the weight.
+    """
+
+    layer: str
+    what: str
+    moved: int
+    number: int
+    mean: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What `freeze_delays` returns: print it, or pass it to rich.
+
+    Attributes:
+        model: the model itself, frozen.
+        changes: one for each layer and constraint, in the order in which they were applied.
+        before, after: size of the model's state and operations per step, see `costs`.
+        score: (before, after) of `evaluate`; None without it.
+        scales: per layer with quantised weights, the scale of each output (O,): weight / scale are whole numbers.
+        packed_bytes: of the delays and weights of the frozen layers, if each took no more bits than it needs.
+    """
+
+    model: nn.Module
+    changes: tuple[Change, ...]
+    before: Costs
+    after: Costs
+    score: tuple[float, float] | None = None
+    scales: dict[str, Tensor] = field(default_factory=dict)
+    packed_bytes: int = 0
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+
+        changes = self._changes_table() if self.changes else "No layer was frozen."
+        return Group(changes, self._totals_table())
+
+    def __str__(self) -> str:
+        return to_text(self)
+
+    def _changes_table(self) -> Table:
+        table = make_table(
+            text("layer", wrap="anywhere"),
+            text("change"),
+            *(number(name) for name in ("moved", "of", "mean", "largest")),
+            title=f"{len({change.layer for change in self.changes})} layers with frozen delays",
+            title_justify="left",
+            gap=3,
+        )
+        for c in self.changes:
+            row = (c.layer or "(model)", c.what, f"{c.moved:,}", f"{c.number:,}", f"{c.mean:.3g}", f"{c.largest:.3g}")
+            table.add_row(*row)
+        return table
+
+    def _totals_table(self) -> Table:
+        before, after = self.before, self.after
+        table = make_table(text(""), number("before", wrap=True), number("after", wrap=True), gap=3)
+        table.add_row("state, bytes", f"{before.state_bytes:,}", f"{after.state_bytes:,}")
+        table.add_row("delays in it, bytes", f"{before.delay_bytes:,}", f"{after.delay_bytes:,}")
+        if self.packed_bytes:
+            table.add_row("packed to the bit, bytes", "", f"{self.packed_bytes:,}")
+        if before.operations is not None and after.operations is not None:
+            table.add_row("operations per step", f"{before.operations:,.0f}", f"{after.operations:,.0f}")
+        if before.events is not None and after.events is not None:
+            table.add_row("events per step", f"{before.events:,.0f}", f"{after.events:,.0f}")
+        if self.score is not None:
+            table.add_row("score", f"{self.score[0]:.4g}", f"{self.score[1]:.4g}")
+        return table

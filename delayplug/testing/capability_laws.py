@@ -1,0 +1,181 @@
+"""The laws of the capabilities; those that a toolkit does not have are skipped."""
+
+import copy
+import io
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..deploy.freeze import freeze_delays
+from ..errors import ExchangeError, SequenceError
+from ..exchange.to_module import run_neuron
+from ..running.stream import stream
+from ..toolkits.capabilities import (
+    Benchmarks,
+    Containers,
+    Exchanges,
+    OwnWeights,
+    Streams,
+    benchmarks,
+    containers,
+    exchanges,
+    own_weights,
+    streams,
+)
+from ..toolkits.vocabulary import TimeInside
+from .cases import Cases
+from .networks import Network
+from .oracle import reference_neuron
+from .snapshots import snapshot, states
+
+
+class CapabilityLaws(Cases):
+    """Laws of `Containers`, `OwnWeights`, `Streams`, `Exchanges` and `Benchmarks`."""
+
+    # ---------------------------------------------------------------------------- containers and weights of their own
+
+    def test_containers_say_what_they_do_with_time_and_state(self, network: Network) -> None:
+        self.skip_without(Containers)
+        toolkit, net = containers(self.toolkit), network.build()
+        for module in net.modules():
+            children = dict(module.named_children())
+            assert toolkit.time_inside(module) in list(TimeInside)
+            assert toolkit.lifted(module) in ("", *children)
+            if not toolkit.threads_state(module):
+                assert not any(toolkit.is_stateful(module, child) for child in children)
+                continue
+            for child in children:
+                before = toolkit.is_stateful(module, child)
+                toolkit.set_stateful(module, child, not before)
+                assert toolkit.is_stateful(module, child) is not before
+                toolkit.set_stateful(module, child, before)
+                assert toolkit.is_stateful(module, child) is before
+
+    def test_weights_of_their_own_are_named(self, network: Network) -> None:
+        self.skip_without(OwnWeights)
+        toolkit, net = own_weights(self.toolkit), network.build()
+        for name in network.cells:
+            own = toolkit.own_input(net.get_submodule(name))
+            assert own is not None, f"{name} is said to weigh its input"
+            assert own[0] > 0
+            assert own[1] >= 0
+        for module in net.modules():
+            child = toolkit.recurrent_layer(module)
+            if child:
+                assert isinstance(module.get_submodule(child), nn.Module)
+
+    # ----------------------------------------------------------------------------------------------- streams
+
+    def test_carried_state_is_taken_out_and_put_back(self, network: Network) -> None:
+        self.skip_without(Streams)
+        toolkit, net = streams(self.toolkit), network.build().eval()
+        x = network.sample(steps=8)
+        with torch.no_grad():
+            expected = network.run(net, x)
+            _, state = network.advance(net, x[:4], network.start(net))
+            keepers = [module for module in net.modules() if toolkit.kept_state(module)]
+            taken = [toolkit.kept_state(module) for module in keepers]
+            for module in net.modules():
+                toolkit.reset(module)
+            assert keepers or state is not None, "the state is neither on the modules nor the caller's"
+            for module, values in zip(keepers, taken, strict=True):
+                toolkit.put_state(module, values)
+                now = toolkit.kept_state(module)
+                assert now.keys() == values.keys()
+                assert all(_same(now[name], values[name]) for name in now)
+            y, _ = network.advance(net, x[4:], state)
+        self.assert_equal(y, expected[4:])
+
+    def test_carried_streams_are_the_sequence(self, network: Network) -> None:
+        net = self.delayed(network, granularity="axonal" if network.cells else "synaptic").eval()
+        freeze_delays(net)
+        x, other = network.sample(steps=8), network.sample(steps=8, seed=4)
+        with torch.no_grad():
+            expected, of_other = network.run(net, x), network.run(net, other)
+        toolkit = self.toolkit
+        drive: dict[str, Any] = {"advance": network.advance, "start": network.start}
+        before, held = snapshot(net, toolkit), states(net, toolkit)
+        first, second = stream(net, **drive), stream(net, **drive, check=False)  # that share the network
+        got, got_other = ([coming.push(x_t) for x_t in part[:5]] for coming, part in ((first, x), (second, other)))
+        for key, (value, _) in states(net, toolkit).items():
+            assert value is held[key][0], key
+        assert snapshot(net, toolkit)["hooks"] == before["hooks"]
+        file = io.BytesIO()
+        torch.save(first.state(), file)
+        file.seek(0)
+        restored = stream(copy.deepcopy(net), **drive, check=False)
+        restored.restore(torch.load(file, weights_only=True))
+        for coming, part, outputs in ((restored, x, got), (second, other, got_other)):
+            outputs += [coming.push(x_t) for x_t in part[5:]]
+        self.assert_equal(torch.stack(got), expected)
+        self.assert_equal(torch.stack(got_other), of_other)
+        assert not any(y.requires_grad for y in got)
+        second.reset()
+        self.assert_equal(torch.cat([second.push_chunk(part) for part in x.split([3, 1, 4])]), expected)
+
+    def test_a_stream_that_would_begin_anew_is_refused(self, network: Network) -> None:
+        net = self.delayed(network).eval()
+        try:
+            stream(net, advance=network.advance, start=network.start).push(network.sample()[0])
+        except SequenceError:
+            return
+        raise AssertionError("it was not refused")
+
+    # ---------------------------------------------------------------------------------------------- exchange
+
+    def test_neurons_in_numbers_are_rebuilt(self, network: Network) -> None:
+        self.skip_without(Exchanges)
+        toolkit, net = exchanges(self.toolkit), network.build()
+        generator = torch.Generator().manual_seed(2)
+        for neuron in net.modules():
+            if not self.toolkit.is_neuron(neuron):
+                continue
+            try:
+                cell = toolkit.describe(neuron)
+                made = toolkit.build(cell)
+            except ExchangeError:  # some neurons do more than a cell expresses
+                continue
+            again = toolkit.describe(made)
+            gains = toolkit.gains(cell)
+            assert any(cell.close(again.gain, gain) for gain in (*gains, cell.gain))
+            sizes = {value.numel() for value in (cell.leak, cell.gain, cell.rest, cell.reset) if value.dim()}
+            x = torch.rand(12, 3, *(sizes or {4}), generator=generator) * 2 / cell.gain.float()
+            with torch.no_grad():
+                expected = run_neuron(self.toolkit, toolkit.build(again), x)
+                got = run_neuron(self.toolkit, made, x)
+            assert got.shape == x.shape
+            self.assert_equal(got, expected)
+
+    # ---------------------------------------------------------------------------------------- the benchmark
+
+    def test_the_benchmarks_neuron_is_the_papers(self, tau: float) -> None:
+        self.skip_without(Benchmarks)
+        toolkit = benchmarks(self.toolkit)
+        torch.manual_seed(0)
+        x = (torch.rand(60, 8, 32) * 1.5).requires_grad_()
+        weight = torch.randn(60, 8, 32)
+        expected = reference_neuron(x, tau)
+        actual = toolkit.run(toolkit.spiking_neuron(tau=tau), x)
+        assert torch.equal(actual.detach().round(), expected.detach().round())
+        (wanted,) = torch.autograd.grad((expected * weight).sum(), x)
+        (got,) = torch.autograd.grad((actual * weight).sum(), x)
+        assert (got - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+    def test_the_benchmarks_readout_is_a_leaky_membrane(self, tau: float) -> None:
+        self.skip_without(Benchmarks)
+        toolkit = benchmarks(self.toolkit)
+        x = torch.randn(20, 3, 4)
+        v, expected = torch.zeros(3, 4), []
+        for x_t in x:
+            v = v * (1 - 1 / tau) + x_t
+            expected.append(v)
+        readout = toolkit.readout_neuron(tau=tau)
+        for _ in range(2):  # the second run starts afresh
+            torch.testing.assert_close(toolkit.run(readout, x), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def _same(now: Any, then: Any) -> bool:
+    if isinstance(now, Tensor) and isinstance(then, Tensor):
+        return torch.equal(now, then)
+    return now is then or bool(type(now) is type(then) and now == then)

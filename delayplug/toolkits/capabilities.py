@@ -1,0 +1,209 @@
+"""What a toolkit may have beyond plain neurons. An adapter derives from what applies, beside `Toolkit`:
+
+    class MyToolkit(Toolkit, Containers, Streams): ...
+
+`Containers`, `OwnWeights` and `Streams` have answers for toolkits that lack the thing, so that an adapter overrides
+only what differs. Each capability has its laws in `delayplug.testing`.
+"""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BackendError, ExchangeError
+from ..neurons.cell import Cell
+from .toolkit import Toolkit
+from .vocabulary import TimeInside
+
+
+class Containers:
+    """Wrappers around layers, and containers that run their children in an order, over time or with a state."""
+
+    def lifted(self, module: nn.Module) -> str:
+        """The name of the child that a wrapper applies at every step of a sequence; "" if it is no such wrapper."""
+        return ""
+
+    def in_order(self, container: nn.Module) -> bool:
+        """Whether the container runs its children one after the other, and nothing else."""
+        return self.threads_state(container)
+
+    def time_inside(self, container: nn.Module) -> TimeInside:
+        """What modules inside of a container see of the time."""
+        return TimeInside.SAME
+
+    def threads_state(self, container: nn.Module) -> bool:
+        """Whether the container hands each stateful child its state and takes back the next."""
+        return False
+
+    def is_stateful(self, container: nn.Module, child: str) -> bool:
+        """Whether a container of that kind hands this child, named as its attribute, a state."""
+        return False
+
+    def set_stateful(self, container: nn.Module, child: str, stateful: bool) -> None:
+        """Tell a container of that kind that a child has become stateful, or is no longer."""
+        raise TypeError(f"{type(container).__name__} does not hand out states")
+
+
+class OwnWeights:
+    """Neurons and containers with weights of their own, and layers that a toolkit derives from torch's."""
+
+    def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
+        """(channels, dimensions of space behind them) of the input of a neuron that weighs it by itself.
+
+        None for a neuron that takes a current. Such weights are out of reach for a delay per synapse; a delay per
+        channel can go before them.
+        """
+        return None
+
+    def recurrent_layer(self, module: nn.Module) -> str | None:
+        """For a neuron or a container that feeds its spikes back through weights: the name of the child that does.
+
+        "" if that is no layer of its own, so that it cannot have delays; None if nothing is fed back.
+        """
+        return None
+
+    def is_plain(self, layer: nn.Module) -> bool:
+        """Whether a layer of the toolkit's computes what the layer of torch's that it derives from does."""
+        return False
+
+
+class Streams:
+    """Modules that keep a state on themselves, which can be taken, put back and reset; and neurons over sequences."""
+
+    def kept_state(self, module: nn.Module) -> dict[str, Any]:
+        """What a module, neuron or not, keeps on itself from step to step, by name: `put_state` puts it back.
+
+        Tensors, numbers, or containers of them, as they are; {} if it keeps nothing. Children are asked by themselves.
+        """
+        return {}
+
+    def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:
+        """Let a module go on from what `kept_state` gave."""
+
+    def reset(self, module: nn.Module) -> None:
+        """Bring a module, neuron or not, back to a fresh state, if it keeps one. Children are asked by themselves."""
+
+    def remembers(self, module: nn.Module) -> bool:
+        """Whether a module that is no neuron keeps something from step to step."""
+        return False
+
+    def cuts_graph(self, neuron: nn.Module) -> bool:
+        """Whether the neuron cuts its state off from the graph at every step by itself, as for online learning."""
+        return False
+
+    def as_sequence(self, neuron: nn.Module) -> AbstractContextManager[None] | None:
+        """A block within which the forward of a neuron of single steps takes a whole sequence, (T, B, ...).
+
+        None if there is no such way: the neuron is then run step by step.
+        """
+        return None
+
+
+class Exchanges(ABC):
+    """Neurons in numbers: the way to other toolkits and to files."""
+
+    @abstractmethod
+    def describe(self, neuron: nn.Module) -> Cell:
+        """What a neuron computes, in numbers: exactly, or not at all. The surrogate is not a part of it.
+
+        Raises:
+            ExchangeError: it does something that a `Cell` does not express, with the reason.
+        """
+
+    @abstractmethod
+    def build(self, cell: Cell) -> nn.Module:
+        """A neuron that computes a `Cell`, with the toolkit's default surrogate; the inverse of `describe`.
+
+        Its gain is one of `gains`. Over a sequence its first output is that of the cell: spikes, or the membrane of a
+        readout. A neuron that can take single steps is set to do so.
+
+        Raises:
+            ExchangeError: the toolkit has no such neuron, with the reason.
+        """
+
+    def gains(self, cell: Cell) -> tuple[Tensor, ...]:
+        """The gains that `build` takes for such a cell, the preferred one first; whoever calls it scales the input."""
+        return (torch.ones((), dtype=torch.float64),)
+
+
+class Benchmarks(ABC):
+    """The neurons of the benchmark: the paper's, in this toolkit's own terms."""
+
+    @abstractmethod
+    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+        """A leaky integrate-and-fire neuron, v <- v (1 - 1/tau) + x, that fires above the threshold.
+
+        Reset to zero, detached from the graph; surrogate gradient alpha / 2 / (1 + (pi / 2 alpha z)^2) at distance z
+        from the threshold.
+
+        Args:
+            tau: time constant in steps, above 1.
+            threshold: of the membrane potential.
+            alpha: sharpness of the surrogate.
+        """
+
+    @abstractmethod
+    def readout_neuron(self, *, tau: float) -> nn.Module:
+        """The same membrane without threshold; its output is the membrane potential."""
+
+    @abstractmethod
+    def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
+        """One of these two neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
+
+
+_CAPABILITIES = (Containers, OwnWeights, Streams, Exchanges, Benchmarks)
+_NO_CONTAINERS, _NO_WEIGHTS, _NO_STREAMS = Containers(), OwnWeights(), Streams()
+
+
+def containers(toolkit: Toolkit) -> Containers:
+    """What a toolkit says about its containers; for one without, that there are none."""
+    return toolkit if isinstance(toolkit, Containers) else _NO_CONTAINERS
+
+
+def own_weights(toolkit: Toolkit) -> OwnWeights:
+    """What a toolkit says about weights of its own; for one without, that there are none."""
+    return toolkit if isinstance(toolkit, OwnWeights) else _NO_WEIGHTS
+
+
+def streams(toolkit: Toolkit) -> Streams:
+    """How a toolkit's modules keep their state; for one without, that they keep none."""
+    return toolkit if isinstance(toolkit, Streams) else _NO_STREAMS
+
+
+def exchanges(toolkit: Toolkit) -> Exchanges:
+    """How a toolkit describes and builds neurons, or ExchangeError."""
+    if isinstance(toolkit, Exchanges):
+        return toolkit
+    raise ExchangeError(
+        f"the backend {type(toolkit).__name__} does not describe its neurons in numbers: its adapter lacks "
+        "delayplug.Exchanges"
+    )
+
+
+def benchmarks(toolkit: Toolkit) -> Benchmarks:
+    """The benchmark's neurons in a toolkit, or BackendError."""
+    if isinstance(toolkit, Benchmarks):
+        return toolkit
+    raise BackendError(
+        f"the backend {type(toolkit).__name__} takes no part in the benchmark: its adapter lacks delayplug.Benchmarks"
+    )
+
+
+def check_toolkit(toolkit: object) -> Toolkit:
+    """A toolkit whose answers are all asked for, or TypeError.
+
+    A method of a capability on a class that does not derive from it would never be called.
+    """
+    if not isinstance(toolkit, Toolkit):
+        raise TypeError(f"expected a delayplug.Toolkit, got {toolkit!r}")
+    for capability in _CAPABILITIES:
+        methods = [name for name in vars(capability) if not name.startswith("_") and hasattr(toolkit, name)]
+        if methods and not isinstance(toolkit, capability):
+            raise TypeError(
+                f"{type(toolkit).__name__} has {', '.join(methods)}, which are asked only of a toolkit that derives "
+                f"from delayplug.{capability.__name__}, too"
+            )
+    return toolkit

@@ -1,0 +1,94 @@
+"""The laws of the house: which room may import from which, and how files in them are named."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOUSE = ROOT / "delayplug"
+
+# The street, from its top down. A room may import from rooms further down; rooms on one line do not know each other.
+STREET = (
+    {"cli"},
+    {"bench", "plot", "testing"},
+    {"learning", "deploy", "exchange"},
+    {"running"},
+    {"surgery"},
+    {"toolkits"},
+    {"neurons"},
+    {"layers", "data"},
+    {"errors", "_tables", "_colours", "_moved"},
+)
+ROOMS = {room: level for level, rooms in enumerate(STREET) for room in rooms}
+
+
+def sources() -> list[Path]:
+    return sorted(HOUSE.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file, such as "delayplug.layers.base"."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sources()}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of delayplug that a file imports, at its top or inside of functions."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            for alias in node.names:
+                inner = f"{module}.{alias.name}"
+                if inner in MODULES or module in MODULES:
+                    yield inner if inner in MODULES else module
+
+
+def room_of(module: str) -> str:
+    """The room of a module, "" for the package itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_a_room_imports_from_rooms_further_down(path: Path) -> None:
+    room = room_of(module_of(path))
+    if room == "":
+        return  # the package's own names are imported when they are used
+    assert room in ROOMS, f"{room} is not on the street"
+    for module in imported(path):
+        other = room_of(module)
+        # The version is the one thing that a command asks of the package itself.
+        allowed = other in ("", room) or ROOMS[other] > ROOMS[room]
+        assert allowed, f"{room} imports {module}"
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_no_circle_inside_a_room(room: str) -> None:
+    graph = {
+        module: {other for other in imported(path) if room_of(other) == room and other != module}
+        for module, path in MODULES.items()
+        if room_of(module) == room
+    }
+    assert list(TopologicalSorter(graph).static_order()) or not graph
+
+
+def test_a_name_of_a_file_stands_once() -> None:
+    names = Counter(path.name for path in sources() if path.name != "__init__.py" and "cli" not in path.parts)
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    for room in {path.parent for path in sources()} - {HOUSE}:
+        text = ast.get_docstring(ast.parse((room / "__init__.py").read_text()))
+        assert text, room
+        assert "Read `" in text or room.name in ("cli", "data", "plot"), f"{room} names nothing to read first"

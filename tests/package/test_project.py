@@ -1,0 +1,242 @@
+"""The files around the code: they parse, and they agree with each other and with the code."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import delayplug
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+GENERATED = {"node_modules", "build", "dist"}
+
+
+def normal(name: str) -> str:
+    """A distribution's name as the packaging standard normalises it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirements(extra: str | None = None) -> dict[str, str]:
+    """{name: lower bound} of the core's dependencies or of an extra's own, without the extras that it includes."""
+    texts = EXTRAS[extra] if extra else PROJECT["dependencies"]
+    matches = (re.fullmatch(r"([\w.-]+)>=([\w.]+)", text) for text in texts if not text.startswith("delayplug["))
+    return {normal(match[1]): match[2] for match in matches if match}
+
+
+def runtime() -> dict[str, str]:
+    """{name: lower bound} of everything that a user can install with delayplug, without the developers' tools."""
+    bounds = requirements()
+    for extra in EXTRAS:
+        if extra not in ("dev", "docs"):
+            bounds |= requirements(extra)
+    return bounds
+
+
+def release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def padded(version: str) -> tuple[int, ...]:
+    """Three numbers: 1.5 and 1.5.0 are one version."""
+    return (*release(version), 0, 0)[:3]
+
+
+def files(*patterns: str) -> list[Path]:
+    """Files of the repository that match, those of hidden environments and of builds left out."""
+    found = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    parts = {path: path.relative_to(ROOT).parts for path in found}
+    skipped = {path for path in found if any(part in GENERATED or part.startswith(".venv") for part in parts[path])}
+    return sorted(set(found) - skipped)
+
+
+YAML = files("*.cff", ".*.yaml", ".*.yml", ".github/**/*.yml", ".github/**/*.yaml")
+WORKFLOWS = files(".github/workflows/*.yml")
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: str(path.relative_to(ROOT)))
+def test_yaml_parses(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+@pytest.mark.parametrize("path", files("**/*.toml"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_toml_parses(path: Path) -> None:
+    assert tomllib.loads(path.read_text())
+
+
+def test_the_files_that_a_public_project_needs_are_there() -> None:
+    assert {path.name for path in WORKFLOWS} >= {"ci.yml", "nightly.yml", "release.yml"}
+    assert {path.name for path in YAML} >= {"CITATION.cff", ".pre-commit-config.yaml", "bug.yml", "feature.yml"}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_have_what_github_asks_for(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow[True], "no triggers"  # YAML 1.1 reads the key `on` as a boolean
+    assert workflow["jobs"]
+    for name, job in workflow["jobs"].items():
+        for needed in job.get("needs", []):
+            assert needed in workflow["jobs"], (name, needed)
+        if "uses" in job:  # another workflow of this repository
+            called = yaml.safe_load((ROOT / job["uses"]).read_text())
+            assert "workflow_call" in called[True]
+        else:
+            assert job["runs-on"], name
+            assert job["timeout-minutes"] <= 300, name  # GitHub stops a job after 360
+            assert all(("uses" in step) != ("run" in step) for step in job["steps"]), name
+
+
+def test_citation_has_what_the_format_requires() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert all(citation[key] for key in ("message", "title", "authors"))
+    assert citation["license"] == PROJECT["license"]
+    assert all(reference[key] for reference in citation["references"] for key in ("authors", "title", "type"))
+    identifiers = {entry["value"] for reference in citation["references"] for entry in reference["identifiers"]}
+    assert identifiers >= {"arXiv:2306.17670", "arXiv:2112.03740"}
+
+
+def test_versions_agree() -> None:
+    version = PROJECT["version"]
+    assert delayplug.__version__ == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    newest = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert newest, "CHANGELOG.md has no heading with a version"
+    assert release(newest[1]) >= release(version)
+
+
+def test_classifiers_name_the_python_versions_that_the_workflow_tests() -> None:
+    named = {text.rsplit(" ", 1)[1] for text in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", text)}
+    tested = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["unit"]["strategy"]["matrix"][
+        "python"
+    ]
+    assert named == set(tested)
+    assert PROJECT["requires-python"] == f">={min(tested, key=release)}"
+
+
+def targets() -> set[str]:
+    """The targets of the Makefile that one can name."""
+    rules = re.findall(r"^([a-z][a-z ]*):(?!=)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    return {name for rule in rules for name in rule.split()}
+
+
+def named_targets() -> Iterator[tuple[str, str]]:
+    """(file, target) of every `make TARGET` that a file tells people or machines to run."""
+    paths = files("CONTRIBUTING.md", ".github/**/*.md", ".github/**/*.yml", ".pre-commit-config.yaml", ".ci/run")
+    for path in paths:
+        text = path.read_text()
+        for match in re.finditer(r"(?:`|\$ |run: |entry: |^)make ([a-z]+)\b", text, flags=re.MULTILINE):
+            yield str(path.relative_to(ROOT)), match[1]
+    matrix = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())["jobs"]["nightly"]["strategy"][
+        "matrix"
+    ]
+    yield from ((".github/workflows/nightly.yml", entry["target"]) for entry in matrix["include"])
+
+
+@pytest.mark.parametrize(("path", "target"), sorted(set(named_targets())))
+def test_make_targets_that_are_named_exist(path: str, target: str) -> None:
+    assert target in targets(), path
+
+
+def test_every_target_of_the_makefile_is_phony() -> None:
+    """A file of a target's name (docs/!) would stop make from running it."""
+    phony = re.findall(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert {name for line in phony for name in line.split()} == targets()
+
+
+def test_markers_that_tests_and_makefile_use_are_declared() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    declared = {marker.split(":")[0] for marker in options["markers"]}
+    expression = re.search(r'PYTEST\) -m "([^"]*)"', (ROOT / "Makefile").read_text())
+    assert expression
+    assert set(re.findall(r"\w+", expression[1])) - {"not", "and", "or"} == declared == {"slow", "trains", "installs"}
+
+
+def test_oldest_versions_are_the_lower_bounds() -> None:
+    lines = (ROOT / ".ci/oldest.txt").read_text().splitlines()
+    pins = {normal(name): version for name, _, version in (line.partition("==") for line in lines) if version}
+    bounds = runtime()
+    assert set(bounds) <= set(pins)
+    assert {name: padded(pins[name]) for name in bounds} == {name: padded(bound) for name, bound in bounds.items()}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The top-level packages of all absolute imports in a tree."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def imported_at_once(tree: ast.AST) -> set[str]:
+    """The same for what runs when the module is imported: not inside functions, not for type checkers only."""
+    names: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= imported(ast.Module([node], []))
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            names |= imported_at_once(ast.Module(node.orelse, []))
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            names |= imported_at_once(node)
+    return names
+
+
+def third_party(names: set[str]) -> set[str]:
+    """Those that are neither Python's nor ours; every one has the name of its distribution, case aside."""
+    return {normal(name) for name in names if name not in sys.stdlib_module_names and not name.startswith("delayplug")}
+
+
+SOURCES = {path: ast.parse(path.read_text()) for path in files("delayplug/**/*.py", "adapters/**/*.py")}
+
+
+def test_every_import_is_declared() -> None:
+    missing = {
+        str(path.relative_to(ROOT)): third_party(imported(tree)) - set(runtime()) for path, tree in SOURCES.items()
+    }
+    assert {path: names for path, names in missing.items() if names} == {}
+
+
+def test_the_core_declares_what_it_imports_at_once() -> None:
+    """All rooms but those of the extra `bench`, which say what to install."""
+    bench = {"bench", "cli", "plot", "data"}
+    at_once = {
+        str(path.relative_to(ROOT)): third_party(imported_at_once(tree)) - set(requirements())
+        for path, tree in SOURCES.items()
+        if path.is_relative_to(ROOT / "delayplug") and path.relative_to(ROOT / "delayplug").parts[0] not in bench
+    }
+    assert {path: names for path, names in at_once.items() if names} == {}
+
+
+def test_numpy_is_declared_if_the_library_imports_it() -> None:
+    if any("numpy" in imported_at_once(tree) for tree in SOURCES.values()):
+        assert "numpy" in requirements()
+
+
+def test_imports_are_read_as_python_runs_them() -> None:
+    source = """
+from typing import TYPE_CHECKING
+import numpy as np
+try:
+    import typer
+except ImportError:
+    pass
+if TYPE_CHECKING:
+    import h5py
+class Net:
+    import lightning.pytorch
+def later():
+    from matplotlib import pyplot
+from . import kernels
+"""
+    tree = ast.parse(source)
+    assert third_party(imported_at_once(tree)) == {"numpy", "typer", "lightning"}
+    assert third_party(imported(tree)) == {"numpy", "typer", "lightning", "h5py", "matplotlib"}

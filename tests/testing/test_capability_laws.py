@@ -1,0 +1,89 @@
+"""The laws of the capabilities notice what they are for: each is broken on purpose."""
+
+import unittest
+from typing import Any
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron
+from torch import nn
+
+from delayplug import Cell
+from delayplug.testing import Laws, Network
+from delayplug.toolkits import plugins
+from tests.corpus import norse_networks, snntorch_networks, spikingjelly_networks
+
+
+class Spiking(Laws):
+    backend = "spikingjelly"
+    networks = spikingjelly_networks.NETWORKS
+
+
+class Norse(Laws):
+    backend = "norse"
+    networks = norse_networks.NETWORKS
+
+
+class SnnTorch(Laws):
+    backend = "snntorch"
+    networks = snntorch_networks.NETWORKS
+
+
+def carried(laws: Laws) -> Network:
+    """The first of their networks whose state is carried from chunk to chunk."""
+    return next(network for network in laws.networks if network.cut is not None)
+
+
+def test_a_state_that_is_not_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit, laws = plugins.toolkit("spikingjelly"), Spiking()
+    laws.test_carried_state_is_taken_out_and_put_back(carried(laws))
+    monkeypatch.setattr(toolkit, "put_state", lambda module, state: None)
+    with pytest.raises(AssertionError):
+        laws.test_carried_state_is_taken_out_and_put_back(carried(laws))
+
+
+def test_a_flag_that_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit, laws = plugins.toolkit("norse"), Norse()
+    network = next(n for n in laws.networks if any(map(toolkit.threads_state, n.build().modules())))
+    laws.test_containers_say_what_they_do_with_time_and_state(network)
+    monkeypatch.setattr(toolkit, "set_stateful", lambda container, child, stateful: None)
+    with pytest.raises(AssertionError):
+        laws.test_containers_say_what_they_do_with_time_and_state(network)
+
+
+def test_a_neuron_that_is_built_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit, laws = plugins.toolkit("spikingjelly"), Spiking()
+
+    def sluggish(cell: Cell) -> nn.Module:
+        made: nn.Module = neuron.LIFNode(tau=9.0)
+        return made
+
+    laws.test_neurons_in_numbers_are_rebuilt(laws.networks[0])
+    described = [toolkit.describe(m) for m in laws.networks[0].build().modules() if type(m) is neuron.LIFNode]
+    assert described
+    monkeypatch.setattr(toolkit, "build", sluggish)
+    with pytest.raises(AssertionError):
+        laws.test_neurons_in_numbers_are_rebuilt(laws.networks[0])
+
+
+@pytest.mark.parametrize("tau", [1.5, 2.0])
+def test_a_benchmark_neuron_with_another_time_constant(tau: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit, laws = plugins.toolkit("spikingjelly"), Spiking()
+    laws.test_the_benchmarks_neuron_is_the_papers(tau)
+    made = toolkit.spiking_neuron
+    monkeypatch.setattr(toolkit, "spiking_neuron", lambda *, tau: made(tau=tau + 1))
+    with pytest.raises(AssertionError):
+        laws.test_the_benchmarks_neuron_is_the_papers(tau)
+
+
+def test_a_toolkit_without_a_capability_skips_its_laws() -> None:
+    laws = SnnTorch()
+    with pytest.raises(unittest.SkipTest, match="the backend snntorch has no Containers"):
+        laws.test_containers_say_what_they_do_with_time_and_state(laws.networks[0])
+
+
+def test_outputs_within_the_tolerance_are_equal() -> None:
+    laws: Any = Spiking()
+    laws.assert_equal(torch.ones(3), torch.ones(3) + 1e-5)
+    with pytest.raises(AssertionError):
+        laws.assert_equal(torch.ones(3), torch.ones(3) + 1e-2)

@@ -1,0 +1,100 @@
+"""What a toolkit may have beyond plain neurons: asked where it is there, and answered for where it is not."""
+
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+
+from delayplug import BackendError, Cell, Containers, ExchangeError, Mode, Streams, TimeInside, Toolkit
+from delayplug.toolkits.capabilities import (
+    benchmarks,
+    check_toolkit,
+    containers,
+    exchanges,
+    own_weights,
+    streams,
+)
+
+
+class Plain(Toolkit):
+    """Neurons that take steps and are passed their state: the seven answers, and nothing else."""
+
+    def is_neuron(self, module: nn.Module) -> bool:
+        return isinstance(module, nn.ReLU)
+
+    def is_spiking(self, neuron: nn.Module) -> bool:
+        return True
+
+    def mode(self, neuron: nn.Module) -> Mode:
+        return Mode.STEP
+
+    def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
+        return ()
+
+    def passed_state(self, neuron: nn.Module, args: Any, kwargs: Any) -> tuple[Tensor, ...] | None:
+        return args[1:]
+
+    def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
+        return output[1:]
+
+    def reset_signal(self, neuron: nn.Module) -> str:
+        return "a call without a state"
+
+
+class WithContainers(Plain, Containers):
+    def lifted(self, module: nn.Module) -> str:
+        return "inner"
+
+
+def test_seven_answers_make_a_toolkit() -> None:
+    assert len(Toolkit.__abstractmethods__) == 7
+    assert check_toolkit(Plain()).mode(nn.ReLU()) is Mode.STEP
+
+
+def test_a_toolkit_without_a_capability_has_neutral_answers() -> None:
+    toolkit, module = Plain(), nn.Linear(2, 2)
+    assert containers(toolkit).lifted(module) == ""
+    assert not containers(toolkit).in_order(module)
+    assert containers(toolkit).time_inside(module) is TimeInside.SAME
+    assert own_weights(toolkit).own_input(module) is None
+    assert own_weights(toolkit).recurrent_layer(module) is None
+    assert streams(toolkit).kept_state(module) == {}
+    assert streams(toolkit).as_sequence(module) is None
+    with pytest.raises(TypeError, match="Linear does not hand out states"):
+        containers(toolkit).set_stateful(module, "0", True)
+
+
+def test_a_capability_is_asked_of_the_toolkit_that_has_it() -> None:
+    toolkit = WithContainers()
+    assert containers(toolkit) is toolkit
+    assert containers(toolkit).lifted(nn.Linear(2, 2)) == "inner"
+    assert check_toolkit(toolkit) is toolkit
+
+
+def test_what_cannot_do_without_a_capability_says_which() -> None:
+    with pytest.raises(ExchangeError, match=r"Plain does not describe its neurons.*lacks delayplug\.Exchanges"):
+        exchanges(Plain())
+    with pytest.raises(BackendError, match=r"Plain takes no part in the benchmark.*lacks delayplug\.Benchmarks"):
+        benchmarks(Plain())
+
+
+def test_an_answer_that_would_never_be_asked_for_is_an_error() -> None:
+    class Old(Plain):
+        """Written for 0.1, where a toolkit was one class."""
+
+        def kept_state(self, module: nn.Module) -> dict[str, Any]:
+            return {}
+
+        def describe(self, neuron: nn.Module) -> Cell:
+            raise NotImplementedError
+
+    with pytest.raises(TypeError, match=r"Old has kept_state, which .* derives from delayplug\.Streams, too"):
+        check_toolkit(Old())
+    fixed = type("Fixed", (Old, Streams), {})
+    with pytest.raises(TypeError, match=r"has describe, .*delayplug\.Exchanges"):
+        check_toolkit(fixed())
+
+
+def test_what_is_no_toolkit_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"expected a delayplug\.Toolkit, got 3"):
+        check_toolkit(3)
