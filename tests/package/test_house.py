@@ -13,6 +13,7 @@ HOUSE = ROOT / "delayplug"
 
 # The street, from its top down. A room may import from rooms further down; rooms on one line do not know each other.
 STREET = (
+    {"__main__"},  # `python -m delayplug`
     {"cli"},
     {"bench", "plot", "testing"},
     {"learning", "deploy", "exchange"},
