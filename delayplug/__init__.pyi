@@ -18,7 +18,8 @@ from .errors import (
     UnrollError as UnrollError,
     WiringError as WiringError,
 )
-from .exchange.nir.files import from_nir as from_nir, nir_branches as nir_branches, to_nir as to_nir
+from .exchange.nir.branches import nir_branches as nir_branches
+from .exchange.nir.files import from_nir as from_nir, to_nir as to_nir
 from .exchange.onnx import to_onnx as to_onnx
 from .layers.base import DelayLayer as DelayLayer
 from .layers.conv import ConvDelay as ConvDelay

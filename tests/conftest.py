@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 _cache = tempfile.TemporaryDirectory(prefix="delayplug-cache-")
 os.environ["DELAYPLUG_CACHE"] = _cache.name
 
-_LAW = re.compile(r"test_corpus\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
+_LAW = re.compile(r"test_laws\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
 
 
 def pytest_collection_finish() -> None:

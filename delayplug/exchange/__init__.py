@@ -1,7 +1,8 @@
 """Networks with delays in the formats of other programs: NIR and ONNX.
 
-Read `graph.Graph` first: a network as a graph of a few kinds of nodes. `from_model` reads it off a model (`observe`
-follows a run), `to_module` makes a model of it, `nir/` and `onnx` write and read files.
+Read `graph.Graph` first: a network as a graph of a few kinds of nodes. `from_model` makes it from a model (`observe`
+follows a run, `sources` says what comes from where, `verify` compares graph and model), `to_module` makes a model from
+it, `nir/` and `onnx` write and read files.
 
 May import: running, surgery, toolkits, neurons, layers, errors; not learning or deploy.
 """

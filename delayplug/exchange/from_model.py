@@ -1,73 +1,72 @@
-"""From a model to a graph: run it, and say what ran."""
+"""From a model to a graph: the model is run, and what ran becomes nodes and edges.
 
-import inspect
+Shapes of a sample are those of one sample at one step.
+"""
+
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ExchangeError
 from ..layers.base import DelayLayer
+from ..running.loop import call, reset_states, step_by_step
 from ..surgery.dataflow import Example, preserved
-from ..surgery.find import reset_delays
+from ..surgery.delayed import Delayed
 from ..surgery.inventory import Network
 from ..toolkits import plugins
-from ..toolkits.capabilities import exchanges, streams
-from ..toolkits.toolkit import Toolkit
+from ..toolkits.capabilities import exchanges
 from ..toolkits.vocabulary import Mode
 from . import nodes as layers
 from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Scale, Shape, Synapses
-from .observe import INPUT, STATE, Followed, Mark, Run, follow
+from .observe import INPUT, Followed, Mark, Run, follow
+from .sources import different_shapes, input_marks, module_of, output_names
 from .to_module import GraphNetwork
-
-_MOST_DIFFERENT = 0.01  # of a neuron's spikes, for what rounding does where a batch norm is taken in
-
-ASK_OUTPUT = "name the neurons or layers whose results are the output: outputs=['...']"
+from .verify import verify
 
 
 def graph_of(model: nn.Module, example: Example | None, outputs: Sequence[str] | None) -> Graph:
     """The graph of what a model computes in `eval()`, its delays rounded.
 
+    Args:
+        model: it is left as it was.
+        example: what to run it on; None for noise, if its structure shows how it runs.
+        outputs: the modules whose results, added, are the output; None for what the model returns.
+
     Raises:
-        ExchangeError: something in the model cannot be said as a graph; it is named.
+        ExchangeError: a graph has no node for something in the model; it is named.
     """
     if isinstance(model, GraphNetwork):
         return model.graph()
     network = Network(model, plugins.toolkit_of(model.modules())[1])
-    with torch.random.fork_rng(devices=[]):
-        return _graph_of(network, example, outputs)
-
-
-def _graph_of(network: Network, example: Example | None, outputs: Sequence[str] | None) -> Graph:
-    model = network.model
     modules = {name: module for name, module in network.modules.items() if _is_followed(network, name, module)}
-    with preserved(model):
-        model.eval()
-        reset_delays(model)
-        for module in network.modules.values():
-            streams(network.toolkit).reset(module)
-        run = follow(model, _example(network) if example is None else example, modules)
-    builder = _Builder(network, run, modules)
-    graph = builder.build(outputs)
-    graph.shapes()
-    graph = graph.simplified()
-    _compare(network.toolkit, graph, builder)
+    with torch.random.fork_rng(devices=[]):
+        with preserved(model):
+            model.eval()
+            reset_states(network)
+            run = follow(model, _noise(network) if example is None else example, modules)
+        builder = _Builder(network, run)
+        graph = builder.build(outputs)
+        graph.shapes()
+        graph = graph.simplified()
+        verify(graph, network, run, builder.marks, builder.shapes)
     return graph
 
 
 def _is_followed(network: Network, name: str, module: nn.Module) -> bool:
-    """Whether a module is a node of the graph. What others do is looked at operation by operation."""
-    if name in network.neurons or isinstance(module, DelayLayer):
-        return not network.belongs(name) or name in network.neurons
+    """Whether a module is a node of the graph. Operations of the others are looked at one by one."""
+    if name in network.neurons:
+        return True
     if network.belongs(name):
         return False
-    norm = isinstance(network.weights_of(module), nn.modules.batchnorm._BatchNorm)
-    return name in network.layers or norm or isinstance(network.weights_of(module), nn.AvgPool2d)
+    weights = network.weights_of(module)
+    return isinstance(module, DelayLayer) or name in network.layers or _is_norm(weights) or _is_pool(weights)
 
 
-def _example(network: Network) -> Example:
+def _noise(network: Network) -> Example:
     """Some steps of noise for a chain of modules that begins with a linear layer."""
     chain = all(
         network.in_order(module) or not any(module.children()) or name in network.layers or name in network.neurons
@@ -75,350 +74,205 @@ def _example(network: Network) -> Example:
         if not network.belongs(name) and not any(parent in network.neurons for parent, _ in network.ancestors(name))
     )
     first = next(iter(network.layers.values()), None)
-    weights: Any = None if first is None else network.weights_of(first)
-    if isinstance(first, nn.Linear | DelayLayer) or isinstance(weights, nn.Linear):
-        modes = {network.toolkit.mode(neuron) for neuron in network.neurons.values()}
-        if chain and len(modes) == 1:
-            x = (torch.rand(4, 2, weights.in_features) < 0.5).to(next(weights.parameters()))
-            return x if modes == {Mode.SEQUENCE} else lambda model: _by_steps(model, x)
+    weights: object = None if first is None else network.weights_of(first)
+    modes = {network.toolkit.mode(neuron) for neuron in network.neurons.values()}
+    if isinstance(weights, nn.Linear) and chain and len(modes) == 1:
+        x = (torch.rand(4, 2, weights.in_features) < 0.5).to(weights.weight)
+        return x if modes == {Mode.SEQUENCE} else lambda model: step_by_step(functools.partial(call, model), x)
     raise ExchangeError(
         "the structure of the model does not show how it runs: pass example= (an input, or a function that "
         "drives the model)"
     )
 
 
-def _by_steps(model: nn.Module, x: Tensor) -> None:
-    state: Any = None
-    passes = "state" in inspect.signature(model.forward).parameters
-    for x_t in x:
-        out = model(x_t, state) if passes else model(x_t)
-        state = out[1] if passes else None
+def _is_norm(weights: object) -> TypeGuard[nn.modules.batchnorm._BatchNorm]:
+    return isinstance(weights, nn.modules.batchnorm._BatchNorm)
+
+
+def _is_pool(weights: object) -> TypeGuard[nn.AvgPool2d]:
+    return isinstance(weights, nn.AvgPool2d)
 
 
 class _Builder:
     """Makes the graph of a run."""
 
-    def __init__(self, network: Network, run: Run, modules: dict[str, nn.Module]) -> None:
-        self.network, self.run, self.modules = network, run, modules
+    def __init__(self, network: Network, run: Run) -> None:
+        self.network, self.run = network, run
         self.graph = Graph()
         self.nodes: dict[str, list[Node]] = {}  # of each module, one after the other
-        self.ends: dict[str, list[str]] = {}  # the names of the nodes that give a module's result
-        self.shapes: dict[str, Shape] = {}  # of a module's result
-        self.marks: dict[str, Mark] = {}
-        self.merged: dict[str, str] = {}  # a batch norm that was taken in, and the layer
+        self.names: dict[str, list[str]] = {}  # of these in the graph
+        self.ends: dict[str, list[str]] = {}  # the names of the nodes that compute a module's result
+        self.shapes: dict[str, Shape] = {}  # of a sample of a module's result
+        self.marks: dict[str, Mark] = {}  # what a module's input is made of
+        self.absorbed: dict[str, str] = {}  # a batch norm that is part of a layer's weights, and the layer
 
     def build(self, outputs: Sequence[str] | None) -> Graph:
-        for name, call in self.run.calls.items():
-            if (
-                name in self.network.recurrent
-                or self.network.own_weights.recurrent_layer(self.modules[name]) is not None
-            ):
-                kind = type(self.modules[name]).__name__
-                raise ExchangeError(f"{name} ({kind}) feeds spikes back: only feed-forward networks can be exchanged")
-            self.marks[name] = self._one_mark(name, call)
-        order = list(self.run.calls)
-        for name in order:
-            late = [part for part in self.marks[name].parts if part in order and order.index(part) >= order.index(name)]
-            if late:
-                raise ExchangeError(
-                    f"{name} is fed by {', '.join(late)}, which runs after it: a recurrent connection; only "
-                    f"feed-forward "
-                    "networks can be exchanged"
-                )
-        sources = outputs if outputs is not None else self._outputs()
-        for name in sources:
-            if name not in self.run.calls:
-                raise ExchangeError(f"outputs: {name} is no layer or neuron that ran; those are {', '.join(order)}")
+        self.marks = input_marks(self.network, self.run)
+        names = output_names(self.network, self.run, self.marks, outputs)
         self._add_input()
-        for name, call in self.run.calls.items():
-            self._add(name, call)
-        shapes = {self.shapes[self.merged.get(name, name)] for name in sources}
-        if len(shapes) > 1:
-            raise ExchangeError(f"the outputs {', '.join(sources)} have different shapes: {ASK_OUTPUT}")
-        self.graph.add("output", Output(), [end for name in sources for end in self.ends[self.merged.get(name, name)]])
+        for name, calls in self.run.calls.items():
+            self._add(name, calls)
+        sources = [self.absorbed.get(name, name) for name in names]
+        if len({self.shapes[source] for source in sources}) > 1:
+            raise different_shapes(names)
+        self.graph.add("output", Output(), [end for source in sources for end in self.ends[source]])
         return self.graph
 
-    # ------------------------------------------------------------------------------------------------- marks
-
-    def _one_mark(self, name: str, call: Followed) -> Mark:
-        first = call.marks[0]
-        if first is None:
-            raise ExchangeError(
-                f"{name} is given something that does not come from the input of the model or from another of "
-                f"its modules"
-            )
-        for mark in call.marks:
-            self._check_mark(name, mark)
-            if mark != first:
-                raise ExchangeError(
-                    f"{name} is not given the same at each of its calls: it is shared, or something flows back "
-                    f"in time. Only "
-                    "feed-forward networks in which every module has one place can be exchanged"
-                )
-        return first
-
-    def _check_mark(self, name: str, mark: Mark | None) -> None:
-        if mark is None or not mark.other:
-            for part in mark.parts if mark is not None else ():
-                if not self._gives(part):
-                    raise ExchangeError(f"{name} is given {self._words(part)}")
-            return
-        raise ExchangeError(f"before {name}: {mark.other} has no counterpart in a graph")
-
-    def _gives(self, part: str) -> bool:
-        """Whether a part is what its node gives: spikes of a neuron, the membrane of a readout."""
-        name = part.removeprefix(STATE)
-        neuron = self.network.neurons.get(name)
-        if neuron is None:
-            return not part.startswith(STATE)
-        # A neuron may give spikes, and the membrane that is never reset behind them.
-        spikes_first = self.network.toolkit.is_spiking(neuron) and self._cell(name, neuron).cell.threshold is None
-        return part.startswith(STATE) == spikes_first
-
-    def _words(self, part: str) -> str:
-        name = part.removeprefix(STATE)
-        if part.startswith(STATE):
-            return f"the state of {name}, such as its membrane, where a graph has the spikes of a neuron that resets"
-        if name in self.network.neurons:
-            return f"the spikes of {name}, which never resets, where a graph has its membrane"
-        return name
-
-    def _outputs(self) -> list[str]:
-        """The modules whose results, added, the model gives back; those that feed nothing if it gives nothing back."""
-        sinks = self._sinks()
-        found: list[Mark] = []
-        for result in self.run.results:
-            for mark in result:
-                if mark is not None and mark not in found:
-                    found.append(mark)
-        if not found:
-            if len(sinks) > 1:
-                raise ExchangeError(f"{', '.join(sinks)} feed nothing, and the model gives nothing back: {ASK_OUTPUT}")
-            return sinks
-        clean = [
-            mark for mark in found if not mark.other and INPUT not in mark.parts and all(map(self._gives, mark.parts))
-        ]
-        if len(clean) > 1:  # such as the spikes of every layer
-            clean = [mark for mark in clean if {part.removeprefix(STATE) for part in mark.parts} <= set(sinks)] or clean
-        if len(clean) > 1:
-            several = " and ".join(" + ".join(mark.parts) for mark in clean)
-            raise ExchangeError(f"the model gives several things back, {several}: {ASK_OUTPUT}")
-        if not clean:
-            reasons = [m.other or " + ".join(map(self._words, m.parts)) for m in found]
-            raise ExchangeError(
-                f"the model gives back what a graph does not have: {'; '.join(reasons)}. Please {ASK_OUTPUT}"
-            )
-        if any(factor != 1 for factor in clean[0].parts.values()):
-            raise ExchangeError(f"the model gives back a multiple of {' + '.join(clean[0].parts)}: {ASK_OUTPUT}")
-        return [part.removeprefix(STATE) for part in clean[0].parts]
-
-    def _sinks(self) -> list[str]:
-        used = {part.removeprefix(STATE) for mark in self.marks.values() for part in mark.parts}
-        return [name for name in self.run.calls if name not in used]
-
-    # ------------------------------------------------------------------------------------------------- nodes
-
     def _add_input(self) -> None:
-        shapes = {}
-        for name, call in self.run.calls.items():
-            if INPUT in self.marks[name].parts:
-                shapes[name] = self._wanted(name, tuple(call.inputs[0].shape), None)
+        shapes = {
+            name: self._sample_shape(name, calls.inputs[0].shape, None)
+            for name, calls in self.run.calls.items()
+            if INPUT in self.marks[name].parts
+        }
         if not shapes:
-            raise ExchangeError("no layer or neuron is given the input of the model")
+            raise ExchangeError("no layer or neuron takes the input of the model")
         if len(set(shapes.values())) > 1:
             each = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             raise ExchangeError(f"the input comes to its layers in different shapes: {each}")
         self.shapes[INPUT] = next(iter(shapes.values()))
         self.ends[INPUT] = [self.graph.add("input", Input(self.shapes[INPUT]))]
 
-    def _add(self, name: str, call: Followed) -> None:
-        module = self.modules[name]
+    def _add(self, name: str, calls: Followed) -> None:
+        """Add the nodes of a module behind those that feed it."""
+        module = self.network.modules[name]
         parts = {self._source(part): factor for part, factor in self.marks[name].parts.items()}
-        given = {self.shapes[source] for source in parts}
-        if len(given) > 1:
-            raise ExchangeError(f"{name} is given a sum of different shapes")
-        shape = self._wanted(name, tuple(call.inputs[0].shape), next(iter(given)))
-        if self._takes_in(name, module, parts):
+        shapes = {self.shapes[source] for source in parts}
+        if len(shapes) > 1:
+            raise ExchangeError(f"the input of {name} is a sum of different shapes")
+        (source_shape,) = shapes
+        shape = self._sample_shape(name, calls.inputs[0].shape, source_shape)
+        if self._absorb(name, parts):
             return
         try:
             nodes = self._nodes(name, module, shape)
         except ExchangeError as error:
             raise ExchangeError(f"{name} ({type(module).__name__}): {error}") from None
-        ends = self._sources(name, parts, next(iter(given)), shape)
-        names = []
-        for i, node in enumerate(nodes):
-            own = name if isinstance(node, Synapses) or len(nodes) == 1 else f"{name}.delay"
-            behind = nodes[i + 1] if i + 1 < len(nodes) else None
-            if isinstance(node, Synapses) and isinstance(behind, Delay) and node.bias is not None:
-                node, apart = _without_bias(node)
-                names.append(self.graph.add(f"{name}.bias", apart, ends))
-            ends = [self.graph.add(own, node, ends)]
-        self.nodes[name], self.ends[name] = nodes, [*ends, *names]
-        behind_all = Graph({"input": Input(shape)})
-        last = "input"
+        ends = self._scaled(name, parts)
+        if shape != source_shape:
+            ends = [self.graph.add(f"{name}.flatten", Flatten(), ends)]
+        names, biases = [], []
         for node in nodes:
-            last = behind_all.add("node", node, [last])
-        behind_all.add("output", Output(), [last])
-        self.shapes[name] = behind_all.shapes()[last]
+            own = name if isinstance(node, Synapses) or len(nodes) == 1 else f"{name}.delay"
+            if isinstance(node, Synapses) and node.bias is not None and isinstance(nodes[-1], Delay):
+                node, bias = _without_bias(node)  # which the delay behind the weights does not delay
+                biases.append(self.graph.add(f"{name}.bias", bias, ends))
+            names.append(self.graph.add(own, node, ends))
+            ends = [names[-1]]
+        self.nodes[name], self.names[name], self.ends[name] = nodes, names, [*ends, *biases]
+        self.shapes[name] = _shape_after(nodes, shape)
 
     def _source(self, part: str) -> str:
-        name = part.removeprefix(STATE)
-        return self.merged.get(name, name)
+        name = module_of(part)
+        return self.absorbed.get(name, name)
 
-    def _sources(self, name: str, parts: dict[str, float], given: Shape, shape: Shape) -> list[str]:
-        """The nodes that feed a module, with scales and a flattening on the way where these are."""
-        same = len(set(parts.values())) == 1
+    def _scaled(self, name: str, parts: Mapping[str, float]) -> list[str]:
+        """The nodes that feed a module, behind a scale each, or one for all, where they have a factor."""
+        factors = set(parts.values())
         ends: list[str] = []
         for source, factor in parts.items():
-            found = self.ends[source]
-            if factor != 1 and not same:
-                number = torch.tensor(factor, dtype=torch.float64)
-                found = [self.graph.add(f"{name}.scale", Scale(number), found)]
-            ends += found
-        factor = next(iter(parts.values()))
-        if same and factor != 1:
-            ends = [self.graph.add(f"{name}.scale", Scale(torch.tensor(factor, dtype=torch.float64)), ends)]
-        if shape != given:
-            ends = [self.graph.add(f"{name}.flatten", Flatten(), ends)]
-        return ends
+            scaled = len(factors) > 1 and factor != 1
+            ends += [self._scale(name, factor, self.ends[source])] if scaled else self.ends[source]
+        return ends if len(factors) > 1 or factors == {1.0} else [self._scale(name, factors.pop(), ends)]
 
-    def _wanted(self, name: str, seen: Shape, given: Shape | None) -> Shape:
-        """The shape of a sample in what a module takes; `given` is that of what it is made of, None for the input."""
-        dims = self._dims(name)
-        if dims is None and given is None:
-            neuron = self.network.neurons.get(name)
-            sequence = neuron is None or self.network.toolkit.mode(neuron) == Mode.SEQUENCE
-            found = seen[2:] if sequence and len(seen) > 2 else seen[1:]
-        elif dims is None:
-            assert given is not None
-            found = given if seen[len(seen) - len(given) :] == given else (seen[-1],)
+    def _scale(self, name: str, factor: float, ends: Sequence[str]) -> str:
+        return self.graph.add(f"{name}.scale", Scale(torch.tensor(factor, dtype=torch.float64)), ends)
+
+    # ------------------------------------------------------------------------------------------------- shapes
+
+    def _sample_shape(self, name: str, size: torch.Size, source: Shape | None) -> Shape:
+        """The shape of a sample in the input of a module.
+
+        Args:
+            name: of the module.
+            size: of its input, with batch and perhaps time.
+            source: the shape of a sample of what the input is made of; None for the input of the model.
+        """
+        dims, seen = self._dims(name), tuple(size)
+        if dims is not None:
+            shape = seen[max(0, len(seen) - dims) :]
+        elif source is not None:
+            shape = source if seen[len(seen) - len(source) :] == source else (seen[-1],)
         else:
-            found = seen[max(0, len(seen) - dims) :]
-        if given is not None and found not in (given, (math.prod(given),)):
-            raise ExchangeError(f"{name} is given shape {found} made of {given}: only flattening can be exchanged")
-        return found
+            neuron = self.network.neurons.get(name)
+            is_sequence = neuron is None or self.network.toolkit.mode(neuron) == Mode.SEQUENCE
+            shape = seen[2:] if is_sequence and len(seen) > 2 else seen[1:]
+        if source is not None and shape not in (source, (math.prod(source),)):
+            raise ExchangeError(f"{name} takes shape {shape} made of {source}: only flattening can be exchanged")
+        return shape
 
     def _dims(self, name: str) -> int | None:
         """Dimensions of a sample that a module takes; None if it takes any."""
-        module = self.modules[name]
-        weights = self.network.weights_of(module)
-        if isinstance(weights, nn.AvgPool2d):
+        module = self.network.modules[name]
+        if _is_pool(self.network.weights_of(module)):
             return 3
         if isinstance(module, DelayLayer):
             return 1 if getattr(module, "out_features", None) is not None else None
         return 1 + self.network.space_of(module) if name in self.network.layers else None
 
-    def _takes_in(self, name: str, module: nn.Module, parts: dict[str, float]) -> bool:
-        """Take a batch norm into the layer before it, if that feeds nothing else."""
-        weights: Any = self.network.weights_of(module)
-        if not isinstance(weights, nn.modules.batchnorm._BatchNorm):
-            return False
-        source = next(iter(parts))
-        users = [n for n, mark in self.marks.items() if source in {self._source(part) for part in mark.parts}]
-        found = [node for node in self.nodes.get(source, []) if isinstance(node, Synapses)]
-        if parts != {source: 1.0} or users != [name] or not found:
-            return False
-        scale, shift = layers.of_norm(weights)
-        new = layers.normed(found[0], scale, shift)
-        dendritic = isinstance(self.nodes[source][-1], Delay)
-        for end, node in list(self.graph.nodes.items()):
-            if node is found[0]:
-                self.graph.nodes[end] = new
-        self.nodes[source] = [new if node is found[0] else node for node in self.nodes[source]]
-        if dendritic:
-            self._bias_apart(source, found[0], new)
-        self.merged[name] = source
-        return True
-
-    def _bias_apart(self, source: str, old: Synapses, new: Synapses) -> None:
-        """A layer with a delay behind it has its bias in a branch of its own."""
-        before = self.graph.before(source)
-        bare, apart = _without_bias(new)
-        self.graph.nodes[source] = bare
-        extra = [end for end in self.ends[source] if isinstance(self.graph.nodes[end], Synapses)]
-        if extra:
-            self.graph.nodes[extra[0]] = apart
-        else:
-            self.ends[source].append(self.graph.add(f"{source}.bias", apart, before))
+    # ------------------------------------------------------------------------------------------------- nodes
 
     def _nodes(self, name: str, module: nn.Module, shape: Shape) -> list[Node]:
+        """The nodes of a module, one after the other, for samples of a shape."""
         network, weights = self.network, self.network.weights_of(module)
         if name in network.neurons:
             return [Neurons(exchanges(network.toolkit).describe(module))]
         if isinstance(module, DelayLayer):
             return [layers.of_delay(module)]
-        if isinstance(weights, nn.modules.batchnorm._BatchNorm):
+        if _is_norm(weights):
             if len(shape) != 1:
                 raise ExchangeError("a batch norm over space that does not follow a layer of its own")
             scale, shift = layers.of_norm(weights)
             return [Synapses(torch.diag(scale).float(), shift.float())]
-        if isinstance(weights, nn.AvgPool2d):
+        if _is_pool(weights):
             return [layers.of_pool(weights)]
-        if not (module.delay_place.affine if layers.is_delayed(module) else network.is_torch(module)):  # type: ignore[union-attr]
+        if not (module.delay_place.affine if isinstance(module, Delayed) else network.is_torch(module)):
             raise ExchangeError(
                 "a layer with a computation of its own: linear layers and convolutions can be exchanged"
             )
-        if layers.is_delayed(module):
-            return layers.of_delayed(module, weights)
-        return [layers.of_weights(weights)]
+        return layers.of_delayed(module) if isinstance(module, Delayed) else [layers.of_weights(weights)]
 
-    def _cell(self, name: str, neuron: nn.Module) -> Neurons:
-        try:
-            return Neurons(exchanges(self.network.toolkit).describe(neuron))
-        except ExchangeError as error:
-            raise ExchangeError(f"{name} ({type(neuron).__name__}): {error}") from None
+    def _absorb(self, name: str, parts: Mapping[str, float]) -> bool:
+        """Make a batch norm part of the weights of the layer before it, if that feeds nothing else."""
+        norm: object = self.network.weights_of(self.network.modules[name])
+        if not _is_norm(norm):
+            return False
+        source = next(iter(parts))
+        users = [n for n, mark in self.marks.items() if source in {self._source(part) for part in mark.parts}]
+        if parts != {source: 1.0} or users != [name]:
+            return False
+        for i, node in enumerate(self.nodes.get(source, [])):
+            if isinstance(node, Synapses):
+                self._set_weights(source, i, layers.normed(node, *layers.of_norm(norm)))
+                self.absorbed[name] = source
+                return True
+        return False
+
+    def _set_weights(self, name: str, i: int, new: Synapses) -> None:
+        """Exchange the i-th node of a module."""
+        nodes, own = self.nodes[name], self.names[name][i]
+        nodes[i] = self.graph.nodes[own] = new
+        if not isinstance(nodes[-1], Delay):
+            return
+        self.graph.nodes[own], bias = _without_bias(new)  # which has a node of its own, if there is one yet
+        biases = [end for end in self.ends[name] if isinstance(self.graph.nodes[end], Synapses)]
+        if biases:
+            self.graph.nodes[biases[0]] = bias
+        else:
+            self.ends[name].append(self.graph.add(f"{name}.bias", bias, self.graph.before(own)))
 
 
 def _without_bias(node: Synapses) -> tuple[Synapses, Synapses]:
-    """The weights alone, and a layer of no weights that gives the bias."""
+    """The weights alone, and a layer of zero weights with the bias."""
     weight = node.weight if node.delays is None else node.weight[..., 0]
     bare = Synapses(node.weight, None, node.geometry, node.delays, node.max_delay)
     return bare, Synapses(torch.zeros_like(weight), node.bias, node.geometry)
 
 
-def _compare(toolkit: Toolkit, graph: Graph, builder: _Builder) -> None:
-    """Raise ExchangeError if the graph, run on what the model was given, does not give the spikes that the model gave.
-
-    This finds what modules do not show, such as a state that is changed between steps. Left out where the model keeps
-    the time in other ways than step by step or first.
-    """
-    shapes = builder.shapes
-    calls = builder.run.calls
-    first = next((name for name, mark in builder.marks.items() if INPUT in mark.parts), "")
-    x = _in_time(calls[first].inputs, shapes[INPUT])
-    if x is None or builder.marks[first].parts != {INPUT: 1.0}:
-        return
-    try:
-        values = GraphNetwork(graph, toolkit).activity(x.float())
-    except ExchangeError:  # it can be said, and not be built in this toolkit
-        return
-    for name in builder.network.neurons:
-        if name not in calls or builder.modules[name] is None or name not in values:
-            continue
-        node = graph.nodes[name]
-        seen = _in_time(calls[name].outputs, shapes[name])
-        if (
-            seen is None
-            or seen.shape != values[name].shape
-            or not isinstance(node, Neurons)
-            or node.cell.threshold is None
-        ):
-            continue
-        different = float((seen != values[name]).float().mean())
-        if different > _MOST_DIFFERENT:
-            raise ExchangeError(
-                f"{name} fires differently in the graph than in the model, {different:.0%} of its steps: its "
-                f"state is changed "
-                "between steps, or the example does not begin a new sequence"
-            )
-
-
-def _in_time(values: list[Tensor], shape: Shape) -> Tensor | None:
-    """Values of all steps, (T, B, *shape), if the calls show them so."""
-    dims = len(shape)
-    if all(value.dim() == dims + 1 and tuple(value.shape[1:]) == shape for value in values):
-        same = all(value.shape == values[0].shape for value in values)
-        return torch.stack(values) if same else None
-    if len(values) == 1 and values[0].dim() == dims + 2 and tuple(values[0].shape[2:]) == shape:
-        return values[0]
-    return None
+def _shape_after(nodes: Sequence[Node], shape: Shape) -> Shape:
+    """The shape of a sample behind a chain of nodes."""
+    chain = Graph({"input": Input(shape)})
+    last = "input"
+    for node in nodes:
+        last = chain.add("node", node, [last])
+    chain.add("output", Output(), [last])
+    return chain.shapes()[last]

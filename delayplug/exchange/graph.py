@@ -1,7 +1,8 @@
-"""A network with whole delays as a graph of few kinds of nodes: between models and files.
+"""A network whose delays are whole steps as a graph of few kinds of nodes: between models and files.
 
-What comes into a node along several edges is added. Shapes are those of one sample at one step, such as (features,) or
-(channels, height, width). O outputs, I inputs or channels, * the kernel of a convolution, N taps of a synapse.
+Values that come into a node along several edges are added. Shapes are those of one sample at one step, such as
+(features,) or (channels, height, width). O outputs, I inputs or channels, * the kernel of a convolution, N taps of a
+synapse.
 """
 
 import math
@@ -21,14 +22,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Input:
-    """Where samples come in; it only has a shape."""
+    """The input of the network, of a shape."""
 
     shape: Shape
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where results go out."""
+    """The output of the network."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Synapses:
         bias: (O,) or None.
         geometry: of a convolution; None for a linear layer.
         delays: whole steps, int64, of the shape of the weight; None for a layer without.
-        max_delay: the largest that these delays may become when they are trained again.
+        max_delay: the largest delay that training may reach.
     """
 
     weight: Tensor
@@ -85,9 +86,9 @@ class Pool:
     """Average or sum over windows of the last two dimensions."""
 
     kind: Literal["average", "sum"]
-    kernel: Shape
-    stride: Shape
-    padding: Shape
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Graph:
     edges: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, name: str, node: Node, sources: Iterable[str] = ()) -> str:
-        """Add a node behind others, under this name or one like it that is free; returns it."""
+        """Add a node behind others; returns its name, which has a number behind it if the name is in use."""
         free = name = name.replace("/", "_") or "model"  # "/" would be a group in an HDF5 file
         count = 2
         while free in self.nodes:
@@ -130,7 +131,7 @@ class Graph:
         return free
 
     def before(self, name: str) -> list[str]:
-        """The nodes that a node is fed by."""
+        """The nodes that feed a node."""
         return [a for a, b in self.edges if b == name]
 
     def after(self, name: str) -> list[str]:
@@ -138,13 +139,13 @@ class Graph:
         return [b for a, b in self.edges if a == name]
 
     def remove(self, names: Iterable[str]) -> None:
-        """Take nodes out, with their edges."""
-        gone = set(names)
-        self.nodes = {name: node for name, node in self.nodes.items() if name not in gone}
-        self.edges = [(a, b) for a, b in self.edges if a not in gone and b not in gone]
+        """Remove nodes, with their edges."""
+        removed = set(names)
+        self.nodes = {name: node for name, node in self.nodes.items() if name not in removed}
+        self.edges = [(a, b) for a, b in self.edges if a not in removed and b not in removed]
 
     def order(self) -> list[str]:
-        """The names such that each comes after those that feed it.
+        """The names of the nodes, each after those that feed it.
 
         Raises:
             ExchangeError: there is a cycle; its nodes are named.
@@ -158,18 +159,17 @@ class Graph:
             ) from None
 
     def shapes(self) -> dict[str, Shape]:
-        """The shape of what each node gives.
+        """The shape of the result of each node.
 
         Raises:
             ExchangeError: there is not one input and one output, a node is fed by nothing or feeds nothing, there is a
-            cycle,
-                or shapes do not fit.
+                cycle, or shapes do not fit.
         """
         for kind in (Input, Output):
-            found = [name for name, node in self.nodes.items() if isinstance(node, kind)]
-            if len(found) != 1:
+            names = [name for name, node in self.nodes.items() if isinstance(node, kind)]
+            if len(names) != 1:
                 word = kind.__name__.lower()
-                raise ExchangeError(f"expected one {word} in the graph, got {', '.join(found) or 'none'}")
+                raise ExchangeError(f"expected one {word} in the graph, got {', '.join(names) or 'none'}")
         shapes: dict[str, Shape] = {}
         for name in self.order():
             node, sources = self.nodes[name], self.before(name)
@@ -181,15 +181,15 @@ class Graph:
                 raise ExchangeError(f"{name} is dangling: it feeds nothing")
             if self.after(name) and isinstance(node, Output):
                 raise ExchangeError(f"{name} is an output, and feeds {', '.join(self.after(name))}")
-            given = {shapes[source] for source in sources}
-            if len(given) > 1:
+            fed = {shapes[source] for source in sources}
+            if len(fed) > 1:
                 each = ", ".join(f"{source} {shapes[source]}" for source in sources)
                 raise ExchangeError(f"{name} is fed with different shapes: {each}")
-            shapes[name] = _shape(name, node, next(iter(given), ()))
+            shapes[name] = _shape(name, node, next(iter(fed), ()))
         return shapes
 
     def simplified(self) -> "Graph":
-        """The same graph with scales in front of neurons taken into their gain."""
+        """The same graph with scales in front of neurons made part of their gain."""
         graph = Graph(dict(self.nodes), list(self.edges))
         for name, node in list(graph.nodes.items()):
             after, before = graph.after(name), graph.before(name)
@@ -205,76 +205,87 @@ class Graph:
 
 
 def snapped(gain: Tensor, leak: Tensor) -> Tensor:
-    """A gain that is one, or the leak, up to rounding to float32, as exactly that."""
+    """A gain that is one, or the leak, to float32, as exactly that."""
     one = torch.ones_like(gain)
     if Cell.close(gain, one):
         return one.flatten()[0]
     return leak if Cell.close(gain, leak) else gain
 
 
-def distinct(node: Synapses) -> list[int]:
-    """The delays of the weights that are not zero, in order; [0] if all are zero."""
-    assert node.delays is not None
-    found: list[int] = node.delays[node.weight != 0].unique().tolist()
-    return found or [0]
+def padding_of(word: str, kernel: Shape, dilation: Shape) -> Shape | None:
+    """The padding of a convolution that is "same" or "valid"; None for "same" where one side has one more."""
+    total = [d * (k - 1) if word == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+    return None if any(n % 2 for n in total) else tuple(n // 2 for n in total)
+
+
+def weights_by_delay(node: Synapses) -> dict[int, Tensor]:
+    """For each delay of the weights that are not zero, in order: the weights (O, I, *) with that delay, else zero.
+
+    Without delays, and if all weights are zero, {0: weights}.
+    """
+    if node.delays is None:
+        return {0: node.weight}
+    delays: list[int] = node.delays[node.weight != 0].unique().tolist()
+    return {d: torch.where(node.delays == d, node.weight, 0).sum(-1) for d in delays or [0]}
 
 
 def walk(graph: Graph) -> Iterator[tuple[str, Node, list[str]]]:
-    """(name, node, names of what feeds it), each after those."""
+    """(name, node, names of the nodes that feed it), each node after those."""
     for name in graph.order():
         yield name, graph.nodes[name], graph.before(name)
 
 
-def _shape(name: str, node: Node, given: Shape) -> Shape:
+def _shape(name: str, node: Node, fed: Shape) -> Shape:
+    """The shape of a node's result; `fed` is that of its input."""
     match node:
         case Input():
             return node.shape
         case Synapses():
-            return _through(name, node, given)
+            return _through(name, node, fed)
         case Flatten():
-            return (math.prod(given),)
+            return (math.prod(fed),)
         case Pool():
-            if len(given) != 3:
-                raise ExchangeError(f"{name} pools over two dimensions of space, and is fed with shape {given}")
-            return given[0], *_windows(name, given[1:], node.kernel, node.stride, node.padding, (1, 1))
+            if len(fed) != 3:
+                raise ExchangeError(f"{name} pools over two dimensions of space, and is fed with shape {fed}")
+            return fed[0], *_windows(name, fed[1:], node.kernel, node.stride, node.padding, (1, 1))
         case Delay():
-            if len(node.delays) != (given[0] if given else 1):
-                raise ExchangeError(f"{name} has {len(node.delays)} delays, and is fed with shape {given}")
+            if len(node.delays) != (fed[0] if fed else 1):
+                raise ExchangeError(f"{name} has {len(node.delays)} delays, and is fed with shape {fed}")
         case Neurons():
             for word in ("leak", "gain", "rest", "threshold", "reset", "synapse"):
-                _fits(name, word, getattr(node.cell, word), given)
+                _fits(name, word, getattr(node.cell, word), fed)
         case Scale():
-            _fits(name, "factor", node.factor, given)
+            _fits(name, "factor", node.factor, fed)
         case Threshold():
-            _fits(name, "threshold", node.threshold, given)
-    return given
+            _fits(name, "threshold", node.threshold, fed)
+    return fed
 
 
-def _fits(name: str, word: str, value: Tensor | None, given: Shape) -> None:
-    if value is not None and value.dim() and value.shape != given:
-        raise ExchangeError(f"{name}: expected a {word} of shape {given}, as it is fed with, got {tuple(value.shape)}")
+def _fits(name: str, word: str, value: Tensor | None, fed: Shape) -> None:
+    if value is not None and value.dim() and value.shape != fed:
+        raise ExchangeError(f"{name}: expected a {word} of shape {fed}, as it is fed with, got {tuple(value.shape)}")
 
 
-def _through(name: str, node: Synapses, given: Shape) -> Shape:
+def _through(name: str, node: Synapses, fed: Shape) -> Shape:
     outputs, inputs = node.weight.shape[:2]
     if node.bias is not None and node.bias.shape != (outputs,):
         raise ExchangeError(f"{name}: expected a bias of shape {(outputs,)}, got {tuple(node.bias.shape)}")
     if node.geometry is None:
-        if given != (inputs,):
-            raise ExchangeError(f"{name} weighs {inputs} inputs, and is fed with shape {given}")
+        if fed != (inputs,):
+            raise ExchangeError(f"{name} has weights for {inputs} inputs, and is fed with shape {fed}")
         return (outputs,)
     geometry = node.geometry
-    if len(given) != 1 + len(node.kernel) or given[0] != inputs * geometry.groups or outputs % geometry.groups:
+    if len(fed) != 1 + len(node.kernel) or fed[0] != inputs * geometry.groups or outputs % geometry.groups:
         raise ExchangeError(
             f"{name} takes {inputs * geometry.groups} channels and {len(node.kernel)} dimensions of space, "
-            f"and is fed with shape {given}"
+            f"and is fed with shape {fed}"
         )
-    return outputs, *_windows(name, given[1:], node.kernel, geometry.stride, geometry.padding, geometry.dilation)
+    return outputs, *_windows(name, fed[1:], node.kernel, geometry.stride, geometry.padding, geometry.dilation)
 
 
 def _windows(name: str, size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
     each = zip(size, kernel, stride, padding, dilation, strict=True)
-    found = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each)
-    if min(found) < 1:
+    shape = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each)
+    if min(shape) < 1:
         raise ExchangeError(f"{name}: its kernel {kernel} is larger than what it is fed with, {size}")
-    return found
+    return shape

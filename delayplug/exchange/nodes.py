@@ -1,6 +1,6 @@
 """Layers as nodes: weights, whole delays, normalisation. The one place that knows the classes that hold delays."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,9 @@ from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay
 from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
-from ..surgery.delayed import Delayed
+from ..surgery.delayed import Delayed, weights_of
 from ..toolkits.vocabulary import Granularity, Turns
-from .graph import Delay, Geometry, Node, Pool, Synapses
+from .graph import Delay, Geometry, Node, Pool, Synapses, padding_of
 
 
 def whole_delays(delay: DelayLayer) -> Tensor:
@@ -28,30 +28,27 @@ def whole_delays(delay: DelayLayer) -> Tensor:
     return round_delays(limited).long()
 
 
-def of_weights(layer: Any) -> Synapses:
-    """A linear layer or a convolution without delays."""
+def of_weights(layer: nn.Module) -> Synapses:
+    """A linear layer, or a convolution over one or two dimensions, without delays."""
+    if not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+        raise ExchangeError(
+            f"a layer of kind {type(layer).__name__}: of the convolutions, Conv1d and Conv2d can be exchanged"
+        )
     bias = None if layer.bias is None else _numbers(layer.bias)
-    if isinstance(layer, nn.Linear):
-        return Synapses(_numbers(layer.weight), bias)
-    return Synapses(_numbers(layer.weight), bias, geometry_of(layer))
+    return Synapses(_numbers(layer.weight), bias, None if isinstance(layer, nn.Linear) else geometry_of(layer))
 
 
-def geometry_of(conv: Any) -> Geometry:
-    """The geometry of a convolution over one or two dimensions, padded with zeros on both sides alike."""
-    kind = type(conv).__name__
-    if not isinstance(conv, nn.Conv1d | nn.Conv2d):
-        raise ExchangeError(f"a layer of kind {kind}: of the convolutions, Conv1d and Conv2d can be exchanged")
+def geometry_of(conv: nn.Conv1d | nn.Conv2d) -> Geometry:
+    """The geometry of a convolution that is padded with zeros, as many on both sides."""
     if conv.padding_mode != "zeros":
         raise ExchangeError(
             f"a convolution with padding_mode={conv.padding_mode!r}: only padding with zeros can be exchanged"
         )
-    dims = len(conv.kernel_size)
-    padding: Any = conv.padding
-    if isinstance(padding, str):
-        around = conv._reversed_padding_repeated_twice if padding == "same" else [0] * 2 * dims
-        padding = tuple(around[2 * i] for i in reversed(range(dims)))
-        if list(around[::2]) != list(around[1::2]):
-            raise ExchangeError("a convolution with padding='same' and a kernel of even size, which pads one side more")
+    padding = (
+        padding_of(conv.padding, conv.kernel_size, conv.dilation) if isinstance(conv.padding, str) else conv.padding
+    )
+    if padding is None:
+        raise ExchangeError("a convolution with padding='same' and a kernel of even size, which pads one side more")
     return Geometry(tuple(conv.stride), tuple(padding), tuple(conv.dilation), conv.groups)
 
 
@@ -65,17 +62,15 @@ def of_delay(delay: DelayLayer) -> Synapses | Delay:
     return Synapses(_numbers(delay.weight), bias, None, whole_delays(delay), delay.max_delay)
 
 
-def of_delayed(layer: Any, weights: Any) -> list[Node]:
-    """A layer with delays, as the nodes that it is made of, one after the other; a bias behind them comes apart.
+def of_delayed(layer: Delayed) -> list[Node]:
+    """A layer to which `add_delays` gave delays, as one node or two, one after the other.
 
-    Args:
-        layer: what `add_delays` made.
-        weights: the module in it that holds the weights.
+    If the second one is a `Delay`, it does not delay the bias of the first.
     """
     place, delay = layer.delay_place, layer.delay
     if place.turns is Turns.INSIDE:
         raise ExchangeError("a recurrent connection with delays: only feed-forward networks can be exchanged")
-    plain = of_weights(weights)
+    plain = of_weights(weights_of(layer))
     if place.granularity is Granularity.AXONAL:
         return [Delay(whole_delays(delay), delay.max_delay), plain]
     if place.granularity is Granularity.DENDRITIC:
@@ -87,14 +82,9 @@ def of_delayed(layer: Any, weights: Any) -> list[Node]:
     return [Synapses(weight, plain.bias, plain.geometry, delays, delay.max_delay)]
 
 
-def is_delayed(module: nn.Module) -> bool:
-    """Whether `add_delays` gave the module delays."""
-    return isinstance(module, Delayed)
-
-
-def of_norm(norm: Any) -> tuple[Tensor, Tensor]:
-    """(scale, shift), each (C,) float64, that a batch norm is in `eval()`."""
-    if norm.running_mean is None:
+def of_norm(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
+    """(scale, shift), each (C,) float64, by which a batch norm multiplies and to which it adds in `eval()`."""
+    if norm.running_mean is None or norm.running_var is None:
         raise ExchangeError("a batch norm that keeps no running statistics")
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight.double()
@@ -104,30 +94,31 @@ def of_norm(norm: Any) -> tuple[Tensor, Tensor]:
 
 
 def normed(node: Synapses, scale: Tensor, shift: Tensor) -> Synapses:
-    """Weights with a batch norm behind them taken in; computed in float64 and rounded once."""
+    """Weights that include the batch norm behind them; computed in float64 and rounded once."""
     weight = (node.weight.double() * scale.view(-1, *(1,) * (node.weight.dim() - 1))).to(node.weight.dtype)
     bias = shift if node.bias is None else node.bias.double() * scale + shift
     return Synapses(weight, bias.to(node.weight.dtype), node.geometry, node.delays, node.max_delay)
 
 
-def of_pool(pool: Any) -> Pool:
+def of_pool(pool: nn.AvgPool2d) -> Pool:
     """An average over windows."""
     if (
         pool.ceil_mode
         or pool.divisor_override is not None
-        or (_pair(pool.padding) != (0, 0) and not pool.count_include_pad)
+        or (pair(pool.padding) != (0, 0) and not pool.count_include_pad)
     ):
         raise ExchangeError("an AvgPool2d with ceil_mode, divisor_override or count_include_pad=False")
-    return Pool("average", _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding))
+    return Pool("average", pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """One number for each of two dimensions, as torch takes them."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
 def _numbers(parameter: Tensor) -> Tensor:
-    found = parameter.detach().cpu()
-    found = found if found.dtype == torch.float64 else found.float()
-    if not bool(found.isfinite().all()):
+    numbers = parameter.detach().cpu()
+    numbers = numbers if numbers.dtype == torch.float64 else numbers.float()
+    if not bool(numbers.isfinite().all()):
         raise ExchangeError("weights that are NaN or infinite")
-    return found.clone()
+    return numbers.clone()

@@ -1,7 +1,7 @@
 """`to_onnx`: a network with delays as an ONNX file over sequences.
 
-The file is made node by node from the same graph as NIR's, and not by tracing: an unrolled loop over the time has
-thousands of operations, and an ONNX `Scan` has one per layer and takes sequences of any length.
+The file is written node by node from the same graph as NIR's, not by tracing: an unrolled loop over time has thousands
+of operations, while an ONNX `Scan` is one per layer and takes sequences of any length.
 
 Shapes: T steps, B batch, both free; a sample at one step has the shape of the graph's input.
 """
@@ -19,7 +19,20 @@ from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
 from ..toolkits import plugins
 from .from_model import graph_of
-from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Pool, Scale, Shape, Synapses, Threshold, distinct
+from .graph import (
+    Delay,
+    Flatten,
+    Graph,
+    Input,
+    Neurons,
+    Node,
+    Pool,
+    Scale,
+    Shape,
+    Synapses,
+    Threshold,
+    weights_by_delay,
+)
 
 _OPSET = 18
 
@@ -29,16 +42,16 @@ def to_onnx(
 ) -> Path:
     """Write a feed-forward network as it is in `eval()`, delays rounded, into an ONNX file.
 
-    The file takes "input", (T, B, *input) float32 with any T and B, and gives "output", (T, B, *output): spikes, or
+    The file takes "input", (T, B, *input) float32 with any T and B, and computes "output", (T, B, *output): spikes, or
     the membrane of a readout; every run is a sequence of its own. A delay is a shift by whole steps (`Pad`, `Slice`),
-    a layer with a delay per synapse has one product for each of its distinct delays, and neurons are a `Scan` over the
+    a layer with a delay per synapse has one product for each of its distinct delays, and neurons are a `Scan` over
     time.
 
-    What is exported is the graph that `to_nir` writes, so what that refuses is refused here, too; and resets that only
-    snnTorch has, but for the one by subtraction in the next step.
+    Both formats are written from the same graph, so whatever `to_nir` does not support is not supported here. Neither
+    are neurons whose reset is `Reset.SUBTRACT_WHILE_ABOVE` or `Reset.ZERO_NEXT_STEP`.
 
     Args:
-        model: a network of any toolkit, or what `from_nir` gave; it is left as it was.
+        model: a network of any toolkit, or what `from_nir` returned; it is left as it was.
         path: of the file to write.
         example, outputs: as for `to_nir`.
 
@@ -46,15 +59,14 @@ def to_onnx(
         The path.
 
     Raises:
-        ExchangeError: something in the model cannot be exported, with its name.
+        ExchangeError: something in the model, which is named, cannot be exported.
         ExtraMissingError: the package onnx is missing.
     """
     if not plugins.is_installed("onnx"):
         raise ExtraMissingError("delayplug.to_onnx", "onnx", "onnx")
     import onnx
 
-    made = _Writer(graph_of(model, example, outputs)).model()
-    onnx.save(made, str(path))
+    onnx.save(_Writer(graph_of(model, example, outputs)).model(), str(path))
     return Path(path)
 
 
@@ -73,36 +85,34 @@ class _Writer:
         from onnx import TensorProto, helper
 
         values: dict[str, str] = {}
-        given: Shape = ()
-        taken: Shape = ()
+        input_shape: Shape = ()
         for name in self.graph.order():
             node, sources = self.graph.nodes[name], self.graph.before(name)
             if isinstance(node, Input):
-                values[name], taken = "input", node.shape
+                values[name], input_shape = "input", node.shape
                 continue
             x = values[sources[0]]
             for source in sources[1:]:
                 x = self.op("Add", x, values[source])
-            given = self.shapes[sources[0]]
             try:
-                values[name] = self.write(node, x, given, self.shapes[name])
+                values[name] = self.write(node, x, self.shapes[sources[0]], self.shapes[name])
             except ExchangeError as error:
                 raise ExchangeError(f"{name}: {error}") from None
         last = self.graph.order()[-1]
         self.nodes.append(helper.make_node("Identity", [values[last]], ["output"]))
-        inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["steps", "batch", *taken])]
+        inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["steps", "batch", *input_shape])]
         outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["steps", "batch", *self.shapes[last]])]
         graph = helper.make_graph(self.nodes, "delayplug", inputs, outputs, self.constants)
-        made = helper.make_model(
+        onnx_model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", _OPSET)], producer_name="delayplug", ir_version=9
         )
-        onnx.checker.check_model(made, full_check=True)
-        return made
+        onnx.checker.check_model(onnx_model, full_check=True)
+        return onnx_model
 
     # --------------------------------------------------------------------------------------------- parts of ONNX
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add an operation; the name of its result."""
+        """Add an operation; returns the name of its result."""
         from onnx import helper
 
         self.count += 1
@@ -110,7 +120,7 @@ class _Writer:
         return f"v{self.count}"
 
     def constant(self, value: Tensor | Sequence[int]) -> str:
-        """Add float32 numbers, or int64 ones if it is a sequence; their name."""
+        """Add float32 numbers of a tensor, or int64 numbers of a sequence; returns their name."""
         from onnx import numpy_helper
 
         array = value.detach().float().numpy() if isinstance(value, Tensor) else np.array(value, dtype=np.int64)
@@ -122,17 +132,17 @@ class _Writer:
 
     # --------------------------------------------------------------------------------------------- nodes
 
-    def write(self, node: Node, x: str, given: Shape, shape: Shape) -> str:
-        """Add what a node computes of x; the name of the result."""
+    def write(self, node: Node, x: str, before: Shape, after: Shape) -> str:
+        """Add a node with input x; returns the name of its result. `before` and `after` are the shapes of samples."""
         match node:
             case Synapses():
-                return self.synapses(node, x, given, shape)
+                return self.synapses(node, x, before, after)
             case Delay():
-                return self.channels(node, x, given)
+                return self.channels(node, x, before)
             case Neurons():
                 return self.neurons(node.cell, x)
             case Pool():
-                return self.pool(node, x, given, shape)
+                return self.pool(node, x, before, after)
             case Flatten():
                 return self.op("Reshape", x, self.constant([0, 0, -1]))
             case Scale():
@@ -142,19 +152,16 @@ class _Writer:
         return x
 
     def later(self, x: str, steps: int, dims: int) -> str:
-        """x shifted by so many steps, of the same length, whatever that is."""
+        """x delayed by some steps, of the same length."""
         if steps == 0:
             return x
         padded = self.op("Pad", x, self.constant([steps, *(0,) * (2 * dims - 1)]))
         return self.op("Slice", padded, self.constant([0]), self.constant([-steps]), self.constant([0]))
 
-    def synapses(self, node: Synapses, x: str, given: Shape, shape: Shape) -> str:
+    def synapses(self, node: Synapses, x: str, before: Shape, after: Shape) -> str:
         result = ""
-        for delay in [0] if node.delays is None else distinct(node):
-            weight = node.weight
-            if node.delays is not None:
-                weight = torch.where(node.delays == delay, weight, 0).sum(-1)
-            shifted = self.later(x, delay, len(given) + 2)
+        for delay, weight in weights_by_delay(node).items():
+            shifted = self.later(x, delay, len(before) + 2)
             if node.geometry is None:
                 part = self.op("MatMul", shifted, self.constant(weight.mT))
             else:
@@ -165,38 +172,38 @@ class _Writer:
                     "dilations": g.dilation,
                     "group": g.groups,
                 }
-                part = self.folded("Conv", shifted, given, shape, self.constant(weight), **moves)
+                part = self.folded("Conv", shifted, before, after, self.constant(weight), **moves)
             result = self.op("Add", result, part) if result else part
         if node.bias is None:
             return result
-        return self.op("Add", result, self.constant(node.bias.view(-1, *(1,) * (len(shape) - 1))))
+        return self.op("Add", result, self.constant(node.bias.view(-1, *(1,) * (len(after) - 1))))
 
-    def channels(self, node: Delay, x: str, given: Shape) -> str:
+    def channels(self, node: Delay, x: str, shape: Shape) -> str:
         result = ""
         values = node.delays.unique().tolist()
         for delay in values:
-            part = self.later(x, delay, len(given) + 2)
+            part = self.later(x, delay, len(shape) + 2)
             if len(values) > 1:
-                own = (node.delays == delay).view(-1, *(1,) * (len(given) - 1))
+                own = (node.delays == delay).view(-1, *(1,) * (len(shape) - 1))
                 part = self.op("Mul", part, self.constant(own.float()))
             result = self.op("Add", result, part) if result else part
         return result
 
-    def pool(self, node: Pool, x: str, given: Shape, shape: Shape) -> str:
+    def pool(self, node: Pool, x: str, before: Shape, after: Shape) -> str:
         moves = {"strides": node.stride, "pads": [*node.padding, *node.padding]}
         if node.kind == "average":
-            return self.folded("AveragePool", x, given, shape, kernel_shape=node.kernel, count_include_pad=1, **moves)
-        ones = self.constant(torch.ones(given[0], 1, *node.kernel))
-        return self.folded("Conv", x, given, shape, ones, group=given[0], **moves)
+            return self.folded("AveragePool", x, before, after, kernel_shape=node.kernel, count_include_pad=1, **moves)
+        ones = self.constant(torch.ones(before[0], 1, *node.kernel))
+        return self.folded("Conv", x, before, after, ones, group=before[0], **moves)
 
-    def folded(self, kind: str, x: str, given: Shape, shape: Shape, *inputs: str, **attributes: Any) -> str:
-        """An operation over samples, with the time folded into the batch."""
+    def folded(self, kind: str, x: str, before: Shape, after: Shape, *inputs: str, **attributes: Any) -> str:
+        """An operation on samples, with time folded into the batch."""
         leading = self.op("Shape", x, start=0, end=2)
-        y = self.op(kind, self.op("Reshape", x, self.constant([-1, *given])), *inputs, **attributes)
-        return self.op("Reshape", y, self.op("Concat", leading, self.constant(shape), axis=0))
+        y = self.op(kind, self.op("Reshape", x, self.constant([-1, *before])), *inputs, **attributes)
+        return self.op("Reshape", y, self.op("Concat", leading, self.constant(after), axis=0))
 
     def neurons(self, cell: Cell, x: str) -> str:
-        """A `Scan` over the time, from a fresh state."""
+        """A `Scan` over time, from a fresh state."""
         from onnx import TensorProto, helper
 
         if cell.threshold is not None and cell.rule not in (Reset.VALUE, Reset.SUBTRACT, Reset.SUBTRACT_NEXT_STEP):
@@ -219,7 +226,7 @@ class _Writer:
         return results[-1]
 
     def step(self, cell: Cell) -> tuple[list[str], str]:
-        """One step of a cell from "v_in", "i_in" and "x_in": the names of the next states, and of what it gives."""
+        """One step of a cell from "v_in", "i_in" and "x_in": the names of the next states, and of the output."""
         v, x, states = "v_in", "x_in", []
         if cell.synapse is not None:
             x = self.op("Add", self.op("Mul", "i_in", self.constant(1 - cell.synapse)), x)

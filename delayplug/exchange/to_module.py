@@ -1,14 +1,16 @@
-"""A graph as a module that runs it, with the neurons of a toolkit and delays that can be trained again.
+"""A graph as a module that runs it, with the neurons of a toolkit and delays that can be trained.
 
 Shapes: T steps, B batch; a sample at one step has the shape of the graph's input.
 """
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, ExchangeError
+from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay
 from ..layers.engines.convolve import Engine
 from ..layers.linear import LearnableDelay
@@ -40,7 +42,7 @@ class GraphNetwork(nn.Module):
             engine: of the delays per synapse; "direct" adds exactly where weights have few bits.
 
         Raises:
-            ExchangeError: the graph is not in order, or the toolkit has no such neuron; it is named.
+            ExchangeError: the graph is malformed, or the toolkit has no neuron like one of its; it is named.
         """
         super().__init__()
         graph = _with_gains(graph, toolkit)
@@ -70,25 +72,24 @@ class GraphNetwork(nn.Module):
         return values[self.steps[-1][0]]
 
     def activity(self, x: Tensor) -> dict[str, Tensor]:
-        """What every node of the graph gives, by name, (T, B, *its shape)."""
+        """The result of every node of the graph, by name, (T, B, *its shape)."""
         if not isinstance(x, Tensor) or tuple(x.shape[2:]) != self.shape or x.dim() < 2 or x.shape[0] == 0:
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ArgumentError("x", f"a sequence (T, B, {', '.join(map(str, self.shape))})", got)
         values: dict[str, Tensor] = {}
         for name, key, sources in self.steps:
-            given = x if not sources else values[sources[0]]
+            total = x if not sources else values[sources[0]]
             for source in sources[1:]:
-                given = given + values[source]
-            values[name] = self._run(self.parts[key], given) if key else given
+                total = total + values[source]
+            values[name] = self._run(self.parts[key], total) if key else total
         return values
 
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
         if self.toolkit.is_neuron(part):
             return run_neuron(self.toolkit, part, x)
-        if isinstance(part, LearnableDelay | DelayedConvolution | nn.Linear | Scaling | Above):
-            y: Tensor = part(x)
-            return y
-        return part(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[no-any-return]
+        takes_time = isinstance(part, LearnableDelay | DelayedConvolution | nn.Linear | Scaling | Above)
+        y: Tensor = part(x) if takes_time else part(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return y
 
     def graph(self) -> Graph:
         """The graph of what the module computes now, with its delays rounded."""
@@ -99,7 +100,7 @@ class GraphNetwork(nn.Module):
             graph.edges += [(source, name) for source in sources]
         return graph.simplified()
 
-    def _node(self, part: Any) -> Node:
+    def _node(self, part: nn.Module) -> Node:
         if self.toolkit.is_neuron(part):
             return Neurons(exchanges(self.toolkit).describe(part))
         if isinstance(part, LearnableDelay):
@@ -108,8 +109,9 @@ class GraphNetwork(nn.Module):
             plain, delays = layers.of_weights(part.conv), layers.whole_delays(part.delay)
             return Synapses(plain.weight.unsqueeze(-1), plain.bias, plain.geometry, delays, part.delay.max_delay)
         if isinstance(part, nn.AvgPool2d):
-            kind = layers.of_pool(part) if part.divisor_override is None else None
-            return kind or Pool("sum", part.kernel_size, part.stride, part.padding)  # type: ignore[arg-type]
+            if part.divisor_override is None:
+                return layers.of_pool(part)
+            return Pool("sum", layers.pair(part.kernel_size), layers.pair(part.stride), layers.pair(part.padding))
         if isinstance(part, Scaling):
             return Scale(part.factor)
         if isinstance(part, Above):
@@ -160,7 +162,7 @@ class Above(nn.Module):
 
 
 def run_neuron(toolkit: Toolkit, neuron: nn.Module, x: Tensor) -> Tensor:
-    """A neuron over a whole sequence (T, B, ...) from a fresh state, which it is left in."""
+    """A neuron over a whole sequence (T, B, ...) from a fresh state; it is reset afterwards."""
     streams(toolkit).reset(neuron)
     try:
         out = neuron(x) if toolkit.mode(neuron) == Mode.SEQUENCE else over_time(toolkit, neuron, neuron, x)
@@ -172,7 +174,7 @@ def run_neuron(toolkit: Toolkit, neuron: nn.Module, x: Tensor) -> Tensor:
 
 
 def _with_gains(graph: Graph, toolkit: Toolkit) -> Graph:
-    """The graph with a scale before each neuron that the toolkit does not have with such a gain."""
+    """The graph with a scale before each neuron whose gain the toolkit does not have."""
     graph = Graph(dict(graph.nodes), list(graph.edges))
     for name, node in list(graph.nodes.items()):
         if not isinstance(node, Neurons):
@@ -184,7 +186,7 @@ def _with_gains(graph: Graph, toolkit: Toolkit) -> Graph:
         graph.edges = [(a, b) for a, b in graph.edges if b != name]
         scale = graph.add(f"{name}.gain", Scale(cell.gain / gains[0]), sources)
         graph.edges.append((scale, name))
-        graph.nodes[name] = Neurons(Cell(**{**cell.__dict__, "gain": gains[0]}))
+        graph.nodes[name] = Neurons(replace(cell, gain=gains[0]))
     return graph
 
 
@@ -203,16 +205,16 @@ def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: En
             layer = _filled(LearnableDelay(inputs, outputs, **options), node.weight, node.bias)
             return _delayed(layer, delays)
         case Synapses(delays=Tensor() as delays):
-            conv: Any = _filled(_convolution(node, node.weight[..., 0]), node.weight[..., 0], node.bias)
-            kernel: Any = _delayed(ConvDelay(conv, max_delay=node.max_delay, **options).to(conv.weight.dtype), delays)
-            return DelayedConvolution(conv, kernel)
+            conv = _filled(_convolution(node, node.weight[..., 0]), node.weight[..., 0], node.bias)
+            kernel = ConvDelay(conv, max_delay=node.max_delay, **options).to(conv.weight.dtype)
+            return DelayedConvolution(conv, _delayed(kernel, delays))
         case Delay():
             return _delayed(LearnableDelay(len(node.delays), max_delay=node.max_delay, **options), node.delays)
         case Neurons():
             return exchanges(toolkit).build(node.cell)
         case Pool():
             divisor = 1 if node.kind == "sum" else None
-            return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)  # type: ignore[arg-type]
+            return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)
         case Flatten():
             return nn.Flatten(1)
         case Scale():
@@ -222,11 +224,12 @@ def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: En
     return None
 
 
-def _convolution(node: Synapses, weight: Tensor) -> nn.Module:
+def _convolution(node: Synapses, weight: Tensor) -> nn.Conv1d | nn.Conv2d:
+    """A convolution for such a weight, (O, I, *), without its numbers."""
     assert node.geometry is not None
     geometry = node.geometry
     kind: Any = nn.Conv1d if len(node.kernel) == 1 else nn.Conv2d
-    conv: nn.Module = kind(
+    conv: nn.Conv1d | nn.Conv2d = kind(
         weight.shape[1] * geometry.groups,
         weight.shape[0],
         node.kernel,
@@ -239,17 +242,21 @@ def _convolution(node: Synapses, weight: Tensor) -> nn.Module:
     return conv
 
 
+Weighted = TypeVar("Weighted", bound=nn.Linear | nn.Conv1d | nn.Conv2d | LearnableDelay)
+Delaying = TypeVar("Delaying", bound=DelayLayer)
+
+
 @torch.no_grad()
-def _filled(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    module: Any = layer
-    module.weight.copy_(weight)
-    if bias is not None:
-        module.bias.copy_(bias)
+def _filled(layer: Weighted, weight: Tensor, bias: Tensor | None) -> Weighted:
+    """The layer with these numbers."""
+    for parameter, values in ((layer.weight, weight), (layer.bias, bias)):
+        if parameter is not None and values is not None:
+            parameter.copy_(values)
     return layer
 
 
 @torch.no_grad()
-def _delayed(layer: nn.Module, delays: Tensor) -> nn.Module:
-    module: Any = layer
-    module.delays.copy_(delays)
+def _delayed(layer: Delaying, delays: Tensor) -> Delaying:
+    """The layer with these delays."""
+    layer.delays.copy_(delays)
     return layer

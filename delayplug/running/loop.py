@@ -1,29 +1,121 @@
-"""A neuron that takes single steps, over a whole sequence."""
+"""Step by step over a sequence: a model, with or without an argument for its state, and a neuron of single steps.
+
+Shapes: T steps, B batch.
+"""
 
 import functools
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..neurons.loops import compiled_loops, over_steps
+from ..surgery.dataflow import preserved
+from ..surgery.find import reset_delays
+from ..surgery.inventory import Network
 from ..toolkits.capabilities import streams
 from ..toolkits.toolkit import Toolkit
 
+Result = TypeVar("Result")
 Forward = Callable[..., Any]
+# step(input, state) gives the output and the next state
+Step = Callable[[Tensor, Any], tuple[Any, Any]]
+
+
+def step_by_step(step: Step, x: Tensor, state: Any = None) -> tuple[Any, Any]:
+    """A loop over time.
+
+    Args:
+        step: runs one step from a state.
+        x: its input, (T, B, ...).
+        state: to begin with.
+
+    Returns:
+        The outputs with every tensor stacked over time, (T, B, ...), and of all else the last value; the last state.
+    """
+    outputs = []
+    for x_t in x.unbind(0):
+        y, state = step(x_t, state)
+        outputs.append(y)
+    return tree_map(lambda *ys: torch.stack(ys) if isinstance(ys[0], Tensor) else ys[-1], *outputs), state
+
+
+# --------------------------------------------------------------------------------------------------- a model
+
+
+def call(model: nn.Module, x: Tensor, state: Any = None) -> tuple[Any, Any]:
+    """One call of a model: (output, next state); the state is None for a model that takes none.
+
+    A model takes a state if its forward has an argument of that name; then it returns the next one with its output.
+    `functools.partial(call, model)` is the step of `step_by_step`.
+    """
+    parameter = inspect.signature(model.forward).parameters.get("state")
+    if parameter is None:
+        return model(x), None
+    begins = state is None and parameter.default is not parameter.empty  # by the model's own default
+    y, state = model(x) if begins else model(x, state=state)
+    return y, state
+
+
+def reset_states(network: Network) -> None:
+    """Bring all neurons, delays and other modules with a memory back to a fresh state."""
+    reset_delays(network.model)
+    for module in network.modules.values():
+        streams(network.toolkit).reset(module)
+
+
+def from_fresh_state(network: Network, run: Callable[[], Result]) -> Result:
+    """What `run` returns, called in a fresh state of the network, which is left in a fresh state, too."""
+    reset_states(network)
+    try:
+        return run()
+    finally:
+        reset_states(network)
+
+
+def has_loop(network: Network, x: Tensor) -> bool:
+    """Whether the forward of a model loops over a sequence x (T, B, ...): then its neurons run once for each step."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    counts = []
+    handle = next(iter(network.neurons.values())).register_forward_pre_hook(count)
+    try:
+        with preserved(network.model), torch.no_grad():
+            network.model.eval()
+            for steps in (1, 2):
+                calls = 0
+                part = x[:1, :1].expand(steps, *x[0, :1].shape)
+                try:
+                    from_fresh_state(network, functools.partial(network.model, part))
+                except Exception:
+                    return False  # it cannot take a sequence
+                counts.append(calls)
+    finally:
+        handle.remove()
+    return counts[1] == 2 * counts[0]
+
+
+# -------------------------------------------------------------------------------------------------- a neuron
 
 
 def over_time(toolkit: Toolkit, neuron: nn.Module, forward: Forward, x: Tensor) -> Any:
-    """A neuron of single steps over a whole sequence from a fresh state.
+    """A neuron of single steps over a whole sequence, from a fresh state.
 
     Args:
-        toolkit: of the neuron.
-        neuron: as it is.
-        forward: its own forward.
+        toolkit: the neuron's.
+        neuron: it holds no state, or the caller resets it before.
+        forward: what runs one step of it: `neuron.forward`, or what it was before it was replaced.
         x: its input, (T, B, ...).
 
     Returns:
-        What its forward gives, with every tensor stacked over the time.
+        What its forward returns, with every tensor stacked over time.
     """
     block = streams(toolkit).as_sequence(neuron)
     if block is not None:
@@ -32,19 +124,19 @@ def over_time(toolkit: Toolkit, neuron: nn.Module, forward: Forward, x: Tensor) 
     step = _holding if toolkit.held_state(neuron) else _carrying
     if getattr(forward, "__func__", None) is type(neuron).forward:
         return over_steps(step, neuron, x, ())
-    with compiled_loops(False):  # a compiled loop would be kept for a function that the next call does not use
+    with compiled_loops(False):  # a compiled loop would be cached for a function that the next call does not use
         return over_steps(functools.partial(step, forward=forward), neuron, x, ())
 
 
 # At the top of the module, as `over_steps` wants its steps.
 
 
-def _holding(neuron: nn.Module, x: Tensor, carried: Any, forward: Forward | None = None) -> tuple[Any, Any]:
-    """A step of a neuron that keeps its state."""
+def _holding(neuron: nn.Module, x: Tensor, state: Any, forward: Forward | None = None) -> tuple[Any, tuple[()]]:
+    """A step of a neuron that holds its state."""
     return (forward or functools.partial(type(neuron).forward, neuron))(x), ()
 
 
-def _carrying(neuron: nn.Module, x: Tensor, carried: Any, forward: Forward | None = None) -> tuple[Any, Any]:
+def _carrying(neuron: nn.Module, x: Tensor, state: Any, forward: Forward | None = None) -> tuple[Any, Any]:
     """A step of a neuron that returns its state behind its output."""
-    out = (forward or functools.partial(type(neuron).forward, neuron))(x, *carried)
+    out = (forward or functools.partial(type(neuron).forward, neuron))(x, *state)
     return out, out[1:] if isinstance(out, tuple) else ()

@@ -78,15 +78,15 @@ class _Graph:
 
     def neurons_by_call(self, layer: str, last: str) -> list[str]:
         """The neurons that the calls of a layer reach first, each before the layer is called again."""
-        found: dict[str, None] = {}
+        neurons: dict[str, None] = {}  # in the order of their calls
         waiting = False
         for call in self.calls:
             if call.name == layer:
                 waiting = True
             elif waiting and call.is_neuron and last in call.layers:
-                found[call.name] = None
+                neurons[call.name] = None
                 waiting = False
-        return list(found)
+        return list(neurons)
 
     def layers_after(self, layer: str) -> list[str]:
         """The layers that its result reaches directly."""
@@ -108,7 +108,7 @@ class _Graph:
         return frozenset().union(*(call.neurons | call.layers for call in self.calls_of(layer)))
 
     def feeds_back(self, layer: str, neuron: str) -> bool:
-        """Whether a layer brings a neuron what it, or one that comes later, gave a step before."""
+        """Whether a layer brings a neuron the output of itself, or of a later neuron, from the step before."""
         calls = self.calls_of(neuron)
         for source in self._neurons_behind(layer):
             if source == neuron:
@@ -121,16 +121,16 @@ class _Graph:
 
     def _neurons_behind(self, layer: str) -> frozenset[str]:
         """The neurons that a layer's input comes from, through other layers or directly."""
-        found: set[str] = set()
+        neurons: set[str] = set()
         seen: set[str] = set()
         waiting = [layer]
         while waiting:
             name = waiting.pop()
             if name not in seen:
                 seen.add(name)
-                found |= {source for call in self.calls_of(name) for source in call.neurons}
+                neurons |= {source for call in self.calls_of(name) for source in call.neurons}
                 waiting += [source for call in self.calls_of(name) for source in call.layers]
-        return frozenset(found)
+        return frozenset(neurons)
 
     def _first(self, name: str) -> int:
         return next(i for i, call in enumerate(self.calls) if call.name == name)
@@ -152,15 +152,15 @@ class _Graph:
 
     def _upstream(self, names: Iterable[str]) -> frozenset[str]:
         """These and everything that they come from, by the first call of each: later ones may see what is fed back."""
-        found: set[str] = set()
+        seen: set[str] = set()
         waiting = list(names)
         while waiting:
             name = waiting.pop()
-            if name not in found:
-                found.add(name)
+            if name not in seen:
+                seen.add(name)
                 first = self.calls_of(name)[:1]
                 waiting += [source for call in first for source in call.neurons | call.layers]
-        return frozenset(found)
+        return frozenset(seen)
 
     def ends_at(self, neuron: str) -> bool:
         """Whether no further layer comes after a neuron."""
@@ -176,26 +176,24 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
         note = f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout"
     mode = Mode.SEQUENCE if is_sequence else Mode.STEP
     seen = Target(neuron, mode=mode, note=note, in_shape=groups[0][0][0].shape, out_shape=graph.flow.outputs.get(name))
-    counts = [(len(given), len(taken)) for given, taken in groups]
+    counts = [(len(calls), len(taken)) for calls, taken in groups]
     if all(count == (1, 1) for count in counts):
         if not is_sequence:
             return replace(seen, leading=1)
-        pairs = [(given[0], taken[0].shape[0], taken[0].shape[1:2]) for given, taken in groups]
+        pairs = [(calls[0], taken[0].shape[0], taken[0].shape[1:2]) for calls, taken in groups]
         return _placed(network, graph, name, neuron, pairs, replace(seen, leading=2))
-    if not is_sequence and all(given == 1 for given, _ in counts):
-        pairs = [(given[0], len(taken), taken[0].shape[:1]) for given, taken in groups if taken]
-        found = replace(seen, turns=Turns.SEQUENCE_THEN_STEPS, leading=2)
-        return _placed(network, graph, name, neuron, pairs, found)
-    if is_sequence and all(len(taken) == 1 and len(given) == taken[0].shape[0] for given, taken in groups):
+    if not is_sequence and all(called == 1 for called, _ in counts):
+        pairs = [(calls[0], len(taken), taken[0].shape[:1]) for calls, taken in groups if taken]
+        return _placed(network, graph, name, neuron, pairs, replace(seen, turns=Turns.SEQUENCE_THEN_STEPS, leading=2))
+    if is_sequence and all(len(taken) == 1 and len(calls) == taken[0].shape[0] for calls, taken in groups):
         return replace(seen, turns=Turns.STEPS_THEN_SEQUENCE, leading=1)
-    calls, arrivals = sum(given for given, _ in counts), sum(taken for _, taken in counts)
-    return Skipped(
-        name, f"it was called {calls} times and its result came to {neuron} {arrivals} times: they must take turns"
-    )
+    called, arrived = sum(called for called, _ in counts), sum(arrived for _, arrived in counts)
+    counted = f"it was called {called} times and its result came to {neuron} {arrived} times"
+    return Skipped(name, f"{counted}: they must be called alternately")
 
 
 def _groups(graph: _Graph, name: str, last: str, neuron: str) -> list[tuple[list[Call], list[Call]]]:
-    """The calls of a layer, and those of its neuron that took what it gave, as they followed each other."""
+    """The calls of a layer, and those of its neuron that took their results, as they followed each other."""
     groups: list[tuple[list[Call], list[Call]]] = [([], [])]
     for call in graph.calls:
         if call.name == name:
@@ -242,7 +240,7 @@ def _placed(
         outer = [_that_know_time(call, steps) for call, steps, _ in pairs]
         known = [n for n in outer[0] if all(n in names for names in outer)]
         if not known:
-            return Skipped(name, "its time is folded into the batch, and no module around it is given the time")
+            return Skipped(name, "its time is folded into the batch, and no module around it has the time in its input")
         fold = known[-1]
     # A folded layer sees one dimension less in front.
     return replace(target, time=place, fold=fold, leading=1 if place is TimeAxis.FOLDED else target.leading)
@@ -254,19 +252,19 @@ def _batch_dims(network: Network, name: str, shape: torch.Size) -> int:
 
 
 def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> set[TimeAxis]:
-    """Where the time can be in what a layer was given, while its neuron took so many steps of such a batch."""
-    found: set[TimeAxis] = set()
+    """Where the time can be in the input of a layer whose neuron took so many steps of such a batch."""
+    axes: set[TimeAxis] = set()
     size = batch[0] if batch else None
     if batched >= 2:
         if shape[0] == steps:
-            found.add(TimeAxis.FIRST)
+            axes.add(TimeAxis.FIRST)
         if shape[1] == steps and (size is None or shape[0] == size):
-            found.add(TimeAxis.SECOND)
+            axes.add(TimeAxis.SECOND)
     elif batched == 1 and size != 1 and shape[0] == steps:
-        found.add(TimeAxis.FIRST)
+        axes.add(TimeAxis.FIRST)
     if size is not None and shape[0] == steps * size and (batched == 1 or shape[0] != steps):
-        found.add(TimeAxis.FOLDED)
-    return found
+        axes.add(TimeAxis.FOLDED)
+    return axes
 
 
 def _that_know_time(call: Call, steps: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The wiring that the structure of a model shows by itself: order in containers, order of registration."""
+"""The wiring that the structure of a model shows without a run: order in containers, order of registration."""
 
 import ast
 import inspect
@@ -14,29 +14,31 @@ from .verdict import ASK, Skipped, Target, accepts
 
 def targets(network: Network, by_name: frozenset[str]) -> dict[str, Target | Skipped]:
     """For every layer the neuron that it feeds, or why that is not known."""
-    found: dict[str, Target | Skipped] = {}
+    verdicts: dict[str, Target | Skipped] = {}
     for name, owner in network.recurrent.items():
         if owner in network.neurons:
-            found[name] = Target(owner, turns=Turns.INSIDE)
+            verdicts[name] = Target(owner, turns=Turns.INSIDE)
         else:
             inside = [n for n in network.neurons if n.startswith(f"{owner}." if owner else "")]
-            found[name] = Target(inside[0]) if len(inside) == 1 else Skipped(name, f"its neuron is not plain: {ASK}")
+            verdicts[name] = (
+                Target(inside[0]) if len(inside) == 1 else Skipped(name, f"which neuron it feeds is not clear: {ASK}")
+            )
     scopes = [network.model]
     seen: set[int] = set()
     while scopes:
         scope = scopes.pop()
         if id(scope) not in seen:
             seen.add(id(scope))
-            _read_scope(network, scope, found, scopes, by_name)
+            _read_scope(network, scope, verdicts, scopes, by_name)
     for name in network.layers:
-        found.setdefault(name, Skipped(name, f"the structure does not show which neuron it feeds: {ASK}"))
-    return found
+        verdicts.setdefault(name, Skipped(name, f"the structure does not show which neuron it feeds: {ASK}"))
+    return verdicts
 
 
 def _read_scope(
     network: Network,
     scope: nn.Module,
-    found: dict[str, Target | Skipped],
+    verdicts: dict[str, Target | Skipped],
     scopes: list[nn.Module],
     by_name: frozenset[str],
 ) -> None:
@@ -48,21 +50,21 @@ def _read_scope(
     pending: str | None = None
     for kind, name in items:
         if kind == "L" and pending is not None:
-            found.setdefault(pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron"))
+            verdicts.setdefault(pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron"))
         elif kind == "?" and pending is not None:
-            found.setdefault(pending, Skipped(pending, f"{name} follows, and what it does is not plain: {ASK}"))
+            verdicts.setdefault(pending, Skipped(pending, f"{name} follows, and what it does is not known: {ASK}"))
         elif kind == "N" and pending is not None:
-            found.setdefault(pending, _reach(network, pending, name, by_name))
+            verdicts.setdefault(pending, _reach(network, pending, name, by_name))
         if kind != "-":
             pending = name if kind == "L" else None
     if pending is not None:
         ends = scope is network.model
         reason = "no neuron follows it" if ends else f"the structure does not show which neuron it feeds: {ASK}"
-        found.setdefault(pending, Skipped(pending, reason))
+        verdicts.setdefault(pending, Skipped(pending, reason))
 
 
 def _reach(network: Network, layer: str, neuron: str, by_name: frozenset[str]) -> Target | Skipped:
-    """The neuron as a target, given the containers that lie around the layer and around the neuron."""
+    """The neuron as a target, by the containers around the layer and around the neuron."""
     ours = [(name, network.containers.time_inside(module)) for name, module in network.ancestors(layer)]
     theirs = [(name, network.containers.time_inside(module)) for name, module in network.ancestors(neuron)]
     mine = [(name, kind) for name, kind in ours if (name, kind) not in theirs and kind != TimeInside.SAME]
@@ -154,7 +156,7 @@ def _assigned(node: ast.AST) -> set[str]:
 
 
 def _alternates(kinds: str) -> bool:
-    """Whether layers and neurons take turns, as in a class that registers fc1, lif1, fc2, lif2."""
+    """Whether layers and neurons alternate, as in a class that registers fc1, lif1, fc2, lif2."""
     order = kinds.replace("-", "").replace("?", "")
     return order in ("LN" * (len(order) // 2), "LN" * (len(order) // 2) + "L") or order.strip("N") == ""
 
@@ -162,7 +164,7 @@ def _alternates(kinds: str) -> bool:
 def _items(network: Network, scope: nn.Module, scopes: list[nn.Module]) -> Iterator[tuple[str, str]]:
     """(kind, name) of the children in order: L layer, N neuron, - passive, ? anything else. Adds inner scopes.
 
-    A child that is there twice, which an ordered scope calls twice, is "?": what it feeds is not plain.
+    A child that is there twice, which an ordered scope calls twice, is "?": what it feeds is not clear.
     """
     children = [child for child in scope._modules.values() if child is not None]
     for child in children if network.in_order(scope) else dict.fromkeys(children):

@@ -12,6 +12,7 @@ from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import ArgumentError, DelayplugError, WiringError
 from ..toolkits.states import tensors_in
@@ -52,7 +53,7 @@ class Flow:
 
     Attributes:
         calls: of layers and neurons, in order.
-        outputs: shape of what each layer gave last.
+        outputs: shape of the last output of each layer.
         selected: dimensions along which the results of a layer were taken apart.
         moved: layers whose results had their dimensions exchanged.
     """
@@ -117,7 +118,7 @@ def drive(model: nn.Module, example: Example) -> None:
 def preserved(model: nn.Module) -> Iterator[None]:
     """Put back every attribute, parameter, buffer and random state of the model that the block changes.
 
-    What is under way in its delays, if it has any, is put back too.
+    The states of its delays, if it has any, are put back too.
     """
     modules = list(model.modules())
     before = [dict(module.__dict__) for module in modules]
@@ -143,21 +144,21 @@ def preserved(model: nn.Module) -> Iterator[None]:
             for parameter, value in parameters:
                 if not torch.equal(parameter, value):
                     parameter.copy_(value)
-            for parameter, grad, kept in grads:
+            for parameter, grad, old in grads:
                 parameter.grad = grad
-                if grad is not None and kept is not None:
-                    grad.copy_(kept)
+                if grad is not None and old is not None:
+                    grad.copy_(old)
             for buffer, value in buffers:
                 # A state may have been freed or resized in place; then the object is not a buffer any more.
                 if buffer.shape == value.shape:
                     buffer.detach().copy_(value)
 
 
-def _refill(container: Any, content: Any) -> None:
-    if isinstance(container, dict):
+def _refill(container: object, content: object) -> None:
+    if isinstance(container, dict) and isinstance(content, dict):
         container.clear()
         container.update(content)
-    else:
+    elif isinstance(container, list) and isinstance(content, list):
         container[:] = content
 
 
@@ -202,7 +203,7 @@ def storage_of(tensor: Tensor) -> int:
         return 0
 
 
-def results_of(operation: OpOverload, args: tuple[Any, ...], out: object) -> list[Tensor]:
+def results_of(operation: OpOverload, args: tuple[object, ...], out: object) -> list[Tensor]:
     """The tensors that an operation, as `__torch_dispatch__` sees it, returned or wrote to in place."""
     arguments = zip(args, operation._schema.arguments, strict=False)
     written = [arg for arg, said in arguments if said.alias_info is not None and said.alias_info.is_write]
@@ -223,10 +224,10 @@ class _Tracer(TorchDispatchMode):
         return frozenset().union(*filter(None, map(self._names.get, values)))
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out: object = func(*args, **kwargs)
         names = self.of(tree_leaves((args, kwargs)))
         if names:
             self._look(func, args, names)
@@ -235,8 +236,8 @@ class _Tracer(TorchDispatchMode):
                     self._names.put([result], names | self.of([result]))
         return out
 
-    def _look(self, func: Any, args: tuple[Any, ...], names: frozenset[str]) -> None:
-        """Keep what an operation says about where the time is."""
+    def _look(self, func: OpOverload, args: tuple[Any, ...], names: frozenset[str]) -> None:
+        """Record what an operation says about where the time is."""
         kind = func._schema.name.removeprefix("aten::")
         layers = [name for name in names if not name.startswith(_NEURON)]
         if kind in ("transpose", "permute", "t", "movedim", "swapaxes"):
@@ -251,11 +252,11 @@ class _Tracer(TorchDispatchMode):
     def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
         """Know when a container runs, and on what."""
 
-        def begins(module: nn.Module, args: Any, kwargs: Any) -> None:
+        def begins(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             inputs = tensors_in((args, kwargs))
             self._open.append((name, inputs[0].shape if inputs else torch.Size()))
 
-        def ends(module: nn.Module, args: Any, output: Any) -> None:
+        def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             self._open.pop()
 
         stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True)))
@@ -264,10 +265,10 @@ class _Tracer(TorchDispatchMode):
     def follow(
         self, stack: ExitStack, name: str, module: nn.Module, is_sequence: Callable[[nn.Module], bool] | None = None
     ) -> None:
-        """Record the calls of a layer, or of a neuron if `is_sequence` is given, and mark what comes from it."""
+        """Record the calls of a layer, or of a neuron (which comes with `is_sequence`), and mark what comes from it."""
         is_neuron = is_sequence is not None
 
-        def begins(module: nn.Module, args: Any, kwargs: Any) -> None:
+        def begins(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             first = tensors_in(args[:1] or tuple(kwargs.values())[:1])  # what follows is its state
             names = self.of(first)
             neurons = frozenset(n.removeprefix(_NEURON) for n in names if n.startswith(_NEURON))
@@ -277,7 +278,7 @@ class _Tracer(TorchDispatchMode):
             sequence = is_sequence is not None and is_sequence(module)
             self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer, sequence))
 
-        def ends(module: nn.Module, args: Any, output: Any) -> None:
+        def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             results = tensors_in(output)
             if results:
                 self.flow.outputs[name] = results[0].shape
@@ -288,7 +289,7 @@ class _Tracer(TorchDispatchMode):
 
 
 @contextmanager
-def hooked(handle: Any) -> Iterator[None]:
+def hooked(handle: RemovableHandle) -> Iterator[None]:
     """The hook of this handle is there within the block."""
     try:
         yield

@@ -11,7 +11,7 @@ Inputs that are under way between two calls are in a `DelayState`. Where a conta
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class Place:
     Attributes:
         granularity: "synaptic" (in place of the weights), "axonal" (before the layer) or "dendritic" (after it).
         turns: how the calls of the layer and of its neuron follow each other.
-        time: where the time is in a sequence that the layer takes: first, second, or folded into the batch (T B, ...).
+        time: where the time is in the input of the layer: first, second, or folded into the batch (T B, ...).
         inner: name of the child that holds the weights; "" if the layer itself does.
         space: number of dimensions behind the channels.
         affine: the layer computes what a linear layer or a convolution of torch does, so that its output without input
@@ -126,17 +126,19 @@ class Delayed(nn.Module):
         answer: Tensor = plain(torch.zeros_like(x[:1, :1] if has_time else x[:1]), *args, **kwargs)
         return answer
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, object], prefix: str, *args: object) -> None:
         # The checkpoint of the plain network has no delays: it loads, and the delays stay as they are.
         inner = f"{prefix}delay."
         if not any(key.startswith(inner) for key in state_dict):
             state_dict.update({inner + key: value for key, value in self.delay.state_dict().items()})
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        # The class is made at run time and cannot be found by name; its two parents can.
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
+        # The class is made at run time and cannot be imported by name; its two parents can.
         mixin, plain = type(self).__bases__
-        return (_blank, (mixin, plain), *super().__reduce_ex__(protocol)[2:])
+        reduced = super().__reduce_ex__(protocol)
+        assert isinstance(reduced, tuple)
+        return (_blank, (mixin, plain), *reduced[2:])
 
 
 class StatefulDelayed(Delayed):

@@ -99,7 +99,7 @@ class Network:
         return plain or self.containers.in_order(module)
 
     def knows_no_time(self, name: str) -> bool:
-        """Whether a layer cannot be given whole sequences: torch's own convolutions know no time."""
+        """Whether a layer takes no whole sequences: torch's own convolutions know no time."""
         layer = self.layers[name]
         return isinstance(layer, Convolution) and type(layer) in _TORCH
 
@@ -108,7 +108,7 @@ class Network:
         return self.toolkit.mode(neuron) == Mode.SEQUENCE
 
     def space_of(self, layer: nn.Module) -> int:
-        """Dimensions behind the channels in what the layer takes, as far as its class tells."""
+        """Dimensions behind the channels in the input of the layer, as far as its class tells."""
         weights = self.weights_of(layer)
         if isinstance(weights, Convolution):
             return len(weights.kernel_size)

@@ -29,7 +29,7 @@ class Connection:
     """A layer that can have delays.
 
     Attributes:
-        layer: dotted name of the layer; that of a neuron for a delay of the input that it weighs itself.
+        layer: dotted name of the layer; that of a neuron for a delay in front of its own weights.
         neuron: dotted name of the neuron that it feeds.
         in_features, out_features: channels of its input and of its output.
         place: where in the layer the delay is, and how the layer lies in time.
@@ -99,7 +99,7 @@ def plan_delays(
             which then may be some that are left out by default: shortcuts, one of two layers in a row, the layer in
             front of a readout.
         recurrent: delay the connections through which neurons feed their own spikes back, too.
-        backend: name of the toolkit; found by the model's neurons by default.
+        backend: name of the toolkit; by default the one whose neurons the model has.
 
     Raises:
         WiringError: no toolkit, or more than one, has neurons in the model; or it is compiled.
@@ -221,11 +221,11 @@ def _channels(
         axis = len(shape) - 1 - behind
         if behind >= 0 and axis >= target.leading and (shape[axis] == known if known else shape[axis] in matrix):
             return behind, shape[axis]
-    return f"its channels are not found in the shape {tuple(shape)} that it works on"
+    return f"the shape {tuple(shape)} that it works on does not show its channels"
 
 
 def _own_input(network: Network, name: str, request: Request) -> Connection | Skipped | None:
-    """The delay of the input that a neuron weighs itself; None if it does not."""
+    """The delay in front of the weights that a neuron has for its input; None if it has none."""
     reason = reason_against_own_input(network, name, request)
     if reason is not None:
         return Skipped(name, reason)
@@ -243,5 +243,5 @@ def _own_input(network: Network, name: str, request: Request) -> Connection | Sk
         place=Place(granularity=Granularity.AXONAL, turns=Turns.INSIDE, space=space),
         mode=network.toolkit.mode(neuron),
         reset=network.toolkit.reset_signal(neuron),
-        note=f"delays the input of {type(neuron).__name__}, which weighs it itself{more}",
+        note=f"delays the input of {type(neuron).__name__}, which has weights of its own for it{more}",
     )

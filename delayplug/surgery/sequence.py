@@ -190,7 +190,7 @@ class Memory:
             self.detach()
 
     @eager
-    def see_fold(self, container: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def see_fold(self, container: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Forward pre-hook of the module whose input still has the time, which it will fold into the batch."""
         inputs = tensors_in((args, kwargs))
         self._now = self._now._replace(folded=inputs[0].shape[0] if inputs else None)
@@ -235,7 +235,7 @@ class Memory:
                 "the model, such as recordings, look like states carried on.)"
             )
 
-    def _take(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _take(self, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """The neuron takes what the layer delivered."""
         inputs = tensors_in((args[:1], kwargs))
         sequence = self.toolkit.mode(self.neuron) == Mode.SEQUENCE and inputs
@@ -247,7 +247,7 @@ class Memory:
             self._fail(f"takes {taken} steps where its delayed input was given {pending}")
 
     @eager
-    def after_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def after_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
         """Forward hook of the neuron: remember the state it is left in."""
         if self.carried:
             return
@@ -289,7 +289,7 @@ class Memory:
 
     # ------------------------------------------------------------------------------------------ copies and files
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # A tensor with a graph cannot be copied; whoever copies a model between two steps wants its values.
         made_with = {"neuron": self.neuron, "toolkit": self.toolkit, "turns": self.turns}
         states = {"state": self._now.state, "start": self._now.start}
@@ -347,19 +347,19 @@ class InnerMemory(Memory):
 
 
 class ModelWatch:
-    """Forward pre-hook of the whole model: shows the memories what its caller passes."""
+    """Forward pre-hook of the whole model: shows the memories what the caller passes."""
 
     def __init__(self) -> None:
         self.memories: list[Memory] = []
         self.plans: list[object] = []  # by which the delays were made: for `describe_delays`
 
     @eager
-    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         for memory in self.memories:
             memory.model_begins()
         waiting = [memory for memory in self.memories if memory.state is not None and not memory.carried]
         if waiting:
-            # A state may also be kept on a module of the user's own, as an attribute or a buffer.
+            # A state may also be on a module of the user's own, as an attribute or a buffer.
             neurons = {id(memory.neuron) for memory in self.memories}
             attributes = [_attributes(m, len(neurons)) for m in model.modules() if id(m) not in neurons]
             tensors = tensors_in((args, kwargs, attributes), objects=True)
@@ -377,11 +377,11 @@ def watch_of(model: nn.Module) -> ModelWatch | None:
 _NOT_A_STATE = frozenset((*nn.Module().__dict__, "delay_memory", "delay_place", "delay_handles"))
 
 
-def _attributes(module: nn.Module, neurons: int) -> list[Any]:
-    """What a module of the user's keeps that can be the states of so many neurons; a longer list is a recording."""
+def _attributes(module: nn.Module, neurons: int) -> list[object]:
+    """The attributes of a module of the user's that can be states of so many neurons; a longer list is a recording."""
     own = [value for name, value in module.__dict__.items() if name not in _NOT_A_STATE]
     own = [value for value in own if not isinstance(value, list) or len(value) <= neurons]
-    return [*own, *module._buffers.values()]
+    return [*own, *module.buffers(recurse=False)]
 
 
 def _warn_of_foreign_state(neuron: nn.Module, what_starts: str) -> None:

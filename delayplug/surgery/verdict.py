@@ -119,9 +119,9 @@ def _reason_against_granularity(network: Network, layer: nn.Module, granularity:
         return None
     kind = type(network.weights_of(layer)).__name__
     if granularity is Granularity.SYNAPTIC:
-        return f"{kind} has a forward of its own: give it granularity='axonal' or 'dendritic'"
+        return f"{kind} has a forward of its own: use granularity='axonal' or 'dendritic'"
     if streams(network.toolkit).remembers(layer):
-        return f"{kind} has a memory of its own: give it granularity='axonal'"
+        return f"{kind} has a memory of its own: use granularity='axonal'"
     return None
 
 
@@ -133,9 +133,9 @@ def _reason_against_place(network: Network, name: str) -> str | None:
 
 
 def reason_against_own_input(network: Network, name: str, request: Request) -> str | None:
-    """Why a delay of the input that a neuron weighs itself is not possible; None if nothing speaks against it.
+    """Why a delay in front of the weights that a neuron has for its input is not possible; None if it is.
 
-    For a neuron without such an input: why the recurrent connection that was asked for cannot have delays, if so.
+    For a neuron without such weights: why the recurrent connection that was asked for cannot have delays, if so.
     """
     neuron = network.neurons[name]
     kind = type(neuron).__name__
@@ -150,7 +150,7 @@ def reason_against_own_input(network: Network, name: str, request: Request) -> s
     if not network.toolkit.is_spiking(neuron) and name not in request.by_name:
         return f"{kind}, a readout{more}"
     if request.granularity is not Granularity.AXONAL:
-        return f"{kind} weighs its input itself: granularity='axonal' delays that input{more}"
+        return f"{kind} has weights of its own for its input: granularity='axonal' delays that input{more}"
     return None
 
 

@@ -107,6 +107,33 @@ def drive(kind: str, shape: tuple[int, ...] = (F,)) -> Callable[[nn.Module], Any
     return lambda model: run(kind, model, spikes(4, 2, shape, seed=9))
 
 
+class Net(nn.Module):
+    """Two layers, two neurons, and something of the user's between them. (T, B, F) to (T, B, O)."""
+
+    def __init__(self, between: Any = None, last: Any = None, **options: Any) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(F, F), nn.Linear(F, O)
+        options = {"beta": 0.5, "reset_mechanism": "zero", **options}
+        self.lif1, self.lif2 = snn.Leaky(**options), snn.Leaky(**options)
+        self.offset = nn.Parameter(torch.ones(F))
+        self.between = between or (lambda net, spikes, mem, x: net.fc2(spikes))
+        self.last = last or (lambda spk, mem: spk)
+        with torch.no_grad():
+            for fc in (self.fc1, self.fc2):
+                fc.weight.copy_(torch.randint(-3, 9, fc.weight.shape, generator=torch.Generator().manual_seed(1)) / 4)
+
+    def forward(self, x: Tensor) -> Any:
+        mem1, mem2, out = self.lif1.reset_mem(), self.lif2.reset_mem(), []
+        for x_t in x:
+            spk, mem1 = self.lif1(self.fc1(x_t), mem1)
+            spk, mem2 = self.lif2(self.between(self, spk, mem1, x_t), mem2)
+            out.append(self.last(spk, mem2))
+        return torch.stack(out)
+
+
+X = spikes(6, 2)  # for Net
+
+
 def reference(cell: Cell, x: Tensor) -> Tensor:
     """What a cell gives for (T, ...), in float64, one neuron and one step at a time."""
     flat = x.double().reshape(x.shape[0], -1)

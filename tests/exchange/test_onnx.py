@@ -101,7 +101,7 @@ def test_what_came_from_nir(tmp_path: Path) -> None:
     [
         (
             lambda: [nn.Linear(F, O), snn.Leaky(0.5, init_hidden=True, reset_delay=False)],
-            "^1: a reset by the rule 'snnTorch",
+            r"^1: a reset by the rule 'subtract-while-above'",
         ),
         (lambda: [nn.Linear(F, O), nn.ReLU(), snn.Leaky(0.5, init_hidden=True)], "before 2: the operation relu in 1"),
         (

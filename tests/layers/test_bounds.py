@@ -195,6 +195,7 @@ def in_a_process(code):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_the_first_layer_with_delays_registers_the_only_hook():
     code = """
 print(len(hooks))
@@ -208,6 +209,7 @@ print(len(hooks))
     assert in_a_process(code) == ["0", "0", "1"]
 
 
+@pytest.mark.slow
 def test_without_delays_the_hook_looks_at_no_parameter():
     code = """
 import gc, types

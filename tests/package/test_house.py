@@ -7,13 +7,14 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from torch import Tensor, nn
 
 ROOT = Path(__file__).parents[2]
 HOUSE = ROOT / "delayplug"
 
 # The street, from its top down. A room may import from rooms further down; rooms on one line do not know each other.
 STREET = (
-    {"__main__"},  # `python -m delayplug`
+    {"__main__"},
     {"cli"},
     {"bench", "plot", "testing"},
     {"learning", "deploy", "exchange"},
@@ -93,3 +94,58 @@ def test_every_room_says_what_it_is_for() -> None:
         text = ast.get_docstring(ast.parse((room / "__init__.py").read_text()))
         assert text, room
         assert "Read `" in text or room.name in ("cli", "data", "plot"), f"{room} names nothing to read first"
+
+
+# Files of more than 400 lines, each with the reason why it is not two.
+LONG: dict[str, str] = {}
+
+
+def test_no_file_is_long_without_a_reason() -> None:
+    adapters = sorted((ROOT / "adapters").rglob("*.py"))
+    long = {path.relative_to(ROOT).as_posix() for path in (*sources(), *adapters) if path.read_text().count("\n") > 400}
+    assert long == set(LONG)
+
+
+def test_each_file_has_its_tests_in_the_same_place() -> None:
+    for path in sources():
+        if path.name != "__init__.py":
+            test = ROOT / "tests" / path.relative_to(HOUSE).with_name(f"test_{path.stem.strip('_')}.py")
+            assert test.exists(), f"{path.relative_to(ROOT)} is tested nowhere: {test.relative_to(ROOT)} is missing"
+
+
+def private_names(tree: ast.AST) -> set[str]:
+    """The private functions, classes, methods, attributes and variables that a module defines."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+
+
+def test_nobody_reaches_into_private_names_of_another_module() -> None:
+    trees = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
+    own = {module: private_names(tree) for module, tree in trees.items()}
+    everybody = set().union(*own.values())
+    torchs = {*dir(nn.Module()), *dir(Tensor)}  # private, too, but another matter
+    reached = []
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                inside = node.level > 0 or (node.module or "").startswith("delayplug")
+                names = [alias.name for alias in node.names if inside]
+                modules = {module.rpartition(".")[2] for module in MODULES}
+                foreign = [n for n in names if n.startswith("_") and not n.startswith("__") and n not in modules]
+                reached += [f"{module}:{node.lineno} imports {name}" for name in foreign]
+            elif isinstance(node, ast.Attribute) and node.attr in everybody - own[module] - torchs:
+                is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+                reached += [] if is_own else [f"{module}:{node.lineno} .{node.attr}"]
+    assert reached == []
+
+
+def test_few_modules_lie_outside_of_any_room() -> None:
+    outside = {path.stem for path in HOUSE.glob("*.py")}
+    assert outside == {"__init__", "__main__", "_colours", "_moved", "_tables", "errors"}

@@ -115,6 +115,7 @@ def test_importing_the_library_loads_nothing_heavy() -> None:
     assert not loaded_after(f"import delayplug, {adapters}") & set(HEAVY.split())
 
 
+@pytest.mark.slow
 def test_every_public_name_loads_what_it_needs_and_no_more() -> None:
     assert not loaded_after("from delayplug import *") & set(HEAVY.split())
 

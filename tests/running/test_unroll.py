@@ -23,14 +23,14 @@ CORPUS = {
 REFUSED = {
     "snntorch-one-step": "over x alone fails",  # the user keeps the states
     "snntorch-residual": "over x alone fails",
-    "snntorch-module-list": "gave in the step before",
+    "snntorch-module-list": "in the step before",
     "snntorch-recurrent-neurons": "feeds its spikes back",
     "snntorch-conv-lstm": "feeds its spikes back",
     "snntorch-hoisted-sequence-neurons": "take steps and others sequences",
     "snntorch-regression-batch-first": "time loop gives|another way than its neuron",
     "snntorch-folded-conv": "time loop gives|another way than its neuron",
     "norse-hoisted-batch-first": "over x alone fails|another way than its neuron",
-    "norse-shared-cell": "gave in the step before",  # it is one neuron for several layers
+    "norse-shared-cell": "in the step before",  # it is one neuron for several layers
     "norse-kinds-of-neurons": "over x alone fails",
     "norse-skip": "over x alone fails",
     "norse-recurrent-cells": "feeds its spikes back",

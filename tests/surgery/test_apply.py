@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import delayplug
-from delayplug import ArgumentError, SequenceError, UnknownBackendError, WiringError, add_delays, named_delays
-from tests.networks import MAX_DELAY, B, CarriedCells, CellNet, F, FreshZeros, H, InitLeaky, O, sequence
+from delayplug import ArgumentError, UnknownBackendError, WiringError, add_delays, named_delays, remove_delays
+from tests.networks import MAX_DELAY, B, CellNet, F, H, InitLeaky, O, sequence
 
 
 def look(net: nn.Module) -> list:
@@ -158,69 +158,6 @@ def test_a_delayed_model_that_does_not_run_is_put_back():
     assert look(net) == before
 
 
-# ------------------------------------------------------------------------------------ where a sequence begins
-
-
-def by_hand(net, x):
-    """A user who loops over the submodules of a model that is never called itself."""
-    mem1, mem2 = torch.zeros(B, H), torch.zeros(B, O)
-    for x_t in x:
-        spk, mem1 = net.lif1(net.fc1(x_t), mem1)
-        spk, mem2 = net.lif2(net.fc2(spk), mem2)
-    return mem2
-
-
-def by_hand_norse(net, x):
-    s1 = s2 = None
-    for x_t in x:
-        z, s1 = net.lif1(net.fc1(x_t), s1)
-        z, s2 = net.lif2(net.fc2(z), s2)
-    return s2.v
-
-
-@pytest.mark.parametrize(("make", "loop"), [(FreshZeros, by_hand), (CellNet, by_hand_norse)])
-def test_fresh_states_without_a_call_of_the_model(make, loop):
-    net = add_delays(make(), MAX_DELAY)
-    x = sequence()
-    first = loop(net, x)
-    with pytest.raises(SequenceError, match="reset_delays"):
-        loop(net, x)
-    delayplug.reset_delays(net)
-    assert torch.equal(loop(net, x), first)
-
-
-@pytest.mark.parametrize(("make", "loop"), [(FreshZeros, by_hand), (CellNet, by_hand_norse)])
-def test_an_example_that_loops_by_hand_does_not_count_as_a_sequence(make, loop):
-    net = make()
-    add_delays(net, MAX_DELAY, example=lambda net: loop(net, sequence()))
-    torch.testing.assert_close(loop(net, sequence()), make_again(net, loop))
-
-
-def make_again(net, loop):
-    delayplug.reset_delays(net)
-    return loop(net, sequence())
-
-
-def test_an_interrupted_run_does_not_spoil_the_next():
-    net = add_delays(CarriedCells(), MAX_DELAY)
-    x = sequence()
-    expected, _ = net(x)
-    broken = x.clone()
-    broken[4] = torch.nan  # the layer refuses it in the middle of the sequence
-    with pytest.raises(ArgumentError):
-        net(broken)
-    assert torch.equal(net(x)[0], expected)
-    net.fc1(x[0])  # a look at one layer
-    assert torch.equal(net(x)[0], expected)
-
-
-def test_a_batch_of_another_size_in_the_middle_of_carried_norse_states():
-    net = add_delays(norse.SequentialState(nn.Linear(F, H), norse.LIFCell()), MAX_DELAY)
-    _, state = net(sequence()[0])
-    with pytest.raises(ArgumentError, match="state"):
-        net(sequence(batch=B + 1)[0], state)
-
-
 def test_a_plan_that_failed_is_not_described():
     class Fickle(InitLeaky):
         fails = False
@@ -238,3 +175,35 @@ def test_a_plan_that_failed_is_not_described():
     with pytest.raises(WiringError, match="put back"):
         add_delays(net, MAX_DELAY, example=sequence())
     assert delayplug.describe_delays(net) == before
+
+
+def test_layers_can_be_added_one_by_one():
+    net = InitLeaky()
+    add_delays(net, 2, filter_fn=lambda module, name: name == "fc1")
+    assert [name for name, _ in named_delays(net)] == ["fc1"]
+    first = dict(named_delays(net))["fc1"]
+    add_delays(net, MAX_DELAY)
+    assert [name for name, _ in named_delays(net)] == ["fc1", "fc2"]
+    assert dict(named_delays(net))["fc1"] is first
+    assert first.max_delay == 2
+    assert len(net._forward_pre_hooks) == 1
+
+
+def test_delays_added_to_parts_can_be_removed_from_the_whole():
+    net = nn.ModuleDict({"a": CellNet(), "b": CellNet()})
+    before = {name: type(module) for name, module in net.named_modules()}
+    for part in net.values():
+        add_delays(part, MAX_DELAY)
+    wrapper = nn.Sequential(net)
+    remove_delays(wrapper)
+    assert {name: type(module) for name, module in net.named_modules()} == before
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in wrapper.modules())
+
+
+def test_an_attribute_named_delay_is_not_overwritten():
+    net = InitLeaky()
+    net.fc2.delay = 3
+    with pytest.raises(WiringError, match="'delay' of its own"):
+        add_delays(net, MAX_DELAY)
+    assert not list(named_delays(net))
+    assert net.fc2.delay == 3

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 
+import norse.torch as norse
 import pytest
 import snntorch
 import torch
@@ -11,7 +12,9 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 import delayplug
-from delayplug import LearnableDelay
+from delayplug import ArgumentError, LearnableDelay, SequenceError, add_delays
+from tests.networks import MAX_DELAY, B, CarriedCells, CellNet, F, FreshZeros, H, O, sequence
+from tests.surgery.networks import Hoisted
 
 
 @pytest.mark.parametrize("change", ["weight", "delays", "sigma", "load", "eval"])
@@ -227,28 +230,6 @@ def test_a_detached_state_is_carried() -> None:
     mem.sum().backward()
 
 
-def test_a_lazy_layer_is_left_out_with_a_reason() -> None:
-    net = nn.Sequential(nn.LazyLinear(6), snntorch.Leaky(beta=0.9, init_hidden=True))
-    with pytest.raises(delayplug.WiringError, match="run the model once first"):
-        delayplug.add_delays(net, 5)
-
-
-class Masked(nn.Linear):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x) * 2
-
-
-def test_a_forward_of_its_own_is_kept_or_refused() -> None:
-    torch.manual_seed(0)
-    net = nn.Sequential(Masked(4, 6), snntorch.Leaky(beta=0.9, init_hidden=True))
-    with pytest.raises(delayplug.WiringError, match="forward of its own"):
-        delayplug.add_delays(net, 5)
-    x = torch.rand(2, 4) * 3
-    expected = net[0](x)
-    delayplug.add_delays(net, 5, granularity="axonal", init=0, interpolation="linear")
-    torch.testing.assert_close(net[0](x), expected)
-
-
 def test_recordings_kept_on_the_model_are_not_states() -> None:
     class Recording(OneStep):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -384,23 +365,6 @@ def test_a_backward_pass_at_every_step(kind: type[nn.Module]) -> None:
     assert net[0].delay.delays.grad.any()
 
 
-def test_a_recurrence_written_by_hand_is_left_out() -> None:
-    class Recurrent(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc, self.lif, self.rec = nn.Linear(4, 6), snntorch.Leaky(beta=0.9), nn.Linear(6, 6)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            mem, spikes = self.lif.init_leaky(), torch.zeros(x.shape[1], 6)
-            for x_t in x.unbind(0):
-                spikes, mem = self.lif(self.fc(x_t) + self.rec(spikes), mem)
-            return mem
-
-    plan = delayplug.plan_delays(Recurrent(), torch.rand(8, 2, 4))
-    assert [c.layer for c in plan.connections] == ["fc"]
-    assert [(s.layer, "recurrent" in s.reason) for s in plan.skipped] == [("rec", True)]
-
-
 def test_a_state_detached_by_replacing_it_goes_on() -> None:
     net, neuron = delayed_sequential()
     utils.reset(net)
@@ -413,3 +377,78 @@ def test_a_state_detached_by_replacing_it_goes_on() -> None:
     parts += [net(x_t) for x_t in x[4:]]
     assert torch.equal(torch.stack(parts), whole)
     torch.stack(parts[4:]).sum().backward()
+
+
+def test_layer_and_neuron_must_be_called_alternately():
+    class Fickle(CellNet):
+        loops = True
+
+        def forward(self, x):
+            return super().forward(x) if self.loops else Hoisted.forward(self, x)
+
+    net = Fickle()
+    add_delays(net, MAX_DELAY, example=sequence())
+    net(sequence())
+    net.loops = False  # not what the example showed
+    with pytest.raises(SequenceError, match="called alternately"):
+        net(sequence())
+
+
+def by_hand(net, x):
+    """A user who loops over the submodules of a model that is never called itself."""
+    mem1, mem2 = torch.zeros(B, H), torch.zeros(B, O)
+    for x_t in x:
+        spk, mem1 = net.lif1(net.fc1(x_t), mem1)
+        spk, mem2 = net.lif2(net.fc2(spk), mem2)
+    return mem2
+
+
+def by_hand_norse(net, x):
+    s1 = s2 = None
+    for x_t in x:
+        z, s1 = net.lif1(net.fc1(x_t), s1)
+        z, s2 = net.lif2(net.fc2(z), s2)
+    return s2.v
+
+
+@pytest.mark.parametrize(("make", "loop"), [(FreshZeros, by_hand), (CellNet, by_hand_norse)])
+def test_fresh_states_without_a_call_of_the_model(make, loop):
+    net = add_delays(make(), MAX_DELAY)
+    x = sequence()
+    first = loop(net, x)
+    with pytest.raises(SequenceError, match="reset_delays"):
+        loop(net, x)
+    delayplug.reset_delays(net)
+    assert torch.equal(loop(net, x), first)
+
+
+@pytest.mark.parametrize(("make", "loop"), [(FreshZeros, by_hand), (CellNet, by_hand_norse)])
+def test_an_example_that_loops_by_hand_does_not_count_as_a_sequence(make, loop):
+    net = make()
+    add_delays(net, MAX_DELAY, example=lambda net: loop(net, sequence()))
+    torch.testing.assert_close(loop(net, sequence()), make_again(net, loop))
+
+
+def make_again(net, loop):
+    delayplug.reset_delays(net)
+    return loop(net, sequence())
+
+
+def test_an_interrupted_run_does_not_spoil_the_next():
+    net = add_delays(CarriedCells(), MAX_DELAY)
+    x = sequence()
+    expected, _ = net(x)
+    broken = x.clone()
+    broken[4] = torch.nan  # the layer refuses it in the middle of the sequence
+    with pytest.raises(ArgumentError):
+        net(broken)
+    assert torch.equal(net(x)[0], expected)
+    net.fc1(x[0])  # a look at one layer
+    assert torch.equal(net(x)[0], expected)
+
+
+def test_a_batch_of_another_size_in_the_middle_of_carried_norse_states():
+    net = add_delays(norse.SequentialState(nn.Linear(F, H), norse.LIFCell()), MAX_DELAY)
+    _, state = net(sequence()[0])
+    with pytest.raises(ArgumentError, match="state"):
+        net(sequence(batch=B + 1)[0], state)

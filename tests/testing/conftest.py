@@ -18,7 +18,7 @@ FAST_LAWS = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the laws of the corpus that are not among the fast tests as slow."""
     for item in items:
-        if not isinstance(item, pytest.Function) or item.path.name != "test_corpus.py" or item.cls is None:
+        if not isinstance(item, pytest.Function) or item.path.name != "test_laws.py" or item.cls is None:
             continue
         network = item.callspec.params.get("network") if hasattr(item, "callspec") else None
         if network and item.originalname not in FAST_LAWS and network.name not in FAST_NETWORKS[item.cls.backend]:

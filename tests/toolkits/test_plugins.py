@@ -316,6 +316,7 @@ def fresh(code: str) -> str:
     return run.stdout.strip()
 
 
+@pytest.mark.slow
 def test_importing_the_library_and_its_adapters_loads_no_toolkit():
     names = "delayplug, delayplug_snntorch, delayplug_norse, delayplug_spikingjelly"
     found = "plugins.plugins()"
@@ -326,6 +327,7 @@ def test_importing_the_library_and_its_adapters_loads_no_toolkit():
     )
 
 
+@pytest.mark.slow
 def test_a_model_of_one_toolkit_loads_no_other():
     code = (
         "import sys, torch, norse.torch as norse, delayplug\n"

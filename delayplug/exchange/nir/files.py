@@ -1,8 +1,8 @@
 """`to_nir` and `from_nir`: networks with delays as NIR graphs, and back.
 
-NIR (Pedersen et al., "Neuromorphic intermediate representation", Nature Communications 15, 2024) has a `nir.Delay`,
-one delay for each channel, in seconds; snnTorch, Norse and SpikingJelly, which exchange networks through NIR, have no
-delays.
+NIR (Pedersen et al., "Neuromorphic intermediate representation: a unified instruction set for interoperable
+brain-inspired computing", Nature Communications 15, 2024) has `nir.Delay`, one delay for each channel, in seconds.
+snnTorch, Norse and SpikingJelly, which exchange networks through NIR, have no delays.
 """
 
 import functools
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 
@@ -22,19 +22,22 @@ from ...surgery.dataflow import Example
 from ...toolkits import plugins
 from ..from_model import graph_of
 from ..to_module import GraphNetwork
-from . import read as reading_nir, write as writing_nir
+from . import read, write
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
-def _needs_nir(function: _Function) -> _Function:
+def _needs_nir(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function with a check that the package nir is installed."""
+
     @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
+    def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         if not plugins.is_installed("nir"):
             raise ExtraMissingError(f"delayplug.{function.__name__}", "nir", "nir")
         return function(*args, **kwargs)
 
-    return checked  # type: ignore[return-value]
+    return checked
 
 
 @_needs_nir
@@ -49,41 +52,42 @@ def to_nir(
     """A feed-forward network as a NIR graph, with its delays rounded to whole steps, halves up, as in `eval()`.
 
     Delays per channel are `nir.Delay` nodes. A layer with a delay per synapse is a fan-out of Delay -> Linear (or
-    convolution) branches, one for each distinct delay value; `nir_branches` counts them. Neurons are what their
-    toolkit's `describe` says, by forward Euler: with tau = dt / leak and so on, see `delayplug.Cell`. Surrogates are
-    not a part of a NIR graph. Batch norms are taken into the layers before them, in float64; dropout is left out.
+    convolution) branches, one for each distinct delay; `nir_branches` counts them. Neurons are written with the numbers
+    of their `delayplug.Cell`, by forward Euler: tau = dt / leak and so on. Surrogates are not a part of a NIR graph.
+    Batch norms become part of the layers before them, computed in float64; dropout is left out.
 
-    The model is run on the example and each of its operations is looked at: whatever a graph does not have is refused
-    by name. The graph is run, too, and its spikes are compared with the model's.
+    The model is run on the example and each of its operations is looked at: an operation that NIR has no node for is
+    an error that names it. The graph is run, too, and its spikes are compared with the model's.
 
     Args:
-        model: a network of any toolkit, or what `from_nir` gave; it is left as it was.
-        example: an input, the arguments of forward, or a function that drives the model from a new sequence on; not
-            needed for a chain of modules that begins with a linear layer.
+        model: a network of any toolkit, or what `from_nir` returned; it is left as it was.
+        example: an input (one step or a sequence, as the model takes it), the arguments of its forward as a tuple or
+            dictionary, or a function that runs the model over a sequence from its beginning. None for a chain of
+            modules that begins with a linear layer.
         dt: seconds of a step.
-        outputs: names of the neurons or layers whose results, added, are the output, where what the model gives back
-            is not plain.
-        strict: raise an error, rather than warn, where something is said in the metadata of a node alone, which only
-            delayplug reads: a reset by subtraction, since NIR's neurons reset to a value.
+        outputs: names of the neurons or layers whose results, added, are the output; needed where the model returns
+            something else, or several results.
+        strict: raise an error, rather than warn, where a node is right only together with its metadata, which other
+            programs do not read: for a reset by subtraction, since NIR's neurons reset to a value.
 
     Returns:
         A `nir.NIRGraph`, checked by nir; `nir.write(path, graph)` saves it.
 
     Raises:
-        ExchangeError: something in the model cannot be said in NIR.
+        ExchangeError: NIR has no node for something in the model, which is named; or the spikes differ.
         ExtraMissingError: the package nir is missing.
         ArgumentError: dt is not a time.
     """
     _check_dt(dt)
     graph = graph_of(model, example, outputs)
-    said = writing_nir.beyond(graph)
-    text = f"{'; '.join(said)}. This is in the metadata of the node, which other programs do not read"
-    if said and strict:
+    reasons = write.not_in_nir(graph)
+    text = f"{'; '.join(reasons)}. This is in the metadata of the node, which other programs do not read"
+    if reasons and strict:
         raise ExchangeError(f"{text}: use neurons that reset to a value, or strict=False")
-    made = writing_nir.to_nodes(graph, float(dt))
-    if said:
+    nir_graph = write.to_nodes(graph, float(dt))
+    if reasons:
         warnings.warn(text, stacklevel=3)
-    return made
+    return nir_graph
 
 
 @_needs_nir
@@ -97,16 +101,16 @@ def from_nir(
 ) -> GraphNetwork:
     """A NIR graph, ours or that of another program, as a module with the neurons of a toolkit.
 
-    Branches of delays between the same nodes become one layer with a delay per synapse again, a `nir.Delay` by itself
-    a delay per channel, both `LearnableDelay`; subgraphs are dissolved. The module computes the graph in `eval()`, in
-    which it is returned; after `train()` its weights and delays learn. Neurons have the default surrogate of their
-    toolkit.
+    Branches of delays between the same nodes become one layer with a delay per synapse, and a `nir.Delay` by itself a
+    delay per channel, both `LearnableDelay`; subgraphs become part of the graph around them. The module is returned in
+    `eval()`, where it computes the graph; after `train()` its weights and delays learn. Neurons have the default
+    surrogate of their toolkit.
 
     Args:
         graph: a `nir.NIRGraph`, or the path of a file.
         backend: "snntorch", "norse", "spikingjelly", or another installed one.
-        dt: seconds of a step. Delays are rounded to whole steps; a delay more than a thousandth of a step away from
-            one is refused.
+        dt: seconds of a step. Delays are rounded to whole steps; one that is more than a thousandth of a step away
+            from that is an error.
         interpolation: of the delays, when they are trained.
         engine: of the delays per synapse; "direct" adds exactly where weights have few bits, "auto" is faster.
 
@@ -114,26 +118,16 @@ def from_nir(
         A module from sequences (T, B, *input) to (T, B, *output), each call from a fresh state.
 
     Raises:
-        ExchangeError: the file cannot be read, or the graph is not in order, is recurrent, or has something that
-            the toolkit does not have; the node is named.
+        ExchangeError: the file cannot be read, or the graph is malformed, is recurrent, or has a node that is not
+            supported by delayplug or by the toolkit; the node is named.
         BackendError: the toolkit cannot be used.
     """
     _check_dt(dt)
     toolkit = plugins.toolkit(backend)
-    found = reading_nir.read_file(graph) if isinstance(graph, str | Path) else graph
-    return GraphNetwork(reading_nir.to_graph(found, float(dt)), toolkit, interpolation=interpolation, engine=engine)
+    nir_graph = read.read_file(graph) if isinstance(graph, str | Path) else graph
+    return GraphNetwork(read.to_graph(nir_graph, float(dt)), toolkit, interpolation=interpolation, engine=engine)
 
 
-def nir_branches(graph: Any) -> dict[str, int]:
-    """How many branches each layer with a delay per synapse has in a graph that `to_nir` made: its distinct delays."""
-    found: dict[str, int] = {}
-    for node in graph.nodes.values():
-        layer = (node.metadata or {}).get(writing_nir.KEY, {}).get("layer")
-        if layer is not None:
-            found[str(layer)] = found.get(str(layer), 0) + 1
-    return found
-
-
-def _check_dt(dt: Any) -> None:
+def _check_dt(dt: object) -> None:
     if not isinstance(dt, Real) or isinstance(dt, bool) or not math.isfinite(dt) or dt <= 0:
         raise ArgumentError("dt", "the seconds of a step, above zero", dt, "A millisecond is dt=1e-3")

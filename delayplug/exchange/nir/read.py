@@ -1,11 +1,11 @@
-"""From NIR to a graph: whoever wrote it, with branches of delays put together into layers again.
+"""From NIR to a graph, whichever program wrote it: time in steps, and branches put together into layers.
 
-Nothing in a file is trusted: every number is looked at before it is used.
+Nothing in a file is trusted: every number is checked before it is used.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, Required, TypedDict
 
 import numpy as np
 import torch
@@ -26,11 +26,12 @@ from ..graph import (
     Scale,
     Synapses,
     Threshold,
+    padding_of,
     snapped,
 )
-from .write import KEY
+from .branches import merge_branches
+from .notes import MOST_STEPS, max_delay_of, read_notes
 
-_MOST_STEPS = 1 << 16  # of a delay: more is a mistake in units, and would be allocated
 _OFF = 1e-3  # of a step: how far a delay may be from a whole one, besides float32's rounding of it
 
 
@@ -45,25 +46,28 @@ def read_file(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise ExchangeError(f"{path}: there is no such file")
     try:
-        found = nir.read(str(path), type_check=False)
-    except Exception as error:  # h5py and nir raise whatever comes
+        return nir.read(str(path), type_check=False)
+    except Exception as error:  # h5py and nir raise errors of any kind
         raise ExchangeError(
             f"{path}: expected a NIR graph in an HDF5 file, got {type(error).__name__}: {error}"
         ) from error
-    return found
 
 
-def to_graph(found: Any, dt: float) -> Graph:
+def to_graph(source: object, dt: float) -> Graph:
     """The graph of a `nir.NIRGraph`, checked, with subgraphs dissolved and branches put together.
 
+    Args:
+        source: the `nir.NIRGraph`.
+        dt: seconds of a step.
+
     Raises:
-        ExchangeError: it is not in order, or has something that cannot be said; the node is named.
+        ExchangeError: it is malformed, or has a node that is not supported; the node is named.
     """
     import nir
 
-    if not isinstance(found, nir.NIRGraph):
-        raise ExchangeError(f"expected a nir.NIRGraph, got {type(found).__name__}")
-    nodes, edges = _flat(found)
+    if not isinstance(source, nir.NIRGraph):
+        raise ExchangeError(f"expected a nir.NIRGraph, got {type(source).__name__}")
+    nodes, edges = _flat(source)
     graph = Graph()
     notes: dict[str, dict[str, Any]] = {}
     for name, node in nodes.items():
@@ -73,11 +77,11 @@ def to_graph(found: Any, dt: float) -> Graph:
             raise ExchangeError(f"{name} ({type(node).__name__}): {error}") from None
         except Exception as error:  # a wrong type or number of dimensions in a hand-made node can fail anywhere
             raise ExchangeError(f"{name} ({type(node).__name__}) is malformed: {error!r}") from error
-        notes[name] = _notes(node)
+        notes[name] = read_notes(node)
     graph.edges = edges
     _drop_batch(graph)
     graph.shapes()
-    _merge(graph, notes)
+    merge_branches(graph, notes)
     graph = graph.simplified()
     graph.shapes()
     return graph
@@ -87,7 +91,7 @@ def to_graph(found: Any, dt: float) -> Graph:
 
 
 def _flat(graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Nodes and edges, those of subgraphs included; the inputs and outputs of subgraphs are dissolved."""
+    """Nodes and edges, those of subgraphs included, whose inputs and outputs are replaced by edges."""
     nodes, edges, dissolved = _expanded(graph, "", set())
     for name in dissolved:
         before, after = [a for a, b in edges if b == name], [b for a, b in edges if a == name]
@@ -97,6 +101,10 @@ def _flat(graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 
 
 def _expanded(graph: Any, prefix: str, around: set[int]) -> tuple[dict[str, Any], list[tuple[str, str]], list[str]]:
+    """(nodes, edges, inputs and outputs of subgraphs) of a graph, its names behind a prefix.
+
+    `around` are the addresses of the graphs that contain it.
+    """
     import nir
 
     if id(graph) in around:
@@ -106,7 +114,7 @@ def _expanded(graph: Any, prefix: str, around: set[int]) -> tuple[dict[str, Any]
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
     dissolved: list[str] = []
-    doors: dict[str, tuple[list[str], list[str]]] = {}  # of each node: where edges to it lead, and those from it begin
+    ports: dict[str, tuple[list[str], list[str]]] = {}  # of each node: where edges to it end, and those from it begin
     for name, node in graph.nodes.items():
         own = prefix + str(name)
         if isinstance(node, nir.NIRGraph):
@@ -120,10 +128,10 @@ def _expanded(graph: Any, prefix: str, around: set[int]) -> tuple[dict[str, Any]
             nodes |= inner
             edges += inner_edges
             dissolved += [*gone, *ins, *outs]
-            doors[str(name)] = (ins, outs)
+            ports[str(name)] = (ins, outs)
         else:
             nodes[own] = node
-            doors[str(name)] = ([own], [own])
+            ports[str(name)] = ([own], [own])
     seen = set()
     for edge in graph.edges:
         try:
@@ -131,20 +139,24 @@ def _expanded(graph: Any, prefix: str, around: set[int]) -> tuple[dict[str, Any]
         except (TypeError, ValueError):
             raise ExchangeError(f"an edge is a pair of names, got {edge!r}") from None
         for end in (a, b):
-            if end not in doors:
+            if end not in ports:
                 raise ExchangeError(f"the edge {prefix}{a} -> {prefix}{b} is dangling: there is no node {prefix}{end}")
         if (a, b) in seen:
             raise ExchangeError(f"the edge {prefix}{a} -> {prefix}{b} is there twice")
         seen.add((a, b))
-        edges += [(start, end) for start in doors[a][1] for end in doors[b][0]]
+        edges += [(start, end) for start in ports[a][1] for end in ports[b][0]]
     return nodes, edges, dissolved
 
 
-def _notes(node: Any) -> dict[str, Any]:
-    """What we wrote into the metadata of a node, if we did."""
-    metadata = getattr(node, "metadata", None)
-    found = metadata.get(KEY) if isinstance(metadata, dict) else None
-    return found if isinstance(found, dict) else {}
+def _drop_batch(graph: Graph) -> None:
+    """An input whose shape counts the batch, as Norse's exporter writes it, loses that dimension, in place."""
+    for name, node in graph.nodes.items():
+        if not isinstance(node, Input):
+            continue
+        fed = [graph.nodes[after] for after in graph.after(name)]
+        wants = {1 + len(layer.kernel) for layer in fed if isinstance(layer, Synapses)}
+        if wants == {len(node.shape) - 1}:
+            graph.nodes[name] = Input(node.shape[1:])
 
 
 # ------------------------------------------------------------------------------------------------------- nodes
@@ -175,21 +187,21 @@ def _node(node: Any, dt: float) -> Node:
     }
     if type(node) not in readers:
         raise ExchangeError(
-            "a node of this kind is not known; known are " + ", ".join(kind.__name__ for kind in readers)
+            "nodes of this kind are not supported; supported are " + ", ".join(kind.__name__ for kind in readers)
         )
     return readers[type(node)](node)
 
 
-def _shape(value: Any) -> tuple[int, ...]:
+def _shape(value: object) -> tuple[int, ...]:
     if value is None:
-        raise ExchangeError("its shape is not given")
+        raise ExchangeError("it has no shape")
     shape = tuple(int(n) for n in np.atleast_1d(np.asarray(value)))
     if not shape or min(shape) < 1 or max(shape) > 1 << 24:
         raise ExchangeError(f"a shape of {shape}")
     return shape
 
 
-def _array(word: str, value: Any) -> Tensor:
+def _array(word: str, value: object) -> Tensor:
     """Numbers, finite, in float64."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
@@ -201,17 +213,18 @@ def _array(word: str, value: Any) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64))
 
 
-def _number(word: str, value: Any) -> Tensor:
-    """(), or one for each neuron; one written as a vector of one counts as ()."""
-    found = _array(word, value)
-    return found.flatten()[0] if found.numel() == 1 or bool((found == found.flatten()[0]).all()) else found
+def _number(word: str, value: object) -> Tensor:
+    """(), or one for each neuron if they differ."""
+    numbers = _array(word, value)
+    first = numbers.flatten()[0]
+    return first if bool((numbers == first).all()) else numbers
 
 
-def _weights(word: str, value: Any) -> Tensor:
+def _weights(word: str, value: object) -> Tensor:
     return _array(word, value).to(torch.get_default_dtype())
 
 
-def _matrix(value: Any) -> Tensor:
+def _matrix(value: object) -> Tensor:
     weight = _weights("weight", value)
     if weight.dim() != 2:
         raise ExchangeError(f"weight: expected a matrix (outputs, inputs), got shape {tuple(weight.shape)}")
@@ -227,29 +240,31 @@ def _convolution(node: Any, dims: int) -> Synapses:
     stride, dilation = _each("stride", node.stride, dims, 1), _each("dilation", node.dilation, dims, 1)
     padding: Any = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
     if isinstance(padding, str):
-        total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        if any(n % 2 for n in total) or padding not in ("same", "valid"):
+        known = padding_of(padding, weight.shape[2:], dilation) if padding in ("same", "valid") else None
+        if known is None:
             raise ExchangeError(f"padding {padding!r} with a kernel of shape {tuple(weight.shape[2:])}")
-        padding = [n // 2 for n in total]
+        padding = known
     (groups,) = _each("groups", node.groups, 1, 1)
     return Synapses(weight, bias, Geometry(stride, _each("padding", padding, dims, 0), dilation, groups))
 
 
-def _each(word: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
+def _each(word: str, value: object, dims: int, least: int) -> tuple[int, ...]:
+    """A whole number for each dimension, of which one may stand for all."""
     array = np.asarray(value).flatten()
-    found = tuple(int(n) for n in (array if array.size == dims else np.repeat(array, dims)))
-    if len(found) != dims or min(found) < least or not np.array_equal(array, array.astype(int)):
+    numbers = tuple(int(n) for n in (array if array.size == dims else np.repeat(array, dims)))
+    if len(numbers) != dims or min(numbers) < least or not np.array_equal(array, array.astype(int)):
         raise ExchangeError(f"{word}: expected {dims} whole numbers >= {least}, got {array.tolist()}")
-    return found
+    return numbers
 
 
-def _pool(node: Any, kind: Any) -> Pool:
-    return Pool(
-        kind,
-        _each("kernel_size", node.kernel_size, 2, 1),
-        _each("stride", node.stride, 2, 1),
-        _each("padding", node.padding, 2, 0),
-    )
+def _pool(node: Any, kind: Literal["average", "sum"]) -> Pool:
+    kernel, stride = _pair("kernel_size", node.kernel_size, 1), _pair("stride", node.stride, 1)
+    return Pool(kind, kernel, stride, _pair("padding", node.padding, 0))
+
+
+def _pair(word: str, value: object, least: int) -> tuple[int, int]:
+    first, second = _each(word, value, 2, least)
+    return first, second
 
 
 def _flatten(node: Any) -> Flatten:
@@ -270,39 +285,27 @@ def _delay(node: Any, dt: float) -> Delay:
     steps = seconds / dt
     if bool((steps < 0).any()):
         raise ExchangeError(f"delay: expected 0 or more, got {float(seconds.min())} s")
-    if bool((steps > _MOST_STEPS).any()):
+    if bool((steps > MOST_STEPS).any()):
         raise ExchangeError(
             f"delay: {float(seconds.max()):g} s are {float(steps.max()):g} steps of dt = {dt:g} s, more than "
-            f"{_MOST_STEPS}: "
-            "nir.Delay is in seconds; is dt the one of the network?"
+            f"{MOST_STEPS}: nir.Delay is in seconds; is dt that of the network?"
         )
     whole = (steps + 0.5).floor()
     off = (steps - whole).abs() - 1e-6 * steps
     if bool((off > _OFF).any()):
         worst = int(off.flatten().argmax())
         raise ExchangeError(
-            f"delay: {float(seconds.flatten()[worst]):g} s are {float(steps.flatten()[worst]):.4f} steps of dt "
-            f"= {dt:g} s, not a whole "
-            "number: pass the dt of the network, or one that divides its delays"
+            f"delay: {float(seconds.flatten()[worst]):g} s are {float(steps.flatten()[worst]):.4f} steps of dt = "
+            f"{dt:g} s, not a whole number: pass the dt of the network, or one that divides its delays"
         )
     rows = whole.long().reshape(len(whole) if whole.dim() else 1, -1)
     if bool((rows != rows[:, :1]).any()):
         raise ExchangeError("delay: different delays within one channel; one for each channel can be read")
     delays = rows[:, 0].clone()
-    noted = _notes(node).get("max_delay")
-    return Delay(delays, _most(noted, int(delays.max())))
+    return Delay(delays, max_delay_of(read_notes(node), int(delays.max())))
 
 
-def _most(noted: Any, least: int) -> int:
-    """The largest delay to train within: what was noted, if that makes sense."""
-    try:
-        most = int(noted)
-    except (TypeError, ValueError):
-        return least
-    return most if least <= most <= _MOST_STEPS else least
-
-
-def _time(word: str, value: Any, dt: float) -> Tensor:
+def _time(word: str, value: object, dt: float) -> Tensor:
     """dt / tau."""
     tau = _number(word, value)
     if bool((tau <= 0).any()):
@@ -315,11 +318,17 @@ def _time(word: str, value: Any, dt: float) -> Tensor:
     return leak.clamp(max=1.0)
 
 
-def _fire(node: Any) -> dict[str, Any]:
-    """Threshold and reset of a node that fires."""
+class _Firing(TypedDict, total=False):
+    threshold: Required[Tensor | None]
+    reset: float | Tensor
+    rule: Reset
+
+
+def _fire(node: Any) -> _Firing:
+    """Threshold and reset of a neuron; no threshold for one that does not fire."""
     if not hasattr(node, "v_threshold"):
         return {"threshold": None}
-    word = _notes(node).get("reset") or Reset.VALUE
+    word = read_notes(node).get("reset") or Reset.VALUE
     try:
         rule = Reset(word)
     except ValueError as error:
@@ -343,7 +352,7 @@ def _if(node: Any, dt: float) -> Neurons:
 
 def _cuba(node: Any, dt: float) -> Neurons:
     leak, synapse = _time("tau_mem", node.tau_mem, dt), _time("tau_syn", node.tau_syn, dt)
-    # The current is linear in its input, so what scales that may as well scale the membrane's.
+    # The current is linear in its input, so a factor of that is one of the membrane's input.
     drive = _number("w_in", node.w_in) * synapse
     gain = snapped(_gain(_number("r", node.r), leak) * drive, leak)
     rest = _number("v_leak", node.v_leak)
@@ -354,86 +363,3 @@ def _gain(r: Tensor, leak: Tensor) -> Tensor:
     if Cell.close(r, torch.ones_like(r)):
         return leak
     return snapped(r * leak, leak)
-
-
-# --------------------------------------------------------------------------------------------------- branches
-
-
-def _drop_batch(graph: Graph) -> None:
-    """An input whose shape counts the batch, as Norse's exporter writes it, loses that dimension, in place."""
-    for name, node in graph.nodes.items():
-        if not isinstance(node, Input):
-            continue
-        fed = [graph.nodes[after] for after in graph.after(name)]
-        wants = {1 + len(layer.kernel) for layer in fed if isinstance(layer, Synapses)}
-        if wants == {len(node.shape) - 1}:
-            graph.nodes[name] = Input(node.shape[1:])
-
-
-class _Between(NamedTuple):
-    """What branches have in common that are one layer: where they begin and end, and their shape."""
-
-    source: str
-    after: tuple[str, ...]
-    label: str | None
-    geometry: Geometry | None
-    shape: tuple[int, ...]
-
-
-def _merge(graph: Graph, notes: dict[str, dict[str, Any]]) -> None:
-    """Put branches of delays between the same two nodes together into one layer, in place."""
-    groups: dict[_Between, list[str]] = {}
-    for name, node in graph.nodes.items():
-        before = graph.before(name)
-        if not isinstance(node, Synapses) or len(before) != 1:
-            continue
-        source = before[0]
-        if isinstance(graph.nodes[source], Delay) and graph.after(source) == [name] and len(graph.before(source)) == 1:
-            source = graph.before(source)[0]
-        label = notes[name].get("layer")
-        after = tuple(sorted(graph.after(name)))
-        between = _Between(source, after, label and str(label), node.geometry, tuple(node.weight.shape))
-        groups.setdefault(between, []).append(name)
-    for between, group in groups.items():
-        delayed = any(graph.before(name) != [between.source] for name in group)
-        if between.label is not None or (len(group) > 1 and delayed):
-            _together(graph, notes, between, group)
-
-
-def _together(graph: Graph, notes: dict[str, dict[str, Any]], between: _Between, group: list[str]) -> None:
-    weights, delays, biases, delay_nodes = [], [], [], []
-    for name in group:
-        node: Any = graph.nodes[name]
-        (before,) = graph.before(name)
-        own: Any = graph.nodes[before] if before != between.source else None
-        rows = torch.zeros(1, dtype=torch.int64) if own is None else own.delays
-        inputs = node.weight.shape[1]
-        if own is not None:
-            delay_nodes.append(before)
-            if node.geometry is not None and node.geometry.groups > 1:
-                return
-        spread = rows.expand(inputs) if len(rows) == 1 else rows
-        weights.append(node.weight)
-        delays.append(spread.view(1, -1, *(1,) * (node.weight.dim() - 2)).expand(node.weight.shape))
-        biases += [] if node.bias is None else [node.bias]
-    weight, whole = _packed(torch.stack(weights, -1), torch.stack(delays, -1))
-    first: Any = graph.nodes[group[0]]
-    if first.geometry is not None and weight.shape[-1] > 1:
-        return  # a convolution has one delay for each element of its kernel
-    noted = notes[group[0]]
-    bias = None if not biases else torch.stack(biases).sum(0)
-    merged = Synapses(weight, bias, first.geometry, whole, _most(noted.get("max_delay"), int(whole.max())))
-    graph.remove([*group, *delay_nodes])
-    name = graph.add(between.label or group[0], merged, [between.source])
-    graph.edges += [(name, end) for end in between.after]
-
-
-def _packed(weight: Tensor, delays: Tensor) -> tuple[Tensor, Tensor]:
-    """As few taps as the synapses need: (*S, N) of each from one of each branch, in the order of their delays."""
-    delays, order = delays.sort(dim=-1, stable=True)
-    weight = weight.gather(-1, order)
-    used = weight != 0
-    taps = max(1, int(used.sum(-1).max()))
-    first = used.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[..., :taps]
-    weight, delays, used = weight.gather(-1, first), delays.gather(-1, first), used.gather(-1, first)
-    return weight.contiguous(), torch.where(used, delays, 0).contiguous()

@@ -1,9 +1,4 @@
-"""From a graph to NIR: a branch of one delay for each distinct delay of a layer, and time in seconds.
-
-A branch is a `nir.Delay` (none where it is zero) with one delay for all channels, then the weights that have this
-delay, the others being zero; the branches are added where they meet. There are as many as the layer has distinct
-delays, which is the least for branches of one delay each.
-"""
+"""From a graph to NIR: layers with a delay per synapse as branches, and time in seconds."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -27,14 +22,17 @@ from ..graph import (
     Shape,
     Synapses,
     Threshold,
-    distinct,
 )
-
-KEY = "delayplug"  # of what we keep in the metadata of a node
+from .branches import branches_of
+from .notes import write_notes
 
 
 def to_nodes(graph: Graph, dt: float) -> Any:
-    """The `nir.NIRGraph` of a graph, checked by nir."""
+    """The `nir.NIRGraph` of a graph, checked by nir, for steps of dt seconds.
+
+    Raises:
+        ExchangeError: NIR has no node for one of the graph, or nir does not accept the graph.
+    """
     import nir
 
     shapes = graph.shapes()
@@ -43,12 +41,12 @@ def to_nodes(graph: Graph, dt: float) -> Any:
     ends: dict[str, list[str]] = {}
     for name in graph.order():
         node, sources = graph.nodes[name], [end for source in graph.before(name) for end in ends[source]]
-        given = next((shapes[source] for source in graph.before(name)), ())
+        shape = next((shapes[source] for source in graph.before(name)), ())
         try:
             if isinstance(node, Synapses) and node.delays is not None:
-                ends[name] = _branches(name, node, given, dt, sources, nodes, edges)
+                ends[name] = _add_branches(name, node, shape, dt, sources, nodes, edges)
                 continue
-            nodes[name] = _single(node, given, dt)
+            nodes[name] = _single(node, shape, dt)
         except ExchangeError as error:
             raise ExchangeError(f"{name}: {error}") from None
         edges += [(source, name) for source in sources]
@@ -59,75 +57,70 @@ def to_nodes(graph: Graph, dt: float) -> Any:
         raise ExchangeError(f"nir does not accept the graph: {error}") from error
 
 
-def _branches(
+def _add_branches(
     name: str,
     node: Synapses,
-    given: Shape,
+    shape: Shape,
     dt: float,
     sources: list[str],
     nodes: dict[str, Any],
     edges: list[tuple[str, str]],
 ) -> list[str]:
-    """Add the branches of a layer; returns the names of their ends."""
-    assert node.delays is not None
+    """Add the branches of a layer to nodes and edges; returns the names of their ends."""
     ends = []
-    values = distinct(node)
-    taps = node.weight.shape[-1]
-    for delay in values:
-        own = name if len(values) == 1 else f"{name}.d{delay}"
-        weight = torch.where(node.delays == delay, node.weight, 0).sum(-1)
-        plain = Synapses(weight, node.bias if delay == values[0] else None, node.geometry)
-        nodes[own] = _single(plain, given, dt)
-        nodes[own].metadata[KEY] = {"layer": name, "max_delay": node.max_delay, "taps": taps}
+    for branch in branches_of(name, node):
+        nodes[branch.name] = _single(branch.weights, shape, dt)
+        write_notes(nodes[branch.name], {"layer": name, "max_delay": node.max_delay, "taps": node.weight.shape[-1]})
         before = sources
-        if delay:
-            behind = f"{own}.delay"
-            nodes[behind] = _delay(torch.full((1,), delay), given, dt)
-            edges += [(source, behind) for source in sources]
-            before = [behind]
-        edges += [(source, own) for source in before]
-        ends.append(own)
+        if branch.delay:
+            delay = f"{branch.name}.delay"
+            nodes[delay] = _delay(torch.full((1,), branch.delay), shape, dt)
+            edges += [(source, delay) for source in sources]
+            before = [delay]
+        edges += [(source, branch.name) for source in before]
+        ends.append(branch.name)
     return ends
 
 
-def _single(node: Node, given: Shape, dt: float) -> Any:
+def _single(node: Node, shape: Shape, dt: float) -> Any:
+    """The NIR node of a node whose input has a shape."""
     import nir
 
     match node:
         case Input():
             return nir.Input(input_type=np.array(node.shape))
         case Output():
-            return nir.Output(output_type=np.array(given))
+            return nir.Output(output_type=np.array(shape))
         case Synapses(geometry=None):
             weight = node.weight.numpy()
             return nir.Linear(weight) if node.bias is None else nir.Affine(weight, node.bias.numpy())
         case Synapses():
-            return _convolution(node, given)
+            return _convolution(node, shape)
         case Delay():
-            made = _delay(node.delays, given, dt)
-            made.metadata[KEY] = {"max_delay": node.max_delay}
-            return made
+            delay = _delay(node.delays, shape, dt)
+            write_notes(delay, {"max_delay": node.max_delay})
+            return delay
         case Neurons():
-            return _neurons(node.cell, given, dt)
+            return _neurons(node.cell, shape, dt)
         case Pool():
             kind = nir.AvgPool2d if node.kind == "average" else nir.SumPool2d
             return kind(np.array(node.kernel), np.array(node.stride), np.array(node.padding))
         case Flatten():
-            return nir.Flatten({"input": np.array(given)}, start_dim=0, end_dim=-1)
+            return nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1)
         case Scale():
-            return nir.Scale(_full(node.factor, given))
+            return nir.Scale(_full(node.factor, shape))
         case Threshold():
-            return nir.Threshold(_full(node.threshold, given))
+            return nir.Threshold(_full(node.threshold, shape))
 
 
-def _delay(delays: Tensor, given: Shape, dt: float) -> Any:
+def _delay(delays: Tensor, shape: Shape, dt: float) -> Any:
     import nir
 
-    spread = delays.double().view(-1, *(1,) * (len(given) - 1)).expand(given)
+    spread = delays.double().view(-1, *(1,) * (len(shape) - 1)).expand(shape)
     return nir.Delay((spread * dt).numpy().copy())
 
 
-def _convolution(node: Synapses, given: Shape) -> Any:
+def _convolution(node: Synapses, shape: Shape) -> Any:
     import nir
 
     assert node.geometry is not None
@@ -140,9 +133,9 @@ def _convolution(node: Synapses, given: Shape) -> Any:
     numbers = {"weight": weight.numpy(), "groups": 1, "bias": bias}
     if len(kernel) == 1:
         (stride,), (padding,), (dilation,) = geometry.stride, geometry.padding, geometry.dilation
-        return nir.Conv1d(input_shape=given[1], stride=stride, padding=padding, dilation=dilation, **numbers)
+        return nir.Conv1d(input_shape=shape[1], stride=stride, padding=padding, dilation=dilation, **numbers)
     moves = {"stride": geometry.stride, "padding": geometry.padding, "dilation": geometry.dilation}
-    return nir.Conv2d(input_shape=tuple(given[1:]), **moves, **numbers)
+    return nir.Conv2d(input_shape=tuple(shape[1:]), **moves, **numbers)
 
 
 def _ungrouped(weight: Tensor, groups: int) -> Tensor:
@@ -155,18 +148,18 @@ def _ungrouped(weight: Tensor, groups: int) -> Tensor:
     return whole
 
 
-def _neurons(cell: Cell, given: Shape, dt: float) -> Any:
+def _neurons(cell: Cell, shape: Shape, dt: float) -> Any:
     """The neuron of NIR with these numbers: time constants dt / leak, resistances gain / leak."""
     import nir
 
-    full: dict[str, Any] = {"v_leak": _full(cell.rest, given)}
+    full: dict[str, Any] = {"v_leak": _full(cell.rest, shape)}
     if cell.threshold is not None:
-        full |= {"v_threshold": _full(cell.threshold, given), "v_reset": _full(cell.reset, given)}
+        full |= {"v_threshold": _full(cell.threshold, shape), "v_reset": _full(cell.reset, shape)}
     if bool((cell.leak == 0).all()):
         if cell.synapse is not None:
             raise ExchangeError("a neuron with a current and no leak: its time constant would be infinite")
-        r = _full(cell.gain / dt, given)
-        made = (
+        r = _full(cell.gain / dt, shape)
+        neurons = (
             nir.I(r)
             if cell.threshold is None
             else nir.IF(r=r, v_threshold=full["v_threshold"], v_reset=full["v_reset"])
@@ -174,27 +167,27 @@ def _neurons(cell: Cell, given: Shape, dt: float) -> Any:
     else:
         if bool((cell.leak == 0).any()):
             raise ExchangeError("neurons of which some leak and others do not")
-        tau, full["r"] = _full(dt / cell.leak, given), _full(cell.gain / cell.leak, given)
+        tau, full["r"] = _full(dt / cell.leak, shape), _full(cell.gain / cell.leak, shape)
         if cell.synapse is None:
-            made = nir.LI(tau=tau, **full) if cell.threshold is None else nir.LIF(tau=tau, **full)
+            neurons = nir.LI(tau=tau, **full) if cell.threshold is None else nir.LIF(tau=tau, **full)
         else:
             if bool((cell.synapse == 0).any()):
                 raise ExchangeError("a neuron whose current does not decay: its time constant would be infinite")
-            full |= {"tau_mem": tau, "tau_syn": _full(dt / cell.synapse, given), "w_in": _full(1 / cell.synapse, given)}
-            made = nir.CubaLI(**full) if cell.threshold is None else nir.CubaLIF(**full)
+            full |= {"tau_mem": tau, "tau_syn": _full(dt / cell.synapse, shape), "w_in": _full(1 / cell.synapse, shape)}
+            neurons = nir.CubaLI(**full) if cell.threshold is None else nir.CubaLIF(**full)
     if cell.rule is not Reset.VALUE and cell.threshold is not None:
-        made.metadata[KEY] = {"reset": cell.rule.value}
-    return made
+        write_notes(neurons, {"reset": cell.rule.value})
+    return neurons
 
 
-def beyond(graph: Graph) -> list[str]:
-    """What of a graph NIR has no words for, so that it goes into the metadata, which other programs do not read."""
-    found = []
+def not_in_nir(graph: Graph) -> list[str]:
+    """What NIR has no node for, so that it is written into the metadata: a reason for each node of the graph."""
+    reasons = []
     for name, node in graph.nodes.items():
         if isinstance(node, Neurons) and node.cell.threshold is not None and node.cell.rule is not Reset.VALUE:
-            found.append(f"{name} resets by the rule {node.cell.rule.value!r}, where NIR resets to a value")
-    return found
+            reasons.append(f"{name} resets by the rule {node.cell.rule.value!r}, where NIR resets to a value")
+    return reasons
 
 
-def _full(value: Tensor, given: Iterable[int]) -> np.ndarray[Any, Any]:
-    return value.double().expand(tuple(given)).numpy().copy()
+def _full(value: Tensor, shape: Iterable[int]) -> np.ndarray[Any, Any]:
+    return value.double().expand(tuple(shape)).numpy().copy()

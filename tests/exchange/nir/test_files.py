@@ -17,7 +17,7 @@ from spikingjelly.activation_based.nir_exchange import (
 )
 from torch import Tensor, nn
 
-from delayplug import LearnableDelay, from_nir, to_nir
+from delayplug import from_nir, to_nir
 from tests.exchange.models import TOOLKITS, F, O, delayed, make, run, spikes
 
 DT = 1e-4  # what snnTorch and SpikingJelly assume
@@ -131,41 +131,6 @@ def test_an_axonal_delay(backend: str) -> None:
     found = graph(nodes, [("input", "delay"), ("delay", "fc"), ("fc", "lif")])
     assert out_of(found, pulses((1, 0)), backend) == [0, 1, 0, 0, 0, 0, 0, 0]
     assert out_of(found, pulses((1, 1)), backend) == [0, 0, 0, 0, 1, 0, 0, 0]
-
-
-@pytest.mark.parametrize("backend", TOOLKITS)
-def test_branches_of_somebody_else_become_one_layer(backend: str) -> None:
-    """Delays that differ by channel within a branch, two weights of one synapse, and a bias in two places."""
-    nodes = {
-        "late": nir.Delay(np.array([0.002, 0.003])),
-        "a": nir.Affine(ones(0.5, 2.0), np.array([0.25], dtype=np.float32)),
-        "b": nir.Affine(ones(1.0, 0.0), np.array([0.125], dtype=np.float32)),
-    }
-    edges = [("input", "late"), ("late", "a"), ("a", "lif"), ("input", "b"), ("b", "lif")]
-    net = from_nir(graph(nodes, edges), backend=backend, dt=1e-3)
-    layers = [m for m in net.modules() if isinstance(m, LearnableDelay)]
-    assert [(m.taps, m.max_delay) for m in layers] == [(2, 3)]
-    assert layers[0].delays.tolist() == [[[0.0, 2.0], [3.0, 0.0]]]
-    assert layers[0].weight is not None
-    assert layers[0].weight.tolist() == [[[1.0, 0.5], [2.0, 0.0]]]
-    assert layers[0].bias is not None
-    assert layers[0].bias.tolist() == [0.375]
-    with torch.no_grad():
-        assert net(pulses((0, 1))).flatten().tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
-
-
-def test_delays_before_several_layers_and_in_a_row() -> None:
-    """One delay node that two layers share, and a delay behind a delay: nothing to put together, and still right."""
-    nodes = {
-        "d1": nir.Delay(np.array([0.001, 0.001])),
-        "d2": nir.Delay(np.array([0.002, 0.002])),
-        "a": nir.Linear(ones(2.0, 0.0)),
-        "b": nir.Linear(ones(0.0, 2.0)),
-    }
-    edges = [("input", "d1"), ("d1", "a"), ("d1", "d2"), ("d2", "b"), ("a", "lif"), ("b", "lif")]
-    found = graph(nodes, edges)
-    assert out_of(found, pulses((0, 0))) == [0, 1, 0, 0, 0, 0, 0, 0]
-    assert out_of(found, pulses((0, 1))) == [0, 0, 0, 1, 0, 0, 0, 0]
 
 
 def test_subgraphs_are_dissolved() -> None:

@@ -109,9 +109,9 @@ def test_delays_through_float32_are_whole() -> None:
         ({"more": nir.Linear(ones(1.0, 1.0))}, [*EDGES, ("more", "lif")], "more is dangling: nothing feeds it"),
         ({"rec": nir.Linear(ones(1.0))}, [*EDGES, ("lif", "rec"), ("rec", "lif")], "cycle.*lif.*recurrent"),
         ({"two": nir.Input(np.array([2]))}, EDGES, "one input in the graph, got input, two"),
-        ({"input": None}, EDGES, "input .NoneType.*not known"),
-        ({"fc": None}, EDGES, "fc .NoneType.*not known"),
-        ({"fc": nir.Linear(ones(1.0, 1.0, 1.0))}, EDGES, r"fc weighs 3 inputs, and is fed with shape \(2,\)"),
+        ({"input": None}, EDGES, "input .NoneType.*not supported"),
+        ({"fc": None}, EDGES, "fc .NoneType.*not supported"),
+        ({"fc": nir.Linear(ones(1.0, 1.0, 1.0))}, EDGES, r"fc has weights for 3 inputs, and is fed with shape \(2,\)"),
         ({"fc": nir.Linear(np.ones((2, 1, 2)))}, EDGES, "fc.*expected a matrix"),
         ({"fc": nir.Linear(ones(np.nan, 1.0))}, EDGES, "fc.*weight: expected finite"),
         ({"fc": nir.Affine(ones(1.0, 1.0), np.zeros(3))}, EDGES, r"fc: expected a bias of shape \(1,\)"),
@@ -158,32 +158,6 @@ def test_convolutions_and_pools() -> None:
     flat = nir.Flatten({"input": np.array([2, 4, 4])}, 1, 2)
     with pytest.raises(ExchangeError, match="only the flattening of all"):
         read(graph({**image, "flat": flat}, [("input", "flat"), ("flat", "lif")]))
-
-
-def test_our_notes_are_not_trusted() -> None:
-    """Metadata may hold anything."""
-    for note in (
-        {"max_delay": 10**12},
-        {"max_delay": "many"},
-        {"max_delay": -1},
-        {"layer": 3},
-        "text",
-        None,
-        {"layer": "../a/b"},
-    ):
-        nodes = {"d": nir.Delay(np.array([0.002, 0.002])), "fc": nir.Linear(ones(2.0, 2.0))}
-        nodes["fc"].metadata["delayplug"] = note
-        nodes["d"].metadata["delayplug"] = note
-        net = read(graph(nodes, [("input", "d"), ("d", "fc"), ("fc", "lif")]))
-        x = torch.zeros(4, 1, 2)
-        x[0] = 1.0
-        with torch.no_grad():
-            assert net(x).flatten().tolist() == [0, 0, 1, 0]
-        to_nir(net, dt=1e-3)
-    bad = lif(1)
-    bad.metadata["delayplug"] = {"reset": "as you like"}
-    with pytest.raises(ExchangeError, match="no reset by the rule 'as you like'"):
-        read(graph({"fc": nir.Linear(ones(1.0, 1.0)), "lif": bad}, EDGES))
 
 
 def test_arguments(file: Path) -> None:

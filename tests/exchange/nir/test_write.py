@@ -108,21 +108,6 @@ def test_graphs_of_graphs_are_the_same(kind: str) -> None:
                     torch.testing.assert_close(torch.as_tensor(other), torch.as_tensor(value), atol=1e-9, rtol=1e-6)
 
 
-def test_branches_are_as_many_as_distinct_delays() -> None:
-    torch.manual_seed(3)
-    model = delayed(make("snntorch"), init={"0": torch.zeros(6, F, 1), "2": torch.full((O, 6, 1), 2.0)})
-    model[0].delay.delays.data[0, 0] = 3.4  # rounds to 3
-    model[0].delay.delays.data[1, 0] = 2.5  # halves go up
-    graph = to_nir(model, dt=DT)
-    assert nir_branches(graph) == {"0": 2, "2": 1}
-    delays = [node for node in graph.nodes.values() if isinstance(node, nir.Delay)]
-    assert sorted(float(node.delay[0]) for node in delays) == pytest.approx([0.002, 0.003])
-    biased = [name for name, node in graph.nodes.items() if isinstance(node, nir.Affine)]
-    assert biased == ["0.d0", "2"]
-    total = sum(node.weight for name, node in graph.nodes.items() if name.startswith("0.d") and hasattr(node, "weight"))
-    assert torch.equal(torch.as_tensor(total), model[0].weight.detach())
-
-
 def test_delays_per_channel_are_one_node() -> None:
     torch.manual_seed(3)
     model = delayed(make("snntorch"), "axonal")

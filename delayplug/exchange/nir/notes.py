@@ -1,0 +1,44 @@
+"""What delayplug writes into the metadata of NIR nodes, which other programs do not read."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+KEY = "delayplug"  # in the metadata of a node
+MOST_STEPS = 1 << 16  # of a delay: more is a mistake in units, and would be allocated
+
+
+class Notes(TypedDict, total=False):
+    """Of one node.
+
+    Keys:
+        layer: the layer that a branch is part of.
+        max_delay: the largest delay, in steps, that training may reach.
+        taps: of each synapse of that layer.
+        reset: a `Reset`, where a spike does not set the membrane to a value.
+    """
+
+    layer: str
+    max_delay: int
+    taps: int
+    reset: str
+
+
+def write_notes(node: Any, notes: Notes) -> None:
+    """Add notes to a NIR node."""
+    node.metadata[KEY] = dict(notes)
+
+
+def read_notes(node: Any) -> dict[str, Any]:
+    """The notes of a NIR node, of which anything may be missing or wrong; empty for a node of another program."""
+    metadata = getattr(node, "metadata", None)
+    notes = metadata.get(KEY) if isinstance(metadata, dict) else None
+    return notes if isinstance(notes, dict) else {}
+
+
+def max_delay_of(notes: Mapping[str, Any], least: int) -> int:
+    """The largest delay to train within: as noted if that is a number of steps from `least` on, else `least`."""
+    try:
+        steps = int(notes.get("max_delay"))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return least
+    return steps if least <= steps <= MOST_STEPS else least

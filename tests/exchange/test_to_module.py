@@ -1,0 +1,128 @@
+"""A graph as a module: it computes the graph, learns, and is the same graph again."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from delayplug import Cell, ExchangeError, LearnableDelay
+from delayplug.exchange.graph import (
+    Delay,
+    Flatten,
+    Geometry,
+    Graph,
+    Input,
+    Neurons,
+    Output,
+    Pool,
+    Scale,
+    Synapses,
+    Threshold,
+)
+from delayplug.exchange.to_module import DelayedConvolution, GraphNetwork
+from delayplug.toolkits import plugins
+from tests.exchange.models import TOOLKITS, reference
+from tests.exchange.test_graph import cell, chain
+
+
+def number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def network(graph: Graph, backend: str = "snntorch") -> GraphNetwork:
+    return GraphNetwork(graph, plugins.toolkit(backend))
+
+
+def test_each_kind_of_node() -> None:
+    """Numbers that are made by hand, (T=4, B=1)."""
+    x = torch.arange(4.0).view(4, 1, 1).expand(4, 1, 2)
+    bias, delayed = torch.tensor([0.5]), torch.tensor([[[1.0], [2.0]]])
+    for node, expected in [
+        (Synapses(torch.tensor([[1.0, 2.0]]), bias), [0.5, 3.5, 6.5, 9.5]),
+        (Synapses(delayed, bias, None, torch.tensor([[[0], [1]]]), 3), [0.5, 1.5, 4.5, 7.5]),
+        (Delay(torch.tensor([1, 2]), 2), [0, 0, 0, 0, 1, 0, 2, 1]),
+        (Scale(torch.tensor([2.0, 3.0])), [0, 0, 2, 3, 4, 6, 6, 9]),
+        (Threshold(number(1.0)), [0, 0, 0, 0, 1, 1, 1, 1]),
+    ]:
+        with torch.no_grad():
+            assert network(chain((2,), node))(x).flatten().tolist() == expected, node
+
+
+def test_images() -> None:
+    x = torch.arange(2 * 4 * 4.0).view(2, 1, 1, 4, 4)
+    pool = chain((1, 4, 4), Pool("sum", (2, 2), (2, 2), (0, 0)), Flatten())
+    assert network(pool)(x)[0, 0].tolist() == [10, 18, 42, 50]
+    geometry = Geometry((2, 2), (0, 0), (1, 1), 1)
+    delays = torch.tensor([[0, 1], [1, 1]]).view(1, 1, 2, 2, 1)
+    graph = chain((1, 4, 4), Synapses(torch.ones(1, 1, 2, 2, 1), None, geometry, delays, 1))
+    net = network(graph)
+    with torch.no_grad():
+        y = net(x)
+    assert any(isinstance(part, DelayedConvolution) for part in net.parts.values())
+    assert y[0, 0, 0].tolist() == [[0, 2], [8, 10]]  # the corners alone
+    assert y[1, 0, 0].tolist() == [[16 + 10, 18 + 18 - 2], [24 + 42 - 8, 26 + 50 - 10]]
+
+
+@pytest.mark.parametrize("backend", TOOLKITS)
+@pytest.mark.parametrize("gain", [1.0, 0.5, 0.75])
+def test_a_gain_that_a_toolkit_lacks_is_a_scale(backend: str, gain: float) -> None:
+    node = cell(gain=gain)
+    x = torch.randint(0, 9, (20, 2, 3), generator=torch.Generator().manual_seed(0)) / 4
+    net = network(chain((3,), node), backend)
+    with torch.no_grad():
+        y = net(x)
+    assert 0 < y.mean() < 1
+    assert torch.equal(y, reference(node.cell, x).float())
+    (again,) = [n for n in net.graph().nodes.values() if isinstance(n, Neurons)]
+    assert Cell.close(again.cell.gain, gain)
+
+
+def test_values_along_several_edges_are_added_and_names_may_clash() -> None:
+    graph = Graph({"input": Input((2,))})
+    for name, value in (("a.b", 1.0), ("a_b", 2.0), ("forward", 4.0)):
+        graph.add(name, Scale(number(value)), ["input"])
+    graph.add("output", Output(), ["a.b", "a_b", "forward"])
+    net = network(graph)
+    assert len(net.parts) == 3
+    x = torch.ones(1, 1, 2)
+    assert net(x).tolist() == [[[7, 7]]]
+    values = net.activity(x)
+    assert {name: float(value[0, 0, 0]) for name, value in values.items()} == {
+        "input": 1, "a.b": 1, "a_b": 2, "forward": 4, "output": 7
+    }  # fmt: skip
+
+
+def test_the_same_graph_again() -> None:
+    delayed = Synapses(torch.rand(2, 3, 2), torch.rand(2), None, torch.randint(0, 5, (2, 3, 2)), 6)
+    graph = chain(
+        (3,), Delay(torch.tensor([0, 1, 2]), 4), delayed, cell(), Synapses(torch.rand(4, 2)), cell(threshold=None)
+    )
+    again = network(graph).graph()
+    assert sorted(again.edges) == sorted(graph.edges)
+    for name, node in graph.nodes.items():
+        other = again.nodes[name]
+        assert type(other) is type(node)
+        for word, value in vars(node).items():
+            if isinstance(value, Tensor):
+                assert torch.equal(getattr(other, word), value), (name, word)
+            elif word == "max_delay":
+                assert other.max_delay == value  # type: ignore[union-attr]
+
+
+def test_it_learns() -> None:
+    delayed = Synapses(torch.rand(2, 3, 1) + 1, None, None, torch.full((2, 3, 1), 2), 6)
+    net = network(chain((3,), delayed, cell())).train()
+    net(torch.rand(8, 2, 3)).sum().backward()
+    (layer,) = [module for module in net.modules() if isinstance(module, LearnableDelay)]
+    assert layer.delays.grad is not None
+    assert layer.weight is not None
+    assert layer.weight.grad is not None
+    assert layer.delays.grad.any()
+    assert layer.weight.grad.any()
+
+
+def test_a_neuron_that_the_toolkit_lacks_is_named() -> None:
+    with pytest.raises(ExchangeError, match=r"^1: .*rest of zero"):
+        network(chain((2,), cell(rest=0.5)))
+    with pytest.raises(ExchangeError, match="expected one output"):
+        network(Graph({"input": Input((2,))}))
+    assert isinstance(network(chain((2,), cell(rest=0.5)), "norse"), nn.Module)
