@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, fields, replace
 from functools import cache
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from ..errors import ArgumentError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+
+class DataclassInstance(Protocol):
+    """An instance of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, "Field[Any]"]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Setting:
 
 
 @cache
-def settings(cls: "type[DataclassInstance]") -> dict[str, Setting]:
+def settings(cls: type[DataclassInstance]) -> dict[str, Setting]:
     """The settings of a dataclass by name, in the order of its fields, which all are `Annotated` with one."""
     annotations = get_type_hints(cls, include_extras=True)
     return {field.name: _complete(annotations[field.name], field) for field in fields(cls)}
@@ -112,7 +115,7 @@ def _complete(annotation: object, field: "Field[object]") -> Setting:
     )
 
 
-def check_settings(values: "DataclassInstance") -> None:
+def check_settings(values: DataclassInstance) -> None:
     """Raise ArgumentError unless every field of a dataclass of settings has an allowed value."""
     for name, setting in settings(type(values)).items():
         value = getattr(values, name)

@@ -2,19 +2,16 @@
 
 import inspect
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from ..bench.settings import Setting, settings
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from ..bench.settings import DataclassInstance, Setting, settings
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def with_settings(cls: "type[DataclassInstance]", *, in_presets: Collection[str]) -> Callable[[Command], Command]:
+def with_settings(cls: type[DataclassInstance], *, in_presets: Collection[str]) -> Callable[[Command], Command]:
     """A decorator: a command with `**settings` gets an option for each field of `cls`, before its own options.
 
     `settings` then holds a value for each option under the setting's key, and None for those left out.
