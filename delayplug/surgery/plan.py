@@ -53,7 +53,7 @@ class Connection:
 
     @property
     def granularity(self) -> Granularity:
-        """What has a delay each: every synapse, every input channel or every output channel."""
+        """Whether every synapse, every input channel or every output channel has a delay."""
         return self.place.granularity
 
 
