@@ -59,7 +59,6 @@ class DelayLayer(nn.Module, ABC):
         options: KernelOptions,
         weight: bool,
         bias: int,
-        fan_in: int,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
@@ -70,8 +69,7 @@ class DelayLayer(nn.Module, ABC):
         self.max_delay = int(max_delay)
         self.interpolation: Interpolation = options.interpolation
         self.round_in_eval = options.round_in_eval
-        self._fan_in = fan_in
-        self._cache: dict[str, tuple[Origin, Any]] = {}  # made from the rounded delays, until these change
+        self._cache: dict[str, tuple[Origin | None, Any]] = {}  # made from the rounded delays, until these change
         self.delays = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if weight else None
         self.bias = nn.Parameter(torch.empty(bias, device=device, dtype=dtype)) if bias else None
@@ -149,7 +147,7 @@ class DelayLayer(nn.Module, ABC):
             self.delays.uniform_(0, self.max_delay)
         else:
             self.delays.fill_(init)
-        bound = 1 / math.sqrt(self._fan_in)
+        bound = 1 / math.sqrt(self.delays[0].numel())
         for parameter in (self.weight, self.bias):
             if parameter is not None:
                 parameter.uniform_(-bound, bound)
@@ -191,19 +189,17 @@ class DelayLayer(nn.Module, ABC):
         return kernel
 
     def _integer_taps(self, weight: Tensor | None) -> Tensor:
-        return integer_taps(self._per_tap(self.delays), self._weight(weight), max_delay=self.max_delay)
+        return integer_taps(self._per_tap(self.delays).to(self.dtype), self._weight(weight), max_delay=self.max_delay)
 
     def _cached(self, name: str, weight: Tensor | None, make: Callable[[], V]) -> V:
         """What is made from the rounded delays, made again only when parameters change, or for a gradient."""
         if torch.compiler.is_compiling() or self._learns(weight):
             return make()
-        made_from, value = self._cache.get(name, (None, None))
-        now = self._origin(weight, made_from)
-        if value is None or now is not made_from:
-            value = make()
-            assert now is not None
-            self._cache[name] = now, value
-        result: V = value
+        before, _ = self._cache.get(name, (None, None))
+        now = self._origin(weight, before)
+        if now is not before:
+            self._cache[name] = now, make()
+        result: V = self._cache[name][1]
         return result
 
     def __getstate__(self) -> dict[str, Any]:

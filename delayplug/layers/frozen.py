@@ -15,7 +15,6 @@ from .base import DelayLayer
 from .checks import check_delays
 from .conv import ConvDelay
 from .linear import LearnableDelay
-from .taps import integer_taps
 
 DTYPES = (torch.uint8, torch.int16, torch.int32)  # the smallest that holds the largest delay is taken
 
@@ -40,10 +39,6 @@ class Frozen(DelayLayer):
     @property
     def rounds(self) -> bool:
         return True
-
-    def _integer_taps(self, weight: Tensor | None) -> Tensor:
-        delays = self._per_tap(self.delays).to(self.dtype)
-        return integer_taps(delays, self._weight(weight), max_delay=self.max_delay)
 
     def _precise(self) -> list[Tensor | None]:
         return [self._unit]

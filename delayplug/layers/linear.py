@@ -97,45 +97,12 @@ class LearnableDelay(DelayLayer):
             options=KernelOptions(interpolation, sigma, learn_sigma, init, round_in_eval, engine),
             weight=weight and out_features is not None,
             bias=out_features if bias and out_features is not None else 0,
-            fan_in=in_features * taps,
             device=device,
             dtype=dtype,
         )
         self.in_features, self.out_features = int(in_features), None if out_features is None else int(out_features)
         self.taps = int(taps)
         self.engine: Engine = engine
-
-    @classmethod
-    def from_options(
-        cls,
-        in_features: int,
-        out_features: int | None,
-        *,
-        max_delay: int,
-        options: KernelOptions,
-        taps: int = 1,
-        bias: bool = False,
-        weight: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Self:
-        """The layer with these options, instead of each as an argument."""
-        return cls(
-            in_features,
-            out_features,
-            max_delay=max_delay,
-            taps=taps,
-            bias=bias,
-            weight=weight,
-            interpolation=options.interpolation,
-            sigma=options.sigma,
-            learn_sigma=options.learn_sigma,
-            init=options.init,
-            round_in_eval=options.round_in_eval,
-            engine=options.engine,
-            device=device,
-            dtype=dtype,
-        )
 
     def initial_state(self, *batch: int, trailing: tuple[int, ...] = ()) -> DelayState:
         """The state before a sequence: nothing is under way.
