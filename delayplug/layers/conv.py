@@ -74,9 +74,13 @@ class ConvDelay(DelayLayer):
         )
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.dims = len(conv.kernel_size)
-        self.geometry: Geometry = _geometry(conv)
-        # In the order of `functional.pad`, last dimension first: what the convolution itself pads by.
-        self._pad = tuple(conv._reversed_padding_repeated_twice) if _pads_beforehand(conv) else ()
+        # By itself the convolution over space pads with zeros, the same on both sides; else inputs are padded before.
+        before = not conv.transposed and (isinstance(conv.padding, str) or conv.padding_mode != "zeros")
+        padding = (0,) * self.dims if before else tuple(int(size) for size in conv.padding)
+        shape = (conv.transposed, tuple(conv.output_padding), conv.groups)
+        self.geometry = Geometry(tuple(conv.stride), padding, tuple(conv.dilation), *shape)
+        # In the order of `functional.pad`, last dimension first.
+        self._pad = tuple(conv._reversed_padding_repeated_twice) if before else ()
         self._pad_mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
 
     def initial_state(self, batch: int, *space: int) -> DelayState:
@@ -107,15 +111,3 @@ class ConvDelay(DelayLayer):
 
     def extra_repr(self) -> str:
         return self._describe(f"{self.in_channels}, {self.out_channels}, kernel_size={tuple(self.delays.shape[2:-1])}")
-
-
-def _geometry(conv: Convolution) -> Geometry:
-    """The geometry, with a padding of zero where inputs are padded beforehand."""
-    padding = (0,) * len(conv.kernel_size) if _pads_beforehand(conv) else tuple(int(size) for size in conv.padding)
-    mode = (conv.transposed, tuple(conv.output_padding), conv.groups)
-    return Geometry(tuple(conv.stride), padding, tuple(conv.dilation), *mode)
-
-
-def _pads_beforehand(conv: Convolution) -> bool:
-    """Whether inputs are padded before the convolution, which by itself pads with zeros, the same on both sides."""
-    return not conv.transposed and (isinstance(conv.padding, str) or conv.padding_mode != "zeros")

@@ -174,13 +174,13 @@ class LearnableDelay(DelayLayer):
 
     def _pending(self, history: Tensor, weight: Tensor | None) -> Tensor:
         """The next K outputs as far as the last D inputs say, without bias: (K, *batch, O)."""
-        steps, batch = self.max_delay, history.shape[1:-1]
-        empty = history.new_zeros((1, *batch, self.out_features or 0))
-        if steps == 0 or not bool(history.any()):
-            return empty.expand(steps + 1, *empty.shape[1:]).clone()
-        flat = history.reshape(steps, -1, self.in_features)
-        y = convolve(flat, self.kernel(weight), steps=2 * steps, engine=self.engine)[steps:]
-        return torch.cat((y.view(steps, *empty.shape[1:]), empty))
+        steps = self.max_delay
+        pending = history.new_zeros((steps + 1, *history.shape[1:-1], self.out_features or 0))
+        if bool(history.any()):
+            flat = history.reshape(steps, -1, self.in_features)
+            y = convolve(flat, self.kernel(weight), steps=2 * steps, engine=self.engine)
+            pending[:steps] = y[steps:].view_as(pending[:steps])
+        return pending
 
     def _launch(self, weight: Tensor | None) -> Launch:
         weights = self._weight(weight)
