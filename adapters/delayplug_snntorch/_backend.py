@@ -52,10 +52,6 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
         keeps = isinstance(module, snntorch.SpikingNeuron) and not isinstance(module, _SEQUENCE)
         return {name: module._buffers[name] for name in _STATES if name in module._buffers} if keeps else {}
 
-    def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(module, name, value)
-
     def passed_state(
         self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, ...] | None:
@@ -102,9 +98,7 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
         if cell.synapse is not None:
             options["alpha"] = (1 - cell.synapse).float()
         if cell.threshold is None:
-            made = _Membrane if cell.synapse is None else _SynapticMembrane
-            readout: nn.Module = made(**options, reset_mechanism="none")
-            return readout
+            return (_Membrane if cell.synapse is None else _SynapticMembrane)(**options, reset_mechanism="none")
         cell.needs(
             f"snnTorch's {kind}", "a reset to zero", cell.rule is not Reset.VALUE or bool((cell.reset == 0).all())
         )

@@ -252,11 +252,8 @@ class DelayLayer(nn.Module, ABC):
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
         x, dtype = self._prepare(x, leading=1)
-        if state is not None:
-            check_state(state, self.max_delay, x.shape[1:])
-        history = x.new_zeros((self.max_delay, *x.shape[1:])) if state is None else state.history
-        skip = 0 if state is None else self.max_delay
-        past_and_x = torch.cat((history, x))
+        skip = 0 if state is None else self.max_delay  # silence need not be convolved
+        past_and_x = torch.cat((self._state(state, x.shape[1:]).history, x))
         y = self._convolve(past_and_x[self.max_delay - skip :], self.kernel(weight), x.shape[0] + skip)
         # A copy, or a state would keep the whole sequence alive.
         return _in_precision(y[skip:], dtype), DelayState(past_and_x[x.shape[0] :].clone())
@@ -273,9 +270,7 @@ class DelayLayer(nn.Module, ABC):
             The output of the step, and the next state.
         """
         x, dtype = self._prepare(x, leading=0)
-        if state is None:
-            state = DelayState(x.new_zeros((self.max_delay, *x.shape)))
-        check_state(state, self.max_delay, x.shape)
+        state = self._state(state, x.shape)
         event_driven = self._event_step(x, state, weight)
         if event_driven is not None:
             return _in_precision(event_driven[0], dtype), event_driven[1]
@@ -289,9 +284,12 @@ class DelayLayer(nn.Module, ABC):
         y = self._convolve_step(window, kernel)
         return _in_precision(y, dtype), DelayState(window[1:], kernel, made_from, tape=tape)
 
-    def _silence(self, *shape: int) -> Tensor:
-        """The last D inputs of that shape before a sequence, (D, *shape)."""
-        return torch.zeros((self.max_delay, *shape), dtype=self.dtype, device=self.delays.device)
+    def _state(self, state: DelayState | None, shape: tuple[int, ...]) -> DelayState:
+        """The state, checked, for inputs of that shape; if it is None, that before a sequence."""
+        if state is None:
+            return DelayState(torch.zeros((self.max_delay, *shape), dtype=self.dtype, device=self.delays.device))
+        check_state(state, self.max_delay, shape)
+        return state
 
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
         """One step taken spike by spike: output and next state; None for a step that is better taken densely."""
@@ -371,7 +369,7 @@ class DelayLayer(nn.Module, ABC):
         if isinstance(self.sigma, nn.Parameter):
             parts.append(f"learn_sigma={(self.sigma.shape == self.delays.shape or 'layer')!r}")
         elif self.sigma is not None:
-            parts.append(f"sigma={_mean(self.sigma)}")
+            parts.append("sigma=?" if self.sigma.is_meta else f"sigma={self.sigma.mean().item():.4g}")
         parts += more
         if not self.round_in_eval:
             parts.append("round_in_eval=False")
@@ -381,7 +379,3 @@ class DelayLayer(nn.Module, ABC):
 def _in_precision(y: Tensor, dtype: torch.dtype) -> Tensor:
     """The output for an input of this dtype: in half precision if that was."""
     return y.to(dtype) if dtype in HALF else y
-
-
-def _mean(sigma: Tensor) -> str:
-    return "?" if sigma.is_meta else f"{sigma.mean().item():.4g}"

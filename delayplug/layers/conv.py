@@ -85,7 +85,7 @@ class ConvDelay(DelayLayer):
 
     def initial_state(self, batch: int, *space: int) -> DelayState:
         """The state before a sequence, for inputs (batch, C, *space): nothing is under way."""
-        return DelayState(self._silence(batch, self.in_channels, *space))
+        return self._state(None, (batch, self.in_channels, *space))
 
     def _check_input(self, x: Tensor, leading: int) -> None:
         if not isinstance(x, Tensor) or x.dim() != leading + 2 + self.dims or x.shape[leading + 1] != self.in_channels:

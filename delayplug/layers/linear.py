@@ -111,7 +111,7 @@ class LearnableDelay(DelayLayer):
             batch: sizes of the batch dimensions, none for unbatched input.
             trailing: sizes behind the channels (per channel only).
         """
-        return DelayState(self._silence(*batch, self.in_features, *trailing))
+        return self._state(None, (*batch, self.in_features, *trailing))
 
     def _per_tap(self, value: Tensor) -> Tensor:
         return value if self.out_features is not None else value.unsqueeze(-1)
@@ -150,17 +150,13 @@ class LearnableDelay(DelayLayer):
         y = window.movedim(0, -2).flatten(-2) @ kernel
         return y if self.bias is None else y + self.bias
 
-    def _is_event_driven(self, x: Tensor, weight: Tensor | None) -> bool:
-        """Whether a step with this input is taken spike by spike."""
-        # Counting spikes on a GPU would wait for it; and a gradient wants the window of inputs.
-        chosen = self.rounds and self.engine == "auto" and x.device.type == "cpu"
-        if not chosen or torch.compiler.is_compiling():
-            return False
-        return not (torch.is_grad_enabled() and (x.requires_grad or self._learns(weight)))
-
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
-        if self.out_features is None or not self._is_event_driven(x, weight):
+        # Counting spikes on a GPU would wait for it.
+        chosen = self.rounds and self.engine == "auto" and x.device.type == "cpu"
+        if self.out_features is None or not chosen or torch.compiler.is_compiling():
             return None
+        if torch.is_grad_enabled() and (x.requires_grad or self._learns(weight)):
+            return None  # a gradient wants the window of inputs
         made_from, pending = self._origin(weight, state.made_from), state.pending
         # Without an origin it comes from a file.
         if pending is None or (state.made_from is not None and state.made_from is not made_from):

@@ -1,6 +1,6 @@
 """What a delay carries from step to step: its last inputs, and the kernel with what it was made from."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,17 +66,11 @@ class Tape:
     another sequence has gone on from the same place, or the tape is full, a new one begins with what is still needed.
     """
 
-    def __init__(self, data: Tensor, written: int) -> None:
-        self._data = data
-        self.written = written  # how many inputs it holds: the place behind the last one
-
-    @classmethod
-    def begin(cls, history: Tensor) -> Self:
+    def __init__(self, history: Tensor) -> None:
         """A tape that holds these inputs (D, ...), with room for D + 1 more."""
-        size = history.shape[0]
-        data = history.new_empty((2 * size + 1, *history.shape[1:]))
-        data[:size] = history
-        return cls(data, size)
+        self.written = history.shape[0]  # how many inputs it holds: the place behind the last one
+        self._data = history.new_empty((2 * self.written + 1, *history.shape[1:]))
+        self._data[: self.written] = history
 
     def has_room(self, place: int) -> bool:
         """Whether the next input can be written here."""
@@ -101,11 +95,11 @@ def window_over(state: DelayState, x: Tensor, learns: bool) -> tuple[Tensor, tup
     if learns or torch.compiler.is_compiling():
         return torch.cat((state.history, x.unsqueeze(0))), None
     tape = state.tape[0] if state.tape is not None and state.tape[0].has_room(state.tape[1]) else None
-    tape = Tape.begin(state.history) if tape is None else tape
+    tape = Tape(state.history) if tape is None else tape
     return tape.write(x, state.history.shape[0] + 1), (tape, tape.written)
 
 
-def check_state(state: DelayState, max_delay: int, shape: torch.Size) -> None:
+def check_state(state: DelayState, max_delay: int, shape: tuple[int, ...]) -> None:
     """Raise ArgumentError unless the state is one of steps of this shape."""
     if state.history.shape != (max_delay, *shape):
         raise ArgumentError(

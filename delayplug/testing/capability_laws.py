@@ -61,12 +61,11 @@ class CapabilityLaws(Cases):
         with torch.no_grad():
             expected = network.run(net, x)
             _, state = network.advance(net, x[:4], network.start(net))
-            keepers = [module for module in net.modules() if toolkit.kept_state(module)]
-            taken = [toolkit.kept_state(module) for module in keepers]
+            taken = {module: kept for module in net.modules() if (kept := toolkit.kept_state(module))}
             for module in net.modules():
                 toolkit.reset(module)
-            assert keepers or state is not None, "the state is neither on the modules nor the caller's"
-            for module, values in zip(keepers, taken, strict=True):
+            assert taken or state is not None, "the state is neither on the modules nor the caller's"
+            for module, values in taken.items():
                 toolkit.put_state(module, values)
                 now = toolkit.kept_state(module)
                 assert now.keys() == values.keys()

@@ -85,8 +85,7 @@ class Laws(CapabilityLaws):
         toolkit = self.toolkit
         for name, delays in draw_whole_delays(net).items():
             layer: Any = plain.get_submodule(name)
-            inner = containers(toolkit).lifted(layer)
-            weights = getattr(layer, inner) if inner else layer
+            weights = layer.get_submodule(containers(toolkit).lifted(layer))  # "": the layer itself
             if toolkit.is_neuron(layer):
                 shift_cell(layer, delays)
             else:
@@ -260,11 +259,10 @@ class Laws(CapabilityLaws):
                 net.train()
             assert remove_delays(net) is net
             after = snapshot(net, self.toolkit)
-            if ran:  # neurons may have made attributes and buffers of their own
-                before, after = (
-                    {k: s[k] for k in ("types", "hooks", "parameters", "stateful")} for s in (before, after)
-                )
-            assert after == before
+            # Neurons that ran may have made attributes and buffers of their own.
+            unchanged = ("types", "hooks", "parameters", "stateful") if ran else before
+            for key in unchanged:
+                assert after[key] == before[key], key
             self.assert_equal(network.run(net.eval(), x), expected)
             assert not list(named_delays(net))
         add_delays(net, MAX_DELAY, example=network.example)
