@@ -119,28 +119,25 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
         numbers: dict[str, Any] = {"tau_mem_inv": cell.leak.float(), "v_leak": cell.rest.float()}
         if cell.synapse is not None:
             numbers["tau_syn_inv"] = cell.synapse.float()
+        box = "Box" if cell.synapse is None else ""
         if cell.threshold is None:
             cell.needs("a readout of Norse's", "a membrane that leaks", leaks)
-            kind, parameters = (
-                ("LICell", norse.LIParameters) if "tau_syn_inv" in numbers else ("LIBoxCell", norse.LIBoxParameters)
-            )
+            kind = f"LI{box}"
         else:
+            kind = f"LIF{box}"
             numbers |= {"v_th": cell.threshold.float(), "v_reset": cell.reset.float()}
-            kind, parameters = "LIFCell", norse.LIFParameters
-            if cell.synapse is None:
+            if box:
                 numbers["reset_method"] = reset_subtract if cell.rule is Reset.SUBTRACT else reset_value
-                kind, parameters = "LIFBoxCell", norse.LIFBoxParameters
             if not leaks:
                 cell.needs("a neuron of Norse's without a leak", "no current", cell.synapse is None)
                 cell.needs("a neuron of Norse's without a leak", "no leak at all", bool((cell.leak == 0).all()))
-                kind, parameters = "IAFCell", norse.IAFParameters
+                kind = "IAF"
                 numbers = {name: numbers[name] for name in ("v_th", "v_reset")}
-            cell.needs(f"Norse's {kind}", "a reset to a value", cell.rule is Reset.VALUE or kind == "LIFBoxCell")
+            cell.needs(f"Norse's {kind}Cell", "a reset to a value", cell.rule is Reset.VALUE or kind == "LIFBox")
+        parameters = getattr(norse, f"{kind}Parameters")(**numbers)
         if leaks and cell.threshold is not None and not Cell.close(cell.gain, cell.leak):
-            made = _GainCell if kind == "LIFCell" else _GainBoxCell
-            gained: nn.Module = made(parameters(**numbers), cell.gain.float())
-            return gained
-        neuron: nn.Module = getattr(norse, kind)(parameters(**numbers), dt=1.0)
+            return (_GainBoxCell if box else _GainCell)(parameters, cell.gain.float())
+        neuron: nn.Module = getattr(norse, f"{kind}Cell")(parameters, dt=1.0)
         return neuron
 
     def gains(self, cell: Cell) -> tuple[Tensor, ...]:
@@ -167,45 +164,38 @@ def _step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     return out, state
 
 
-class _GainBoxCell(norse.LIFBoxCell):  # type: ignore[misc]
-    """`LIFBoxCell` that adds its input times `gain`, and not times its leak.
+class _Gained(nn.Module):
+    """Mixin of a cell that adds its input, or its current, times `gain`, and not times its leak.
 
     Scaling the input instead would round it, and a membrane that comes to the threshold exactly would miss it.
     """
 
     gain: Tensor
+    p: Any
+    state_fallback: Any
 
     def __init__(self, p: Any, gain: Tensor) -> None:
         super().__init__(p, dt=1.0)
         self.register_buffer("gain", gain, persistent=False)
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        state = self.state_fallback(x) if state is None else state
-        spikes, v = _gained(x, state.v, self.p, self.gain)
-        return spikes, norse.LIFBoxFeedForwardState(v=self.p.reset_method(spikes, v, self.p.v_reset, self.p.v_th))
+        p, state = self.p, self.state_fallback(x) if state is None else state
+        has_current = isinstance(state, norse.LIFFeedForwardState)
+        current = state.i + x if has_current else x
+        v = state.v + p.tau_mem_inv * (p.v_leak - state.v) + self.gain * current
+        spikes = threshold(v - p.v_th, p.method, p.alpha)
+        if not has_current:
+            return spikes, norse.LIFBoxFeedForwardState(v=p.reset_method(spikes, v, p.v_reset, p.v_th))
+        v = (1 - spikes) * v + spikes * p.v_reset
+        return spikes, norse.LIFFeedForwardState(v=v, i=current - p.tau_syn_inv * current)
 
 
-class _GainCell(norse.LIFCell):  # type: ignore[misc]
-    """`LIFCell` that adds its current times `gain`, and not times its leak."""
-
-    gain: Tensor
-
-    def __init__(self, p: Any, gain: Tensor) -> None:
-        super().__init__(p, dt=1.0)
-        self.register_buffer("gain", gain, persistent=False)
-
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        state = self.state_fallback(x) if state is None else state
-        current = state.i + x
-        spikes, v = _gained(current, state.v, self.p, self.gain)
-        v = (1 - spikes) * v + spikes * self.p.v_reset
-        return spikes, norse.LIFFeedForwardState(v=v, i=current - self.p.tau_syn_inv * current)
+class _GainBoxCell(_Gained, norse.LIFBoxCell):  # type: ignore[misc]
+    """Without a current."""
 
 
-def _gained(x: Tensor, v: Tensor, p: Any, gain: Tensor) -> tuple[Tensor, Tensor]:
-    """Spikes, and the membrane before its reset."""
-    v = v + p.tau_mem_inv * (p.v_leak - v) + gain * x
-    return threshold(v - p.v_th, p.method, p.alpha), v
+class _GainCell(_Gained, norse.LIFCell):  # type: ignore[misc]
+    """With a current."""
 
 
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]

@@ -46,17 +46,11 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
         return Mode.SEQUENCE if isinstance(neuron, _SEQUENCE) else Mode.STEP
 
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
-        if isinstance(neuron, _SEQUENCE):
-            return ()
-        return tuple(neuron._buffers[name] for name in _STATES if name in neuron._buffers)
+        return tuple(self.kept_state(neuron).values())
 
     def kept_state(self, module: nn.Module) -> dict[str, Any]:
         keeps = isinstance(module, snntorch.SpikingNeuron) and not isinstance(module, _SEQUENCE)
         return {name: module._buffers[name] for name in _STATES if name in module._buffers} if keeps else {}
-
-    def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(module, name, value)
 
     def passed_state(
         self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -77,11 +71,9 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
         return "reset_mem() or init_*() of the neuron, or a call of the model without the state it returned last"
 
     def reset(self, module: nn.Module) -> None:
-        if isinstance(module, snntorch.SpikingNeuron) and not isinstance(module, _SEQUENCE):
-            # Not reset_mem(), which keeps the batch, and forgets the spikes of some classes.
-            for name in _STATES:
-                if name in module._buffers:
-                    setattr(module, name, module._buffers[name].detach().new_zeros(0))
+        # Not reset_mem(), which keeps the batch, and forgets the spikes of some classes.
+        for name, value in self.kept_state(module).items():
+            setattr(module, name, value.detach().new_zeros(0))
 
     def describe(self, neuron: nn.Module) -> Cell:
         """`Leaky` and `Synaptic`. Reset to zero fires the same spikes with and without `reset_delay`."""
@@ -106,9 +98,7 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
         if cell.synapse is not None:
             options["alpha"] = (1 - cell.synapse).float()
         if cell.threshold is None:
-            made = _Membrane if cell.synapse is None else _SynapticMembrane
-            readout: nn.Module = made(**options, reset_mechanism="none")
-            return readout
+            return (_Membrane if cell.synapse is None else _SynapticMembrane)(**options, reset_mechanism="none")
         cell.needs(
             f"snnTorch's {kind}", "a reset to zero", cell.rule is not Reset.VALUE or bool((cell.reset == 0).all())
         )

@@ -73,10 +73,6 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
     def kept_state(self, module: nn.Module) -> dict[str, Any]:
         return dict(module._memories) if isinstance(module, base.MemoryModule) else {}
 
-    def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(module, name, value)
-
     def passed_state(
         self, neuron_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, ...] | None:
@@ -222,12 +218,11 @@ def _in_multi_step_mode(node: Any) -> Iterator[None]:
 
 def _is_users(module: nn.Module) -> bool:
     """Whether a module with a memory is somebody's own neuron: no class of SpikingJelly's, and without weights."""
-    if not isinstance(module, base.MemoryModule) or _comes_from(module, "spikingjelly", own=True):
+    if not isinstance(module, base.MemoryModule) or type(module).__module__.startswith("spikingjelly"):
         return False
     return not any(parameter.dim() > 1 for parameter in module.parameters())
 
 
-def _comes_from(module: nn.Module, package: str, *, own: bool = False) -> bool:
-    """Whether the class of a module, or one that it derives from unless `own`, is defined in a package."""
-    classes = (type(module),) if own else type(module).__mro__
-    return any(cls.__module__.startswith(package) for cls in classes)
+def _comes_from(module: nn.Module, package: str) -> bool:
+    """Whether the class of a module, or one that it derives from, is defined in a package."""
+    return any(cls.__module__.startswith(package) for cls in type(module).__mro__)

@@ -14,7 +14,7 @@ from ..layers.base import DelayLayer
 from ..layers.checks import check_count, check_delays
 from ..layers.conv import ConvDelay, Convolution
 from ..layers.engines.spatial import Geometry
-from ..layers.frozen import DTYPES, Frozen, can_freeze, freeze, smallest, snapshot, thaw
+from ..layers.frozen import DTYPES, Frozen, can_freeze, freeze, smallest
 from ..layers.taps import round_delays
 from ..surgery.dataflow import Example
 from ..surgery.delayed import Delayed, weights_of
@@ -210,19 +210,19 @@ def _plan(model: nn.Module, name: str, delay: DelayLayer, options: _Options) -> 
 
 def _apply(plan: _Plan) -> Callable[[], None]:
     """Freeze one layer; returns a function that undoes it."""
-    before, weight = snapshot(plan.delay), None
-    freeze(plan.delay, plan.delays, plan.max_delay)
+    max_delay, weight = plan.delay.max_delay, None
+    thaw = freeze(plan.delay, plan.delays, plan.max_delay)
     if plan.parameter is not None and plan.weight is not None:
         weight = plan.parameter.detach().clone()
         with torch.no_grad():
             plan.parameter.copy_(plan.weight)
     memory = None if plan.delayed is None else plan.delayed.delay_memory
     state_before = None if memory is None else memory.snapshot()
-    if memory is not None and before.attributes["max_delay"] != plan.max_delay:
+    if memory is not None and max_delay != plan.max_delay:
         memory.forget()  # its past inputs were stored for other delays
 
     def restore() -> None:
-        thaw(plan.delay, before)
+        thaw()
         if memory is not None and state_before is not None:
             memory.restore(state_before)
         if plan.parameter is not None and weight is not None:

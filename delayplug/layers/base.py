@@ -59,7 +59,6 @@ class DelayLayer(nn.Module, ABC):
         options: KernelOptions,
         weight: bool,
         bias: int,
-        fan_in: int,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
@@ -70,8 +69,7 @@ class DelayLayer(nn.Module, ABC):
         self.max_delay = int(max_delay)
         self.interpolation: Interpolation = options.interpolation
         self.round_in_eval = options.round_in_eval
-        self._fan_in = fan_in
-        self._cache: dict[str, tuple[Origin, Any]] = {}  # made from the rounded delays, until these change
+        self._cache: dict[str, tuple[Origin | None, Any]] = {}  # made from the rounded delays, until these change
         self.delays = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if weight else None
         self.bias = nn.Parameter(torch.empty(bias, device=device, dtype=dtype)) if bias else None
@@ -149,7 +147,7 @@ class DelayLayer(nn.Module, ABC):
             self.delays.uniform_(0, self.max_delay)
         else:
             self.delays.fill_(init)
-        bound = 1 / math.sqrt(self._fan_in)
+        bound = 1 / math.sqrt(self.delays[0].numel())
         for parameter in (self.weight, self.bias):
             if parameter is not None:
                 parameter.uniform_(-bound, bound)
@@ -191,19 +189,17 @@ class DelayLayer(nn.Module, ABC):
         return kernel
 
     def _integer_taps(self, weight: Tensor | None) -> Tensor:
-        return integer_taps(self._per_tap(self.delays), self._weight(weight), max_delay=self.max_delay)
+        return integer_taps(self._per_tap(self.delays).to(self.dtype), self._weight(weight), max_delay=self.max_delay)
 
     def _cached(self, name: str, weight: Tensor | None, make: Callable[[], V]) -> V:
         """What is made from the rounded delays, made again only when parameters change, or for a gradient."""
         if torch.compiler.is_compiling() or self._learns(weight):
             return make()
-        made_from, value = self._cache.get(name, (None, None))
-        now = self._origin(weight, made_from)
-        if value is None or now is not made_from:
-            value = make()
-            assert now is not None
-            self._cache[name] = now, value
-        result: V = value
+        before, _ = self._cache.get(name, (None, None))
+        now = self._origin(weight, before)
+        if now is not before:
+            self._cache[name] = now, make()
+        result: V = self._cache[name][1]
         return result
 
     def __getstate__(self) -> dict[str, Any]:
@@ -256,11 +252,8 @@ class DelayLayer(nn.Module, ABC):
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
         x, dtype = self._prepare(x, leading=1)
-        if state is not None:
-            check_state(state, self.max_delay, x.shape[1:])
-        history = x.new_zeros((self.max_delay, *x.shape[1:])) if state is None else state.history
-        skip = 0 if state is None else self.max_delay
-        past_and_x = torch.cat((history, x))
+        skip = 0 if state is None else self.max_delay  # silence need not be convolved
+        past_and_x = torch.cat((self._state(state, x.shape[1:]).history, x))
         y = self._convolve(past_and_x[self.max_delay - skip :], self.kernel(weight), x.shape[0] + skip)
         # A copy, or a state would keep the whole sequence alive.
         return _in_precision(y[skip:], dtype), DelayState(past_and_x[x.shape[0] :].clone())
@@ -277,9 +270,7 @@ class DelayLayer(nn.Module, ABC):
             The output of the step, and the next state.
         """
         x, dtype = self._prepare(x, leading=0)
-        if state is None:
-            state = DelayState(x.new_zeros((self.max_delay, *x.shape)))
-        check_state(state, self.max_delay, x.shape)
+        state = self._state(state, x.shape)
         event_driven = self._event_step(x, state, weight)
         if event_driven is not None:
             return _in_precision(event_driven[0], dtype), event_driven[1]
@@ -293,9 +284,12 @@ class DelayLayer(nn.Module, ABC):
         y = self._convolve_step(window, kernel)
         return _in_precision(y, dtype), DelayState(window[1:], kernel, made_from, tape=tape)
 
-    def _silence(self, *shape: int) -> Tensor:
-        """The last D inputs of that shape before a sequence, (D, *shape)."""
-        return torch.zeros((self.max_delay, *shape), dtype=self.dtype, device=self.delays.device)
+    def _state(self, state: DelayState | None, shape: tuple[int, ...]) -> DelayState:
+        """The state, checked, for inputs of that shape; if it is None, that before a sequence."""
+        if state is None:
+            return DelayState(torch.zeros((self.max_delay, *shape), dtype=self.dtype, device=self.delays.device))
+        check_state(state, self.max_delay, shape)
+        return state
 
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
         """One step taken spike by spike: output and next state; None for a step that is better taken densely."""
@@ -375,7 +369,7 @@ class DelayLayer(nn.Module, ABC):
         if isinstance(self.sigma, nn.Parameter):
             parts.append(f"learn_sigma={(self.sigma.shape == self.delays.shape or 'layer')!r}")
         elif self.sigma is not None:
-            parts.append(f"sigma={_mean(self.sigma)}")
+            parts.append("sigma=?" if self.sigma.is_meta else f"sigma={self.sigma.mean().item():.4g}")
         parts += more
         if not self.round_in_eval:
             parts.append("round_in_eval=False")
@@ -385,7 +379,3 @@ class DelayLayer(nn.Module, ABC):
 def _in_precision(y: Tensor, dtype: torch.dtype) -> Tensor:
     """The output for an input of this dtype: in half precision if that was."""
     return y.to(dtype) if dtype in HALF else y
-
-
-def _mean(sigma: Tensor) -> str:
-    return "?" if sigma.is_meta else f"{sigma.mean().item():.4g}"

@@ -8,8 +8,6 @@ where the taps (K, *weight) are those of `delayplug.layers.taps`, and the convol
 Shapes: T steps, B batch, C channels in, O channels out; * the dimensions of space.
 """
 
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +15,7 @@ from torch.nn import functional
 from ..errors import ArgumentError
 from .base import DelayLayer
 from .checks import check_finite
+from .engines.convolve import Engine
 from .engines.spatial import Geometry, convolve_space, join_ages, weigh_ages
 from .options import KernelOptions, LearnSigma, check_engine
 from .state import DelayState
@@ -36,6 +35,7 @@ class ConvDelay(DelayLayer):
     Args:
         conv: what the delays are for; its geometry is read, and the layer does not hold the module.
         max_delay, interpolation, sigma, learn_sigma, init, round_in_eval: as for `LearnableDelay`.
+        engine: "auto" or "direct", which are the same.
 
     Attributes:
         delays: Parameter of the shape of the convolution's weight and one dimension for the tap, in steps.
@@ -56,54 +56,36 @@ class ConvDelay(DelayLayer):
         learn_sigma: LearnSigma = False,
         init: str | float = "uniform",
         round_in_eval: bool = True,
+        engine: Engine = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         if not isinstance(conv, Convolution):
             raise ArgumentError("conv", "a convolution of torch.nn", type(conv).__name__)
+        check_engine(engine, "convolution")
         super().__init__(
             (*conv.weight.shape, 1),
             max_delay=max_delay,
-            options=KernelOptions(interpolation, sigma, learn_sigma, init, round_in_eval),
+            options=KernelOptions(interpolation, sigma, learn_sigma, init, round_in_eval, engine),
             weight=False,
             bias=0,
-            fan_in=conv.weight[0].numel(),
             device=device,
             dtype=dtype,
         )
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.dims = len(conv.kernel_size)
-        self.geometry: Geometry = _geometry(conv)
-        self._pad = _padding(conv)
+        # By itself the convolution over space pads with zeros, the same on both sides; else inputs are padded before.
+        before = not conv.transposed and (isinstance(conv.padding, str) or conv.padding_mode != "zeros")
+        padding = (0,) * self.dims if before else tuple(int(size) for size in conv.padding)
+        shape = (conv.transposed, tuple(conv.output_padding), conv.groups)
+        self.geometry = Geometry(tuple(conv.stride), padding, tuple(conv.dilation), *shape)
+        # In the order of `functional.pad`, last dimension first.
+        self._pad = tuple(conv._reversed_padding_repeated_twice) if before else ()
         self._pad_mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-
-    @classmethod
-    def from_options(
-        cls,
-        conv: Convolution,
-        *,
-        max_delay: int,
-        options: KernelOptions,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Self:
-        """The layer with these options, instead of each as an argument; there is one engine, "direct"."""
-        check_engine(options.engine, "convolution")
-        return cls(
-            conv,
-            max_delay=max_delay,
-            interpolation=options.interpolation,
-            sigma=options.sigma,
-            learn_sigma=options.learn_sigma,
-            init=options.init,
-            round_in_eval=options.round_in_eval,
-            device=device,
-            dtype=dtype,
-        )
 
     def initial_state(self, batch: int, *space: int) -> DelayState:
         """The state before a sequence, for inputs (batch, C, *space): nothing is under way."""
-        return DelayState(self._silence(batch, self.in_channels, *space))
+        return self._state(None, (batch, self.in_channels, *space))
 
     def _check_input(self, x: Tensor, leading: int) -> None:
         if not isinstance(x, Tensor) or x.dim() != leading + 2 + self.dims or x.shape[leading + 1] != self.in_channels:
@@ -129,29 +111,3 @@ class ConvDelay(DelayLayer):
 
     def extra_repr(self) -> str:
         return self._describe(f"{self.in_channels}, {self.out_channels}, kernel_size={tuple(self.delays.shape[2:-1])}")
-
-
-def _geometry(conv: Convolution) -> Geometry:
-    """The geometry, with a padding of zero where `_padding` says that inputs are padded beforehand."""
-    padding = (0,) * len(conv.kernel_size) if _pads_beforehand(conv) else tuple(int(size) for size in conv.padding)
-    mode = (conv.transposed, tuple(conv.output_padding), conv.groups)
-    return Geometry(tuple(conv.stride), padding, tuple(conv.dilation), *mode)
-
-
-def _padding(conv: Convolution) -> tuple[int, ...]:
-    """What has to be padded before the convolution, in the order of `functional.pad`, last dimension first; () if it
-    pads with zeros by itself, the same on both sides."""
-    if not _pads_beforehand(conv):
-        return ()
-    pads: list[int] = []
-    for i in reversed(range(len(conv.kernel_size))):
-        if not isinstance(conv.padding, str):
-            pads += [conv.padding[i]] * 2
-            continue
-        total = conv.dilation[i] * (conv.kernel_size[i] - 1) if conv.padding == "same" else 0
-        pads += [total // 2, total - total // 2]
-    return tuple(pads)
-
-
-def _pads_beforehand(conv: Convolution) -> bool:
-    return not conv.transposed and (isinstance(conv.padding, str) or conv.padding_mode != "zeros")

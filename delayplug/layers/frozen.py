@@ -5,7 +5,8 @@ are a buffer of integers and sigma is None. In training and in `eval()` it compu
 does in `eval()`.
 """
 
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from .base import DelayLayer
 from .checks import check_delays
 from .conv import ConvDelay
 from .linear import LearnableDelay
-from .taps import integer_taps
 
 DTYPES = (torch.uint8, torch.int16, torch.int32)  # the smallest that holds the largest delay is taken
 
@@ -40,10 +40,6 @@ class Frozen(DelayLayer):
     @property
     def rounds(self) -> bool:
         return True
-
-    def _integer_taps(self, weight: Tensor | None) -> Tensor:
-        delays = self._per_tap(self.delays).to(self.dtype)
-        return integer_taps(delays, self._weight(weight), max_delay=self.max_delay)
 
     def _precise(self) -> list[Tensor | None]:
         return [self._unit]
@@ -89,11 +85,13 @@ def smallest(max_delay: int) -> torch.dtype:
     return next(dtype for dtype in DTYPES if max_delay <= torch.iinfo(dtype).max)
 
 
-def freeze(layer: DelayLayer, delays: Tensor, max_delay: int) -> None:
-    """Make a learned layer a frozen one, in place. What it needs has been checked."""
+def freeze(layer: DelayLayer, delays: Tensor, max_delay: int) -> Callable[[], None]:
+    """Make a learned layer a frozen one, in place, out of what has been checked; returns a function that undoes it."""
+    kind = type(layer)
+    attributes = {name: v.copy() if isinstance(v, dict) else v for name, v in layer.__dict__.items()}
     unit = torch.ones((), dtype=layer.dtype, device=layer.delays.device)
     del layer.delays, layer.sigma
-    layer.__class__ = _FROZEN[type(layer)]
+    layer.__class__ = _FROZEN[kind]
     layer.register_buffer("delays", delays.to(unit.device))
     layer.register_buffer("sigma", None)
     layer.register_buffer("_unit", unit, persistent=False)
@@ -101,22 +99,9 @@ def freeze(layer: DelayLayer, delays: Tensor, max_delay: int) -> None:
     layer.interpolation = "linear"  # whole delays are the same in all of them, and this one has no width
     layer.train(layer.training)  # drops what was made from the learned delays
 
+    def thaw() -> None:
+        layer.__dict__.clear()
+        layer.__dict__.update(attributes)
+        layer.__class__ = kind
 
-class Snapshot(NamedTuple):
-    """A layer as it was before `freeze`."""
-
-    kind: type[DelayLayer]
-    attributes: dict[str, Any]
-
-
-def snapshot(layer: DelayLayer) -> Snapshot:
-    """What `thaw` needs to undo `freeze`."""
-    attributes = {name: v.copy() if isinstance(v, dict) else v for name, v in layer.__dict__.items()}
-    return Snapshot(type(layer), attributes)
-
-
-def thaw(layer: DelayLayer, before: Snapshot) -> None:
-    """Undo `freeze`."""
-    layer.__dict__.clear()
-    layer.__dict__.update(before.attributes)
-    layer.__class__ = before.kind
+    return thaw

@@ -97,45 +97,12 @@ class LearnableDelay(DelayLayer):
             options=KernelOptions(interpolation, sigma, learn_sigma, init, round_in_eval, engine),
             weight=weight and out_features is not None,
             bias=out_features if bias and out_features is not None else 0,
-            fan_in=in_features * taps,
             device=device,
             dtype=dtype,
         )
         self.in_features, self.out_features = int(in_features), None if out_features is None else int(out_features)
         self.taps = int(taps)
         self.engine: Engine = engine
-
-    @classmethod
-    def from_options(
-        cls,
-        in_features: int,
-        out_features: int | None,
-        *,
-        max_delay: int,
-        options: KernelOptions,
-        taps: int = 1,
-        bias: bool = False,
-        weight: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Self:
-        """The layer with these options, instead of each as an argument."""
-        return cls(
-            in_features,
-            out_features,
-            max_delay=max_delay,
-            taps=taps,
-            bias=bias,
-            weight=weight,
-            interpolation=options.interpolation,
-            sigma=options.sigma,
-            learn_sigma=options.learn_sigma,
-            init=options.init,
-            round_in_eval=options.round_in_eval,
-            engine=options.engine,
-            device=device,
-            dtype=dtype,
-        )
 
     def initial_state(self, *batch: int, trailing: tuple[int, ...] = ()) -> DelayState:
         """The state before a sequence: nothing is under way.
@@ -144,7 +111,7 @@ class LearnableDelay(DelayLayer):
             batch: sizes of the batch dimensions, none for unbatched input.
             trailing: sizes behind the channels (per channel only).
         """
-        return DelayState(self._silence(*batch, self.in_features, *trailing))
+        return self._state(None, (*batch, self.in_features, *trailing))
 
     def _per_tap(self, value: Tensor) -> Tensor:
         return value if self.out_features is not None else value.unsqueeze(-1)
@@ -183,17 +150,13 @@ class LearnableDelay(DelayLayer):
         y = window.movedim(0, -2).flatten(-2) @ kernel
         return y if self.bias is None else y + self.bias
 
-    def _is_event_driven(self, x: Tensor, weight: Tensor | None) -> bool:
-        """Whether a step with this input is taken spike by spike."""
-        # Counting spikes on a GPU would wait for it; and a gradient wants the window of inputs.
-        chosen = self.rounds and self.engine == "auto" and x.device.type == "cpu"
-        if not chosen or torch.compiler.is_compiling():
-            return False
-        return not (torch.is_grad_enabled() and (x.requires_grad or self._learns(weight)))
-
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
-        if self.out_features is None or not self._is_event_driven(x, weight):
+        # Counting spikes on a GPU would wait for it.
+        chosen = self.rounds and self.engine == "auto" and x.device.type == "cpu"
+        if self.out_features is None or not chosen or torch.compiler.is_compiling():
             return None
+        if torch.is_grad_enabled() and (x.requires_grad or self._learns(weight)):
+            return None  # a gradient wants the window of inputs
         made_from, pending = self._origin(weight, state.made_from), state.pending
         # Without an origin it comes from a file.
         if pending is None or (state.made_from is not None and state.made_from is not made_from):
@@ -207,13 +170,13 @@ class LearnableDelay(DelayLayer):
 
     def _pending(self, history: Tensor, weight: Tensor | None) -> Tensor:
         """The next K outputs as far as the last D inputs say, without bias: (K, *batch, O)."""
-        steps, batch = self.max_delay, history.shape[1:-1]
-        empty = history.new_zeros((1, *batch, self.out_features or 0))
-        if steps == 0 or not bool(history.any()):
-            return empty.expand(steps + 1, *empty.shape[1:]).clone()
-        flat = history.reshape(steps, -1, self.in_features)
-        y = convolve(flat, self.kernel(weight), steps=2 * steps, engine=self.engine)[steps:]
-        return torch.cat((y.view(steps, *empty.shape[1:]), empty))
+        steps = self.max_delay
+        pending = history.new_zeros((steps + 1, *history.shape[1:-1], self.out_features or 0))
+        if bool(history.any()):
+            flat = history.reshape(steps, -1, self.in_features)
+            y = convolve(flat, self.kernel(weight), steps=2 * steps, engine=self.engine)
+            pending[:steps] = y[steps:].view_as(pending[:steps])
+        return pending
 
     def _launch(self, weight: Tensor | None) -> Launch:
         weights = self._weight(weight)

@@ -1,6 +1,6 @@
 """What a delay carries from step to step: its last inputs, and the kernel with what it was made from."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,24 +44,19 @@ class Origin:
     class without `__dict__` and not a tuple, so that whoever looks for the tensors of a state does not find these.
     """
 
-    __slots__ = ("_flags", "_sources", "_versions")
+    __slots__ = ("_key", "_sources")
 
     def __init__(self, sources: list[Tensor], flags: tuple[bool, ...]) -> None:
-        self._sources, self._flags, self._versions = sources, flags, _versions(sources)
+        self._sources, self._key = sources, _key(sources, flags)
 
     def is_current(self, sources: list[Tensor], flags: tuple[bool, ...]) -> bool:
         """Whether a kernel made now would be made from the same tensors with the same values."""
-        if self._flags != flags or len(self._sources) != len(sources):
-            return False
-        for own, other in zip(self._sources, sources, strict=True):
-            if own is not other:
-                return False
-        return self._versions == _versions(sources)
+        return self._key == _key(sources, flags)
 
 
-def _versions(sources: list[Tensor]) -> list[int]:
+def _key(sources: list[Tensor], flags: tuple[bool, ...]) -> list[object]:
     # Tensors made under inference_mode do not count their versions; nor can anything change them in training.
-    return [0 if source.is_inference() else source._version for source in sources]
+    return [flags, *((id(source), 0 if source.is_inference() else source._version) for source in sources)]
 
 
 class Tape:
@@ -71,33 +66,23 @@ class Tape:
     another sequence has gone on from the same place, or the tape is full, a new one begins with what is still needed.
     """
 
-    def __init__(self, data: Tensor, written: int) -> None:
-        self._data, self._written = data, written
-
-    @classmethod
-    def begin(cls, history: Tensor) -> Self:
+    def __init__(self, history: Tensor) -> None:
         """A tape that holds these inputs (D, ...), with room for D + 1 more."""
-        size = history.shape[0]
-        data = history.new_empty((2 * size + 1, *history.shape[1:]))
-        data[:size] = history
-        return cls(data, size)
+        self.written = history.shape[0]  # how many inputs it holds: the place behind the last one
+        self._data = history.new_empty((2 * self.written + 1, *history.shape[1:]))
+        self._data[: self.written] = history
 
     def has_room(self, place: int) -> bool:
         """Whether the next input can be written here."""
         # What was made in inference mode can be written to only there.
         open_ = torch.is_inference_mode_enabled() or not self._data.is_inference()
-        return open_ and place == self._written < self._data.shape[0]
+        return open_ and place == self.written < self._data.shape[0]
 
     def write(self, x: Tensor, length: int) -> Tensor:
         """Add an input; returns the last `length` ones, (length, ...), without copying them."""
-        self._data[self._written] = x
-        self._written += 1
-        return self._data[self._written - length : self._written]
-
-    @property
-    def written(self) -> int:
-        """How many inputs it holds: the place behind the last one."""
-        return self._written
+        self._data[self.written] = x
+        self.written += 1
+        return self._data[self.written - length : self.written]
 
 
 def window_over(state: DelayState, x: Tensor, learns: bool) -> tuple[Tensor, tuple[Tape, int] | None]:
@@ -110,11 +95,11 @@ def window_over(state: DelayState, x: Tensor, learns: bool) -> tuple[Tensor, tup
     if learns or torch.compiler.is_compiling():
         return torch.cat((state.history, x.unsqueeze(0))), None
     tape = state.tape[0] if state.tape is not None and state.tape[0].has_room(state.tape[1]) else None
-    tape = Tape.begin(state.history) if tape is None else tape
+    tape = Tape(state.history) if tape is None else tape
     return tape.write(x, state.history.shape[0] + 1), (tape, tape.written)
 
 
-def check_state(state: DelayState, max_delay: int, shape: torch.Size) -> None:
+def check_state(state: DelayState, max_delay: int, shape: tuple[int, ...]) -> None:
     """Raise ArgumentError unless the state is one of steps of this shape."""
     if state.history.shape != (max_delay, *shape):
         raise ArgumentError(

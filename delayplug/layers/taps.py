@@ -137,16 +137,13 @@ class _Taps(torch.autograd.Function):
                 mean = torch.mul(g, bump, out=scratch("weighted", size, d[part].numel())).sum(0).mul_(norm)
                 if by_weight is not None:
                     by_weight[n, part] = mean
-                if by_sigma is not None:
-                    slope = _bump_by_sigma(z, bump, ctx.interpolation)
-                    total = slope.sum(0)
-                    factor = weighted * width**-3 if gauss else weighted
-                    by_sigma[n, part] = factor * (slope.mul_(g).sum(0) - mean * total)
-                if by_delay is not None:
-                    slope = _bump_by_delay(z, bump, ctx.interpolation)
-                    total = slope.sum(0)
-                    factor = weighted * width**-2 if gauss else weighted
-                    by_delay[n, part] = factor * (slope.mul_(g).sum(0) - mean * total)
+                # The slope by the delay is made in the memory of z: last.
+                for by, slope_of, power in ((by_sigma, _bump_by_sigma, -3), (by_delay, _bump_by_delay, -2)):
+                    if by is not None:
+                        slope = slope_of(z, bump, ctx.interpolation)
+                        total = slope.sum(0)
+                        factor = weighted * width**power if gauss else weighted
+                        by[n, part] = factor * (slope.mul_(g).sum(0) - mean * total)
         grads = [
             None if by_tap is None else by_tap.view(norms.shape).movedim(0, -1)
             for by_tap in (by_delay, by_weight, by_sigma)

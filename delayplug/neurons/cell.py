@@ -90,10 +90,8 @@ class Cell:
             ExchangeError: a number is not finite, or a leak is not in 0..1.
         """
         numbers = {"leak": leak, "gain": gain, "rest": rest, "threshold": threshold, "reset": reset, "synapse": synapse}
-        made = {name: None if value is None else compact(value) for name, value in numbers.items()}
+        made = {name: compact(value) for name, value in numbers.items() if value is not None}
         for name, value in made.items():
-            if value is None:
-                continue
             if not bool(value.isfinite().all()):
                 raise ExchangeError(f"{name}: expected finite numbers, got {value.flatten()[:3].tolist()}")
             if name in ("leak", "synapse") and not bool(((value >= 0) & (value <= 1)).all()):
@@ -101,7 +99,7 @@ class Cell:
                     f"{name}: expected a part in 0..1 of what a step loses, got {value.flatten()[:3].tolist()}. A time "
                     "constant must be at least dt"
                 )
-        return cls(rule=rule, **made)  # type: ignore[arg-type]
+        return cls(**{"threshold": None, **made}, rule=rule)  # type: ignore[arg-type]
 
     def needs(self, kind: str, what: str, holds: bool) -> None:
         """Raise ExchangeError unless a condition holds that neurons of a kind are made for: `kind` needs `what`."""

@@ -65,7 +65,7 @@ def over_steps(step: Step, neuron: nn.Module, x: Tensor, state: Any) -> Any:
     if length < 2:
         return _loop(step, neuron, x, state)[0]
     first, state = step(neuron, x[0], state)  # stays out of the graph: it makes the state
-    segment, pieces = _compiled_segment(step, neuron), [tree_map(_as_step, first)]
+    segment, pieces = _compiled_segment(step, neuron), [_stacked([first])]
     for xs in x[1:].split(length):
         run = segment if xs.shape[0] == length else _loop
         outs, state = run(step, neuron, xs, state)
@@ -83,10 +83,6 @@ def _loop(step: Step, neuron: nn.Module, xs: Tensor, state: Any) -> tuple[Any, A
 
 def _stacked(outputs: list[Any]) -> Any:
     return tree_map(lambda *steps: torch.stack(steps) if isinstance(steps[0], Tensor) else steps[-1], *outputs)
-
-
-def _as_step(value: Any) -> Any:
-    return value.unsqueeze(0) if isinstance(value, Tensor) else value
 
 
 def _segment(steps: int) -> int:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -129,17 +130,17 @@ def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOption
     delay: DelayLayer
     if c.granularity is Granularity.SYNAPTIC and isinstance(weights, Convolution):
         check_engine(options.engine, "convolution", f"{c.layer} is one")
-        delay = ConvDelay.from_options(weights, max_delay=max_delay, options=options, device=device, dtype=dtype)
+        delay = ConvDelay(weights, max_delay=max_delay, device=device, dtype=dtype, **asdict(options))
     else:
         channels = c.out_features if c.granularity is Granularity.DENDRITIC else c.in_features
-        delay = LearnableDelay.from_options(
+        delay = LearnableDelay(
             channels,
             c.out_features if c.granularity is Granularity.SYNAPTIC else None,
             max_delay=max_delay,
-            options=options,
             weight=False,
             device=device,
             dtype=dtype,
+            **asdict(options),
         )
     return delay.train(layer.training)
 

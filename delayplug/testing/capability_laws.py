@@ -5,29 +5,18 @@ import io
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..deploy.freeze import freeze_delays
 from ..errors import ExchangeError, SequenceError
 from ..exchange.to_module import run_neuron
 from ..running.stream import stream
-from ..toolkits.capabilities import (
-    Benchmarks,
-    Containers,
-    Exchanges,
-    OwnWeights,
-    Streams,
-    benchmarks,
-    containers,
-    exchanges,
-    own_weights,
-    streams,
-)
+from ..toolkits import capabilities
 from ..toolkits.vocabulary import TimeInside
 from .cases import Cases
 from .networks import Network
 from .oracle import reference_neuron
-from .snapshots import snapshot, states
+from .snapshots import is_same, snapshot, states
 
 
 class CapabilityLaws(Cases):
@@ -36,8 +25,8 @@ class CapabilityLaws(Cases):
     # ---------------------------------------------------------------------------- containers and weights of their own
 
     def test_containers_say_what_they_do_with_time_and_state(self, network: Network) -> None:
-        self.skip_without(Containers)
-        toolkit, net = containers(self.toolkit), network.build()
+        self.skip_without(capabilities.Containers)
+        toolkit, net = capabilities.containers(self.toolkit), network.build()
         for module in net.modules():
             children = dict(module.named_children())
             assert toolkit.time_inside(module) in list(TimeInside)
@@ -47,19 +36,17 @@ class CapabilityLaws(Cases):
                 continue
             for child in children:
                 before = toolkit.is_stateful(module, child)
-                toolkit.set_stateful(module, child, not before)
-                assert toolkit.is_stateful(module, child) is not before
-                toolkit.set_stateful(module, child, before)
-                assert toolkit.is_stateful(module, child) is before
+                for stateful in (not before, before):
+                    toolkit.set_stateful(module, child, stateful)
+                    assert toolkit.is_stateful(module, child) is stateful
 
     def test_weights_of_their_own_are_named(self, network: Network) -> None:
-        self.skip_without(OwnWeights)
-        toolkit, net = own_weights(self.toolkit), network.build()
+        self.skip_without(capabilities.OwnWeights)
+        toolkit, net = capabilities.own_weights(self.toolkit), network.build()
         for name in network.cells:
-            own = toolkit.own_input(net.get_submodule(name))
-            assert own is not None, f"{name} is said to weigh its input"
-            assert own[0] > 0
-            assert own[1] >= 0
+            channels, space = toolkit.own_input(net.get_submodule(name)) or (0, 0)
+            assert channels > 0, f"{name} is said to weigh its input"
+            assert space >= 0
         for module in net.modules():
             child = toolkit.recurrent_layer(module)
             if child:
@@ -68,22 +55,21 @@ class CapabilityLaws(Cases):
     # ----------------------------------------------------------------------------------------------- streams
 
     def test_carried_state_is_taken_out_and_put_back(self, network: Network) -> None:
-        self.skip_without(Streams)
-        toolkit, net = streams(self.toolkit), network.build().eval()
+        self.skip_without(capabilities.Streams)
+        toolkit, net = capabilities.streams(self.toolkit), network.build().eval()
         x = network.sample(steps=8)
         with torch.no_grad():
             expected = network.run(net, x)
             _, state = network.advance(net, x[:4], network.start(net))
-            keepers = [module for module in net.modules() if toolkit.kept_state(module)]
-            taken = [toolkit.kept_state(module) for module in keepers]
+            taken = {module: kept for module in net.modules() if (kept := toolkit.kept_state(module))}
             for module in net.modules():
                 toolkit.reset(module)
-            assert keepers or state is not None, "the state is neither on the modules nor the caller's"
-            for module, values in zip(keepers, taken, strict=True):
+            assert taken or state is not None, "the state is neither on the modules nor the caller's"
+            for module, values in taken.items():
                 toolkit.put_state(module, values)
                 now = toolkit.kept_state(module)
                 assert now.keys() == values.keys()
-                assert all(_same(now[name], values[name]) for name in now)
+                assert all(is_same(now[name], values[name]) for name in now)
             y, _ = network.advance(net, x[4:], state)
         self.assert_equal(y, expected[4:])
 
@@ -125,8 +111,8 @@ class CapabilityLaws(Cases):
     # ---------------------------------------------------------------------------------------------- exchange
 
     def test_neurons_in_numbers_are_rebuilt(self, network: Network) -> None:
-        self.skip_without(Exchanges)
-        toolkit, net = exchanges(self.toolkit), network.build()
+        self.skip_without(capabilities.Exchanges)
+        toolkit, net = capabilities.exchanges(self.toolkit), network.build()
         generator = torch.Generator().manual_seed(2)
         for neuron in net.modules():
             if not self.toolkit.is_neuron(neuron):
@@ -150,8 +136,8 @@ class CapabilityLaws(Cases):
     # ---------------------------------------------------------------------------------------- the benchmark
 
     def test_the_benchmarks_neuron_is_the_papers(self, tau: float) -> None:
-        self.skip_without(Benchmarks)
-        toolkit = benchmarks(self.toolkit)
+        self.skip_without(capabilities.Benchmarks)
+        toolkit = capabilities.benchmarks(self.toolkit)
         torch.manual_seed(0)
         x = (torch.rand(60, 8, 32) * 1.5).requires_grad_()
         weight = torch.randn(60, 8, 32)
@@ -163,8 +149,8 @@ class CapabilityLaws(Cases):
         assert (got - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
     def test_the_benchmarks_readout_is_a_leaky_membrane(self, tau: float) -> None:
-        self.skip_without(Benchmarks)
-        toolkit = benchmarks(self.toolkit)
+        self.skip_without(capabilities.Benchmarks)
+        toolkit = capabilities.benchmarks(self.toolkit)
         x = torch.randn(20, 3, 4)
         v, expected = torch.zeros(3, 4), []
         for x_t in x:
@@ -173,9 +159,3 @@ class CapabilityLaws(Cases):
         readout = toolkit.readout_neuron(tau=tau)
         for _ in range(2):  # the second run starts afresh
             torch.testing.assert_close(toolkit.run(readout, x), torch.stack(expected), rtol=1e-4, atol=1e-5)
-
-
-def _same(now: Any, then: Any) -> bool:
-    if isinstance(now, Tensor) and isinstance(then, Tensor):
-        return torch.equal(now, then)
-    return now is then or bool(type(now) is type(then) and now == then)

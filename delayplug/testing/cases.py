@@ -36,8 +36,7 @@ class Cases:
         names = metafunc.fixturenames
         if "network" in names:
             law = metafunc.function.__name__
-            cases = [n for n in self.networks if n.cut is not None or "carried" not in law]
-            cases = [n for n in cases if n.cut is None or "refused" not in law]
+            cases = [n for n in self.networks if ("carried" if n.cut is None else "refused") not in law]
             metafunc.parametrize("network", cases, ids=str)
         if "granularity" in names:
             metafunc.parametrize("granularity", GRANULARITIES)

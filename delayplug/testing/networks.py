@@ -11,10 +11,6 @@ Sees = Literal["steps", "sequences", "batch first", "folded"]
 Advance = Callable[[Any, Tensor, Any], tuple[Tensor, Any]]
 
 
-def _no_state(net: nn.Module) -> Any:
-    return None
-
-
 @dataclass(frozen=True)
 class Network:
     """A network as a user of a toolkit writes it, and how that user drives it.
@@ -42,7 +38,7 @@ class Network:
     features: tuple[int, ...]
     layers: tuple[str, ...]
     advance: Advance
-    start: Callable[[Any], Any] = _no_state
+    start: Callable[[Any], Any] = lambda net: None
     cut: Callable[[Any, Any], Any] | None = None
     ordered: bool = True
     density: float = 0.4

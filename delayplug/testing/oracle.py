@@ -52,28 +52,20 @@ def shift_inputs(
     """
     past: list[Tensor] = []
 
-    def split(value: Tensor) -> list[Tensor]:
-        if sees == "steps":
-            return [value]
-        if sees == "folded":
-            return list(value.unflatten(0, (-1, batch)).unbind(0))
-        return list(value.unbind(0 if sees == "sequences" else 1))
-
-    def join(parts: list[Tensor]) -> Tensor:
-        if sees == "steps":
-            return parts[0]
-        if sees == "folded":
-            return torch.cat(parts)
-        return torch.stack(parts, 0 if sees == "sequences" else 1)
-
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         value = args[0][0] if isinstance(args[0], tuple) else args[0]
-        outputs = []
-        for x in split(value):
-            past.append(x)
-            delayed = [past[-1 - d] if d < len(past) else torch.zeros_like(x) for d in range(MAX_DELAY + 1)]
-            outputs.append(_at_delays(weights, delayed, delays, granularity))
-        return join(outputs)
+        if sees == "steps":
+            value = value.unsqueeze(0)
+        elif sees == "folded":
+            value = value.unflatten(0, (-1, batch))
+        elif sees == "batch first":
+            value = value.transpose(0, 1)
+        y = torch.stack([_at_delays(weights, _by_age(past, x), delays, granularity) for x in value])
+        if sees == "steps":
+            return y[0]
+        if sees == "folded":
+            return y.flatten(0, 1)
+        return y.transpose(0, 1).contiguous() if sees == "batch first" else y
 
     layer.register_forward_hook(hook)
 
@@ -83,40 +75,33 @@ def shift_cell(cell: nn.Module, delays: Tensor) -> None:
     past: list[Tensor] = []
 
     def hook(module: nn.Module, args: Any) -> Any:
-        past.append(args[0])
-        delayed = [past[-1 - d] if d < len(past) else torch.zeros_like(args[0]) for d in range(MAX_DELAY + 1)]
-        channels = delays.view(-1, *(1,) * (args[0].dim() - 2))
-        return (sum(((channels == d) * x for d, x in enumerate(delayed)), torch.zeros(())), *args[1:])
+        return (_of_channels(_by_age(past, args[0]), delays, space=args[0].dim() - 2), *args[1:])
 
     cell.register_forward_pre_hook(hook)
 
 
-def _at_delays(weights: Any, delayed: list[Tensor], delays: Tensor, granularity: Granularity) -> Tensor:
+def _by_age(past: list[Tensor], x: Tensor) -> list[Tensor]:
+    """What came 0, 1, ... MAX_DELAY steps ago, with x as the last input, which is added to the past."""
+    past.append(x)
+    return [past[-1 - d] if d < len(past) else torch.zeros_like(x) for d in range(MAX_DELAY + 1)]
+
+
+def _of_channels(by_age: list[Tensor], delays: Tensor, space: int) -> Tensor:
+    """Of each channel what is as old as its delay."""
+    channels = delays.view(-1, *(1,) * space)
+    return sum(((channels == d) * x for d, x in enumerate(by_age)), torch.zeros(()))
+
+
+def _at_delays(weights: Any, by_age: list[Tensor], delays: Tensor, granularity: Granularity) -> Tensor:
     """One step of a layer whose synapses see the inputs of their own delays."""
-    transposed = getattr(weights, "transposed", False)
-    space = weights.weight.dim() - 2
-    if granularity != "synaptic":
-        outputs_first = (granularity == "dendritic") != transposed  # is this the first dimension of the weight?
-        grouped = weights.weight.shape[1] if not outputs_first else weights.weight.shape[0]
-        if grouped != delays.numel():  # a convolution in groups: its inputs are spread over the outputs
-            return _grouped(weights, delayed, delays, granularity, space)
-        shape = (-1, 1) if outputs_first else (1, -1)
-        delays = delays.view(*shape, *(1,) * space).expand(weights.weight.shape).unsqueeze(-1)
-    total: Tensor | None = None
-    for d, x in enumerate(delayed):
-        part = _apply(weights, x, weights.weight * (delays.squeeze(-1) == d))
-        total = part if total is None else total + part
-    assert total is not None
-    return total if weights.bias is None else total + weights.bias.view(-1, *(1,) * space)
-
-
-def _grouped(weights: Any, delayed: list[Tensor], delays: Tensor, granularity: Granularity, space: int) -> Tensor:
-    mask = delays.view(-1, *(1,) * space)
+    weight, space = weights.weight, weights.weight.dim() - 2
     if granularity == "axonal":
-        x = sum((x * (mask == d) for d, x in enumerate(delayed)), torch.zeros_like(delayed[0]))
-        y = _apply(weights, x, weights.weight)
+        y = _apply(weights, _of_channels(by_age, delays, space), weight)
+    elif granularity == "dendritic":
+        y = _of_channels([_apply(weights, x, weight) for x in by_age], delays, space)
     else:
-        y = sum((_apply(weights, x, weights.weight) * (mask == d) for d, x in enumerate(delayed)), torch.zeros(()))
+        parts = (_apply(weights, x, weight * (delays.squeeze(-1) == d)) for d, x in enumerate(by_age))
+        y = sum(parts, torch.zeros(()))
     return y if weights.bias is None else y + weights.bias.view(-1, *(1,) * space)
 
 

@@ -15,11 +15,11 @@ from ..toolkits.toolkit import Toolkit
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
 
 
-class _Content(tuple[Any, ...]):
-    """The content of a tensor, comparable."""
-
-    def __new__(cls, tensor: Tensor) -> "_Content":
-        return super().__new__(cls, (tensor.shape, tensor.dtype, *tensor.detach().flatten().tolist()))
+def is_same(a: object, b: object) -> bool:
+    """Whether two tensors have the same content; of anything else, whether it is the same or equal and of one type."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.equal(a, b)
+    return a is b or (type(a) is type(b) and bool(a == b))
 
 
 def snapshot(net: nn.Module, toolkit: Toolkit) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def snapshot(net: nn.Module, toolkit: Toolkit) -> dict[str, Any]:
             name: [child for child in module._modules if containers(toolkit).is_stateful(module, child)]
             for name, module in modules.items()
         },
-        "values": {key: _Content(v) for key, v in net.state_dict().items() if isinstance(v, Tensor)},
+        "values": {k: (v.shape, v.dtype, v.tolist()) for k, v in net.state_dict().items() if isinstance(v, Tensor)},
     }
 
 

@@ -81,7 +81,9 @@ class Streams:
         return {}
 
     def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:
-        """Let a module go on from what `kept_state` gave."""
+        """Let a module go on from what `kept_state` gave; by default, these are attributes of the module."""
+        for name, value in state.items():
+            setattr(module, name, value)
 
     def reset(self, module: nn.Module) -> None:
         """Bring a module, neuron or not, back to a fresh state, if it keeps one. Children are asked by themselves."""

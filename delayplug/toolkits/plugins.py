@@ -147,21 +147,19 @@ def statuses() -> Iterator[Status]:
     """The state of every plugin. Imports the toolkits."""
     for plugin in plugins():
         number = version(plugin.backend.package) if plugin.backend else ""
+        state, reason = "ready", ""
         try:
             if plugin.backend is None:
                 assert plugin.error is not None
                 raise plugin.error
             _import(plugin.backend, plugin.distribution)
         except BackendMissingError as error:
-            yield Status(plugin.name, number, plugin.distribution, "not installed", str(error))
-        except _STRANGERS as error:
-            yield Status(plugin.name, number, plugin.distribution, "broken", _reason(error))
-        else:
-            yield Status(plugin.name, number, plugin.distribution, "ready", "")
-
-
-def _reason(error: BaseException) -> str:
-    return repr(error) if isinstance(error, SystemExit) else str(error) or repr(error)  # its text is a bare number
+            state, reason = "not installed", str(error)
+        except SystemExit as error:
+            state, reason = "broken", repr(error)  # its text is a bare number
+        except Exception as error:
+            state, reason = "broken", str(error) or repr(error)
+        yield Status(plugin.name, number, plugin.distribution, state, reason)
 
 
 def ready() -> list[str]:

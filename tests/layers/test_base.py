@@ -15,7 +15,7 @@ from tests.layers.running import F64, equal, from_history, make, run_chunks, run
 SYNAPSE, CHANNEL = LearnableDelay(4, 3, max_delay=5), LearnableDelay(4, max_delay=5)
 
 
-BASE = {"max_delay": 3, "weight": True, "bias": 0, "fan_in": 2, "options": KernelOptions("linear")}
+BASE = {"max_delay": 3, "weight": True, "bias": 0, "options": KernelOptions("linear")}
 BASE |= {"device": None, "dtype": None}
 
 

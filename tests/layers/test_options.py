@@ -64,40 +64,27 @@ def valid(draw):
 
 @settings(max_examples=examples(25))
 @given(valid(), st.sampled_from(["synapse", "channel", "convolution"]))
-def test_a_layer_from_options_is_that_of_the_arguments(options, kind):
-    arguments = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-    layers = []
-    for from_options in (True, False):
-        torch.manual_seed(0)
-        passed = {"options": options} if from_options else arguments
-        if kind == "convolution":
-            passed = {name: value for name, value in passed.items() if name != "engine"}
-            make, sizes = (ConvDelay.from_options if from_options else ConvDelay), (nn.Conv1d(4, 6, 3),)
-        else:
-            make = LearnableDelay.from_options if from_options else LearnableDelay
-            sizes = (4, 3 if kind == "synapse" else None)
-        layers.append(make(*sizes, max_delay=5, dtype=torch.float64, **passed))
-    one, other = layers
-    assert repr(one) == repr(other)
-    assert one.round_in_eval == options.round_in_eval
-    assert one.delays.dtype == torch.float64
-    for a, b in zip(one.state_dict().items(), other.state_dict().items(), strict=True):
-        assert a[0] == b[0]
-        assert torch.equal(a[1], b[1])
-
-
-def test_the_other_arguments_reach_the_layer():
-    options = KernelOptions(engine="fft", round_in_eval=False)
-    layer = LearnableDelay.from_options(4, 3, max_delay=5, options=options, taps=2, bias=True, weight=False)
-    assert repr(layer) == repr(
-        LearnableDelay(4, 3, max_delay=5, taps=2, bias=True, weight=False, engine="fft", round_in_eval=False)
-    )
-    assert layer.weight is None
+def test_options_are_arguments_of_every_layer(options, kind):
+    if kind == "convolution":
+        layer = ConvDelay(nn.Conv1d(4, 6, 3), max_delay=5, **dataclasses.asdict(options))
+    else:
+        layer = LearnableDelay(4, 3 if kind == "synapse" else None, max_delay=5, **dataclasses.asdict(options))
+    width, learned = options.first_width(5), isinstance(layer.sigma, nn.Parameter)
+    assert layer.interpolation == options.interpolation
+    assert layer.round_in_eval == options.round_in_eval
+    assert learned == bool(options.learn_sigma)
+    assert (layer.sigma is None) == (width is None)
+    if width is not None:
+        assert torch.equal(layer.sigma, torch.full_like(layer.sigma, width))
+        assert layer.sigma.shape == (layer.delays.shape if options.learn_sigma is True else ())
+    if options.init != "uniform":
+        assert torch.equal(layer.delays, torch.full_like(layer.delays, options.init))
 
 
 def test_a_convolution_has_one_engine():
+    assert repr(ConvDelay(nn.Conv1d(4, 6, 3), max_delay=5, engine="direct")).startswith("ConvDelay(4, 6")
     with pytest.raises(ArgumentError, match="engine: expected one of auto, direct for convolutions, got 'fft'"):
-        ConvDelay.from_options(nn.Conv1d(4, 6, 3), max_delay=5, options=KernelOptions(engine="fft"))
+        ConvDelay(nn.Conv1d(4, 6, 3), max_delay=5, engine="fft")
 
 
 def test_engine_names():

@@ -21,8 +21,7 @@ class ByteCache(Generic[K, V]):
         self.limit = limit
         self._size = size
         self._values: OrderedDict[K, V] = OrderedDict()
-        self._nbytes = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of a key, made if it is not there. Threads that miss it at the same time make it each."""
@@ -31,25 +30,22 @@ class ByteCache(Generic[K, V]):
                 self._values.move_to_end(key)
                 return self._values[key]
         value = make()
-        size = self._size(value)
         with self._lock:
-            if key not in self._values and size <= self.limit:
+            if key not in self._values and self._size(value) <= self.limit:
                 self._values[key] = value
-                self._nbytes += size
-                while self._nbytes > self.limit:
-                    _, oldest = self._values.popitem(last=False)
-                    self._nbytes -= self._size(oldest)
+                while self.nbytes > self.limit:
+                    self._values.popitem(last=False)
         return value
 
     def clear(self) -> None:
         with self._lock:
             self._values.clear()
-            self._nbytes = 0
 
     @property
     def nbytes(self) -> int:
         """The bytes of all values together."""
-        return self._nbytes
+        with self._lock:
+            return sum(map(self._size, self._values.values()))
 
     def __len__(self) -> int:
         return len(self._values)

@@ -31,16 +31,12 @@ def convolve_channels(x_TBC: Tensor, taps_KC: Tensor, *, steps: int | None = Non
         (steps, B, C, ...).
     """
     steps = output_steps(x_TBC.shape[0], taps_KC.shape[0], steps)
-    if x_TBC.dim() == 3:
-        result: Tensor = _Channels.apply(x_TBC, taps_KC, steps)
-        return result
-    # Whatever is behind the channels goes with the batch.
-    flat = x_TBC.unsqueeze(1) if x_TBC.dim() == 2 else x_TBC.flatten(3).movedim(2, -1)
-    y: Tensor = _Channels.apply(flat.reshape(x_TBC.shape[0], -1, taps_KC.shape[1]), taps_KC, steps)
     if x_TBC.dim() == 2:
-        return y.squeeze(1)
-    batch, channels, *behind = x_TBC.shape[1:]
-    return y.view(steps, batch, -1, channels).movedim(-1, 2).reshape(steps, batch, channels, *behind)
+        return convolve_channels(x_TBC.unsqueeze(1), taps_KC, steps=steps).squeeze(1)
+    # Whatever is behind the channels goes with the batch.
+    channels_last = x_TBC.movedim(2, -1)
+    y: Tensor = _Channels.apply(channels_last.flatten(1, -2), taps_KC, steps)
+    return y.view(steps, *channels_last.shape[1:]).movedim(-1, 2)
 
 
 class _Channels(torch.autograd.Function):

@@ -23,13 +23,11 @@ class Launch(NamedTuple):
     slots: (I, O N), the place d_oi * O + o in the next K outputs of one sample.
     weights: (I, O N).
     taps: (I, K O), the same as a matrix.
-    outputs: O.
     """
 
     slots: Tensor
     weights: Tensor
     taps: Tensor
-    outputs: int
 
 
 def launch(delays: Tensor, weights: Tensor, taps: Tensor) -> Launch:
@@ -39,7 +37,7 @@ def launch(delays: Tensor, weights: Tensor, taps: Tensor) -> Launch:
     slots = round_delays(delays).long() * outputs + place
     # Contiguous, so that a spike finds all that it needs in one place.
     slots, weights = (value.movedim(1, 0).reshape(inputs, -1).contiguous() for value in (slots, weights))
-    return Launch(slots, weights, taps.permute(2, 0, 1).reshape(inputs, -1), outputs)
+    return Launch(slots, weights, taps.permute(2, 0, 1).reshape(inputs, -1))
 
 
 def arrivals(x_BI: Tensor, pending_KBO: Tensor, launches: Launch) -> tuple[Tensor, Tensor]:

@@ -133,7 +133,7 @@ class _Fourier(torch.autograd.Function):
         for groups in work.groups:
             taps_PROI = work.of_taps(taps_KOI, groups)
             for some in work.samples:
-                x_RJBI = work.of_x(x_TBI[:, some], groups)
+                x_RJBI = work.of("x", x_TBI[:, some], work.x, groups)
                 parts = ((slice(p, p + n), x_RJBI[:, :n], taps_PROI[p].mT) for p, n in cut.meetings)
                 y_RJBO = work.product(cut.out, parts)
                 work.add(y_RJBO, y_TBO[:, some], work.y, groups)
@@ -153,9 +153,9 @@ class _Fourier(torch.autograd.Function):
             if gt_PROI is not None:
                 gt_PROI[len(cut.meetings) :].zero_()  # those taps reach beyond the output
             for i, some in enumerate(work.samples):
-                g_RJBO = work.of_y(grad_TBO[:, some], groups)
+                g_RJBO = work.of("y", grad_TBO[:, some], work.y, groups)
                 if gt_PROI is not None:
-                    x_RJBI = work.of_x(x_TBI[:, some], groups)
+                    x_RJBI = work.of("x", x_TBI[:, some], work.x, groups)
                     for p, n in cut.meetings:
                         g_RNO, x_RNI = g_RJBO[:, p : p + n].flatten(1, 2), x_RJBI[:, :n].flatten(1, 2)
                         gt_PROI[p].baddbmm_(g_RNO.mT, x_RNI, beta=min(i, 1))
@@ -211,15 +211,10 @@ class _Work:
         # The kernel is transformed some outputs at a time, too.
         self._outputs = _slices(outputs, outputs / len(self.samples))
 
-    def of_x(self, x_TBI: Tensor, groups: slice) -> Tensor:
-        """(R, J, B, I)."""
-        out = self._scratch("x", self._height(groups), self.x.count, *x_TBI.shape[1:])
-        return self._rows(x_TBI, self.x, groups, out)
-
-    def of_y(self, y_TBO: Tensor, groups: slice) -> Tensor:
-        """(R, J, B, O)."""
-        out = self._scratch("y", self._height(groups), self.y.count, *y_TBO.shape[1:])
-        return self._rows(y_TBO, self.y, groups, out)
+    def of(self, name: str, x_TBN: Tensor, windows: _Windows, groups: slice) -> Tensor:
+        """(R, J, B, N) of the input or the output, in the scratch memory of that name."""
+        out = self._scratch(name, self._height(groups), windows.count, *x_TBN.shape[1:])
+        return self._rows(x_TBN, windows, groups, out)
 
     def like_taps(self, name: str, groups: slice) -> Tensor:
         """(P, R, O, I), uninitialised."""

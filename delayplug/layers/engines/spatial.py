@@ -58,11 +58,9 @@ class _Spatial(torch.autograd.Function):
         ctx.save_for_backward(x, taps)
         ctx.geometry = geometry
         y: Tensor | None = None
-        for k, tap in enumerate(taps):
+        for k in range(min(taps.shape[0], steps)):
             length = min(x.shape[0], steps - k)
-            if length <= 0:
-                break
-            part = torch.ops.aten.convolution(x[:length].flatten(0, 1), tap, None, *geometry)
+            part = torch.ops.aten.convolution(x[:length].flatten(0, 1), taps[k], None, *geometry)
             if y is None:
                 y = part.new_zeros((steps, x.shape[1], *part.shape[1:]))
             y[k : k + length] += part.view(length, *y.shape[1:])
@@ -76,12 +74,10 @@ class _Spatial(torch.autograd.Function):
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
         grad_x = torch.zeros_like(x) if wanted[0] else None
         grad_taps = torch.zeros_like(taps) if wanted[1] else None
-        for k, tap in enumerate(taps):
+        for k in range(min(taps.shape[0], grad.shape[0])):
             length = min(x.shape[0], grad.shape[0] - k)
-            if length <= 0:
-                break
             g, part = grad[k : k + length].flatten(0, 1), x[:length].flatten(0, 1)
-            gx, gw, _ = torch.ops.aten.convolution_backward(g, part, tap, None, *ctx.geometry, wanted)
+            gx, gw, _ = torch.ops.aten.convolution_backward(g, part, taps[k], None, *ctx.geometry, wanted)
             if grad_x is not None:
                 grad_x[:length] += gx.view(length, *x.shape[1:])
             if grad_taps is not None:

@@ -19,7 +19,6 @@ need not be in memory at the same time. Group 0 has the two real ones, q = 0 and
 Shapes: N columns, whatever they are; a / 2 groups of 3 m rows.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,8 +118,9 @@ class Transform:
         return 0 if self.fold is None else self.mix[groups].shape[0] * self.mix.shape[2]
 
 
-Build = Callable[[Size, int, torch.dtype, torch.device], Transform]
-Key = tuple[str, Size, int, torch.dtype, torch.device]
+# From the cosine and sine of each frequency over time, and its weight, to the three rows that it has.
+Rows = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Key = tuple[Rows, Size, int, torch.dtype, torch.device]
 
 # A network needs a few of them for each length of its sequences, most of them below one MB.
 _cache: ByteCache[Key, Transform] = ByteCache(256 * 2**20, lambda transform: transform.nbytes)
@@ -135,43 +135,31 @@ def clear_caches() -> None:
     _cache.clear()
 
 
-def _cached(build: Build) -> Build:
-    """Cache transforms, but none made while torch.compile or torch.export traces: those hold no values."""
-
-    @functools.wraps(build)
-    def transform(size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:
-        if torch.compiler.is_compiling():
-            return build(size, steps, dtype, device)
-        key = (build.__name__, size, steps, dtype, device)
-        return _cache.get(key, lambda: build(size, steps, dtype, device))
-
-    return transform
-
-
-@_cached
 def analysis(size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:
     """A, for sequences of so many steps."""
-    return _transform(size, steps, dtype, device, lambda cos, sin, weight: (cos, -sin, cos - sin))
+    return _cached(_analysis_rows, size, steps, dtype, device)
 
 
-@_cached
 def synthesis(size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:
     """S, whose transpose gives so many steps."""
+    return _cached(_synthesis_rows, size, steps, dtype, device)
+
+
+def _analysis_rows(cos: Tensor, sin: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return cos, -sin, cos - sin
+
+
+def _synthesis_rows(cos: Tensor, sin: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # y = 1/n sum over k of weight (cos re Y - sin im Y), with re Y = P1 - P2 and im Y = P3 - P1 - P2.
-    return _transform(
-        size,
-        steps,
-        dtype,
-        device,
-        lambda cos, sin, weight: (weight * (cos + sin), weight * (sin - cos), -weight * sin),
-    )
+    return weight * (cos + sin), weight * (sin - cos), -weight * sin
 
 
-Rows = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+def _cached(*key: *Key) -> Transform:
+    """From the cache, unless torch.compile or torch.export traces: transforms made then hold no values."""
+    return _transform(*key) if torch.compiler.is_compiling() else _cache.get(key, lambda: _transform(*key))
 
 
-def _transform(size: Size, steps: int, dtype: torch.dtype, device: torch.device, rows: Rows) -> Transform:
-    """From the cosine and sine of each frequency over time, and its weight, to the three rows that it has."""
+def _transform(rows: Rows, size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:
     folded = size.is_folded(steps)
     length = size.length if folded else steps
     mixes = []
