@@ -72,8 +72,11 @@ class Size:
 
 def cheapest(steps: int, cost: Callable[[Size], float]) -> Size:
     """The size with room for so many steps that costs least."""
-    sizes = [Size(folds, 2 * -(-steps // (2 * folds))) for folds in (2, 4, 8, 16, 32)]
-    return min((size for size in sizes if size.folds == 2 or size.length >= _SHORTEST), key=cost)
+    best, *sizes = (Size(folds, 2 * -(-steps // (2 * folds))) for folds in (2, 4, 8, 16, 32))
+    for size in sizes:  # torch.export of torch 2.6 takes no min(..., key=...)
+        if size.length >= _SHORTEST and cost(size) < cost(best):
+            best = size
+    return best
 
 
 @dataclass(frozen=True)
