@@ -7,7 +7,6 @@ Networks", IEEE TNNLS 2020. The files are on https://zenkelab.org/datasets/ unde
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -217,8 +216,9 @@ def _recorded(folder: Path) -> dict[str, str]:
 
 
 def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    import pooch
+
+    return pooch.file_hash(str(path), alg="md5")
 
 
 def _room(folder: Path) -> str:

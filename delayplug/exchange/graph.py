@@ -5,8 +5,9 @@ Values that come into a node along several edges are added. Shapes are those of 
 synapse.
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
@@ -122,13 +123,11 @@ class Graph:
 
     def add(self, name: str, node: Node, sources: Iterable[str] = ()) -> str:
         """Add a node behind others; returns its name, which has a number behind it if the name is in use."""
-        free = name = name.replace("/", "_") or "model"  # "/" would be a group in an HDF5 file
-        count = 2
-        while free in self.nodes:
-            free, count = f"{name}_{count}", count + 1
-        self.nodes[free] = node
-        self.edges += [(source, free) for source in sources]
-        return free
+        # "/" would be a group in an HDF5 file.
+        name = unused(name.replace("/", "_") or "model", self.nodes.__contains__)
+        self.nodes[name] = node
+        self.edges += [(source, name) for source in sources]
+        return name
 
     def before(self, name: str) -> list[str]:
         """The nodes that feed a node."""
@@ -185,7 +184,7 @@ class Graph:
             if len(fed) > 1:
                 each = ", ".join(f"{source} {shapes[source]}" for source in sources)
                 raise ExchangeError(f"{name} is fed with different shapes: {each}")
-            shapes[name] = _shape(name, node, next(iter(fed), ()))
+            shapes[name] = shape_after(name, node, next(iter(fed), ()))
         return shapes
 
     def simplified(self) -> "Graph":
@@ -202,6 +201,12 @@ class Graph:
                 graph.remove([name])
                 graph.edges += [(source, after[0]) for source in before]
         return graph
+
+
+def unused(name: str, is_used: Callable[[str], bool]) -> str:
+    """The name, with the first number behind it that makes it one not in use."""
+    numbered = (f"{name}_{i}" for i in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if not is_used(free))
 
 
 def snapped(gain: Tensor, leak: Tensor) -> Tensor:
@@ -235,7 +240,7 @@ def walk(graph: Graph) -> Iterator[tuple[str, Node, list[str]]]:
         yield name, graph.nodes[name], graph.before(name)
 
 
-def _shape(name: str, node: Node, fed: Shape) -> Shape:
+def shape_after(name: str, node: Node, fed: Shape) -> Shape:
     """The shape of a node's result; `fed` is that of its input."""
     match node:
         case Input():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ExchangeError
 from ..layers.base import DelayLayer
@@ -82,7 +83,7 @@ def of_delayed(layer: Delayed) -> list[Node]:
     return [Synapses(weight, plain.bias, plain.geometry, delays, delay.max_delay)]
 
 
-def of_norm(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
+def of_norm(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """(scale, shift), each (C,) float64, by which a batch norm multiplies and to which it adds in `eval()`."""
     if norm.running_mean is None or norm.running_var is None:
         raise ExchangeError("a batch norm that keeps no running statistics")

@@ -22,6 +22,7 @@ from .from_model import graph_of
 from .graph import (
     Delay,
     Flatten,
+    Geometry,
     Graph,
     Input,
     Neurons,
@@ -31,6 +32,7 @@ from .graph import (
     Shape,
     Synapses,
     Threshold,
+    walk,
     weights_by_delay,
 )
 
@@ -86,8 +88,7 @@ class _Writer:
 
         values: dict[str, str] = {}
         input_shape: Shape = ()
-        for name in self.graph.order():
-            node, sources = self.graph.nodes[name], self.graph.before(name)
+        for name, node, sources in walk(self.graph):
             if isinstance(node, Input):
                 values[name], input_shape = "input", node.shape
                 continue
@@ -98,7 +99,7 @@ class _Writer:
                 values[name] = self.write(node, x, self.shapes[sources[0]], self.shapes[name])
             except ExchangeError as error:
                 raise ExchangeError(f"{name}: {error}") from None
-        last = self.graph.order()[-1]
+        last = name
         self.nodes.append(helper.make_node("Identity", [values[last]], ["output"]))
         inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["steps", "batch", *input_shape])]
         outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["steps", "batch", *self.shapes[last]])]
@@ -165,13 +166,7 @@ class _Writer:
             if node.geometry is None:
                 part = self.op("MatMul", shifted, self.constant(weight.mT))
             else:
-                g = node.geometry
-                moves = {
-                    "strides": g.stride,
-                    "pads": [*g.padding, *g.padding],
-                    "dilations": g.dilation,
-                    "group": g.groups,
-                }
+                moves = {"dilations": node.geometry.dilation, "group": node.geometry.groups, **_moves(node.geometry)}
                 part = self.folded("Conv", shifted, before, after, self.constant(weight), **moves)
             result = self.op("Add", result, part) if result else part
         if node.bias is None:
@@ -190,7 +185,7 @@ class _Writer:
         return result
 
     def pool(self, node: Pool, x: str, before: Shape, after: Shape) -> str:
-        moves = {"strides": node.stride, "pads": [*node.padding, *node.padding]}
+        moves = _moves(node)
         if node.kind == "average":
             return self.folded("AveragePool", x, before, after, kernel_shape=node.kernel, count_include_pad=1, **moves)
         ones = self.constant(torch.ones(before[0], 1, *node.kernel))
@@ -250,3 +245,7 @@ class _Writer:
         elif cell.rule is Reset.SUBTRACT:
             v = self.op("Sub", v, self.op("Mul", spikes, threshold))
         return [v, *states], spikes
+
+
+def _moves(window: Geometry | Pool) -> dict[str, Sequence[int]]:
+    return {"strides": window.stride, "pads": [*window.padding, *window.padding]}

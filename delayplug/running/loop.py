@@ -85,20 +85,17 @@ def has_loop(network: Network, x: Tensor) -> bool:
         calls += 1
 
     counts = []
-    handle = next(iter(network.neurons.values())).register_forward_pre_hook(count)
-    try:
-        with preserved(network.model), torch.no_grad():
-            network.model.eval()
-            for steps in (1, 2):
-                calls = 0
-                part = x[:1, :1].expand(steps, *x[0, :1].shape)
-                try:
-                    from_fresh_state(network, functools.partial(network.model, part))
-                except Exception:
-                    return False  # it cannot take a sequence
-                counts.append(calls)
-    finally:
-        handle.remove()
+    hook = next(iter(network.neurons.values())).register_forward_pre_hook(count)
+    with hook, preserved(network.model), torch.no_grad():
+        network.model.eval()
+        for steps in (1, 2):
+            calls = 0
+            part = x[:1, :1].expand(steps, *x[0, :1].shape)
+            try:
+                from_fresh_state(network, functools.partial(network.model, part))
+            except Exception:
+                return False  # it cannot take a sequence
+            counts.append(calls)
     return counts[1] == 2 * counts[0]
 
 

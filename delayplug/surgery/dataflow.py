@@ -12,7 +12,6 @@ from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.hooks import RemovableHandle
 
 from ..errors import ArgumentError, DelayplugError, WiringError
 from ..toolkits.states import tensors_in
@@ -123,43 +122,35 @@ def preserved(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     before = [dict(module.__dict__) for module in modules]
     inner = [{k: copy.copy(v) for k, v in b.items() if isinstance(v, dict | list)} for b in before]
-    parameters = [(p, p.detach().clone()) for p in model.parameters()]
-    grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    memories = [(m.delay_memory, m.delay_memory.snapshot()) for m in modules if isinstance(m, Delayed)]
     tensors = (*model.parameters(), *model.buffers())
+    values = [tensor.detach().clone() for tensor in tensors]
+    grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
+    memories = [(m.delay_memory, m.delay_memory.snapshot()) for m in modules if isinstance(m, Delayed)]
     devices = list({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
             yield
     finally:
         for module, attributes, containers in zip(modules, before, inner, strict=True):
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
+            _refill(module.__dict__, attributes)
             for name, content in containers.items():
                 _refill(attributes[name], content)
         for memory, snapshot in memories:
             memory.restore(snapshot)
         with torch.no_grad():
-            for parameter, value in parameters:
-                if not torch.equal(parameter, value):
-                    parameter.copy_(value)
+            for tensor, value in zip(tensors, values, strict=True):
+                # A state may have been freed or resized in place; then the object is not a buffer any more.
+                if tensor.shape == value.shape and not torch.equal(tensor, value):
+                    tensor.detach().copy_(value)
             for parameter, grad, old in grads:
                 parameter.grad = grad
                 if grad is not None and old is not None:
                     grad.copy_(old)
-            for buffer, value in buffers:
-                # A state may have been freed or resized in place; then the object is not a buffer any more.
-                if buffer.shape == value.shape:
-                    buffer.detach().copy_(value)
 
 
-def _refill(container: object, content: object) -> None:
-    if isinstance(container, dict) and isinstance(content, dict):
-        container.clear()
-        container.update(content)
-    elif isinstance(container, list) and isinstance(content, list):
-        container[:] = content
+def _refill(container: dict[Any, Any] | list[Any], content: Any) -> None:
+    container.clear()
+    container.extend(content) if isinstance(container, list) else container.update(content)
 
 
 class StorageMarks(Generic[Mark]):
@@ -259,8 +250,8 @@ class _Tracer(TorchDispatchMode):
         def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             self._open.pop()
 
-        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True)))
-        stack.enter_context(hooked(module.register_forward_hook(ends)))
+        stack.enter_context(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True))
+        stack.enter_context(module.register_forward_hook(ends))
 
     def follow(
         self, stack: ExitStack, name: str, module: nn.Module, is_sequence: Callable[[nn.Module], bool] | None = None
@@ -284,14 +275,5 @@ class _Tracer(TorchDispatchMode):
                 self.flow.outputs[name] = results[0].shape
             self._names.put(results, frozenset({_NEURON + name if is_neuron else name}))
 
-        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True)))
-        stack.enter_context(hooked(module.register_forward_hook(ends)))
-
-
-@contextmanager
-def hooked(handle: RemovableHandle) -> Iterator[None]:
-    """The hook of this handle is there within the block."""
-    try:
-        yield
-    finally:
-        handle.remove()
+        stack.enter_context(module.register_forward_pre_hook(begins, with_kwargs=True))
+        stack.enter_context(module.register_forward_hook(ends))

@@ -272,9 +272,8 @@ def _flatten(node: Any) -> Flatten:
     start, end = int(node.start_dim), int(node.end_dim)
     dims = None if shape is None else len(_shape(shape))
     # Writers do not agree on whether the batch counts as the first dimension.
-    if start not in (0, 1) or (end != -1 and (dims is None or end not in (dims - 1, dims))):
-        raise ExchangeError(f"start_dim={start}, end_dim={end}: only the flattening of all dimensions can be read")
-    if start == 1 and dims is not None and dims > 1 and end == dims - 1:
+    outside = start not in (0, 1) or (end != -1 and (dims is None or end not in (dims - 1, dims)))
+    if outside or (start == 1 and dims is not None and dims > 1 and end == dims - 1):
         raise ExchangeError(f"start_dim={start}, end_dim={end}: only the flattening of all dimensions can be read")
     return Flatten()
 

@@ -9,20 +9,7 @@ from torch import Tensor
 
 from ...errors import ExchangeError
 from ...neurons.cell import Cell, Reset
-from ..graph import (
-    Delay,
-    Flatten,
-    Graph,
-    Input,
-    Neurons,
-    Node,
-    Output,
-    Pool,
-    Scale,
-    Shape,
-    Synapses,
-    Threshold,
-)
+from ..graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Shape, Synapses, Threshold, walk
 from .branches import branches_of
 from .notes import write_notes
 
@@ -39,9 +26,9 @@ def to_nodes(graph: Graph, dt: float) -> Any:
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
     ends: dict[str, list[str]] = {}
-    for name in graph.order():
-        node, sources = graph.nodes[name], [end for source in graph.before(name) for end in ends[source]]
-        shape = next((shapes[source] for source in graph.before(name)), ())
+    for name, node, before in walk(graph):
+        sources = [end for source in before for end in ends[source]]
+        shape = next((shapes[source] for source in before), ())
         try:
             if isinstance(node, Synapses) and node.delays is not None:
                 ends[name] = _add_branches(name, node, shape, dt, sources, nodes, edges)
@@ -152,29 +139,25 @@ def _neurons(cell: Cell, shape: Shape, dt: float) -> Any:
     """The neuron of NIR with these numbers: time constants dt / leak, resistances gain / leak."""
     import nir
 
-    full: dict[str, Any] = {"v_leak": _full(cell.rest, shape)}
+    fires, numbers = cell.threshold is not None, dict[str, Any]()
     if cell.threshold is not None:
-        full |= {"v_threshold": _full(cell.threshold, shape), "v_reset": _full(cell.reset, shape)}
+        numbers |= {"v_threshold": _full(cell.threshold, shape), "v_reset": _full(cell.reset, shape)}
     if bool((cell.leak == 0).all()):
         if cell.synapse is not None:
             raise ExchangeError("a neuron with a current and no leak: its time constant would be infinite")
-        r = _full(cell.gain / dt, shape)
-        neurons = (
-            nir.I(r)
-            if cell.threshold is None
-            else nir.IF(r=r, v_threshold=full["v_threshold"], v_reset=full["v_reset"])
-        )
+        kind, r = nir.IF if fires else nir.I, cell.gain / dt
     else:
         if bool((cell.leak == 0).any()):
             raise ExchangeError("neurons of which some leak and others do not")
-        tau, full["r"] = _full(dt / cell.leak, shape), _full(cell.gain / cell.leak, shape)
-        if cell.synapse is None:
-            neurons = nir.LI(tau=tau, **full) if cell.threshold is None else nir.LIF(tau=tau, **full)
-        else:
-            if bool((cell.synapse == 0).any()):
-                raise ExchangeError("a neuron whose current does not decay: its time constant would be infinite")
-            full |= {"tau_mem": tau, "tau_syn": _full(dt / cell.synapse, shape), "w_in": _full(1 / cell.synapse, shape)}
-            neurons = nir.CubaLI(**full) if cell.threshold is None else nir.CubaLIF(**full)
+        kind, r = nir.LIF if fires else nir.LI, cell.gain / cell.leak
+        numbers["v_leak"] = _full(cell.rest, shape)
+        numbers["tau" if cell.synapse is None else "tau_mem"] = _full(dt / cell.leak, shape)
+    if cell.synapse is not None:
+        if bool((cell.synapse == 0).any()):
+            raise ExchangeError("a neuron whose current does not decay: its time constant would be infinite")
+        kind = nir.CubaLIF if fires else nir.CubaLI
+        numbers |= {"tau_syn": _full(dt / cell.synapse, shape), "w_in": _full(1 / cell.synapse, shape)}
+    neurons = kind(r=_full(r, shape), **numbers)
     if cell.rule is not Reset.VALUE and cell.threshold is not None:
         write_notes(neurons, {"reset": cell.rule.value})
     return neurons
@@ -182,11 +165,11 @@ def _neurons(cell: Cell, shape: Shape, dt: float) -> Any:
 
 def not_in_nir(graph: Graph) -> list[str]:
     """What NIR has no node for, so that it is written into the metadata: a reason for each node of the graph."""
-    reasons = []
-    for name, node in graph.nodes.items():
-        if isinstance(node, Neurons) and node.cell.threshold is not None and node.cell.rule is not Reset.VALUE:
-            reasons.append(f"{name} resets by the rule {node.cell.rule.value!r}, where NIR resets to a value")
-    return reasons
+    return [
+        f"{name} resets by the rule {node.cell.rule.value!r}, where NIR resets to a value"
+        for name, node in graph.nodes.items()
+        if isinstance(node, Neurons) and node.cell.threshold is not None and node.cell.rule is not Reset.VALUE
+    ]
 
 
 def _full(value: Tensor, shape: Iterable[int]) -> np.ndarray[Any, Any]:
