@@ -218,7 +218,8 @@ def _recorded(folder: Path) -> dict[str, str]:
 def _md5(path: Path) -> str:
     import pooch
 
-    return pooch.file_hash(str(path), alg="md5")
+    digest: str = pooch.file_hash(str(path), alg="md5")
+    return digest
 
 
 def _room(folder: Path) -> str:

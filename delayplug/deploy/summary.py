@@ -90,5 +90,6 @@ class Freezing:
         add("packed to the bit, bytes", None, self.packed_bytes or None)
         add("operations per step", self.before.operations, self.after.operations)
         add("events per step", self.before.events, self.after.events)
-        add("score", *(self.score or (None, None)), form="{:.4g}")
+        before, after = self.score or (None, None)
+        add("score", before, after, "{:.4g}")
         return table

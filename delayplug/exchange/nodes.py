@@ -13,7 +13,7 @@ from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
 from ..surgery.delayed import Delayed, weights_of
 from ..toolkits.vocabulary import Granularity, Turns
-from .graph import Delay, Geometry, Node, Pool, Synapses, padding_of
+from .graph import Delay, Geometry, Node, Pool, Synapses
 
 
 def whole_delays(delay: DelayLayer) -> Tensor:
@@ -45,9 +45,7 @@ def geometry_of(conv: nn.Conv1d | nn.Conv2d) -> Geometry:
         raise ExchangeError(
             f"a convolution with padding_mode={conv.padding_mode!r}: only padding with zeros can be exchanged"
         )
-    padding = (
-        padding_of(conv.padding, conv.kernel_size, conv.dilation) if isinstance(conv.padding, str) else conv.padding
-    )
+    padding = Geometry.padding_of(conv.padding, conv.kernel_size, conv.dilation)
     if padding is None:
         raise ExchangeError("a convolution with padding='same' and a kernel of even size, which pads one side more")
     return Geometry(tuple(conv.stride), tuple(padding), tuple(conv.dilation), conv.groups)

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..errors import DelayplugError, ExchangeError
-from ..surgery.dataflow import Example, StorageMarks, drive, results_of
+from ..errors import ExchangeError
+from ..surgery.dataflow import Example, StorageMarks, Tracer, results_of
 from ..toolkits.states import tensors_in
 
 INPUT = "input:"  # cannot be the name of a module
@@ -83,13 +82,7 @@ def follow(model: nn.Module, example: Example, modules: Mapping[str, nn.Module])
                 follower.watch(stack, name, module)
             elif name:
                 follower.enclose(stack, name, module)
-        stack.enter_context(follower)
-        try:
-            drive(model, example)
-        except DelayplugError:
-            raise
-        except Exception as error:
-            raise ExchangeError(f"the model does not run on the example: {error!r}") from error
+        follower.drive(model, example, ExchangeError)
     if not follower.run.calls:
         raise ExchangeError("no layer or neuron of the model ran on the example")
     return follower.run
@@ -112,15 +105,14 @@ _SHAPE = frozenset(
 )
 
 
-class _Follower(TorchDispatchMode):
+class _Follower(Tracer):
     """While active, marks tensors with what they are made of."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.run = Run()
         self.marks: StorageMarks[Mark] = StorageMarks()
         self._inside = 0  # depth of followed modules
-        self._open: list[str] = []  # other modules that are running
 
     # ------------------------------------------------------------------------------------------------- operations
 
@@ -169,7 +161,7 @@ class _Follower(TorchDispatchMode):
         return self._other(f"the operation {kind}")
 
     def _other(self, what: str) -> Mark:
-        return Mark({}, f"{what} in {self._open[-1] if self._open else 'the forward of the model'}")
+        return Mark({}, f"{what} in {self.running[-1][0] if self.running else 'the forward of the model'}")
 
     # ------------------------------------------------------------------------------------------------- modules
 
@@ -179,15 +171,6 @@ class _Follower(TorchDispatchMode):
 
     def end_model(self, module: nn.Module, args: Any, output: Any) -> None:
         self.run.results.append([self.marks.get(value) for value in tree_leaves(output) if isinstance(value, Tensor)])
-
-    def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
-        """Track when a module that is not followed runs."""
-
-        def ends(module: nn.Module, args: Any, output: Any) -> None:
-            self._open.pop()
-
-        stack.enter_context(module.register_forward_pre_hook(lambda *_: self._open.append(name)))
-        stack.enter_context(module.register_forward_hook(ends))
 
     def watch(self, stack: ExitStack, name: str, module: nn.Module) -> None:
         """Record the calls of a module; operations inside of it, other modules included, are not looked at."""

@@ -6,6 +6,7 @@ of operations, while an ONNX `Scan` is one per layer and takes sequences of any 
 Shapes: T steps, B batch, both free; a sample at one step has the shape of the graph's input.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,7 @@ from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
 from ..toolkits import plugins
 from .from_model import graph_of
-from .graph import (
-    Delay,
-    Flatten,
-    Geometry,
-    Graph,
-    Input,
-    Neurons,
-    Node,
-    Pool,
-    Scale,
-    Shape,
-    Synapses,
-    Threshold,
-    walk,
-    weights_by_delay,
-)
+from .graph import Delay, Flatten, Geometry, Graph, Input, Neurons, Node, Pool, Scale, Shape, Synapses, Threshold
 
 _OPSET = 18
 
@@ -88,13 +74,11 @@ class _Writer:
 
         values: dict[str, str] = {}
         input_shape: Shape = ()
-        for name, node, sources in walk(self.graph):
+        for name, node, sources in self.graph.walk():
             if isinstance(node, Input):
                 values[name], input_shape = "input", node.shape
                 continue
-            x = values[sources[0]]
-            for source in sources[1:]:
-                x = self.op("Add", x, values[source])
+            x = self.added([values[source] for source in sources])
             try:
                 values[name] = self.write(node, x, self.shapes[sources[0]], self.shapes[name])
             except ExchangeError as error:
@@ -119,6 +103,10 @@ class _Writer:
         self.count += 1
         self.nodes.append(helper.make_node(kind, list(inputs), [f"v{self.count}"], **attributes))
         return f"v{self.count}"
+
+    def added(self, values: Sequence[str]) -> str:
+        """Add the operations that add values; returns the name of the sum."""
+        return functools.reduce(functools.partial(self.op, "Add"), values)
 
     def constant(self, value: Tensor | Sequence[int]) -> str:
         """Add float32 numbers of a tensor, or int64 numbers of a sequence; returns their name."""
@@ -160,29 +148,25 @@ class _Writer:
         return self.op("Slice", padded, self.constant([0]), self.constant([-steps]), self.constant([0]))
 
     def synapses(self, node: Synapses, x: str, before: Shape, after: Shape) -> str:
-        result = ""
-        for delay, weight in weights_by_delay(node).items():
+        parts = []
+        for delay, weight in node.by_delay().items():
             shifted = self.later(x, delay, len(before) + 2)
             if node.geometry is None:
-                part = self.op("MatMul", shifted, self.constant(weight.mT))
+                parts.append(self.op("MatMul", shifted, self.constant(weight.mT)))
             else:
                 moves = {"dilations": node.geometry.dilation, "group": node.geometry.groups, **_moves(node.geometry)}
-                part = self.folded("Conv", shifted, before, after, self.constant(weight), **moves)
-            result = self.op("Add", result, part) if result else part
-        if node.bias is None:
-            return result
-        return self.op("Add", result, self.constant(node.bias.view(-1, *(1,) * (len(after) - 1))))
+                parts.append(self.folded("Conv", shifted, before, after, self.constant(weight), **moves))
+        if node.bias is not None:
+            parts.append(self.constant(node.bias.view(-1, *(1,) * (len(after) - 1))))
+        return self.added(parts)
 
     def channels(self, node: Delay, x: str, shape: Shape) -> str:
-        result = ""
         values = node.delays.unique().tolist()
-        for delay in values:
-            part = self.later(x, delay, len(shape) + 2)
-            if len(values) > 1:
-                own = (node.delays == delay).view(-1, *(1,) * (len(shape) - 1))
-                part = self.op("Mul", part, self.constant(own.float()))
-            result = self.op("Add", result, part) if result else part
-        return result
+        parts = [self.later(x, delay, len(shape) + 2) for delay in values]
+        if len(values) > 1:
+            each = [(node.delays == delay).float().view(-1, *(1,) * (len(shape) - 1)) for delay in values]
+            parts = [self.op("Mul", part, self.constant(own)) for part, own in zip(parts, each, strict=True)]
+        return self.added(parts)
 
     def pool(self, node: Pool, x: str, before: Shape, after: Shape) -> str:
         moves = _moves(node)

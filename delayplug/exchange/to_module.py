@@ -21,7 +21,7 @@ from ..toolkits.capabilities import exchanges, streams
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Mode
 from . import nodes as layers
-from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold, unused, walk
+from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold, unused
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -53,7 +53,7 @@ class GraphNetwork(nn.Module):
         self.toolkit = toolkit
         self.parts = nn.ModuleDict()
         self.steps: list[tuple[str, str, list[str]]] = []  # (name of the node, key of its part or "", sources)
-        for name, node, sources in walk(graph):
+        for name, node, sources in graph.walk():
             try:
                 part = _part(node, toolkit, interpolation, engine)
             except ExchangeError as error:

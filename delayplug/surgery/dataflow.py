@@ -77,8 +77,7 @@ def trace(
     Whatever the run changes in the model (buffers, states, random numbers) is put back.
     """
     tracer = _Tracer()
-    with ExitStack() as stack:
-        stack.enter_context(preserved(model))
+    with preserved(model), ExitStack() as stack:
         for name, module in model.named_modules():
             if any(module.children()):
                 tracer.enclose(stack, name, module)
@@ -86,13 +85,7 @@ def trace(
             tracer.follow(stack, name, layer)
         for name, neuron in neurons.items():
             tracer.follow(stack, name, neuron, is_sequence)
-        stack.enter_context(tracer)
-        try:
-            drive(model, example)
-        except DelayplugError:
-            raise
-        except Exception as error:
-            raise WiringError(f"the model does not run on the example: {error!r}") from error
+        tracer.drive(model, example, WiringError)
     return tracer.flow
 
 
@@ -201,14 +194,48 @@ def results_of(operation: OpOverload, args: tuple[object, ...], out: object) -> 
     return [value for value in (*tree_leaves(out), *tree_leaves(written)) if isinstance(value, Tensor)]
 
 
-class _Tracer(TorchDispatchMode):
-    """While active, tensors are marked with the names of the layers and neurons that they come from directly."""
+class Tracer(TorchDispatchMode):
+    """While active, sees every operation, and knows which of the enclosed modules are running.
+
+    Attributes:
+        running: (name, shape of the first input) of these, outermost first.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.running: list[tuple[str, torch.Size]] = []
+
+    def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
+        """Until the end of the block, know when a module runs, and on what."""
+
+        def begins(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+            inputs = tensors_in((args, kwargs))
+            self.running.append((name, inputs[0].shape if inputs else torch.Size()))
+
+        def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+            self.running.pop()
+
+        stack.enter_context(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True))
+        stack.enter_context(module.register_forward_hook(ends))
+
+    def drive(self, model: nn.Module, example: Example, failure: type[DelayplugError]) -> None:
+        """Run the model on the example while active; raises `failure` if it does not run."""
+        try:
+            with self:
+                drive(model, example)
+        except DelayplugError:
+            raise
+        except Exception as error:
+            raise failure(f"the model does not run on the example: {error!r}") from error
+
+
+class _Tracer(Tracer):
+    """While active, tensors are marked with the names of the layers and neurons that they come from directly."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.flow = Flow()
         self._names: StorageMarks[frozenset[str]] = StorageMarks()
-        self._open: list[tuple[str, torch.Size]] = []  # the containers that are being run
 
     def of(self, values: Iterable[object]) -> frozenset[str]:
         """Names behind all tensors among the values."""
@@ -240,19 +267,6 @@ class _Tracer(TorchDispatchMode):
 
     # ------------------------------------------------------------------------------------------------- modules
 
-    def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
-        """Know when a container runs, and on what."""
-
-        def begins(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-            inputs = tensors_in((args, kwargs))
-            self._open.append((name, inputs[0].shape if inputs else torch.Size()))
-
-        def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
-            self._open.pop()
-
-        stack.enter_context(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True))
-        stack.enter_context(module.register_forward_hook(ends))
-
     def follow(
         self, stack: ExitStack, name: str, module: nn.Module, is_sequence: Callable[[nn.Module], bool] | None = None
     ) -> None:
@@ -265,7 +279,7 @@ class _Tracer(TorchDispatchMode):
             neurons = frozenset(n.removeprefix(_NEURON) for n in names if n.startswith(_NEURON))
             layers = frozenset(n for n in names if not n.startswith(_NEURON))
             shape = first[0].shape if first else torch.Size()
-            outer = tuple(pair for pair in self._open if pair[0] != name)
+            outer = tuple(pair for pair in self.running if pair[0] != name)
             sequence = is_sequence is not None and is_sequence(module)
             self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer, sequence))
 

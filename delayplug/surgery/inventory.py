@@ -55,12 +55,7 @@ class Network:
 
     def is_layer(self, module: nn.Module) -> bool:
         """Whether a module has weights in front of which, or in place of which, a delay could be."""
-        return isinstance(module, (*_TORCH, *_OTHER)) or self.is_layer_inside(module) or self.is_own(module)
-
-    def is_layer_inside(self, module: nn.Module) -> bool:
-        """Whether a module is a toolkit's wrapper around a layer."""
-        inside = self.weights_of(module)
-        return inside is not module and isinstance(inside, _TORCH)
+        return isinstance(self.weights_of(module), _TORCH) or isinstance(module, _OTHER) or self.is_own(module)
 
     def is_own(self, module: nn.Module) -> bool:
         """Whether a module of the user's has a weight matrix of its own, and no neurons."""

@@ -315,11 +315,9 @@ class InnerMemory(Memory):
         super().__init__(neuron, toolkit, Turns.INSIDE)
 
     def read(self, shape: torch.Size, steps: int | None) -> DelayState | None:
-        start = self._now.start
-        if start is not None and start.history.shape[1:] != shape:
-            start = None
+        if self._now.start is not None and self._now.start.history.shape[1:] != shape:
             self._now = self._now._replace(start=None)
-        return start
+        return self._now.start
 
     def model_begins(self) -> None:
         """No input ever waits between a layer and a neuron that calls it."""

@@ -165,11 +165,11 @@ def beyond_own_input(network: Network, neuron: nn.Module, request: Request) -> s
     return ", and its recurrent weights cannot be delayed" if impossible else ""
 
 
-def accepts(network: Network, layer: str, target: Target, by_name: frozenset[str]) -> Target | Skipped:
+def accepts(network: Network, layer: str, target: Target, request: Request) -> Target | Skipped:
     """The target, unless its neuron is of a kind that gets no delays."""
     module = network.neurons[target.neuron]
     kind = type(module).__name__
-    if layer in by_name:
+    if layer in request.by_name:
         return target
     if network.own_weights.own_input(module):
         return Skipped(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import ExchangeError
 from ...neurons.cell import Cell, Reset
-from ..graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Shape, Synapses, Threshold, walk
+from ..graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Shape, Synapses, Threshold
 from .branches import branches_of
 from .notes import write_notes
 
@@ -26,7 +26,7 @@ def to_nodes(graph: Graph, dt: float) -> Any:
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
     ends: dict[str, list[str]] = {}
-    for name, node, before in walk(graph):
+    for name, node, before in graph.walk():
         sources = [end for source in before for end in ends[source]]
         shape = next((shapes[source] for source in before), ())
         try:
