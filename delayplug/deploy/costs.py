@@ -74,12 +74,7 @@ def costs(model: nn.Module, example: Example | None = None) -> Costs:
         ArgumentError: `model` is not a module, or the example is none of the kinds that `add_delays` takes.
     """
     of_delays = [value for _, delay in named_delays(model) for value in (delay.delays, delay.sigma)]
-    counts = {} if example is None else _counted(model, example)
-    layers = tuple(
-        LayerCost(name, count.operations / count.steps, count.events / count.steps)
-        for name, count in counts.items()
-        if count.steps
-    )
+    layers = () if example is None else tuple(_counted(model, example))
     return Costs(_bytes(model.state_dict().values()), _bytes(of_delays), layers)
 
 
@@ -94,14 +89,16 @@ class _Count:
     steps: int = 0  # times samples
 
 
-def _counted(model: nn.Module, example: Example) -> dict[str, _Count]:
+def _counted(model: nn.Module, example: Example) -> Iterator[LayerCost]:
     counts: dict[str, _Count] = {}
     with preserved(model), ExitStack() as stack:
         for name, module in _layers(model):
             counts[name] = _Count()
             stack.enter_context(module.register_forward_hook(_counting(counts[name], module), with_kwargs=True))
         drive(model, example)
-    return counts
+    for name, count in counts.items():
+        if count.steps:
+            yield LayerCost(name, count.operations / count.steps, count.events / count.steps)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -23,7 +23,7 @@ from ..toolkits.vocabulary import Mode
 from . import nodes as layers
 from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Scale, Shape, Synapses, shape_after
 from .observe import INPUT, Followed, Mark, Run, follow
-from .sources import different_shapes, input_marks, module_of, output_names
+from .sources import ASK_OUTPUT, input_marks, module_of, output_names
 from .to_module import GraphNetwork
 from .verify import verify
 
@@ -106,7 +106,7 @@ class _Builder:
             self._add(name, calls)
         sources = [self.absorbed.get(name, name) for name in names]
         if len({self.shapes[source] for source in sources}) > 1:
-            raise different_shapes(names)
+            raise ExchangeError(f"the outputs {', '.join(names)} have different shapes: {ASK_OUTPUT}")
         self.graph.add("output", Output(), [end for source in sources for end in self.ends[source]])
         return self.graph
 

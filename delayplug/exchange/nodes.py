@@ -101,11 +101,8 @@ def normed(node: Synapses, scale: Tensor, shift: Tensor) -> Synapses:
 
 def of_pool(pool: nn.AvgPool2d) -> Pool:
     """An average over windows."""
-    if (
-        pool.ceil_mode
-        or pool.divisor_override is not None
-        or (pair(pool.padding) != (0, 0) and not pool.count_include_pad)
-    ):
+    leaves_out_padding = pair(pool.padding) != (0, 0) and not pool.count_include_pad
+    if pool.ceil_mode or pool.divisor_override is not None or leaves_out_padding:
         raise ExchangeError("an AvgPool2d with ceil_mode, divisor_override or count_include_pad=False")
     return Pool("average", pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
 

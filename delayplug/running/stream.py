@@ -51,7 +51,8 @@ class Stream:
         self.model, self.steps = model, 0
         self._toolkit = _toolkit_of(model)
         self._carrier = Carrier(model, self._toolkit)
-        self._advance_by, self._start, self._needs_check = advance, start, check
+        self._advance_by, self._needs_check = advance, check
+        self._start = None if start is None else functools.partial(start, model)
         self._takes_sequences: bool | None = None if advance is None else True  # in one call
         self._carried: Carried | None = None
         self._like: Tensor | None = None  # a step of the input, without its memory
@@ -159,8 +160,7 @@ class Stream:
             self._needs_check = False
 
     def _run(self, carried: Carried | None, x: Tensor) -> tuple[Any, Carried]:
-        start = None if self._start is None else functools.partial(self._start, self.model)
-        return self._carrier.run(self._advance, x, carried, start)
+        return self._carrier.run(self._advance, x, carried, self._start)
 
     def _advance(self, x: Tensor, state: Any) -> tuple[Any, Any]:
         if self._advance_by is not None:

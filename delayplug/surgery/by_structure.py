@@ -29,20 +29,17 @@ def targets(network: Network, request: Request) -> dict[str, Target | Skipped]:
         scope = scopes.pop()
         if id(scope) not in seen:
             seen.add(id(scope))
-            _read_scope(network, scope, verdicts, scopes, request)
+            for layer, verdict in _read_scope(network, scope, scopes, request):
+                verdicts.setdefault(layer, verdict)
     for name in network.layers:
         verdicts.setdefault(name, Skipped(name, f"the structure does not show which neuron it feeds: {ASK}"))
     return verdicts
 
 
 def _read_scope(
-    network: Network,
-    scope: nn.Module,
-    verdicts: dict[str, Target | Skipped],
-    scopes: list[nn.Module],
-    request: Request,
-) -> None:
-    """Match the layers of one container with the neurons that follow them."""
+    network: Network, scope: nn.Module, scopes: list[nn.Module], request: Request
+) -> Iterator[tuple[str, Target | Skipped]]:
+    """Match the layers of one container with the neurons that follow them. Adds inner scopes."""
     items = list(_items(network, scope, scopes))
     kinds = "".join(kind for kind, _ in items)
     if not network.in_order(scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
@@ -50,17 +47,17 @@ def _read_scope(
     pending: str | None = None
     for kind, name in items:
         if kind == "L" and pending is not None:
-            verdicts.setdefault(pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron"))
+            yield pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron")
         elif kind == "?" and pending is not None:
-            verdicts.setdefault(pending, Skipped(pending, f"{name} follows, and what it does is not known: {ASK}"))
+            yield pending, Skipped(pending, f"{name} follows, and what it does is not known: {ASK}")
         elif kind == "N" and pending is not None:
-            verdicts.setdefault(pending, _reach(network, pending, name, request))
+            yield pending, _reach(network, pending, name, request)
         if kind != "-":
             pending = name if kind == "L" else None
     if pending is not None:
         ends = scope is network.model
         reason = "no neuron follows it" if ends else f"the structure does not show which neuron it feeds: {ASK}"
-        verdicts.setdefault(pending, Skipped(pending, reason))
+        yield pending, Skipped(pending, reason)
 
 
 def _reach(network: Network, layer: str, neuron: str, request: Request) -> Target | Skipped:

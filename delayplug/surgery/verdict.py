@@ -15,7 +15,7 @@ from ..errors import ArgumentError
 from ..toolkits.capabilities import streams
 from ..toolkits.vocabulary import Granularity, Mode, TimeAxis, TimeInside, Turns
 from .delayed import Delayed
-from .inventory import Network, is_lazy
+from .inventory import OTHER, Network, is_lazy
 
 Filter = Callable[[nn.Module, str], bool] | str | Iterable[str]
 
@@ -109,7 +109,7 @@ def reason_against_layer(network: Network, name: str, request: Request) -> str |
         return f"the recurrent connection of {network.recurrent[name] or 'the model'}: pass recurrent=True"
     if is_lazy(weights):
         return "its size is not known yet: run the model once first"
-    if network.is_other(weights):
+    if isinstance(weights, OTHER):
         return f"{kind}: of torch's modules only linear layers and convolutions can have delays"
     return _reason_against_granularity(network, layer, request.granularity) or _reason_against_place(network, name)
 

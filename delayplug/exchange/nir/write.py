@@ -25,48 +25,33 @@ def to_nodes(graph: Graph, dt: float) -> Any:
     shapes = graph.shapes()
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
-    ends: dict[str, list[str]] = {}
+    ends: dict[str, list[str]] = {}  # of each node of the graph: those of NIR that compute its result
+
+    def add(name: str, node: Any, sources: list[str]) -> list[str]:
+        nodes[name] = node
+        edges.extend((source, name) for source in sources)
+        return [name]
+
     for name, node, before in graph.walk():
         sources = [end for source in before for end in ends[source]]
         shape = next((shapes[source] for source in before), ())
         try:
-            if isinstance(node, Synapses) and node.delays is not None:
-                ends[name] = _add_branches(name, node, shape, dt, sources, nodes, edges)
+            if not isinstance(node, Synapses) or node.delays is None:
+                ends[name] = add(name, _single(node, shape, dt), sources)
                 continue
-            nodes[name] = _single(node, shape, dt)
+            ends[name] = []
+            for own, delay, weights in branches_of(name, node):
+                branch, behind = _single(weights, shape, dt), sources
+                write_notes(branch, {"layer": name, "max_delay": node.max_delay, "taps": node.weight.shape[-1]})
+                if delay:
+                    behind = add(f"{own}.delay", _delay(torch.full((1,), delay), shape, dt), sources)
+                ends[name] += add(own, branch, behind)
         except ExchangeError as error:
             raise ExchangeError(f"{name}: {error}") from None
-        edges += [(source, name) for source in sources]
-        ends[name] = [name]
     try:
         return nir.NIRGraph(nodes=nodes, edges=edges)
     except Exception as error:
         raise ExchangeError(f"nir does not accept the graph: {error}") from error
-
-
-def _add_branches(
-    name: str,
-    node: Synapses,
-    shape: Shape,
-    dt: float,
-    sources: list[str],
-    nodes: dict[str, Any],
-    edges: list[tuple[str, str]],
-) -> list[str]:
-    """Add the branches of a layer to nodes and edges; returns the names of their ends."""
-    ends = []
-    for branch in branches_of(name, node):
-        nodes[branch.name] = _single(branch.weights, shape, dt)
-        write_notes(nodes[branch.name], {"layer": name, "max_delay": node.max_delay, "taps": node.weight.shape[-1]})
-        before = sources
-        if branch.delay:
-            delay = f"{branch.name}.delay"
-            nodes[delay] = _delay(torch.full((1,), branch.delay), shape, dt)
-            edges += [(source, delay) for source in sources]
-            before = [delay]
-        edges += [(source, branch.name) for source in before]
-        ends.append(branch.name)
-    return ends
 
 
 def _single(node: Node, shape: Shape, dt: float) -> Any:
