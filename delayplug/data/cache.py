@@ -69,16 +69,16 @@ def cached_frames(
     Raises:
         DataError: the file is not usable, or the cache cannot be written.
     """
-    path = Path(path)
+    path, step_ms, pool, channels = Path(path), float(step_ms), int(pool), int(channels)
     try:
         stat = path.stat()
     except OSError as error:
         raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
     about = {  # all that identifies the entry
-        "step_ms": float(step_ms),
-        "pool": int(pool),
+        "step_ms": step_ms,
+        "pool": pool,
         "binning": binning,
-        "channels": int(channels),
+        "channels": channels,
         "file": str(path.resolve()),
         "bytes": stat.st_size,
         "changed": stat.st_mtime_ns,
