@@ -11,14 +11,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..errors import DataError
@@ -33,18 +32,8 @@ _FORMAT = 1
 # Called with the number of recordings that are binned.
 Progress = Callable[[int], None]
 
-
-class _About(TypedDict):
-    """What identifies an entry of the cache."""
-
-    step_ms: float
-    pool: int
-    binning: Binning
-    channels: int
-    file: str
-    bytes: int
-    changed: int  # ns
-    format: int
+# The rows and lengths of each part of a file.
+_Binned = Callable[[Iterable[Recordings]], Iterator[tuple[NDArray[np.integer[Any]], NDArray[np.int64]]]]
 
 
 def cache_folder() -> Path:
@@ -80,16 +69,16 @@ def cached_frames(
     Raises:
         DataError: the file is not usable, or the cache cannot be written.
     """
-    path = Path(path)
+    path, step_ms, pool, channels = Path(path), float(step_ms), int(pool), int(channels)
     try:
         stat = path.stat()
     except OSError as error:
         raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
-    about: _About = {
-        "step_ms": float(step_ms),
-        "pool": int(pool),
+    about = {  # all that identifies the entry
+        "step_ms": step_ms,
+        "pool": pool,
         "binning": binning,
-        "channels": int(channels),
+        "channels": channels,
         "file": str(path.resolve()),
         "bytes": stat.st_size,
         "changed": stat.st_mtime_ns,
@@ -99,18 +88,20 @@ def cached_frames(
     entry = (cache or cache_folder()) / f"{path.name.partition('.')[0]}-{key}"
     if not entry.exists():
         try:
-            _make(entry, path, about, progress or (lambda _: None))
+            recordings = stream_recordings(path, channels=channels)
+            binned = partial(packed, step_ms=step_ms, pool=pool, binning=binning)
+            _make(entry, about, partial(_write, recordings, binned, progress or (lambda _: None)))
         except OSError as error:
             advice = f"Set {CACHE} to a folder with room that can be written to"
             raise DataError(f"{entry.parent}: expected a cache that can be written, got {error}. {advice}") from error
     return _read(entry)
 
 
-def _make(entry: Path, path: Path, about: _About, progress: Progress) -> None:
+def _make(entry: Path, about: Mapping[str, object], write: Callable[[Path], None]) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
     try:
-        _write(temporary, path, about, progress)
+        write(temporary)
         (temporary / "about.json").write_text(json.dumps(about, indent=1) + "\n")
         try:
             temporary.rename(entry)  # atomic: the entry is complete or absent
@@ -121,7 +112,7 @@ def _make(entry: Path, path: Path, about: _About, progress: Progress) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(folder: Path, path: Path, about: _About, progress: Progress) -> None:
+def _write(recordings: Iterator[Recordings], binned: _Binned, progress: Progress, folder: Path) -> None:
     """Bin part by part into files, and join them when the number of rows is known."""
     without_events: list[Recordings] = []
     parts: list[tuple[Path, tuple[int, ...]]] = []
@@ -129,13 +120,12 @@ def _write(folder: Path, path: Path, about: _About, progress: Progress) -> None:
     kinds: list[np.dtype[np.integer[Any]]] = [np.dtype(np.uint8)]
 
     def read() -> Iterator[Recordings]:
-        for part in stream_recordings(path, channels=about["channels"]):
+        for part in recordings:
             # Copies: a view, even an empty one, would hold all events in memory.
             without_events.append(replace(part, times=part.times[:0].copy(), units=part.units[:0].copy()))
             yield part
 
-    frames = packed(read(), step_ms=about["step_ms"], pool=about["pool"], binning=about["binning"])
-    for i, (rows, length) in enumerate(frames):
+    for i, (rows, length) in enumerate(binned(read())):
         kinds.append(rows.dtype)
         lengths.append(length)
         parts.append((folder / f"part{i}.npy", rows.shape))
@@ -172,12 +162,4 @@ def _read(entry: Path) -> Frames:
             speakers = about.get("speakers")
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(f"{entry}: expected binned recordings, got a damaged entry ({error}). Delete it") from error
-    return Frames(
-        rows=torch.from_numpy(rows),
-        starts=torch.from_numpy(lengths.cumsum() - lengths),
-        lengths=torch.from_numpy(lengths),
-        steps=int(lengths.max(initial=1)),
-        labels=torch.from_numpy(labels),
-        classes=classes,
-        speakers=None if speakers is None else torch.from_numpy(speakers),
-    )
+    return Frames.packed(rows, lengths, labels, classes, speakers)

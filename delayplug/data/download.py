@@ -7,7 +7,6 @@ Networks", IEEE TNNLS 2020. The files are on https://zenkelab.org/datasets/ unde
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -119,7 +118,9 @@ def fetch(url: str, path: Path, checksum: str, progress: Progress) -> None:
         pooch.retrieve(url, f"md5:{checksum}", path.name, path.parent, downloader=resumed)
     except requests.RequestException as error:
         advice = f"The part received so far stays; call again to go on, or name a mirror with --url or {MIRROR}"
-        raise DataError(f"{url}: expected {path.name}, got {_reason(error)}. {advice}") from error
+        answer = error.response
+        got = f"no connection ({error})" if answer is None else f"{answer.status_code} {answer.reason}"
+        raise DataError(f"{url}: expected {path.name}, got {got}. {advice}") from error
     except ValueError as error:  # by pooch, for a wrong checksum; it has deleted the file
         raise DataError(f"{url}: expected a file with MD5 {checksum}, got another one ({error}). Try again") from error
 
@@ -217,16 +218,13 @@ def _recorded(folder: Path) -> dict[str, str]:
 
 
 def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    import pooch
+
+    digest: str = pooch.file_hash(str(path), alg="md5")
+    return digest
 
 
 def _room(folder: Path) -> str:
     with suppress(OSError):
         return f"({shutil.disk_usage(folder).free / 1e6:,.0f} MB are free there.) Choose another --root"
     return "Choose another --root"
-
-
-def _reason(error: requests.RequestException) -> str:
-    response = error.response
-    return f"{response.status_code} {response.reason}" if response is not None else f"no connection ({error})"

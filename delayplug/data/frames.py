@@ -4,7 +4,7 @@ Shapes: T steps, N recordings, B recordings of a batch, C pooled channels.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
@@ -74,6 +74,22 @@ class Frames:
         steps, number, _ = counts.shape
         starts, lengths = steps * torch.arange(number), torch.full((number,), steps)
         return cls(counts.transpose(0, 1).flatten(0, 1), starts, lengths, steps, labels, classes)
+
+    @classmethod
+    def packed(
+        cls,
+        rows: NDArray[np.integer[Any]],
+        lengths: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        classes: tuple[str, ...],
+        speakers: NDArray[np.int64] | None,
+        steps: int | None = None,
+    ) -> "Frames":
+        """From arrays, which share memory with the result; T is the longest length, at least 1, if `steps` is None."""
+        starts, number = torch.from_numpy(lengths.cumsum() - lengths), torch.from_numpy(lengths)
+        last = int(lengths.max(initial=1) if steps is None else steps)
+        who = None if speakers is None else torch.from_numpy(speakers)
+        return cls(torch.from_numpy(rows), starts, number, last, torch.from_numpy(labels), classes, who)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -188,16 +204,8 @@ def bin_recordings(
         ArgumentError: an argument is impossible, or a recording would have more than a million steps.
     """
     parts = list(packed([recordings], step_ms=step_ms, pool=pool, binning=binning, steps=steps))
-    rows, lengths = parts[0]
-    return Frames(
-        rows=torch.from_numpy(rows),
-        starts=torch.from_numpy(lengths.cumsum() - lengths),
-        lengths=torch.from_numpy(lengths),
-        steps=int(lengths.max(initial=1) if steps is None else steps),
-        labels=torch.from_numpy(recordings.labels.copy()),
-        classes=recordings.classes,
-        speakers=None if recordings.speakers is None else torch.from_numpy(recordings.speakers.copy()),
-    )
+    speakers = None if recordings.speakers is None else recordings.speakers.copy()
+    return Frames.packed(*parts[0], recordings.labels.copy(), recordings.classes, speakers, steps)
 
 
 def packed(
@@ -210,11 +218,10 @@ def packed(
         raise ArgumentError("binning", " or ".join(map(repr, BINNINGS)), repr(binning))
     if steps is not None and (not isinstance(steps, Integral) or steps < 1):
         raise ArgumentError("steps", "an integer >= 1, or None for the longest recording", steps)
-    step_of = _grid if binning == "grid" else _event_frames
     for recordings in parts:
         if not isinstance(pool, Integral) or pool < 1 or recordings.channels % pool:
             raise ArgumentError("pool", f"an integer >= 1 that divides the {recordings.channels} channels", pool)
-        yield _rows(recordings, [_place(recordings, n, step_ms, step_of) for n in range(len(recordings))], pool, steps)
+        yield _rows(recordings, [_place(recordings, n, step_ms, binning) for n in range(len(recordings))], pool, steps)
 
 
 def _rows(
@@ -236,10 +243,7 @@ def _rows(
     return rows, lengths
 
 
-_StepOf = Callable[[NDArray[np.float64], float], NDArray[np.integer[Any]]]
-
-
-def _place(recordings: Recordings, n: int, step_ms: float, step_of: _StepOf) -> NDArray[np.int32]:
+def _place(recordings: Recordings, n: int, step_ms: float, binning: Binning) -> NDArray[np.int32]:
     """The step of each event of recording n, ascending."""
     # Milliseconds, not seconds: times 1000 is exact in float64, whereas a step of 10 / 1000 s would be rounded.
     ms = recordings.times[recordings.offsets[n] : recordings.offsets[n + 1]].astype(np.float64) * 1000.0
@@ -249,20 +253,13 @@ def _place(recordings: Recordings, n: int, step_ms: float, step_of: _StepOf) -> 
         expected = f"at most {_MOST_STEPS} steps per recording"
         got = f"{step_ms} ms for the {(ms[-1] - ms[0]) / 1000.0:g} s of recording {n}"
         raise ArgumentError("step_ms", expected, got, "Take longer steps, and check that the times are in seconds.")
-    return step_of(ms, step_ms).astype(np.int32)
-
-
-def _grid(ms: NDArray[np.float64], step_ms: float) -> NDArray[np.integer[Any]]:
-    steps: NDArray[np.int64] = np.floor((ms - ms[0]) / step_ms).astype(np.int64)
-    return steps
-
-
-def _event_frames(ms: NDArray[np.float64], step_ms: float) -> NDArray[np.integer[Any]]:
+    if binning == "grid":
+        grid: NDArray[np.int32] = np.floor((ms - ms[0]) / step_ms).astype(np.int32)
+        return grid
     first = [0]  # the event that opens each frame
     while (after := int(ms.searchsorted(ms[first[-1]] + step_ms, side="right"))) < len(ms):
         first.append(after)
-    frames: NDArray[np.int64] = np.repeat(np.arange(len(first)), np.diff(first, append=len(ms)))
-    return frames
+    return np.repeat(np.arange(len(first), dtype=np.int32), np.diff(first, append=len(ms)))
 
 
 def _describe(tensor: Tensor) -> str:

@@ -1,6 +1,7 @@
 """What a network costs: bytes of its state, and multiply-adds and events of one step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -72,21 +73,13 @@ def costs(model: nn.Module, example: Example | None = None) -> Costs:
     Raises:
         ArgumentError: `model` is not a module, or the example is none of the kinds that `add_delays` takes.
     """
-    sizes = {key: v.numel() * v.element_size() for key, v in model.state_dict().items() if isinstance(v, Tensor)}
-    names = {id(module): name for name, module in model.named_modules()}
-    delays = [f"{names[id(delay)]}.".removeprefix(".") for _, delay in named_delays(model)]
-    of_delays = sum(size for key, size in sizes.items() if key.endswith(("delays", "sigma")) and _starts(key, delays))
-    counts = {} if example is None else _counted(model, example)
-    layers = tuple(
-        LayerCost(name, count.operations / count.steps, count.events / count.steps)
-        for name, count in counts.items()
-        if count.steps
-    )
-    return Costs(sum(sizes.values()), of_delays, layers)
+    of_delays = [value for _, delay in named_delays(model) for value in (delay.delays, delay.sigma)]
+    layers = () if example is None else tuple(_counted(model, example))
+    return Costs(_bytes(model.state_dict().values()), _bytes(of_delays), layers)
 
 
-def _starts(key: str, prefixes: list[str]) -> bool:
-    return any(key in (f"{prefix}delays", f"{prefix}sigma") for prefix in prefixes)
+def _bytes(values: Iterable[object]) -> int:
+    return sum(value.numel() * value.element_size() for value in values if isinstance(value, Tensor))
 
 
 @dataclass
@@ -96,19 +89,16 @@ class _Count:
     steps: int = 0  # times samples
 
 
-def _counted(model: nn.Module, example: Example) -> dict[str, _Count]:
+def _counted(model: nn.Module, example: Example) -> Iterator[LayerCost]:
     counts: dict[str, _Count] = {}
-    handles = []
-    for name, module in _layers(model):
-        counts[name] = _Count()
-        handles.append(module.register_forward_hook(_counting(counts[name], module), with_kwargs=True))
-    try:
-        with preserved(model):
-            drive(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return counts
+    with preserved(model), ExitStack() as stack:
+        for name, module in _layers(model):
+            counts[name] = _Count()
+            stack.enter_context(module.register_forward_hook(_counting(counts[name], module), with_kwargs=True))
+        drive(model, example)
+    for name, count in counts.items():
+        if count.steps:
+            yield LayerCost(name, count.operations / count.steps, count.events / count.steps)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -123,14 +113,13 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _counting(count: _Count, module: nn.Module) -> Callable[..., None]:
     owner = weights_of(module)
     assert isinstance(owner, _Layer)
-    delay = module if isinstance(module, DelayLayer) else getattr(module, "delay", None)
-    synaptic = delay is owner or (
-        isinstance(module, Delayed) and module.delay_place.granularity is Granularity.SYNAPTIC
-    )
+    delay: nn.Module | None = module  # that multiplies by the weights
+    if isinstance(module, Delayed):
+        delay = module.delay if module.delay_place.granularity is Granularity.SYNAPTIC else None
 
     def hook(module: nn.Module, args: object, kwargs: object, output: object) -> None:
         x, y = tensors_in((args, kwargs))[0], tensors_in(output)[0]
-        taps = _taps(delay) if isinstance(delay, DelayLayer) and synaptic else 1
+        taps = _taps(delay) if isinstance(delay, DelayLayer) else 1
         steps, operations = _work(owner, x, y)
         count.steps += steps
         count.operations += operations * taps

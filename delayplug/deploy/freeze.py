@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Real
 
@@ -81,8 +82,8 @@ def freeze_delays(
     >>> frozen.changes[0].moved, frozen.changes[0].mean
     (200, 0.5)
     """
-    options = _checked(max_delay, dtype, step_ms, distinct, weight_bits)
-    layers = [(name, delay) for name, delay in named_delays(model)]
+    options = _Options(max_delay, dtype, step_ms, distinct, weight_bits)
+    layers = list(named_delays(model))
     learned = [(name, delay) for name, delay in layers if not isinstance(delay, Frozen)]
     if not layers:
         raise WiringError("nothing to freeze: the model has no delays")
@@ -97,12 +98,12 @@ def freeze_delays(
         after = costs(model, example)
         scores = None if evaluate is None or score is None else (score, float(evaluate(model)))
     except Exception:
-        for restore in undo:
-            restore()
+        for layer in undo:
+            layer.close()
         raise
     changes = tuple(change for plan in plans for change in plan.changes)
-    scales = {plan.name: plan.scale for plan in plans if plan.scale is not None}
-    packed = math.ceil(sum(plan.bits(options.weight_bits) for plan in plans) / 8)
+    scales = {plan.name: plan.weights[2] for plan in plans if plan.weights is not None}
+    packed = math.ceil(sum(plan.bits for plan in plans) / 8)
     return Freezing(model, changes, before, after, scores, scales, packed)
 
 
@@ -114,27 +115,18 @@ class _Options:
     distinct: int | None
     weight_bits: int | None
 
-
-def _checked(
-    max_delay: int | None,
-    dtype: torch.dtype | None,
-    step_ms: tuple[float, float] | None,
-    distinct: int | None,
-    weight_bits: int | None,
-) -> _Options:
-    for name, value, least in (("max_delay", max_delay, 0), ("distinct", distinct, 1), ("weight_bits", weight_bits, 2)):
-        if value is not None:
-            check_count(name, value, least)
-    if weight_bits is not None and weight_bits > 16:
-        raise ArgumentError("weight_bits", "2 to 16", weight_bits)
-    if dtype is not None and dtype not in DTYPES:
-        raise ArgumentError("dtype", f"one of {', '.join(map(str, DTYPES))}", dtype)
-    if step_ms is not None:
-        pair = isinstance(step_ms, tuple | list) and len(step_ms) == 2
-        if not pair or not all(isinstance(v, Real) and 0 < v < math.inf for v in step_ms):
-            raise ArgumentError("step_ms", "(trained with, to run with), two lengths of a step in ms", step_ms)
-        step_ms = (float(step_ms[0]), float(step_ms[1]))
-    return _Options(max_delay, dtype, step_ms, distinct, weight_bits)
+    def __post_init__(self) -> None:
+        for name, least in {"max_delay": 0, "distinct": 1, "weight_bits": 2}.items():
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least)
+        if self.weight_bits is not None and self.weight_bits > 16:
+            raise ArgumentError("weight_bits", "2 to 16", self.weight_bits)
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise ArgumentError("dtype", f"one of {', '.join(map(str, DTYPES))}", self.dtype)
+        if self.step_ms is not None:
+            pair = isinstance(self.step_ms, tuple | list) and len(self.step_ms) == 2
+            if not pair or not all(isinstance(v, Real) and 0 < v < math.inf for v in self.step_ms):
+                raise ArgumentError("step_ms", "(trained with, to run with), two lengths of a step in ms", self.step_ms)
 
 
 @dataclass(frozen=True)
@@ -147,15 +139,8 @@ class _Plan:
     delays: Tensor
     max_delay: int
     changes: tuple[Change, ...]
-    parameter: nn.Parameter | None = None  # the weights to quantise,
-    weight: Tensor | None = None  # what they become,
-    scale: Tensor | None = None  # and in multiples of what
-
-    def bits(self, weight_bits: int | None) -> int:
-        """Of delays and weights, each as short as it can be."""
-        weights = 0 if self.weight is None or weight_bits is None else self.weight.numel() * weight_bits
-        weights += 0 if self.scale is None else 32 * self.scale.numel()
-        return self.delays.numel() * max(1, self.max_delay.bit_length()) + weights
+    bits: int  # of delays and weights, each as short as it can be
+    weights: tuple[nn.Parameter, Tensor, Tensor] | None  # to quantise, what they become, and in multiples of what
 
 
 @torch.no_grad()
@@ -179,9 +164,9 @@ def _plan(model: nn.Module, name: str, delay: DelayLayer, options: _Options) -> 
         changes.append(Change(name, what, number, moves.numel(), float(moves.mean()), float(moves.max())))
 
     if options.step_ms is not None:
-        ratio = options.step_ms[0] / options.step_ms[1]
-        scaled, limit = delays * ratio, math.floor(limit * ratio + 0.5)
-        changed(f"{options.step_ms[1]:g} ms steps, not {options.step_ms[0]:g}", delays, scaled)
+        trained, runs = map(float, options.step_ms)
+        scaled, limit = delays * (trained / runs), math.floor(limit * (trained / runs) + 0.5)
+        changed(f"{runs:g} ms steps, not {trained:g}", delays, scaled)
         delays = scaled
     whole = round_delays(delays)
     changed("rounded", delays, whole)
@@ -192,57 +177,50 @@ def _plan(model: nn.Module, name: str, delay: DelayLayer, options: _Options) -> 
         whole = whole.clamp(max=limit)
     if options.distinct is not None:
         rows = _rows(delay, delayed).to(delays.device)
-        few = torch.empty_like(whole).flatten()
-        few[rows] = few_delays(delays.clamp(max=limit).flatten()[rows], options.distinct, limit).to(few.dtype)
-        changed(f"{options.distinct} distinct per neuron", whole, few.view_as(whole))
-        whole = few.view_as(whole)
+        few = whole.new_empty(whole.shape)
+        few.view(-1)[rows] = few_delays(delays.clamp(max=limit).flatten()[rows], options.distinct, limit).to(few.dtype)
+        changed(f"{options.distinct} distinct per neuron", whole, few)
+        whole = few
     kind = smallest(limit) if options.dtype is None else options.dtype
     if limit > torch.iinfo(kind).max:
         advice = "Give a max_delay, or a longer dtype"
         raise ArgumentError("dtype", f"one that holds delays of {name or 'the model'} up to {limit}", kind, advice)
+    bits, weights = whole.numel() * max(1, limit.bit_length()), None
     parameter = None if options.weight_bits is None else _weight(name, delay, delayed)
-    if parameter is None or options.weight_bits is None:
-        return _Plan(name, delay, delayed, whole.to(kind), limit, tuple(changes))
-    weight, scale = quantised(parameter, _weight_rows(delay, delayed, parameter), options.weight_bits)
-    changed(f"weights in {options.weight_bits} bits", parameter, weight)
-    return _Plan(name, delay, delayed, whole.to(kind), limit, tuple(changes), parameter, weight, scale)
+    if parameter is not None and options.weight_bits is not None:
+        owner = delay if delayed is None else weights_of(delayed)
+        rows = rows_of(tuple(parameter.shape), _transposed_groups(owner))
+        weight, scale = quantised(parameter, rows, options.weight_bits)
+        changed(f"weights in {options.weight_bits} bits", parameter, weight)
+        bits += weight.numel() * options.weight_bits + 32 * scale.numel()
+        weights = (parameter, weight, scale)
+    return _Plan(name, delay, delayed, whole.to(kind), limit, tuple(changes), bits, weights)
 
 
-def _apply(plan: _Plan) -> Callable[[], None]:
-    """Freeze one layer; returns a function that undoes it."""
-    max_delay, weight = plan.delay.max_delay, None
-    thaw = freeze(plan.delay, plan.delays, plan.max_delay)
-    if plan.parameter is not None and plan.weight is not None:
-        weight = plan.parameter.detach().clone()
-        with torch.no_grad():
-            plan.parameter.copy_(plan.weight)
-    memory = None if plan.delayed is None else plan.delayed.delay_memory
-    state_before = None if memory is None else memory.snapshot()
-    if memory is not None and max_delay != plan.max_delay:
-        memory.forget()  # its past inputs were stored for other delays
-
-    def restore() -> None:
-        thaw()
-        if memory is not None and state_before is not None:
-            memory.restore(state_before)
-        if plan.parameter is not None and weight is not None:
-            with torch.no_grad():
-                plan.parameter.copy_(weight)
-
-    return restore
+@torch.no_grad()
+def _apply(plan: _Plan) -> ExitStack:
+    """Freeze one layer; closing the result undoes it."""
+    undo = ExitStack()
+    max_delay = plan.delay.max_delay
+    undo.callback(freeze(plan.delay, plan.delays, plan.max_delay))
+    if plan.delayed is not None:
+        memory = plan.delayed.delay_memory
+        undo.callback(memory.restore, memory.snapshot())
+        if max_delay != plan.max_delay:
+            memory.forget()  # its past inputs were stored for other delays
+    if plan.weights is not None:
+        parameter, weight, _ = plan.weights
+        undo.callback(torch.no_grad()(parameter.copy_), parameter.detach().clone())
+        parameter.copy_(weight)
+    return undo
 
 
 def _rows(delay: DelayLayer, delayed: Delayed | None) -> Tensor:
     """The delays among the inputs of each neuron, (G, M): positions in the flat delays."""
     if delay.delays.dim() == 1:
         own = delayed is not None and delayed.delay_place.granularity is Granularity.DENDRITIC
-        return torch.arange(len(delay.delays)).view(-1, 1) if own else torch.arange(len(delay.delays)).view(1, -1)
+        return torch.arange(len(delay.delays)).unsqueeze(1 if own else 0)
     return rows_of(tuple(delay.delays.shape), _transposed_groups(delay))
-
-
-def _weight_rows(delay: DelayLayer, delayed: Delayed | None, weight: Tensor) -> Tensor:
-    owner = delay if delayed is None else weights_of(delayed)
-    return rows_of(tuple(weight.shape), _transposed_groups(owner))
 
 
 def _transposed_groups(layer: nn.Module) -> int | None:

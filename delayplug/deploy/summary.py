@@ -79,16 +79,17 @@ class Freezing:
         return table
 
     def _totals_table(self) -> Table:
-        before, after = self.before, self.after
         table = make_table(text(""), number("before", wrap=True), number("after", wrap=True), gap=3)
-        table.add_row("state, bytes", f"{before.state_bytes:,}", f"{after.state_bytes:,}")
-        table.add_row("delays in it, bytes", f"{before.delay_bytes:,}", f"{after.delay_bytes:,}")
-        if self.packed_bytes:
-            table.add_row("packed to the bit, bytes", "", f"{self.packed_bytes:,}")
-        if before.operations is not None and after.operations is not None:
-            table.add_row("operations per step", f"{before.operations:,.0f}", f"{after.operations:,.0f}")
-        if before.events is not None and after.events is not None:
-            table.add_row("events per step", f"{before.events:,.0f}", f"{after.events:,.0f}")
-        if self.score is not None:
-            table.add_row("score", f"{self.score[0]:.4g}", f"{self.score[1]:.4g}")
+
+        def add(label: str, before: float | None, after: float | None, form: str = "{:,.0f}") -> None:
+            if after is not None:
+                table.add_row(label, "" if before is None else form.format(before), form.format(after))
+
+        add("state, bytes", self.before.state_bytes, self.after.state_bytes)
+        add("delays in it, bytes", self.before.delay_bytes, self.after.delay_bytes)
+        add("packed to the bit, bytes", None, self.packed_bytes or None)
+        add("operations per step", self.before.operations, self.after.operations)
+        add("events per step", self.before.events, self.after.events)
+        before, after = self.score or (None, None)
+        add("score", before, after, "{:.4g}")
         return table

@@ -6,10 +6,10 @@ Shapes of a sample are those of one sample at one step.
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeGuard
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ExchangeError
 from ..layers.base import DelayLayer
@@ -21,9 +21,9 @@ from ..toolkits import plugins
 from ..toolkits.capabilities import exchanges
 from ..toolkits.vocabulary import Mode
 from . import nodes as layers
-from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Scale, Shape, Synapses
+from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Scale, Shape, Synapses, shape_after
 from .observe import INPUT, Followed, Mark, Run, follow
-from .sources import different_shapes, input_marks, module_of, output_names
+from .sources import ASK_OUTPUT, input_marks, module_of, output_names
 from .to_module import GraphNetwork
 from .verify import verify
 
@@ -63,7 +63,7 @@ def _is_followed(network: Network, name: str, module: nn.Module) -> bool:
     if network.belongs(name):
         return False
     weights = network.weights_of(module)
-    return isinstance(module, DelayLayer) or name in network.layers or _is_norm(weights) or _is_pool(weights)
+    return name in network.layers or isinstance(module, DelayLayer) or isinstance(weights, _BatchNorm | nn.AvgPool2d)
 
 
 def _noise(network: Network) -> Example:
@@ -74,7 +74,7 @@ def _noise(network: Network) -> Example:
         if not network.belongs(name) and not any(parent in network.neurons for parent, _ in network.ancestors(name))
     )
     first = next(iter(network.layers.values()), None)
-    weights: object = None if first is None else network.weights_of(first)
+    weights = None if first is None else network.weights_of(first)
     modes = {network.toolkit.mode(neuron) for neuron in network.neurons.values()}
     if isinstance(weights, nn.Linear) and chain and len(modes) == 1:
         x = (torch.rand(4, 2, weights.in_features) < 0.5).to(weights.weight)
@@ -83,14 +83,6 @@ def _noise(network: Network) -> Example:
         "the structure of the model does not show how it runs: pass example= (an input, or a function that "
         "drives the model)"
     )
-
-
-def _is_norm(weights: object) -> TypeGuard[nn.modules.batchnorm._BatchNorm]:
-    return isinstance(weights, nn.modules.batchnorm._BatchNorm)
-
-
-def _is_pool(weights: object) -> TypeGuard[nn.AvgPool2d]:
-    return isinstance(weights, nn.AvgPool2d)
 
 
 class _Builder:
@@ -114,7 +106,7 @@ class _Builder:
             self._add(name, calls)
         sources = [self.absorbed.get(name, name) for name in names]
         if len({self.shapes[source] for source in sources}) > 1:
-            raise different_shapes(names)
+            raise ExchangeError(f"the outputs {', '.join(names)} have different shapes: {ASK_OUTPUT}")
         self.graph.add("output", Output(), [end for source in sources for end in self.ends[source]])
         return self.graph
 
@@ -159,7 +151,9 @@ class _Builder:
             names.append(self.graph.add(own, node, ends))
             ends = [names[-1]]
         self.nodes[name], self.names[name], self.ends[name] = nodes, names, [*ends, *biases]
-        self.shapes[name] = _shape_after(nodes, shape)
+        for own, node in zip(names, nodes, strict=True):
+            shape = shape_after(own, node, shape)
+        self.shapes[name] = shape
 
     def _source(self, part: str) -> str:
         name = module_of(part)
@@ -203,7 +197,7 @@ class _Builder:
     def _dims(self, name: str) -> int | None:
         """Dimensions of a sample that a module takes; None if it takes any."""
         module = self.network.modules[name]
-        if _is_pool(self.network.weights_of(module)):
+        if isinstance(self.network.weights_of(module), nn.AvgPool2d):
             return 3
         if isinstance(module, DelayLayer):
             return 1 if getattr(module, "out_features", None) is not None else None
@@ -218,12 +212,12 @@ class _Builder:
             return [Neurons(exchanges(network.toolkit).describe(module))]
         if isinstance(module, DelayLayer):
             return [layers.of_delay(module)]
-        if _is_norm(weights):
+        if isinstance(weights, _BatchNorm):
             if len(shape) != 1:
                 raise ExchangeError("a batch norm over space that does not follow a layer of its own")
             scale, shift = layers.of_norm(weights)
             return [Synapses(torch.diag(scale).float(), shift.float())]
-        if _is_pool(weights):
+        if isinstance(weights, nn.AvgPool2d):
             return [layers.of_pool(weights)]
         if not (module.delay_place.affine if isinstance(module, Delayed) else network.is_torch(module)):
             raise ExchangeError(
@@ -233,12 +227,10 @@ class _Builder:
 
     def _absorb(self, name: str, parts: Mapping[str, float]) -> bool:
         """Make a batch norm part of the weights of the layer before it, if that feeds nothing else."""
-        norm: object = self.network.weights_of(self.network.modules[name])
-        if not _is_norm(norm):
-            return False
+        norm = self.network.weights_of(self.network.modules[name])
         source = next(iter(parts))
         users = [n for n, mark in self.marks.items() if source in {self._source(part) for part in mark.parts}]
-        if parts != {source: 1.0} or users != [name]:
+        if not isinstance(norm, _BatchNorm) or parts != {source: 1.0} or users != [name]:
             return False
         for i, node in enumerate(self.nodes.get(source, [])):
             if isinstance(node, Synapses):
@@ -266,13 +258,3 @@ def _without_bias(node: Synapses) -> tuple[Synapses, Synapses]:
     weight = node.weight if node.delays is None else node.weight[..., 0]
     bare = Synapses(node.weight, None, node.geometry, node.delays, node.max_delay)
     return bare, Synapses(torch.zeros_like(weight), node.bias, node.geometry)
-
-
-def _shape_after(nodes: Sequence[Node], shape: Shape) -> Shape:
-    """The shape of a sample behind a chain of nodes."""
-    chain = Graph({"input": Input(shape)})
-    last = "input"
-    for node in nodes:
-        last = chain.add("node", node, [last])
-    chain.add("output", Output(), [last])
-    return chain.shapes()[last]

@@ -5,8 +5,9 @@ Values that come into a node along several edges are added. Shapes are those of 
 synapse.
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
@@ -41,6 +42,14 @@ class Geometry:
     dilation: Shape
     groups: int
 
+    @staticmethod
+    def padding_of(padding: str | Shape, kernel: Shape, dilation: Shape) -> Shape | None:
+        """Padding in numbers, where it is "same" or "valid", too; None for "same" where one side has one more."""
+        if not isinstance(padding, str):
+            return padding
+        total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+        return None if any(n % 2 for n in total) else tuple(n // 2 for n in total)
+
 
 @dataclass(frozen=True)
 class Synapses:
@@ -65,6 +74,16 @@ class Synapses:
         """Size of the kernel, () for a linear layer."""
         return tuple(self.weight.shape[2 : self.weight.dim() - (self.delays is not None)])
 
+    def by_delay(self) -> dict[int, Tensor]:
+        """For each delay of weights that are not zero, in order: the weights (O, I, *) with that delay, else zero.
+
+        Without delays, and if all weights are zero, {0: weights}.
+        """
+        if self.delays is None:
+            return {0: self.weight}
+        delays: list[int] = self.delays[self.weight != 0].unique().tolist()
+        return {d: torch.where(self.delays == d, self.weight, 0).sum(-1) for d in delays or [0]}
+
 
 @dataclass(frozen=True)
 class Delay:
@@ -79,6 +98,14 @@ class Neurons:
     """A layer of neurons."""
 
     cell: Cell
+
+    @staticmethod
+    def snapped(gain: Tensor, leak: Tensor) -> Tensor:
+        """A gain that is one, or the leak, to float32, as exactly that."""
+        one = torch.ones_like(gain)
+        if Cell.close(gain, one):
+            return one.flatten()[0]
+        return leak if Cell.close(gain, leak) else gain
 
 
 @dataclass(frozen=True)
@@ -122,13 +149,11 @@ class Graph:
 
     def add(self, name: str, node: Node, sources: Iterable[str] = ()) -> str:
         """Add a node behind others; returns its name, which has a number behind it if the name is in use."""
-        free = name = name.replace("/", "_") or "model"  # "/" would be a group in an HDF5 file
-        count = 2
-        while free in self.nodes:
-            free, count = f"{name}_{count}", count + 1
-        self.nodes[free] = node
-        self.edges += [(source, free) for source in sources]
-        return free
+        # "/" would be a group in an HDF5 file.
+        name = unused(name.replace("/", "_") or "model", self.nodes.__contains__)
+        self.nodes[name] = node
+        self.edges += [(source, name) for source in sources]
+        return name
 
     def before(self, name: str) -> list[str]:
         """The nodes that feed a node."""
@@ -158,6 +183,10 @@ class Graph:
                 f"the graph has a cycle, {path}: recurrent connections cannot be exchanged, only feed-forward networks"
             ) from None
 
+    def walk(self) -> Iterator[tuple[str, Node, list[str]]]:
+        """(name, node, names of the nodes that feed it), each node after those."""
+        return ((name, self.nodes[name], self.before(name)) for name in self.order())
+
     def shapes(self) -> dict[str, Shape]:
         """The shape of the result of each node.
 
@@ -171,8 +200,7 @@ class Graph:
                 word = kind.__name__.lower()
                 raise ExchangeError(f"expected one {word} in the graph, got {', '.join(names) or 'none'}")
         shapes: dict[str, Shape] = {}
-        for name in self.order():
-            node, sources = self.nodes[name], self.before(name)
+        for name, node, sources in self.walk():
             if not sources and not isinstance(node, Input):
                 raise ExchangeError(f"{name} is dangling: nothing feeds it")
             if sources and isinstance(node, Input):
@@ -185,7 +213,7 @@ class Graph:
             if len(fed) > 1:
                 each = ", ".join(f"{source} {shapes[source]}" for source in sources)
                 raise ExchangeError(f"{name} is fed with different shapes: {each}")
-            shapes[name] = _shape(name, node, next(iter(fed), ()))
+            shapes[name] = shape_after(name, node, next(iter(fed), ()))
         return shapes
 
     def simplified(self) -> "Graph":
@@ -198,44 +226,19 @@ class Graph:
             neurons = graph.nodes[after[0]]
             if isinstance(neurons, Neurons):
                 cell = neurons.cell
-                graph.nodes[after[0]] = Neurons(replace(cell, gain=snapped(cell.gain * node.factor, cell.leak)))
+                graph.nodes[after[0]] = Neurons(replace(cell, gain=Neurons.snapped(cell.gain * node.factor, cell.leak)))
                 graph.remove([name])
                 graph.edges += [(source, after[0]) for source in before]
         return graph
 
 
-def snapped(gain: Tensor, leak: Tensor) -> Tensor:
-    """A gain that is one, or the leak, to float32, as exactly that."""
-    one = torch.ones_like(gain)
-    if Cell.close(gain, one):
-        return one.flatten()[0]
-    return leak if Cell.close(gain, leak) else gain
+def unused(name: str, is_used: Callable[[str], bool]) -> str:
+    """The name, with the first number behind it that makes it one not in use."""
+    numbered = (f"{name}_{i}" for i in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if not is_used(free))
 
 
-def padding_of(word: str, kernel: Shape, dilation: Shape) -> Shape | None:
-    """The padding of a convolution that is "same" or "valid"; None for "same" where one side has one more."""
-    total = [d * (k - 1) if word == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
-    return None if any(n % 2 for n in total) else tuple(n // 2 for n in total)
-
-
-def weights_by_delay(node: Synapses) -> dict[int, Tensor]:
-    """For each delay of the weights that are not zero, in order: the weights (O, I, *) with that delay, else zero.
-
-    Without delays, and if all weights are zero, {0: weights}.
-    """
-    if node.delays is None:
-        return {0: node.weight}
-    delays: list[int] = node.delays[node.weight != 0].unique().tolist()
-    return {d: torch.where(node.delays == d, node.weight, 0).sum(-1) for d in delays or [0]}
-
-
-def walk(graph: Graph) -> Iterator[tuple[str, Node, list[str]]]:
-    """(name, node, names of the nodes that feed it), each node after those."""
-    for name in graph.order():
-        yield name, graph.nodes[name], graph.before(name)
-
-
-def _shape(name: str, node: Node, fed: Shape) -> Shape:
+def shape_after(name: str, node: Node, fed: Shape) -> Shape:
     """The shape of a node's result; `fed` is that of its input."""
     match node:
         case Input():

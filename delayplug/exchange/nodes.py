@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ExchangeError
 from ..layers.base import DelayLayer
@@ -12,7 +13,7 @@ from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
 from ..surgery.delayed import Delayed, weights_of
 from ..toolkits.vocabulary import Granularity, Turns
-from .graph import Delay, Geometry, Node, Pool, Synapses, padding_of
+from .graph import Delay, Geometry, Node, Pool, Synapses
 
 
 def whole_delays(delay: DelayLayer) -> Tensor:
@@ -44,9 +45,7 @@ def geometry_of(conv: nn.Conv1d | nn.Conv2d) -> Geometry:
         raise ExchangeError(
             f"a convolution with padding_mode={conv.padding_mode!r}: only padding with zeros can be exchanged"
         )
-    padding = (
-        padding_of(conv.padding, conv.kernel_size, conv.dilation) if isinstance(conv.padding, str) else conv.padding
-    )
+    padding = Geometry.padding_of(conv.padding, conv.kernel_size, conv.dilation)
     if padding is None:
         raise ExchangeError("a convolution with padding='same' and a kernel of even size, which pads one side more")
     return Geometry(tuple(conv.stride), tuple(padding), tuple(conv.dilation), conv.groups)
@@ -82,7 +81,7 @@ def of_delayed(layer: Delayed) -> list[Node]:
     return [Synapses(weight, plain.bias, plain.geometry, delays, delay.max_delay)]
 
 
-def of_norm(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
+def of_norm(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """(scale, shift), each (C,) float64, by which a batch norm multiplies and to which it adds in `eval()`."""
     if norm.running_mean is None or norm.running_var is None:
         raise ExchangeError("a batch norm that keeps no running statistics")
@@ -102,11 +101,8 @@ def normed(node: Synapses, scale: Tensor, shift: Tensor) -> Synapses:
 
 def of_pool(pool: nn.AvgPool2d) -> Pool:
     """An average over windows."""
-    if (
-        pool.ceil_mode
-        or pool.divisor_override is not None
-        or (pair(pool.padding) != (0, 0) and not pool.count_include_pad)
-    ):
+    leaves_out_padding = pair(pool.padding) != (0, 0) and not pool.count_include_pad
+    if pool.ceil_mode or pool.divisor_override is not None or leaves_out_padding:
         raise ExchangeError("an AvgPool2d with ceil_mode, divisor_override or count_include_pad=False")
     return Pool("average", pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
 

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..errors import DelayplugError, ExchangeError
-from ..surgery.dataflow import Example, StorageMarks, drive, hooked, results_of
+from ..errors import ExchangeError
+from ..surgery.dataflow import Example, StorageMarks, Tracer, results_of
 from ..toolkits.states import tensors_in
 
 INPUT = "input:"  # cannot be the name of a module
@@ -76,20 +75,14 @@ def follow(model: nn.Module, example: Example, modules: Mapping[str, nn.Module])
     """
     follower = _Follower()
     with ExitStack() as stack:
-        stack.enter_context(hooked(model.register_forward_pre_hook(follower.begin_model, with_kwargs=True)))
-        stack.enter_context(hooked(model.register_forward_hook(follower.end_model)))
+        stack.enter_context(model.register_forward_pre_hook(follower.begin_model, with_kwargs=True))
+        stack.enter_context(model.register_forward_hook(follower.end_model))
         for name, module in model.named_modules():
             if name in modules:
                 follower.watch(stack, name, module)
             elif name:
                 follower.enclose(stack, name, module)
-        stack.enter_context(follower)
-        try:
-            drive(model, example)
-        except DelayplugError:
-            raise
-        except Exception as error:
-            raise ExchangeError(f"the model does not run on the example: {error!r}") from error
+        follower.drive(model, example, ExchangeError)
     if not follower.run.calls:
         raise ExchangeError("no layer or neuron of the model ran on the example")
     return follower.run
@@ -112,15 +105,14 @@ _SHAPE = frozenset(
 )
 
 
-class _Follower(TorchDispatchMode):
+class _Follower(Tracer):
     """While active, marks tensors with what they are made of."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.run = Run()
         self.marks: StorageMarks[Mark] = StorageMarks()
         self._inside = 0  # depth of followed modules
-        self._open: list[str] = []  # other modules that are running
 
     # ------------------------------------------------------------------------------------------------- operations
 
@@ -155,7 +147,7 @@ class _Follower(TorchDispatchMode):
             a, b = self.marks.get(args[0]), self.marks.get(args[1])
             if a is not None and b is not None and args[0].shape == args[1].shape:
                 return a.plus(b, sign)
-            if a is not None and _is_number(args[1], 0.0):
+            if a is not None and _number(args[1]) == 0:
                 return a
         if name in ("mul", "div") and len(args) == 2 and not kwargs:
             for value, factor in (args, reversed(args)):
@@ -169,7 +161,7 @@ class _Follower(TorchDispatchMode):
         return self._other(f"the operation {kind}")
 
     def _other(self, what: str) -> Mark:
-        return Mark({}, f"{what} in {self._open[-1] if self._open else 'the forward of the model'}")
+        return Mark({}, f"{what} in {self.running[-1][0] if self.running else 'the forward of the model'}")
 
     # ------------------------------------------------------------------------------------------------- modules
 
@@ -179,14 +171,6 @@ class _Follower(TorchDispatchMode):
 
     def end_model(self, module: nn.Module, args: Any, output: Any) -> None:
         self.run.results.append([self.marks.get(value) for value in tree_leaves(output) if isinstance(value, Tensor)])
-
-    def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
-        """Track when a module that is not followed runs."""
-        stack.enter_context(hooked(module.register_forward_pre_hook(lambda *_: self._open.append(name))))
-        stack.enter_context(hooked(module.register_forward_hook(lambda *_: self._close())))
-
-    def _close(self) -> None:
-        self._open.pop()
 
     def watch(self, stack: ExitStack, name: str, module: nn.Module) -> None:
         """Record the calls of a module; operations inside of it, other modules included, are not looked at."""
@@ -214,15 +198,11 @@ class _Follower(TorchDispatchMode):
                 output = torch.stack(results) if isinstance(first, list) else results[0]
                 self.run.calls[name].outputs.append(output.detach().clone())
 
-        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True)))
-        stack.enter_context(hooked(module.register_forward_hook(ends)))
+        stack.enter_context(module.register_forward_pre_hook(begins, with_kwargs=True))
+        stack.enter_context(module.register_forward_hook(ends))
 
 
 def _number(value: object) -> float | None:
     if isinstance(value, Tensor):
         return float(value) if value.dim() == 0 and not value.is_complex() else None
     return float(value) if isinstance(value, int | float) else None
-
-
-def _is_number(value: object, number: float) -> bool:
-    return _number(value) == number

@@ -6,6 +6,7 @@ of operations, while an ONNX `Scan` is one per layer and takes sequences of any 
 Shapes: T steps, B batch, both free; a sample at one step has the shape of the graph's input.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,7 @@ from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
 from ..toolkits import plugins
 from .from_model import graph_of
-from .graph import (
-    Delay,
-    Flatten,
-    Graph,
-    Input,
-    Neurons,
-    Node,
-    Pool,
-    Scale,
-    Shape,
-    Synapses,
-    Threshold,
-    weights_by_delay,
-)
+from .graph import Delay, Flatten, Geometry, Graph, Input, Neurons, Node, Pool, Scale, Shape, Synapses, Threshold
 
 _OPSET = 18
 
@@ -86,19 +74,16 @@ class _Writer:
 
         values: dict[str, str] = {}
         input_shape: Shape = ()
-        for name in self.graph.order():
-            node, sources = self.graph.nodes[name], self.graph.before(name)
+        for name, node, sources in self.graph.walk():
             if isinstance(node, Input):
                 values[name], input_shape = "input", node.shape
                 continue
-            x = values[sources[0]]
-            for source in sources[1:]:
-                x = self.op("Add", x, values[source])
+            x = self.added([values[source] for source in sources])
             try:
                 values[name] = self.write(node, x, self.shapes[sources[0]], self.shapes[name])
             except ExchangeError as error:
                 raise ExchangeError(f"{name}: {error}") from None
-        last = self.graph.order()[-1]
+        last = name
         self.nodes.append(helper.make_node("Identity", [values[last]], ["output"]))
         inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["steps", "batch", *input_shape])]
         outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["steps", "batch", *self.shapes[last]])]
@@ -118,6 +103,10 @@ class _Writer:
         self.count += 1
         self.nodes.append(helper.make_node(kind, list(inputs), [f"v{self.count}"], **attributes))
         return f"v{self.count}"
+
+    def added(self, values: Sequence[str]) -> str:
+        """Add the operations that add values; returns the name of the sum."""
+        return functools.reduce(functools.partial(self.op, "Add"), values)
 
     def constant(self, value: Tensor | Sequence[int]) -> str:
         """Add float32 numbers of a tensor, or int64 numbers of a sequence; returns their name."""
@@ -159,38 +148,28 @@ class _Writer:
         return self.op("Slice", padded, self.constant([0]), self.constant([-steps]), self.constant([0]))
 
     def synapses(self, node: Synapses, x: str, before: Shape, after: Shape) -> str:
-        result = ""
-        for delay, weight in weights_by_delay(node).items():
+        parts = []
+        for delay, weight in node.by_delay().items():
             shifted = self.later(x, delay, len(before) + 2)
             if node.geometry is None:
-                part = self.op("MatMul", shifted, self.constant(weight.mT))
+                parts.append(self.op("MatMul", shifted, self.constant(weight.mT)))
             else:
-                g = node.geometry
-                moves = {
-                    "strides": g.stride,
-                    "pads": [*g.padding, *g.padding],
-                    "dilations": g.dilation,
-                    "group": g.groups,
-                }
-                part = self.folded("Conv", shifted, before, after, self.constant(weight), **moves)
-            result = self.op("Add", result, part) if result else part
-        if node.bias is None:
-            return result
-        return self.op("Add", result, self.constant(node.bias.view(-1, *(1,) * (len(after) - 1))))
+                moves = {"dilations": node.geometry.dilation, "group": node.geometry.groups, **_moves(node.geometry)}
+                parts.append(self.folded("Conv", shifted, before, after, self.constant(weight), **moves))
+        if node.bias is not None:
+            parts.append(self.constant(node.bias.view(-1, *(1,) * (len(after) - 1))))
+        return self.added(parts)
 
     def channels(self, node: Delay, x: str, shape: Shape) -> str:
-        result = ""
         values = node.delays.unique().tolist()
-        for delay in values:
-            part = self.later(x, delay, len(shape) + 2)
-            if len(values) > 1:
-                own = (node.delays == delay).view(-1, *(1,) * (len(shape) - 1))
-                part = self.op("Mul", part, self.constant(own.float()))
-            result = self.op("Add", result, part) if result else part
-        return result
+        parts = [self.later(x, delay, len(shape) + 2) for delay in values]
+        if len(values) > 1:
+            each = [(node.delays == delay).float().view(-1, *(1,) * (len(shape) - 1)) for delay in values]
+            parts = [self.op("Mul", part, self.constant(own)) for part, own in zip(parts, each, strict=True)]
+        return self.added(parts)
 
     def pool(self, node: Pool, x: str, before: Shape, after: Shape) -> str:
-        moves = {"strides": node.stride, "pads": [*node.padding, *node.padding]}
+        moves = _moves(node)
         if node.kind == "average":
             return self.folded("AveragePool", x, before, after, kernel_shape=node.kernel, count_include_pad=1, **moves)
         ones = self.constant(torch.ones(before[0], 1, *node.kernel))
@@ -250,3 +229,7 @@ class _Writer:
         elif cell.rule is Reset.SUBTRACT:
             v = self.op("Sub", v, self.op("Mul", spikes, threshold))
         return [v, *states], spikes
+
+
+def _moves(window: Geometry | Pool) -> dict[str, Sequence[int]]:
+    return {"strides": window.stride, "pads": [*window.padding, *window.padding]}

@@ -8,7 +8,7 @@ from ..surgery.inventory import Network
 from ..toolkits.capabilities import exchanges
 from .observe import INPUT, STATE, Followed, Mark, Run
 
-_ASK_OUTPUT = "name the neurons or layers whose results are the output: outputs=['...']"
+ASK_OUTPUT = "name the neurons or layers whose results are the output: outputs=['...']"
 _ONLY_FEED_FORWARD = "only feed-forward networks can be exchanged"
 
 
@@ -53,11 +53,6 @@ def output_names(network: Network, run: Run, marks: dict[str, Mark], wanted: Seq
         if name not in run.calls:
             raise ExchangeError(f"outputs: {name} is no layer or neuron that ran; those are {', '.join(run.calls)}")
     return list(wanted)
-
-
-def different_shapes(names: Sequence[str]) -> ExchangeError:
-    """The error for outputs that cannot be added."""
-    return ExchangeError(f"the outputs {', '.join(names)} have different shapes: {_ASK_OUTPUT}")
 
 
 def module_of(part: str) -> str:
@@ -129,7 +124,7 @@ def _returned(network: Network, run: Run, marks: dict[str, Mark]) -> list[str]:
         results += [mark for mark in result if mark is not None and mark not in results]
     if not results:
         if len(sinks) > 1:
-            raise ExchangeError(f"{', '.join(sinks)} feed nothing, and the model returns nothing: {_ASK_OUTPUT}")
+            raise ExchangeError(f"{', '.join(sinks)} feed nothing, and the model returns nothing: {ASK_OUTPUT}")
         return sinks
 
     def is_output(mark: Mark) -> bool:
@@ -140,11 +135,11 @@ def _returned(network: Network, run: Run, marks: dict[str, Mark]) -> list[str]:
         outputs = [mark for mark in outputs if {*map(module_of, mark.parts)} <= set(sinks)] or outputs
     if len(outputs) > 1:
         several = " and ".join(" + ".join(mark.parts) for mark in outputs)
-        raise ExchangeError(f"the model returns several results, {several}: {_ASK_OUTPUT}")
+        raise ExchangeError(f"the model returns several results, {several}: {ASK_OUTPUT}")
     if not outputs:
         reasons = [m.other or " + ".join(_described(network, part) for part in m.parts) for m in results]
-        raise ExchangeError(f"the model returns what a graph does not have: {'; '.join(reasons)}. Please {_ASK_OUTPUT}")
+        raise ExchangeError(f"the model returns what a graph does not have: {'; '.join(reasons)}. Please {ASK_OUTPUT}")
     (output,) = outputs
     if any(factor != 1 for factor in output.parts.values()):
-        raise ExchangeError(f"the model returns a multiple of {' + '.join(output.parts)}: {_ASK_OUTPUT}")
+        raise ExchangeError(f"the model returns a multiple of {' + '.join(output.parts)}: {ASK_OUTPUT}")
     return [*map(module_of, output.parts)]

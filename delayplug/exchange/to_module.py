@@ -4,13 +4,13 @@ Shapes: T steps, B batch; a sample at one step has the shape of the graph's inpu
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, ExchangeError
-from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay
 from ..layers.engines.convolve import Engine
 from ..layers.linear import LearnableDelay
@@ -21,7 +21,9 @@ from ..toolkits.capabilities import exchanges, streams
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Mode
 from . import nodes as layers
-from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold, walk
+from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold, unused
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class GraphNetwork(nn.Module):
@@ -51,25 +53,21 @@ class GraphNetwork(nn.Module):
         self.toolkit = toolkit
         self.parts = nn.ModuleDict()
         self.steps: list[tuple[str, str, list[str]]] = []  # (name of the node, key of its part or "", sources)
-        for name, node, sources in walk(graph):
+        for name, node, sources in graph.walk():
             try:
                 part = _part(node, toolkit, interpolation, engine)
             except ExchangeError as error:
                 raise ExchangeError(f"{name}: {error}") from None
             key = ""
             if part is not None:
-                key = base = name.replace(".", "_")
-                count = 2
-                while key in self.parts or hasattr(self.parts, key):
-                    key, count = f"{base}_{count}", count + 1
+                key = unused(name.replace(".", "_"), partial(hasattr, self.parts))
                 self.parts[key] = part
             self.steps.append((name, key, sources))
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """x (T, B, *input) to (T, B, *output): spikes, or the membrane of a readout."""
-        values = self.activity(x)
-        return values[self.steps[-1][0]]
+        return self.activity(x)[self.steps[-1][0]]
 
     def activity(self, x: Tensor) -> dict[str, Tensor]:
         """The result of every node of the graph, by name, (T, B, *its shape)."""
@@ -196,20 +194,21 @@ def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: En
     match node:
         case Synapses(delays=None, geometry=None):
             linear = nn.Linear(node.weight.shape[1], node.weight.shape[0], bias=node.bias is not None)
-            return _filled(linear, node.weight, node.bias)
+            return _filled(linear, weight=node.weight, bias=node.bias)
         case Synapses(delays=None):
-            return _filled(_convolution(node, node.weight), node.weight, node.bias)
-        case Synapses(geometry=None, delays=Tensor() as delays):
+            return _convolution(node, node.weight)
+        case Synapses(geometry=None):
             outputs, inputs, taps = node.weight.shape
             options |= {"bias": node.bias is not None, "taps": taps, "max_delay": node.max_delay, "engine": engine}
-            layer = _filled(LearnableDelay(inputs, outputs, **options), node.weight, node.bias)
-            return _delayed(layer, delays)
-        case Synapses(delays=Tensor() as delays):
-            conv = _filled(_convolution(node, node.weight[..., 0]), node.weight[..., 0], node.bias)
+            layer = LearnableDelay(inputs, outputs, **options)
+            return _filled(layer, weight=node.weight, bias=node.bias, delays=node.delays)
+        case Synapses():
+            conv = _convolution(node, node.weight[..., 0])
             kernel = ConvDelay(conv, max_delay=node.max_delay, **options).to(conv.weight.dtype)
-            return DelayedConvolution(conv, _delayed(kernel, delays))
+            return DelayedConvolution(conv, _filled(kernel, delays=node.delays))
         case Delay():
-            return _delayed(LearnableDelay(len(node.delays), max_delay=node.max_delay, **options), node.delays)
+            channels = LearnableDelay(len(node.delays), max_delay=node.max_delay, **options)
+            return _filled(channels, delays=node.delays)
         case Neurons():
             return exchanges(toolkit).build(node.cell)
         case Pool():
@@ -225,7 +224,7 @@ def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: En
 
 
 def _convolution(node: Synapses, weight: Tensor) -> nn.Conv1d | nn.Conv2d:
-    """A convolution for such a weight, (O, I, *), without its numbers."""
+    """A convolution with this weight, (O, I, *), and the bias of the node."""
     assert node.geometry is not None
     geometry = node.geometry
     kind: Any = nn.Conv1d if len(node.kernel) == 1 else nn.Conv2d
@@ -239,24 +238,13 @@ def _convolution(node: Synapses, weight: Tensor) -> nn.Conv1d | nn.Conv2d:
         groups=geometry.groups,
         bias=node.bias is not None,
     )
-    return conv
-
-
-Weighted = TypeVar("Weighted", bound=nn.Linear | nn.Conv1d | nn.Conv2d | LearnableDelay)
-Delaying = TypeVar("Delaying", bound=DelayLayer)
+    return _filled(conv, weight=weight, bias=node.bias)
 
 
 @torch.no_grad()
-def _filled(layer: Weighted, weight: Tensor, bias: Tensor | None) -> Weighted:
-    """The layer with these numbers."""
-    for parameter, values in ((layer.weight, weight), (layer.bias, bias)):
-        if parameter is not None and values is not None:
-            parameter.copy_(values)
-    return layer
-
-
-@torch.no_grad()
-def _delayed(layer: Delaying, delays: Tensor) -> Delaying:
-    """The layer with these delays."""
-    layer.delays.copy_(delays)
+def _filled(layer: Layer, **numbers: Tensor | None) -> Layer:
+    """The layer with these numbers in its Parameters of these names."""
+    for name, values in numbers.items():
+        if values is not None:
+            layer.get_parameter(name).copy_(values)
     return layer

@@ -117,29 +117,22 @@ class DelayPruning:
             return
         by_name = strengths(self._model)
         for name, delay in self._layers.items():
-            units = _units(delay, self.granularity)
-            number = int(units.max()) + 1
-            scores = delay.delays.new_zeros(number)
+            units, active = _units(delay, self.granularity)
+            scores = delay.delays.new_zeros(len(active))
             scores.index_add_(0, units.flatten(), (delay.delays * by_name[name]).flatten())
-            pruned = torch.zeros_like(scores, dtype=torch.bool)
-            if delay.active is not None:
-                pruned = ~_any(delay.active, units, number)
-            scores[pruned] = -1  # before active ones that score zero
-            wanted = int(number * self.after(self.epoch) + 0.5)
-            least = scores.argsort(stable=True)[: max(wanted, int(pruned.sum()))]
-            keep = torch.ones(number, dtype=torch.bool, device=scores.device)
-            keep[least] = False
-            delay.prune(keep[units])
+            scores[~active] = -1  # before active ones that score zero
+            wanted = int(len(active) * self.after(self.epoch) + 0.5)
+            least = scores.argsort(stable=True)[: max(wanted, int((~active).sum()))]
+            active[least] = False
+            delay.prune(active[units])
 
     def report(self) -> list[Pruned]:
         """The state of each layer."""
         rows = []
         for name, delay in self._layers.items():
-            units = _units(delay, self.granularity)
-            number = int(units.max()) + 1
-            active = number if delay.active is None else int(_any(delay.active, units, number).sum())
+            _, active = _units(delay, self.granularity)
             longest = int((delay.delays.detach().max() + 0.5).floor())
-            rows.append(Pruned(name, number, active, longest, buffer_cells(delay)))
+            rows.append(Pruned(name, len(active), int(active.sum()), longest, buffer_cells(delay)))
         return rows
 
     def __str__(self) -> str:
@@ -179,15 +172,10 @@ class DelayPruning:
             self._layers[name].prune(mask)
 
 
-def _units(delay: DelayLayer, granularity: Unit) -> Tensor:
-    """int64, shape of the delays: index of the unit that each delay belongs to."""
-    if granularity == "axonal":
-        return inputs(delay)
-    return torch.arange(delay.delays.numel(), device=delay.delays.device).view(delay.delays.shape)
-
-
-def _any(active: Tensor, units: Tensor, number: int) -> Tensor:
-    """bool (number,): whether a unit has an active delay."""
-    result = torch.zeros(number, dtype=torch.bool, device=active.device)
-    result[units[active]] = True
-    return result
+def _units(delay: DelayLayer, granularity: Unit) -> tuple[Tensor, Tensor]:
+    """The unit of each delay, int64 of the shape of the delays; whether each unit has active ones, bool."""
+    each = torch.arange(delay.delays.numel(), device=delay.delays.device)
+    units = inputs(delay) if granularity == "axonal" else each.view(delay.delays.shape)
+    active = torch.zeros(int(units.max()) + 1, dtype=torch.bool, device=units.device)
+    active[units if delay.active is None else units[delay.active]] = True
+    return units, active

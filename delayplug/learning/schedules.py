@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, TypedDict, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ArgumentError
 from ..layers.base import DelayLayer
@@ -77,16 +77,17 @@ class SigmaSchedule:
         self.shape: Shape = shape
         self.epoch = 0
         self.length = max(1, int(epochs * until))
-        floors = [SIGMA_FLOOR[layer.interpolation] for layer in self._layers]
-        starts = [_width(layer) if start is None else start for layer in self._layers]
-        ends = [floor + 0.23 if end is None else end for floor in floors]
-        for floor, first, last in zip(floors, starts, ends, strict=True):
+        self._ranges: list[tuple[float, float, float]] = []
+        for layer in self._layers:
+            floor = SIGMA_FLOOR[layer.interpolation]
+            first = _width(layer) if start is None else start
+            last = floor + 0.23 if end is None else end
             if not floor <= first < math.inf:
                 raise ArgumentError("start", f"a width >= {floor} steps", first)
             if not floor <= last < math.inf or (last == floor and shape == "exponential"):
                 least = f">= {floor}" if shape == "linear" else f"> {floor}"
                 raise ArgumentError("end", f"a width {least} steps for shape={shape!r}", last)
-        self._ranges = list(zip(floors, starts, ends, strict=True))
+            self._ranges.append((floor, first, last))
         self._apply()
 
     def after(self, epoch: int) -> list[float]:
@@ -151,17 +152,16 @@ def parameter_groups(
         if not value >= 0:
             raise ArgumentError(name, "a number >= 0", value)
     delays = {id(p): p for layer in _delays(model) for p in (layer.delays, layer.sigma) if isinstance(p, nn.Parameter)}
-    groups: dict[str, list[Tensor]] = {"weights": [], "others": [], "delays": []}
+    groups: dict[str, dict[str, Any]] = {
+        "weights": {"params": [], "lr": lr, "weight_decay": weight_decay},
+        "others": {"params": [], "lr": lr, "weight_decay": 0.0},
+        "delays": {"params": [], "lr": delay_lr, "weight_decay": 0.0},
+    }
     for parameter in model.parameters():
         if parameter.requires_grad:
             kind = "delays" if id(parameter) in delays else "weights" if parameter.dim() > 1 else "others"
-            groups[kind].append(parameter)
-    settings = {
-        "weights": {"lr": lr, "weight_decay": weight_decay},
-        "others": {"lr": lr, "weight_decay": 0.0},
-        "delays": {"lr": delay_lr, "weight_decay": 0.0},
-    }
-    return [{"name": name, "params": params, **settings[name]} for name, params in groups.items() if params]
+            groups[kind]["params"].append(parameter)
+    return [{"name": name, **group} for name, group in groups.items() if group["params"]]
 
 
 def _delays(model: nn.Module) -> Iterator[DelayLayer]:

@@ -51,8 +51,7 @@ def histogram(layer: nn.Module, ax: Axes | None = None, before: Tensor | None = 
     if before is not None or held:
         ax.set_ylim(0, 1.25 * ax.dataLim.ymax)  # room for the legend
         ax.legend(frameon=False, fontsize="small", loc="upper right", ncols=2, columnspacing=1)
-    whole_numbers(ax.xaxis)
-    whole_numbers(ax.yaxis)
+    whole_numbers(ax.xaxis, ax.yaxis)
     return opened(ax)
 
 
@@ -121,8 +120,7 @@ def matrix(layer: nn.Module, ax: Axes | None = None, *, opacity: bool = False, t
         image_OI.numpy(), DELAYS, aspect="auto", interpolation="nearest", alpha=alpha, vmin=0, vmax=delay.max_delay or 1
     )
     ax.set(ylabel=labels[0], xlabel=labels[1], title=name)
-    whole_numbers(ax.xaxis)
-    whole_numbers(ax.yaxis)
+    whole_numbers(ax.xaxis, ax.yaxis)
     if not labels[0]:
         ax.set_yticks([])
     bar = ax.figure.colorbar(image, ax=ax, label="delay (steps)")

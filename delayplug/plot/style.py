@@ -19,6 +19,7 @@ def opened(ax: Axes) -> Axes:
     return ax
 
 
-def whole_numbers(axis: Axis) -> None:
-    """Put at most seven ticks on an axis, at integers."""
-    axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+def whole_numbers(*axes: Axis) -> None:
+    """Put at most seven ticks on each axis, at integers."""
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=6))

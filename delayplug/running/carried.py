@@ -65,9 +65,16 @@ class Carrier:
         modules = dict(self.model.named_modules())
         delayed = {n: m for n, m in modules.items() if isinstance(m, Delayed) and not isinstance(m, StatefulDelayed)}
         keeping = {name: module for name, module in modules.items() if self._streams.kept_state(module)}
-        with self._put_aside(keeping), ExitStack() as carrying:
+        with ExitStack() as carrying:
+            for module in keeping.values():  # at the end of the block each has its own state again
+                carrying.callback(self._streams.put_state, module, self._streams.kept_state(module))
             if carried is None:
-                self._begin(keeping)
+                for module in keeping.values():
+                    # Some reset in place, which must not reach what was put aside.
+                    own = self._streams.kept_state(module)
+                    own = {name: v.clone() if isinstance(v, Tensor) else v for name, v in own.items()}
+                    self._streams.put_state(module, own)
+                    self._streams.reset(module)
                 delays, user = {}, None if start is None else start()
             else:
                 delays, user = carried.delays, with_own_containers(carried.user)
@@ -78,27 +85,8 @@ class Carrier:
             with _states_of_lone_delays(modules, delays) as after:
                 y, user = advance(x, user)
             after |= {n: m.delay_memory.state for n, m in delayed.items() if m.delay_memory.state is not None}
-            return y, Carried(after, self._states(keeping), user)
-
-    def _begin(self, keeping: Mapping[str, nn.Module]) -> None:
-        for module in keeping.values():
-            # Some reset in place, which must not reach what was put aside.
-            own = self._streams.kept_state(module)
-            self._streams.put_state(module, {n: v.clone() if isinstance(v, Tensor) else v for n, v in own.items()})
-            self._streams.reset(module)
-
-    def _states(self, keeping: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
-        return {name: self._streams.kept_state(module) for name, module in keeping.items()}
-
-    @contextmanager
-    def _put_aside(self, keeping: Mapping[str, nn.Module]) -> Iterator[None]:
-        """Within the block, these modules may get another state."""
-        before = self._states(keeping)
-        try:
-            yield
-        finally:
-            for name, module in keeping.items():
-                self._streams.put_state(module, before[name])
+            kept = {name: self._streams.kept_state(module) for name, module in keeping.items()}
+            return y, Carried(after, kept, user)
 
 
 @contextmanager

@@ -78,28 +78,17 @@ def from_fresh_state(network: Network, run: Callable[[], Result]) -> Result:
 
 def has_loop(network: Network, x: Tensor) -> bool:
     """Whether the forward of a model loops over a sequence x (T, B, ...): then its neurons run once for each step."""
-    calls = 0
-
-    def count(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-
-    counts = []
-    handle = next(iter(network.neurons.values())).register_forward_pre_hook(count)
-    try:
-        with preserved(network.model), torch.no_grad():
-            network.model.eval()
-            for steps in (1, 2):
-                calls = 0
-                part = x[:1, :1].expand(steps, *x[0, :1].shape)
-                try:
-                    from_fresh_state(network, functools.partial(network.model, part))
-                except Exception:
-                    return False  # it cannot take a sequence
-                counts.append(calls)
-    finally:
-        handle.remove()
-    return counts[1] == 2 * counts[0]
+    steps, calls = 0, list[int]()  # of the sequence; at each call of a neuron, how many these are
+    hook = next(iter(network.neurons.values())).register_forward_pre_hook(lambda *_: calls.append(steps))
+    with hook, preserved(network.model), torch.no_grad():
+        network.model.eval()
+        for steps in (1, 2):
+            part = x[:1, :1].expand(steps, *x[0, :1].shape)
+            try:
+                from_fresh_state(network, functools.partial(network.model, part))
+            except Exception:
+                return False  # it cannot take a sequence
+    return calls.count(2) == 2 * calls.count(1)
 
 
 # -------------------------------------------------------------------------------------------------- a neuron

@@ -38,11 +38,6 @@ def saved(steps: int, step: Tensor, carried: Carried) -> SavedState:
     return {"steps": steps, "shape": list(step.shape), "dtype": dtype, "state": to_leaves(carried)}
 
 
-def saved_beginning() -> SavedState:
-    """The state before the first step."""
-    return {"steps": 0, "shape": [], "dtype": "", "state": {}}
-
-
 def read_saved(state: object) -> tuple[int, Tensor | None, dict[str, Leaf]]:
     """(steps, a step of zeros or None at the beginning, entries of the state), checked but for the entries.
 

@@ -44,11 +44,9 @@ def agree(expected: object, got: object, *, share: float = 0.0) -> bool:
         expected, got: containers may be of different kinds; what is no tensor is not compared.
         share: of the values of each expected tensor that are not zero, how many may differ.
     """
-    pairs = list(zip(tree_leaves(expected), tree_leaves(got), strict=False))
-    if len(tree_leaves(expected)) != len(tree_leaves(got)):
-        return False
-    return all(
+    wanted, results = tree_leaves(expected), tree_leaves(got)
+    return len(wanted) == len(results) and all(
         isinstance(b, Tensor) and differing(a, b) <= share * int((a != 0).sum())
-        for a, b in pairs
+        for a, b in zip(wanted, results, strict=True)
         if isinstance(a, Tensor)
     )

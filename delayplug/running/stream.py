@@ -27,7 +27,7 @@ from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Mode
 from .carried import Carried, Carrier
 from .loop import call, has_loop, step_by_step
-from .saved import SavedState, read_saved, saved, saved_beginning
+from .saved import SavedState, read_saved, saved
 from .selfcheck import agree, longest_delay, noise_like
 
 _MOST_DIFFERENT = 0.005  # of the values that are not zero: rounding may move a few membranes over the threshold
@@ -51,11 +51,11 @@ class Stream:
         self.model, self.steps = model, 0
         self._toolkit = _toolkit_of(model)
         self._carrier = Carrier(model, self._toolkit)
-        self._advance_by, self._start, self._check_wanted = advance, start, check
+        self._advance_by, self._needs_check = advance, check
+        self._start = None if start is None else functools.partial(start, model)
         self._takes_sequences: bool | None = None if advance is None else True  # in one call
         self._carried: Carried | None = None
         self._like: Tensor | None = None  # a step of the input, without its memory
-        self._checked = False
 
     def push(self, x: Tensor) -> Any:
         """One step.
@@ -88,7 +88,7 @@ class Stream:
         """
         self._prepare(x)
         if self._like is None:
-            self._like = _empty_like(x[0])
+            self._like = torch.empty_like(x[0], device="meta")
         y, carried = self._run(self._carried, x)
         for part in tree_leaves(y):
             if isinstance(part, Tensor) and (part.dim() == 0 or part.shape[0] != x.shape[0]):
@@ -112,7 +112,7 @@ class Stream:
             ArgumentError: the network carries something that is no tensor, number or container of them.
         """
         if self._carried is None or self._like is None:
-            return saved_beginning()
+            return {"steps": 0, "shape": [], "dtype": "", "state": {}}  # of the beginning
         return saved(self.steps, self._like, self._carried)
 
     def restore(self, state: SavedState | Mapping[str, object]) -> None:
@@ -138,7 +138,7 @@ class Stream:
         except Exception as error:
             raise ArgumentError("state", "a step that the model runs on", f"{tuple(like.shape)}: {error}") from error
         carried = from_leaves(template, leaves)
-        self._carried, self._like, self.steps = carried, _empty_like(like), steps
+        self._carried, self._like, self.steps = carried, torch.empty_like(like, device="meta"), steps
 
     # ------------------------------------------------------------------------------------------------ the run
 
@@ -155,13 +155,12 @@ class Stream:
             raise ArgumentError("x", expected, got, "Call reset() before another sequence")
         if self._takes_sequences is None:
             self._takes_sequences = _takes_sequences(self.model, self._toolkit, x)
-        if self._check_wanted and not self._checked:
+        if self._needs_check:
             self._check(x)
-            self._checked = True
+            self._needs_check = False
 
     def _run(self, carried: Carried | None, x: Tensor) -> tuple[Any, Carried]:
-        start = None if self._start is None else functools.partial(self._start, self.model)
-        return self._carrier.run(self._advance, x, carried, start)
+        return self._carrier.run(self._advance, x, carried, self._start)
 
     def _advance(self, x: Tensor, state: Any) -> tuple[Any, Any]:
         if self._advance_by is not None:
@@ -181,8 +180,9 @@ class Stream:
                 with self._watched(carried):
                     y, carried = self._run(carried, step)
                 steps.append(y)
-            equal = agree(tree_leaves(whole), _joined(steps), share=_MOST_DIFFERENT)
-        if not equal:
+        leaves = zip(*map(tree_leaves, steps), strict=True)
+        joined = [torch.cat([*map(torch.atleast_1d, ys)]) if isinstance(ys[0], Tensor) else ys[-1] for ys in leaves]
+        if not agree(tree_leaves(whole), joined, share=_MOST_DIFFERENT):
             raise SequenceError(
                 "the model does not continue where it stopped: its steps one by one are not what it gives for a "
                 "sequence. Something in its forward starts afresh at each call, sees the whole sequence, or adds it up"
@@ -196,8 +196,7 @@ class Stream:
                 states = tensors_in((carried.kept, carried.user))
                 for name, neuron in Network(self.model, self._toolkit).neurons.items():
                     hook = _raise_if_fresh(name, self._toolkit, carried.kept.get(name, {}), states)
-                    handle = neuron.register_forward_pre_hook(hook, with_kwargs=True)
-                    stack.callback(handle.remove)
+                    stack.enter_context(neuron.register_forward_pre_hook(hook, with_kwargs=True))
             yield
 
 
@@ -243,12 +242,6 @@ def _same(value: object, other: object) -> bool:
     return type(value) is type(other) and not isinstance(value, Tensor) and value == other
 
 
-def _joined(steps: list[Any]) -> list[Any]:
-    """The leaves of the outputs of single steps, (1, B, ...) each, put together over time."""
-    leaves = zip(*map(tree_leaves, steps), strict=True)
-    return [torch.cat([*map(torch.atleast_1d, ys)]) if isinstance(ys[0], Tensor) else ys[-1] for ys in leaves]
-
-
 def _takes_sequences(model: nn.Module, toolkit: Toolkit | None, x: Tensor) -> bool:
     """Whether a call of the model takes a sequence like x (T, B, ...), not a step."""
     if toolkit is None:
@@ -268,10 +261,6 @@ def _toolkit_of(model: object) -> Toolkit | None:
         if any(isinstance(module, DelayLayer) for module in model.modules()):
             return None
         raise
-
-
-def _empty_like(step: Tensor) -> Tensor:
-    return torch.empty(step.shape, dtype=step.dtype, device="meta")
 
 
 def stream(

@@ -69,7 +69,7 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
     if Mode.SEQUENCE in modes:
         raise UnrollError("some neurons take steps and others sequences: run the model as it is")
     _check_layers(network)
-    own_forward = any(not network.in_order(module) for _, module in _containers(network))
+    own_forward = any(not network.in_order(module) for module in _containers(network))
     loops = own_forward and has_loop(network, x)
     if check and own_forward:
         _check(network, x[: 3 + longest_delay(model), :2], loops)  # long enough for the last delayed value to arrive
@@ -129,12 +129,12 @@ def _check(network: Network, x: Tensor, loops: bool) -> None:
 # ------------------------------------------------------------------------------------------------ the modules
 
 
-def _containers(network: Network) -> Iterator[tuple[str, nn.Module]]:
+def _containers(network: Network) -> Iterator[nn.Module]:
     """The modules that are neither a layer, a neuron, nor inside of one, and have children."""
     for name, module in network.modules.items():
         known = name in network.layers or name in network.neurons or network.belongs(name)
         if not known and any(module.children()):
-            yield name, module
+            yield module
 
 
 def _check_layers(network: Network) -> None:

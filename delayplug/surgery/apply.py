@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 
 import torch
@@ -168,23 +169,18 @@ def _initialise(delays: dict[str, DelayLayer], init: Init) -> None:
 def _verify(model: nn.Module, example: Example, names: list[str]) -> None:
     """Run the delayed model on the example, and see that every delay runs."""
     idle = set(names)
-    handles = [
-        # The hook is on the layer, not on its delay, which may also run when the layer's own forward does not.
-        model.get_submodule(name).register_forward_hook(lambda *_, name=name: idle.discard(name))
-        for name in names
-    ]
     try:
-        with preserved(model):
+        with preserved(model), ExitStack() as stack:
+            for name in names:
+                # The hook is on the layer, not on its delay, which may also run when the layer's own forward does not.
+                layer = model.get_submodule(name)
+                stack.enter_context(layer.register_forward_hook(lambda *_, name=name: idle.discard(name)))
             drive(model, example)
         if idle:
             raise WiringError(f"the delays of {', '.join(sorted(idle))} did not run")
     except Exception as error:
-        for handle in handles:
-            handle.remove()
         _take_out(model, set(names))
         raise WiringError(f"the delayed model does not run on the example, and was put back: {error}") from error
-    for handle in handles:
-        handle.remove()
 
 
 def _take_out(model: nn.Module, names: set[str]) -> None:

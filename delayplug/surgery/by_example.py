@@ -1,6 +1,6 @@
 """The wiring that a run of a model on an example shows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -8,20 +8,18 @@ import torch
 from ..toolkits.vocabulary import Mode, TimeAxis, Turns
 from .dataflow import Call, Flow
 from .inventory import Network
-from .verdict import BY_NAME, Skipped, Target, accepts
+from .verdict import BY_NAME, Request, Skipped, Target, accepts
 
 _AMBIGUOUS = "its time cannot be told from its batch: pass an example with different numbers of steps and samples"
 
 
-def targets(
-    network: Network, flow: Flow, by_name: frozenset[str], recurrent: bool = False
-) -> dict[str, Target | Skipped]:
+def targets(network: Network, flow: Flow, request: Request) -> dict[str, Target | Skipped]:
     """For every layer the neuron that it feeds, or why it gets no delay."""
     graph = _Graph(flow)
-    return {name: _target(network, graph, name, by_name, recurrent) for name in network.layers}
+    return {name: _target(network, graph, name, request) for name in network.layers}
 
 
-def _target(network: Network, graph: "_Graph", name: str, by_name: frozenset[str], recurrent: bool) -> Target | Skipped:
+def _target(network: Network, graph: "_Graph", name: str, request: Request) -> Target | Skipped:
     if not graph.calls_of(name):
         return Skipped(name, "it was not called on the example (its weights may be used directly)")
     owner = network.recurrent.get(name)
@@ -35,17 +33,17 @@ def _target(network: Network, graph: "_Graph", name: str, by_name: frozenset[str
         follows = f"another weight layer follows before any neuron: {', '.join(after)}; {BY_NAME}"
         last = graph.last_layer(name)
         fed = graph.first_neuron(last)
-        if name not in by_name or fed is None:
+        if name not in request.by_name or fed is None:
             return Skipped(name, follows if fed is not None else "no neuron follows it")
     shared = graph.neurons_by_call(name, last)
     if len(shared) > 1:
         return Skipped(name, f"its weights are used for several neurons: {', '.join(shared)}")
-    if graph.feeds_back(last, fed) and not recurrent:
+    if graph.feeds_back(last, fed) and not request.recurrent:
         return Skipped(name, f"it feeds back into {fed}: a recurrent connection; pass recurrent=True to delay it")
     deeper = graph.skips_to(last, fed)
-    if deeper is not None and name not in by_name:
+    if deeper is not None and name not in request.by_name:
         return Skipped(name, f"a shortcut: it joins {deeper}, which comes later, on the way to {fed}; {BY_NAME}")
-    accepted = accepts(network, name, Target(fed), by_name)
+    accepted = accepts(network, name, Target(fed), request)
     return _in_time(network, graph, name, last, fed) if isinstance(accepted, Target) else accepted
 
 
@@ -103,9 +101,9 @@ class _Graph:
             seen.add(layer)
         return layer
 
-    def sources(self, layer: str) -> frozenset[str]:
-        """The neurons and layers that a layer's input comes from directly."""
-        return frozenset().union(*(call.neurons | call.layers for call in self.calls_of(layer)))
+    def sources(self, name: str, calls: int | None = None) -> frozenset[str]:
+        """The neurons and layers that an input comes from directly, in all calls or in so many of the first."""
+        return frozenset().union(*(call.neurons | call.layers for call in self.calls_of(name)[:calls]))
 
     def feeds_back(self, layer: str, neuron: str) -> bool:
         """Whether a layer brings a neuron the output of itself, or of a later neuron, from the step before."""
@@ -119,18 +117,10 @@ class _Graph:
                 return True
         return False
 
-    def _neurons_behind(self, layer: str) -> frozenset[str]:
+    def _neurons_behind(self, layer: str) -> list[str]:
         """The neurons that a layer's input comes from, through other layers or directly."""
-        neurons: set[str] = set()
-        seen: set[str] = set()
-        waiting = [layer]
-        while waiting:
-            name = waiting.pop()
-            if name not in seen:
-                seen.add(name)
-                neurons |= {source for call in self.calls_of(name) for source in call.neurons}
-                waiting += [source for call in self.calls_of(name) for source in call.layers]
-        return frozenset(neurons)
+        behind = _reached([layer], lambda name: () if self._is_neuron(name) else self.sources(name))
+        return [*filter(self._is_neuron, behind)]
 
     def _first(self, name: str) -> int:
         return next(i for i, call in enumerate(self.calls) if call.name == name)
@@ -150,21 +140,25 @@ class _Graph:
     def _is_neuron(self, name: str) -> bool:
         return any(call.is_neuron for call in self.calls_of(name))
 
-    def _upstream(self, names: Iterable[str]) -> frozenset[str]:
+    def _upstream(self, names: Iterable[str]) -> set[str]:
         """These and everything that they come from, by the first call of each: later ones may see what is fed back."""
-        seen: set[str] = set()
-        waiting = list(names)
-        while waiting:
-            name = waiting.pop()
-            if name not in seen:
-                seen.add(name)
-                first = self.calls_of(name)[:1]
-                waiting += [source for call in first for source in call.neurons | call.layers]
-        return frozenset(seen)
+        return _reached(names, lambda name: self.sources(name, calls=1))
 
     def ends_at(self, neuron: str) -> bool:
         """Whether no further layer comes after a neuron."""
         return not any(neuron in call.neurons for call in self.calls if call.name != neuron)
+
+
+def _reached(names: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
+    """These names, those that follow them, and so on."""
+    seen: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += following(name)
+    return seen
 
 
 def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str) -> Target | Skipped:
@@ -181,10 +175,10 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
         if not is_sequence:
             return replace(seen, leading=1)
         pairs = [(calls[0], taken[0].shape[0], taken[0].shape[1:2]) for calls, taken in groups]
-        return _placed(network, graph, name, neuron, pairs, replace(seen, leading=2))
+        return _placed(network, graph, name, pairs, replace(seen, leading=2))
     if not is_sequence and all(called == 1 for called, _ in counts):
         pairs = [(calls[0], len(taken), taken[0].shape[:1]) for calls, taken in groups if taken]
-        return _placed(network, graph, name, neuron, pairs, replace(seen, turns=Turns.SEQUENCE_THEN_STEPS, leading=2))
+        return _placed(network, graph, name, pairs, replace(seen, turns=Turns.SEQUENCE_THEN_STEPS, leading=2))
     if is_sequence and all(len(taken) == 1 and len(calls) == taken[0].shape[0] for calls, taken in groups):
         return replace(seen, turns=Turns.STEPS_THEN_SEQUENCE, leading=1)
     called, arrived = sum(called for called, _ in counts), sum(arrived for _, arrived in counts)
@@ -206,12 +200,7 @@ def _groups(graph: _Graph, name: str, last: str, neuron: str) -> list[tuple[list
 
 
 def _placed(
-    network: Network,
-    graph: _Graph,
-    name: str,
-    neuron: str,
-    pairs: list[tuple[Call, int, torch.Size]],
-    target: Target,
+    network: Network, graph: _Graph, name: str, pairs: list[tuple[Call, int, torch.Size]], target: Target
 ) -> Target | Skipped:
     """The target, with the place of the time in a layer that takes sequences.
 
@@ -219,7 +208,7 @@ def _placed(
         pairs: for each call of the layer: the call, the steps that its neuron took, the batch that this has (if any).
         target: what is known already.
     """
-    batched = _batch_dims(network, name, pairs[0][0].shape)
+    batched = len(pairs[0][0].shape) - 1 - network.space_of(network.layers[name])  # dimensions before the channels
     places = set(TimeAxis)
     for call, steps, batch in pairs:
         places &= _places(call.shape, steps, batch, batched)
@@ -233,7 +222,7 @@ def _placed(
         return Skipped(name, _AMBIGUOUS)
     if not places:
         steps = pairs[0][1]
-        return Skipped(name, f"it runs once for {steps} steps of {neuron}, and its input has no time in front")
+        return Skipped(name, f"it runs once for {steps} steps of {target.neuron}, and its input has no time in front")
     (place,) = places
     fold = None
     if place is TimeAxis.FOLDED:
@@ -244,11 +233,6 @@ def _placed(
         fold = known[-1]
     # A folded layer sees one dimension less in front.
     return replace(target, time=place, fold=fold, leading=1 if place is TimeAxis.FOLDED else target.leading)
-
-
-def _batch_dims(network: Network, name: str, shape: torch.Size) -> int:
-    """Dimensions in front of the channels."""
-    return len(shape) - 1 - network.space_of(network.layers[name])
 
 
 def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> set[TimeAxis]:

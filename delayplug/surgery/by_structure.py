@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from ..toolkits.vocabulary import Mode, TimeAxis, TimeInside, Turns
+from ..toolkits.vocabulary import TimeAxis, TimeInside, Turns
 from .inventory import Network
-from .verdict import ASK, Skipped, Target, accepts
+from .verdict import ASK, Request, Skipped, Target, accepts
 
 
-def targets(network: Network, by_name: frozenset[str]) -> dict[str, Target | Skipped]:
+def targets(network: Network, request: Request) -> dict[str, Target | Skipped]:
     """For every layer the neuron that it feeds, or why that is not known."""
     verdicts: dict[str, Target | Skipped] = {}
     for name, owner in network.recurrent.items():
@@ -29,20 +29,17 @@ def targets(network: Network, by_name: frozenset[str]) -> dict[str, Target | Ski
         scope = scopes.pop()
         if id(scope) not in seen:
             seen.add(id(scope))
-            _read_scope(network, scope, verdicts, scopes, by_name)
+            for layer, verdict in _read_scope(network, scope, scopes, request):
+                verdicts.setdefault(layer, verdict)
     for name in network.layers:
         verdicts.setdefault(name, Skipped(name, f"the structure does not show which neuron it feeds: {ASK}"))
     return verdicts
 
 
 def _read_scope(
-    network: Network,
-    scope: nn.Module,
-    verdicts: dict[str, Target | Skipped],
-    scopes: list[nn.Module],
-    by_name: frozenset[str],
-) -> None:
-    """Match the layers of one container with the neurons that follow them."""
+    network: Network, scope: nn.Module, scopes: list[nn.Module], request: Request
+) -> Iterator[tuple[str, Target | Skipped]]:
+    """Match the layers of one container with the neurons that follow them. Adds inner scopes."""
     items = list(_items(network, scope, scopes))
     kinds = "".join(kind for kind, _ in items)
     if not network.in_order(scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
@@ -50,39 +47,38 @@ def _read_scope(
     pending: str | None = None
     for kind, name in items:
         if kind == "L" and pending is not None:
-            verdicts.setdefault(pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron"))
+            yield pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron")
         elif kind == "?" and pending is not None:
-            verdicts.setdefault(pending, Skipped(pending, f"{name} follows, and what it does is not known: {ASK}"))
+            yield pending, Skipped(pending, f"{name} follows, and what it does is not known: {ASK}")
         elif kind == "N" and pending is not None:
-            verdicts.setdefault(pending, _reach(network, pending, name, by_name))
+            yield pending, _reach(network, pending, name, request)
         if kind != "-":
             pending = name if kind == "L" else None
     if pending is not None:
         ends = scope is network.model
         reason = "no neuron follows it" if ends else f"the structure does not show which neuron it feeds: {ASK}"
-        verdicts.setdefault(pending, Skipped(pending, reason))
+        yield pending, Skipped(pending, reason)
 
 
-def _reach(network: Network, layer: str, neuron: str, by_name: frozenset[str]) -> Target | Skipped:
+def _reach(network: Network, layer: str, neuron: str, request: Request) -> Target | Skipped:
     """The neuron as a target, by the containers around the layer and around the neuron."""
-    ours = [(name, network.containers.time_inside(module)) for name, module in network.ancestors(layer)]
-    theirs = [(name, network.containers.time_inside(module)) for name, module in network.ancestors(neuron)]
-    mine = [(name, kind) for name, kind in ours if (name, kind) not in theirs and kind != TimeInside.SAME]
-    its = [(name, kind) for name, kind in theirs if (name, kind) not in ours and kind != TimeInside.SAME]
+    ours, theirs = (
+        {(above, network.containers.time_inside(module)) for above, module in network.ancestors(name)}
+        for name in (layer, neuron)
+    )
+    # Containers around one of them only, which change the time.
+    mine, its = ([pair for pair in pairs if pair[1] != TimeInside.SAME] for pairs in (ours - theirs, theirs - ours))
     if len(mine) + len(its) > 1 or any(kind != TimeInside.STEPS for _, kind in its):
         return Skipped(layer, f"it and {neuron} see the time in different ways: {ASK}")
-    if its:
-        return accepts(network, layer, Target(neuron, turns=Turns.SEQUENCE_THEN_STEPS), by_name)
-    if not mine and network.toolkit.mode(network.neurons[neuron]) == Mode.SEQUENCE and network.knows_no_time(layer):
+    container, kind = mine[0] if mine else ("", TimeInside.SAME)
+    if not mine and not its and network.takes_sequences(network.neurons[neuron]) and network.knows_no_time(layer):
         return Skipped(layer, f"it takes no sequences, while {neuron} does: {ASK}")
-    if not mine:
-        return accepts(network, layer, Target(neuron), by_name)
-    container, kind = mine[0]
-    if kind == TimeInside.HIDDEN:
-        return Skipped(layer, f"it is inside of {container}, which hides the time axis from it")
+    target = Target(neuron, turns=Turns.SEQUENCE_THEN_STEPS if its else Turns.TOGETHER)
     if kind == TimeInside.FOLDED:
-        return accepts(network, layer, Target(neuron, time=TimeAxis.FOLDED, fold=container), by_name)
-    return accepts(network, layer, Target(neuron, turns=Turns.STEPS_THEN_SEQUENCE), by_name)
+        target = Target(neuron, time=TimeAxis.FOLDED, fold=container)
+    elif kind == TimeInside.STEPS:
+        target = Target(neuron, turns=Turns.STEPS_THEN_SEQUENCE)
+    return accepts(network, layer, target, request)
 
 
 def _calls_in_order(network: Network, scope: nn.Module, items: list[tuple[str, str]]) -> bool:

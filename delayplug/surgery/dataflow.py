@@ -12,7 +12,6 @@ from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.hooks import RemovableHandle
 
 from ..errors import ArgumentError, DelayplugError, WiringError
 from ..toolkits.states import tensors_in
@@ -78,8 +77,7 @@ def trace(
     Whatever the run changes in the model (buffers, states, random numbers) is put back.
     """
     tracer = _Tracer()
-    with ExitStack() as stack:
-        stack.enter_context(preserved(model))
+    with preserved(model), ExitStack() as stack:
         for name, module in model.named_modules():
             if any(module.children()):
                 tracer.enclose(stack, name, module)
@@ -87,13 +85,7 @@ def trace(
             tracer.follow(stack, name, layer)
         for name, neuron in neurons.items():
             tracer.follow(stack, name, neuron, is_sequence)
-        stack.enter_context(tracer)
-        try:
-            drive(model, example)
-        except DelayplugError:
-            raise
-        except Exception as error:
-            raise WiringError(f"the model does not run on the example: {error!r}") from error
+        tracer.drive(model, example, WiringError)
     return tracer.flow
 
 
@@ -123,43 +115,35 @@ def preserved(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     before = [dict(module.__dict__) for module in modules]
     inner = [{k: copy.copy(v) for k, v in b.items() if isinstance(v, dict | list)} for b in before]
-    parameters = [(p, p.detach().clone()) for p in model.parameters()]
-    grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    memories = [(m.delay_memory, m.delay_memory.snapshot()) for m in modules if isinstance(m, Delayed)]
     tensors = (*model.parameters(), *model.buffers())
+    values = [tensor.detach().clone() for tensor in tensors]
+    grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
+    memories = [(m.delay_memory, m.delay_memory.snapshot()) for m in modules if isinstance(m, Delayed)]
     devices = list({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
             yield
     finally:
         for module, attributes, containers in zip(modules, before, inner, strict=True):
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
+            _refill(module.__dict__, attributes)
             for name, content in containers.items():
                 _refill(attributes[name], content)
         for memory, snapshot in memories:
             memory.restore(snapshot)
         with torch.no_grad():
-            for parameter, value in parameters:
-                if not torch.equal(parameter, value):
-                    parameter.copy_(value)
+            for tensor, value in zip(tensors, values, strict=True):
+                # A state may have been freed or resized in place; then the object is not a buffer any more.
+                if tensor.shape == value.shape and not torch.equal(tensor, value):
+                    tensor.detach().copy_(value)
             for parameter, grad, old in grads:
                 parameter.grad = grad
                 if grad is not None and old is not None:
                     grad.copy_(old)
-            for buffer, value in buffers:
-                # A state may have been freed or resized in place; then the object is not a buffer any more.
-                if buffer.shape == value.shape:
-                    buffer.detach().copy_(value)
 
 
-def _refill(container: object, content: object) -> None:
-    if isinstance(container, dict) and isinstance(content, dict):
-        container.clear()
-        container.update(content)
-    elif isinstance(container, list) and isinstance(content, list):
-        container[:] = content
+def _refill(container: dict[Any, Any] | list[Any], content: Any) -> None:
+    container.clear()
+    container.extend(content) if isinstance(container, list) else container.update(content)
 
 
 class StorageMarks(Generic[Mark]):
@@ -210,14 +194,48 @@ def results_of(operation: OpOverload, args: tuple[object, ...], out: object) -> 
     return [value for value in (*tree_leaves(out), *tree_leaves(written)) if isinstance(value, Tensor)]
 
 
-class _Tracer(TorchDispatchMode):
-    """While active, tensors are marked with the names of the layers and neurons that they come from directly."""
+class Tracer(TorchDispatchMode):
+    """While active, sees every operation, and knows which of the enclosed modules are running.
+
+    Attributes:
+        running: (name, shape of the first input) of these, outermost first.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.running: list[tuple[str, torch.Size]] = []
+
+    def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
+        """Until the end of the block, know when a module runs, and on what."""
+
+        def begins(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+            inputs = tensors_in((args, kwargs))
+            self.running.append((name, inputs[0].shape if inputs else torch.Size()))
+
+        def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+            self.running.pop()
+
+        stack.enter_context(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True))
+        stack.enter_context(module.register_forward_hook(ends))
+
+    def drive(self, model: nn.Module, example: Example, failure: type[DelayplugError]) -> None:
+        """Run the model on the example while active; raises `failure` if it does not run."""
+        try:
+            with self:
+                drive(model, example)
+        except DelayplugError:
+            raise
+        except Exception as error:
+            raise failure(f"the model does not run on the example: {error!r}") from error
+
+
+class _Tracer(Tracer):
+    """While active, tensors are marked with the names of the layers and neurons that they come from directly."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.flow = Flow()
         self._names: StorageMarks[frozenset[str]] = StorageMarks()
-        self._open: list[tuple[str, torch.Size]] = []  # the containers that are being run
 
     def of(self, values: Iterable[object]) -> frozenset[str]:
         """Names behind all tensors among the values."""
@@ -249,19 +267,6 @@ class _Tracer(TorchDispatchMode):
 
     # ------------------------------------------------------------------------------------------------- modules
 
-    def enclose(self, stack: ExitStack, name: str, module: nn.Module) -> None:
-        """Know when a container runs, and on what."""
-
-        def begins(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-            inputs = tensors_in((args, kwargs))
-            self._open.append((name, inputs[0].shape if inputs else torch.Size()))
-
-        def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
-            self._open.pop()
-
-        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True, prepend=True)))
-        stack.enter_context(hooked(module.register_forward_hook(ends)))
-
     def follow(
         self, stack: ExitStack, name: str, module: nn.Module, is_sequence: Callable[[nn.Module], bool] | None = None
     ) -> None:
@@ -274,7 +279,7 @@ class _Tracer(TorchDispatchMode):
             neurons = frozenset(n.removeprefix(_NEURON) for n in names if n.startswith(_NEURON))
             layers = frozenset(n for n in names if not n.startswith(_NEURON))
             shape = first[0].shape if first else torch.Size()
-            outer = tuple(pair for pair in self._open if pair[0] != name)
+            outer = tuple(pair for pair in self.running if pair[0] != name)
             sequence = is_sequence is not None and is_sequence(module)
             self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer, sequence))
 
@@ -284,14 +289,5 @@ class _Tracer(TorchDispatchMode):
                 self.flow.outputs[name] = results[0].shape
             self._names.put(results, frozenset({_NEURON + name if is_neuron else name}))
 
-        stack.enter_context(hooked(module.register_forward_pre_hook(begins, with_kwargs=True)))
-        stack.enter_context(hooked(module.register_forward_hook(ends)))
-
-
-@contextmanager
-def hooked(handle: RemovableHandle) -> Iterator[None]:
-    """The hook of this handle is there within the block."""
-    try:
-        yield
-    finally:
-        handle.remove()
+        stack.enter_context(module.register_forward_pre_hook(begins, with_kwargs=True))
+        stack.enter_context(module.register_forward_hook(ends))

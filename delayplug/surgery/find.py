@@ -101,14 +101,10 @@ def _weight(delay: DelayLayer, layer: Delayed | None) -> Tensor:
     transposed, groups = (module.transposed, module.groups) if isinstance(module, Convolution) else (False, 1)
     # A convolution's weight has its first dimension whole, and the second within each group.
     first = (granularity is Granularity.AXONAL) == transposed
-    norms: Tensor = weight.flatten(1).norm(dim=1) if first else _norms_of_second(weight, groups)
+    # Of (g A, B, *), each of the g B channels becomes a row.
+    rows = weight if first else weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    norms: Tensor = rows.flatten(1).norm(dim=1)
     return norms if norms.shape == ones.shape else ones
-
-
-def _norms_of_second(weight: Tensor, groups: int) -> Tensor:
-    """Norms of (g A, B, *) for each of the g B channels."""
-    norms: Tensor = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(2).norm(dim=2).flatten()
-    return norms
 
 
 def inputs(delay: DelayLayer) -> Tensor:

@@ -13,8 +13,8 @@ from ..toolkits.vocabulary import Mode
 
 _TORCH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-# Modules of torch's that hold weights, and are neither a linear layer nor a convolution.
-_OTHER = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
+# Modules of torch's that hold weights which can have no delays: neither a linear layer nor a convolution.
+OTHER = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
 
 
 class Network:
@@ -55,25 +55,16 @@ class Network:
 
     def is_layer(self, module: nn.Module) -> bool:
         """Whether a module has weights in front of which, or in place of which, a delay could be."""
-        return isinstance(module, (*_TORCH, *_OTHER)) or self.is_layer_inside(module) or self.is_own(module)
-
-    def is_layer_inside(self, module: nn.Module) -> bool:
-        """Whether a module is a toolkit's wrapper around a layer."""
-        inside = self.weights_of(module)
-        return inside is not module and isinstance(inside, _TORCH)
+        return isinstance(self.weights_of(module), _TORCH) or isinstance(module, OTHER) or self.is_own(module)
 
     def is_own(self, module: nn.Module) -> bool:
         """Whether a module of the user's has a weight matrix of its own, and no neurons."""
-        known = isinstance(module, (*_TORCH, DelayLayer, *_NORMS, *_OTHER))
+        known = isinstance(module, (*_TORCH, DelayLayer, *_NORMS, *OTHER))
         if known or self.toolkit.is_neuron(module):
             return False
         return any(map(_is_matrix, module.parameters(recurse=False))) and not any(
             map(self.toolkit.is_neuron, module.modules())
         )
-
-    def is_other(self, weights: nn.Module) -> bool:
-        """Whether it is a module of torch with weights that can have no delays, such as an LSTM or an embedding."""
-        return isinstance(weights, _OTHER)
 
     def belongs(self, name: str) -> bool:
         """Whether the module is part of a neuron, of a delay, or of another layer."""

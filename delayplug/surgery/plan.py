@@ -115,32 +115,28 @@ def plan_delays(
     network = Network(model, toolkit)
     request = Request(network, filter_fn, granularity, recurrent)
     targets = _targets(network, example, request)
-    connections: list[Connection] = []
-    skipped: list[Skipped] = []
+    verdicts: list[Connection | Skipped | None] = []
     for name in network.modules:
-        verdict: Connection | Skipped | None = None
         if name in network.layers:
             reason = reason_against_layer(network, name, request)
-            verdict = Skipped(name, reason) if reason else _connection(network, name, targets[name], granularity)
+            verdicts.append(Skipped(name, reason) if reason else _connection(network, name, targets[name], granularity))
         elif name in network.neurons:
-            verdict = _own_input(network, name, request)
-        if isinstance(verdict, Connection):
-            connections.append(verdict)
-        elif verdict is not None:
-            skipped.append(verdict)
-    return Plan(backend, tuple(connections), (*skipped, *weights_outside_layers(network)))
+            verdicts.append(_own_input(network, name, request))
+    connections = tuple(verdict for verdict in verdicts if isinstance(verdict, Connection))
+    skipped = (verdict for verdict in verdicts if isinstance(verdict, Skipped))
+    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)))
 
 
 def _targets(network: Network, example: Example | None, request: Request) -> dict[str, Target | Skipped]:
     """For every layer the neuron that it feeds, or why that is not known."""
     if example is None:
-        return by_structure.targets(network, request.by_name)
+        return by_structure.targets(network, request)
     lazy = [name for name, module in network.modules.items() if is_lazy(module)]
     if lazy:
         raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
     layers = {name: layer for name, layer in network.layers.items() if network.holds(name) is None}
     flow = trace(network.model, example, layers, network.neurons, network.takes_sequences)
-    return by_example.targets(network, flow, request.by_name, request.recurrent)
+    return by_example.targets(network, flow, request)
 
 
 def checked_granularity(granularity: Granularity | str) -> Granularity:
@@ -165,11 +161,10 @@ def _connection(
     if isinstance(target, Skipped):
         return target
     toolkit, layer, neuron = network.toolkit, network.layers[name], network.neurons[target.neuron]
-    weights = network.weights_of(layer)
-    inputs, outputs = channels_of(weights)
+    inputs, outputs = channels_of(network.weights_of(layer))
     space = network.space_of(layer)
     if not network.is_torch(layer):
-        channels_or_reason = _channels(target, granularity, space, network.matrix_of(layer), inputs, outputs)
+        channels_or_reason = _channels(network, layer, target, granularity)
         if isinstance(channels_or_reason, str):
             return Skipped(name, channels_or_reason)
         space, channels = channels_or_reason
@@ -200,18 +195,13 @@ def _connection(
     )
 
 
-def _channels(
-    target: Target,
-    granularity: Granularity,
-    space: int,
-    matrix: tuple[int, ...],
-    inputs: int | None,
-    outputs: int | None,
-) -> tuple[int, int] | str:
+def _channels(network: Network, layer: nn.Module, target: Target, granularity: Granularity) -> tuple[int, int] | str:
     """(dimensions behind the channels, channels) of a layer with a forward of its own, as the example showed them.
 
     Or, in words, why they are not known.
     """
+    space, matrix = network.space_of(layer), network.matrix_of(layer)
+    inputs, outputs = channels_of(network.weights_of(layer))
     shape, known = (target.out_shape, outputs) if granularity is Granularity.DENDRITIC else (target.in_shape, inputs)
     if shape is None:
         return (space, known) if known and space == 0 else f"the structure does not show its channels: {ASK}"

@@ -308,24 +308,17 @@ class InnerMemory(Memory):
     """The memory of a layer that its own neuron calls, or of a neuron's own input.
 
     There the neuron is called first, with all that tells whether it goes on. If it calls its layer several times for
-    one step, as snnTorch's reset to zero does, all these calls see the same.
+    one step, as snnTorch's reset to zero does, all these calls see the same. No input ever waits between the two, and
+    the call of the model tells nothing: `pending` and `passed` stay as they begin.
     """
 
     def __init__(self, neuron: nn.Module, toolkit: Toolkit) -> None:
         super().__init__(neuron, toolkit, Turns.INSIDE)
 
     def read(self, shape: torch.Size, steps: int | None) -> DelayState | None:
-        start = self._now.start
-        if start is not None and start.history.shape[1:] != shape:
-            start = None
+        if self._now.start is not None and self._now.start.history.shape[1:] != shape:
             self._now = self._now._replace(start=None)
-        return start
-
-    def model_begins(self) -> None:
-        """No input ever waits between a layer and a neuron that calls it."""
-
-    def model_called(self, tensors: list[Tensor]) -> None:
-        """The call of the neuron tells more."""
+        return self._now.start
 
     @eager
     def before_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from ..errors import ArgumentError
 from ..toolkits.capabilities import streams
 from ..toolkits.vocabulary import Granularity, Mode, TimeAxis, TimeInside, Turns
 from .delayed import Delayed
-from .inventory import Network, is_lazy
+from .inventory import OTHER, Network, is_lazy
 
 Filter = Callable[[nn.Module, str], bool] | str | Iterable[str]
 
@@ -109,7 +109,7 @@ def reason_against_layer(network: Network, name: str, request: Request) -> str |
         return f"the recurrent connection of {network.recurrent[name] or 'the model'}: pass recurrent=True"
     if is_lazy(weights):
         return "its size is not known yet: run the model once first"
-    if network.is_other(weights):
+    if isinstance(weights, OTHER):
         return f"{kind}: of torch's modules only linear layers and convolutions can have delays"
     return _reason_against_granularity(network, layer, request.granularity) or _reason_against_place(network, name)
 
@@ -165,11 +165,11 @@ def beyond_own_input(network: Network, neuron: nn.Module, request: Request) -> s
     return ", and its recurrent weights cannot be delayed" if impossible else ""
 
 
-def accepts(network: Network, layer: str, target: Target, by_name: frozenset[str]) -> Target | Skipped:
+def accepts(network: Network, layer: str, target: Target, request: Request) -> Target | Skipped:
     """The target, unless its neuron is of a kind that gets no delays."""
     module = network.neurons[target.neuron]
     kind = type(module).__name__
-    if layer in by_name:
+    if layer in request.by_name:
         return target
     if network.own_weights.own_input(module):
         return Skipped(

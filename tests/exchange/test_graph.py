@@ -20,9 +20,6 @@ from delayplug.exchange.graph import (
     Scale,
     Shape,
     Synapses,
-    snapped,
-    walk,
-    weights_by_delay,
 )
 
 
@@ -48,7 +45,7 @@ def test_names_are_free() -> None:
 def test_nodes_come_after_those_that_feed_them() -> None:
     graph = Graph({"out": Output(), "b": Flatten(), "a": Flatten(), "in": Input((2,))})
     graph.edges = [("in", "a"), ("a", "b"), ("a", "out"), ("b", "out")]
-    assert [name for name, _, _ in walk(graph)] == ["in", "a", "b", "out"]
+    assert [name for name, _, _ in graph.walk()] == ["in", "a", "b", "out"]
     assert (graph.before("out"), graph.after("a")) == (["a", "b"], ["b", "out"])
     graph.remove(["b"])
     assert graph.edges == [("in", "a"), ("a", "out")]
@@ -99,16 +96,16 @@ def test_a_scale_before_neurons_is_a_part_of_their_gain() -> None:
 
 def test_gains_of_one_or_of_the_leak() -> None:
     leak = torch.tensor([0.25, 0.5], dtype=torch.float64)
-    assert snapped(leak * (1 + 1e-9), leak) is leak
-    assert snapped(torch.full((2,), 1 + 1e-9, dtype=torch.float64), leak).tolist() == 1
+    assert Neurons.snapped(leak * (1 + 1e-9), leak) is leak
+    assert Neurons.snapped(torch.full((2,), 1 + 1e-9, dtype=torch.float64), leak).item() == 1
     gain = torch.tensor([0.3, 0.4], dtype=torch.float64)
-    assert snapped(gain, leak) is gain
+    assert Neurons.snapped(gain, leak) is gain
 
 
 def by_delay(weight: list[float], delays: list[int] | None) -> dict[int, Any]:
     numbers: Tensor | None = None if delays is None else torch.tensor([[delays]])
     node = Synapses(torch.tensor([weight] if delays is None else [[weight]]), None, None, numbers)
-    return {delay: part.tolist() for delay, part in weights_by_delay(node).items()}
+    return {delay: part.tolist() for delay, part in node.by_delay().items()}
 
 
 def test_weights_by_delay() -> None:

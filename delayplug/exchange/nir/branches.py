@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..graph import Delay, Geometry, Graph, Shape, Synapses, weights_by_delay
+from ..graph import Delay, Geometry, Graph, Shape, Synapses
 from .notes import max_delay_of, read_notes
 
 
@@ -32,7 +32,7 @@ class Branch(NamedTuple):
 
 def branches_of(name: str, layer: Synapses) -> list[Branch]:
     """A layer with a delay per synapse as branches; if all delays are the same, as one that has its name."""
-    parts = weights_by_delay(layer)
+    parts = layer.by_delay()
     branches = []
     for i, (delay, weight) in enumerate(parts.items()):
         own = name if len(parts) == 1 else f"{name}.d{delay}"

@@ -5,13 +5,12 @@ brain-inspired computing", Nature Communications 15, 2024) has `nir.Delay`, one 
 snnTorch, Norse and SpikingJelly, which exchange networks through NIR, have no delays.
 """
 
-import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from torch import nn
 
@@ -24,23 +23,7 @@ from ..from_model import graph_of
 from ..to_module import GraphNetwork
 from . import read, write
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
-
-def _needs_nir(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """The function with a check that the package nir is installed."""
-
-    @functools.wraps(function)
-    def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        if not plugins.is_installed("nir"):
-            raise ExtraMissingError(f"delayplug.{function.__name__}", "nir", "nir")
-        return function(*args, **kwargs)
-
-    return checked
-
-
-@_needs_nir
 def to_nir(
     model: nn.Module,
     example: Example | None = None,
@@ -78,7 +61,7 @@ def to_nir(
         ExtraMissingError: the package nir is missing.
         ArgumentError: dt is not a time.
     """
-    _check_dt(dt)
+    _check("to_nir", dt)
     graph = graph_of(model, example, outputs)
     reasons = write.not_in_nir(graph)
     text = f"{'; '.join(reasons)}. This is in the metadata of the node, which other programs do not read"
@@ -86,11 +69,10 @@ def to_nir(
         raise ExchangeError(f"{text}: use neurons that reset to a value, or strict=False")
     nir_graph = write.to_nodes(graph, float(dt))
     if reasons:
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(text, stacklevel=2)
     return nir_graph
 
 
-@_needs_nir
 def from_nir(
     graph: Any,
     *,
@@ -122,12 +104,14 @@ def from_nir(
             supported by delayplug or by the toolkit; the node is named.
         BackendError: the toolkit cannot be used.
     """
-    _check_dt(dt)
+    _check("from_nir", dt)
     toolkit = plugins.toolkit(backend)
     nir_graph = read.read_file(graph) if isinstance(graph, str | Path) else graph
     return GraphNetwork(read.to_graph(nir_graph, float(dt)), toolkit, interpolation=interpolation, engine=engine)
 
 
-def _check_dt(dt: object) -> None:
+def _check(function: str, dt: object) -> None:
+    if not plugins.is_installed("nir"):
+        raise ExtraMissingError(f"delayplug.{function}", "nir", "nir")
     if not isinstance(dt, Real) or isinstance(dt, bool) or not math.isfinite(dt) or dt <= 0:
         raise ArgumentError("dt", "the seconds of a step, above zero", dt, "A millisecond is dt=1e-3")

@@ -5,7 +5,7 @@ Nothing in a file is trusted: every number is checked before it is used.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,22 +13,7 @@ from torch import Tensor
 
 from ...errors import ExchangeError
 from ...neurons.cell import Cell, Reset
-from ..graph import (
-    Delay,
-    Flatten,
-    Geometry,
-    Graph,
-    Input,
-    Neurons,
-    Node,
-    Output,
-    Pool,
-    Scale,
-    Synapses,
-    Threshold,
-    padding_of,
-    snapped,
-)
+from ..graph import Delay, Flatten, Geometry, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold
 from .branches import merge_branches
 from .notes import MOST_STEPS, max_delay_of, read_notes
 
@@ -240,7 +225,7 @@ def _convolution(node: Any, dims: int) -> Synapses:
     stride, dilation = _each("stride", node.stride, dims, 1), _each("dilation", node.dilation, dims, 1)
     padding: Any = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
     if isinstance(padding, str):
-        known = padding_of(padding, weight.shape[2:], dilation) if padding in ("same", "valid") else None
+        known = Geometry.padding_of(padding, weight.shape[2:], dilation) if padding in ("same", "valid") else None
         if known is None:
             raise ExchangeError(f"padding {padding!r} with a kernel of shape {tuple(weight.shape[2:])}")
         padding = known
@@ -272,9 +257,8 @@ def _flatten(node: Any) -> Flatten:
     start, end = int(node.start_dim), int(node.end_dim)
     dims = None if shape is None else len(_shape(shape))
     # Writers do not agree on whether the batch counts as the first dimension.
-    if start not in (0, 1) or (end != -1 and (dims is None or end not in (dims - 1, dims))):
-        raise ExchangeError(f"start_dim={start}, end_dim={end}: only the flattening of all dimensions can be read")
-    if start == 1 and dims is not None and dims > 1 and end == dims - 1:
+    outside = start not in (0, 1) or (end != -1 and (dims is None or end not in (dims - 1, dims)))
+    if outside or (start == 1 and dims is not None and dims > 1 and end == dims - 1):
         raise ExchangeError(f"start_dim={start}, end_dim={end}: only the flattening of all dimensions can be read")
     return Flatten()
 
@@ -318,48 +302,44 @@ def _time(word: str, value: object, dt: float) -> Tensor:
     return leak.clamp(max=1.0)
 
 
-class _Firing(TypedDict, total=False):
-    threshold: Required[Tensor | None]
-    reset: float | Tensor
-    rule: Reset
-
-
-def _fire(node: Any) -> _Firing:
-    """Threshold and reset of a neuron; no threshold for one that does not fire."""
-    if not hasattr(node, "v_threshold"):
-        return {"threshold": None}
-    word = read_notes(node).get("reset") or Reset.VALUE
-    try:
-        rule = Reset(word)
-    except ValueError as error:
-        expected = ", ".join(Reset)
-        raise ExchangeError(f"the reset in the metadata: expected one of {expected}, got {word!r}") from error
-    reset = 0.0 if node.v_reset is None else _number("v_reset", node.v_reset)
-    return {"threshold": _number("v_threshold", node.v_threshold), "reset": reset, "rule": rule}
+def _neurons(node: Any, leak: Tensor, gain: Tensor, synapse: Tensor | None = None) -> Neurons:
+    """Neurons of this leak and gain, with the threshold and the reset of the node, if it has any."""
+    threshold, reset, rule = None, torch.zeros(()), Reset.VALUE
+    if hasattr(node, "v_threshold"):
+        word = read_notes(node).get("reset") or Reset.VALUE
+        try:
+            rule = Reset(word)
+        except ValueError as error:
+            expected = ", ".join(Reset)
+            raise ExchangeError(f"the reset in the metadata: expected one of {expected}, got {word!r}") from error
+        threshold = _number("v_threshold", node.v_threshold)
+        reset = reset if node.v_reset is None else _number("v_reset", node.v_reset)
+    # A membrane that does not leak begins where a spike leaves it.
+    rest = _number("v_leak", node.v_leak) if hasattr(node, "v_leak") else reset
+    cell = Cell.of(leak=leak, gain=gain, rest=rest, threshold=threshold, reset=reset, rule=rule, synapse=synapse)
+    return Neurons(cell)
 
 
 def _lif(node: Any, dt: float) -> Neurons:
-    leak, r = _time("tau", node.tau, dt), _number("r", node.r)
-    return Neurons(Cell.of(leak=leak, gain=_gain(r, leak), rest=_number("v_leak", node.v_leak), **_fire(node)))
+    leak = _time("tau", node.tau, dt)
+    return _neurons(node, leak, _gain(_number("r", node.r), leak))
 
 
 def _if(node: Any, dt: float) -> Neurons:
     gain = _number("r", node.r) * dt
-    fire = _fire(node)
-    rest = fire.get("reset", 0.0)  # where a membrane that does not leak begins
-    return Neurons(Cell.of(leak=0.0, gain=snapped(gain, torch.zeros_like(gain)), rest=rest, **fire))
+    leak = torch.zeros_like(gain)
+    return _neurons(node, leak, Neurons.snapped(gain, leak))
 
 
 def _cuba(node: Any, dt: float) -> Neurons:
     leak, synapse = _time("tau_mem", node.tau_mem, dt), _time("tau_syn", node.tau_syn, dt)
     # The current is linear in its input, so a factor of that is one of the membrane's input.
     drive = _number("w_in", node.w_in) * synapse
-    gain = snapped(_gain(_number("r", node.r), leak) * drive, leak)
-    rest = _number("v_leak", node.v_leak)
-    return Neurons(Cell.of(leak=leak, gain=gain, rest=rest, synapse=synapse, **_fire(node)))
+    gain = Neurons.snapped(_gain(_number("r", node.r), leak) * drive, leak)
+    return _neurons(node, leak, gain, synapse)
 
 
 def _gain(r: Tensor, leak: Tensor) -> Tensor:
     if Cell.close(r, torch.ones_like(r)):
         return leak
-    return snapped(r * leak, leak)
+    return Neurons.snapped(r * leak, leak)

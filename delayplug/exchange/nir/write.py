@@ -9,20 +9,7 @@ from torch import Tensor
 
 from ...errors import ExchangeError
 from ...neurons.cell import Cell, Reset
-from ..graph import (
-    Delay,
-    Flatten,
-    Graph,
-    Input,
-    Neurons,
-    Node,
-    Output,
-    Pool,
-    Scale,
-    Shape,
-    Synapses,
-    Threshold,
-)
+from ..graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Shape, Synapses, Threshold
 from .branches import branches_of
 from .notes import write_notes
 
@@ -38,48 +25,33 @@ def to_nodes(graph: Graph, dt: float) -> Any:
     shapes = graph.shapes()
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
-    ends: dict[str, list[str]] = {}
-    for name in graph.order():
-        node, sources = graph.nodes[name], [end for source in graph.before(name) for end in ends[source]]
-        shape = next((shapes[source] for source in graph.before(name)), ())
+    ends: dict[str, list[str]] = {}  # of each node of the graph: those of NIR that compute its result
+
+    def add(name: str, node: Any, sources: list[str]) -> list[str]:
+        nodes[name] = node
+        edges.extend((source, name) for source in sources)
+        return [name]
+
+    for name, node, before in graph.walk():
+        sources = [end for source in before for end in ends[source]]
+        shape = next((shapes[source] for source in before), ())
         try:
-            if isinstance(node, Synapses) and node.delays is not None:
-                ends[name] = _add_branches(name, node, shape, dt, sources, nodes, edges)
+            if not isinstance(node, Synapses) or node.delays is None:
+                ends[name] = add(name, _single(node, shape, dt), sources)
                 continue
-            nodes[name] = _single(node, shape, dt)
+            ends[name] = []
+            for own, delay, weights in branches_of(name, node):
+                branch, behind = _single(weights, shape, dt), sources
+                write_notes(branch, {"layer": name, "max_delay": node.max_delay, "taps": node.weight.shape[-1]})
+                if delay:
+                    behind = add(f"{own}.delay", _delay(torch.full((1,), delay), shape, dt), sources)
+                ends[name] += add(own, branch, behind)
         except ExchangeError as error:
             raise ExchangeError(f"{name}: {error}") from None
-        edges += [(source, name) for source in sources]
-        ends[name] = [name]
     try:
         return nir.NIRGraph(nodes=nodes, edges=edges)
     except Exception as error:
         raise ExchangeError(f"nir does not accept the graph: {error}") from error
-
-
-def _add_branches(
-    name: str,
-    node: Synapses,
-    shape: Shape,
-    dt: float,
-    sources: list[str],
-    nodes: dict[str, Any],
-    edges: list[tuple[str, str]],
-) -> list[str]:
-    """Add the branches of a layer to nodes and edges; returns the names of their ends."""
-    ends = []
-    for branch in branches_of(name, node):
-        nodes[branch.name] = _single(branch.weights, shape, dt)
-        write_notes(nodes[branch.name], {"layer": name, "max_delay": node.max_delay, "taps": node.weight.shape[-1]})
-        before = sources
-        if branch.delay:
-            delay = f"{branch.name}.delay"
-            nodes[delay] = _delay(torch.full((1,), branch.delay), shape, dt)
-            edges += [(source, delay) for source in sources]
-            before = [delay]
-        edges += [(source, branch.name) for source in before]
-        ends.append(branch.name)
-    return ends
 
 
 def _single(node: Node, shape: Shape, dt: float) -> Any:
@@ -152,29 +124,25 @@ def _neurons(cell: Cell, shape: Shape, dt: float) -> Any:
     """The neuron of NIR with these numbers: time constants dt / leak, resistances gain / leak."""
     import nir
 
-    full: dict[str, Any] = {"v_leak": _full(cell.rest, shape)}
+    fires, numbers = cell.threshold is not None, dict[str, Any]()
     if cell.threshold is not None:
-        full |= {"v_threshold": _full(cell.threshold, shape), "v_reset": _full(cell.reset, shape)}
+        numbers |= {"v_threshold": _full(cell.threshold, shape), "v_reset": _full(cell.reset, shape)}
     if bool((cell.leak == 0).all()):
         if cell.synapse is not None:
             raise ExchangeError("a neuron with a current and no leak: its time constant would be infinite")
-        r = _full(cell.gain / dt, shape)
-        neurons = (
-            nir.I(r)
-            if cell.threshold is None
-            else nir.IF(r=r, v_threshold=full["v_threshold"], v_reset=full["v_reset"])
-        )
+        kind, r = nir.IF if fires else nir.I, cell.gain / dt
     else:
         if bool((cell.leak == 0).any()):
             raise ExchangeError("neurons of which some leak and others do not")
-        tau, full["r"] = _full(dt / cell.leak, shape), _full(cell.gain / cell.leak, shape)
-        if cell.synapse is None:
-            neurons = nir.LI(tau=tau, **full) if cell.threshold is None else nir.LIF(tau=tau, **full)
-        else:
-            if bool((cell.synapse == 0).any()):
-                raise ExchangeError("a neuron whose current does not decay: its time constant would be infinite")
-            full |= {"tau_mem": tau, "tau_syn": _full(dt / cell.synapse, shape), "w_in": _full(1 / cell.synapse, shape)}
-            neurons = nir.CubaLI(**full) if cell.threshold is None else nir.CubaLIF(**full)
+        kind, r = nir.LIF if fires else nir.LI, cell.gain / cell.leak
+        numbers["v_leak"] = _full(cell.rest, shape)
+        numbers["tau" if cell.synapse is None else "tau_mem"] = _full(dt / cell.leak, shape)
+    if cell.synapse is not None:
+        if bool((cell.synapse == 0).any()):
+            raise ExchangeError("a neuron whose current does not decay: its time constant would be infinite")
+        kind = nir.CubaLIF if fires else nir.CubaLI
+        numbers |= {"tau_syn": _full(dt / cell.synapse, shape), "w_in": _full(1 / cell.synapse, shape)}
+    neurons = kind(r=_full(r, shape), **numbers)
     if cell.rule is not Reset.VALUE and cell.threshold is not None:
         write_notes(neurons, {"reset": cell.rule.value})
     return neurons
@@ -182,11 +150,11 @@ def _neurons(cell: Cell, shape: Shape, dt: float) -> Any:
 
 def not_in_nir(graph: Graph) -> list[str]:
     """What NIR has no node for, so that it is written into the metadata: a reason for each node of the graph."""
-    reasons = []
-    for name, node in graph.nodes.items():
-        if isinstance(node, Neurons) and node.cell.threshold is not None and node.cell.rule is not Reset.VALUE:
-            reasons.append(f"{name} resets by the rule {node.cell.rule.value!r}, where NIR resets to a value")
-    return reasons
+    return [
+        f"{name} resets by the rule {node.cell.rule.value!r}, where NIR resets to a value"
+        for name, node in graph.nodes.items()
+        if isinstance(node, Neurons) and node.cell.threshold is not None and node.cell.rule is not Reset.VALUE
+    ]
 
 
 def _full(value: Tensor, shape: Iterable[int]) -> np.ndarray[Any, Any]:
