@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from ..data import Binning, HoldOut
 from ..errors import ArgumentError
 from .settings import Setting, check_settings
-from .variants import Variant, check_variant, variant_name
+from .variants import PER_SYNAPSE, Variant, variant_name
 
 SYNTHETIC = "synthetic"
 
@@ -121,7 +121,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        check_variant(self.delays, self.taps, self.fan_in)
+        if self.taps > 1 and self.delays not in PER_SYNAPSE:
+            expected = f"1 for the variant {self.delays!r}, which has no delay per synapse"
+            raise ArgumentError("taps", expected, self.taps, f"Take --delays {' '.join(PER_SYNAPSE)}")
         if not self.dataset:
             raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
         object.__setattr__(self, "hidden", tuple(self.hidden))  # JSON, TOML and the command line give lists
@@ -133,13 +135,8 @@ class RunConfig:
         return f"{data}-{self.preset}-{self.backend}-{variant_name(self.delays, self.fan_in)}-seed{self.seed}"
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, with lists for tuples."""
+        """The fields, with lists for tuples: `RunConfig(**values)` makes the configuration again."""
         return {**asdict(self), "hidden": list(self.hidden)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "RunConfig":
-        """The configuration that `to_json` wrote."""
-        return cls(**values)
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What is not the same in the JSON of another configuration, in words."""

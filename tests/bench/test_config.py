@@ -52,6 +52,6 @@ def test_the_name_of_a_folder() -> None:
 def test_json_and_back() -> None:
     config = configure("shd", dataset="data/shd", backend="norse", hidden=[8, 4], lr=1)
     assert config.hidden == (8, 4)
-    assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert RunConfig(**json.loads(json.dumps(config.to_json()))) == config
     assert config.differences(config.to_json()) == []
     assert config.differences({**config.to_json(), "lr": 2}) == ["lr: 2 there, 1 here"]

@@ -74,7 +74,7 @@ def compare(
         DataError: the data cannot be used.
     """
     resources = resources or Resources()
-    check_devices(resources.accelerator, resources.devices, resources.nodes)
+    check_devices(resources)
     make_folder(out)
     missing = [config for config in configs if finished(out / config.name, config) is None]
     if launcher == "here":

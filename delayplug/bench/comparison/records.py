@@ -117,7 +117,7 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
             "valid": len(task.valid),
             "test": len(task.test),
             "steps": task.train.steps,
-            "channels": task.channels,
+            "channels": task.train.channels,
             "classes": list(task.train.classes),
             "split": task.split,
         },

@@ -119,7 +119,7 @@ def table(name: str, rows: dict[str, Deployment], recordings: int) -> Table:
 
 def _config(folder: Path) -> RunConfig:
     record = read_record(folder / "record.json")
-    config = RunConfig.from_json(record["config"])
+    config = RunConfig(**record["config"])
     if config.delays == "none":
         raise RunError(f"{folder}: expected a run with delays, got one without. Take one of the other variants")
     return config

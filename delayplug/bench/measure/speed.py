@@ -31,6 +31,7 @@ from ...toolkits import plugins
 from ...toolkits.capabilities import benchmarks, streams
 from ...toolkits.toolkit import Toolkit
 from ...toolkits.vocabulary import Mode
+from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
 from ..training.peak_memory import PeakMemory
 from ..variants import Variant
@@ -267,7 +268,7 @@ def _training_step(side: str, device: torch.device, backend: str, compile: bool 
     sizes = (140, 256, 256, 20)
     network: nn.Module
     if side == "ours":
-        network = DelayNetwork(sizes, plugins.toolkit(backend), dropout=0.4, compile=compile)
+        network = DelayNetwork(sizes, plugins.toolkit(backend), RunConfig(dropout=0.4, compile=compile))
     else:
         network = PaperNetwork(sizes, dropout=0.4)
     return _step(network.to(device), _spikes(100, 256, 140, device=device))
@@ -288,7 +289,7 @@ def _step(network: nn.Module, x: Tensor) -> Run:
 def _channels(side: str, device: torch.device, backend: str) -> Run:
     """The same network with linear layers, with and without a delay for each of their inputs."""
     delays: Variant = "axonal" if side == "ours" else "none"
-    network = DelayNetwork((140, 256, 256, 20), plugins.toolkit(backend), delays=delays, dropout=0.4)
+    network = DelayNetwork((140, 256, 256, 20), plugins.toolkit(backend), RunConfig(delays=delays, dropout=0.4))
     network.tail = 0  # sequences of the same length
     return _step(network.to(device), _spikes(100, 256, 140, device=device))
 

@@ -10,12 +10,11 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ...errors import ArgumentError
 from ...neurons.loops import compiled_loops
 from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
+from ..config import RunConfig
 from ..processes import SharedBatchNorm, share
-from ..variants import Variant
 from .synapses import Synapses, synapses
 
 
@@ -27,37 +26,18 @@ class DelayNetwork(nn.Module):
     Args:
         sizes: channels, hidden sizes, classes.
         toolkit: whose neurons to use.
-        delays, max_delay, taps, fan_in: as for `synapses`.
-        tau: of all neurons, in steps.
-        dropout: of hidden spikes; one mask per recording, held over all steps.
-        compile: compile the loops over the time of toolkits that have no faster way (`torch.compile`).
+        config: of the run: its delays and synapses, tau, dropout and compile.
     """
 
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        toolkit: Toolkit,
-        *,
-        delays: Variant = "learned",
-        max_delay: int = 24,
-        taps: int = 1,
-        fan_in: int = 0,
-        tau: float = 1.005,
-        dropout: float = 0.4,
-        compile: bool = False,
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], toolkit: Toolkit, config: RunConfig) -> None:
         super().__init__()
-        if len(sizes) < 2:
-            raise ArgumentError("sizes", "channels, hidden sizes and classes", list(sizes))
-        self.benchmark, self.compiles = benchmarks(toolkit), compile
-        self.tail = 0 if delays == "none" else max_delay // 2
-        pairs = list(itertools.pairwise(sizes))
-        options = {"max_delay": max_delay, "taps": taps, "fan_in": fan_in}
-        self.synapses = nn.ModuleList(synapses(i, o, delays=delays, **options) for i, o in pairs)
+        self.benchmark, self.compiles = benchmarks(toolkit), config.compile
+        self.tail = 0 if config.delays == "none" else config.max_delay // 2
+        self.synapses = nn.ModuleList(synapses(i, o, config) for i, o in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(SharedBatchNorm(size) for size in sizes[1:-1])
-        self.neurons = nn.ModuleList(self.benchmark.spiking_neuron(tau=tau) for _ in sizes[1:-1])
-        self.dropout = HeldDropout(dropout)
-        self.readout = self.benchmark.readout_neuron(tau=tau)
+        self.neurons = nn.ModuleList(self.benchmark.spiking_neuron(tau=config.tau) for _ in sizes[1:-1])
+        self.dropout = HeldDropout(config.dropout)
+        self.readout = self.benchmark.readout_neuron(tau=config.tau)
 
     def forward(self, x: Tensor) -> Tensor:
         """Input (T, B, C) to the readout's membrane potential (T + layers * tail, B, classes)."""
@@ -97,8 +77,6 @@ class HeldDropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ArgumentError("dropout", "a probability >= 0 and < 1", p)
         self.p = p
         self.total: int | None = None
 

@@ -13,35 +13,30 @@ from torch.nn.utils import parametrize
 
 from ...layers.linear import LearnableDelay
 from ...layers.taps import SIGMA_FLOOR
-from ..variants import PER_SYNAPSE, Variant, check_variant
+from ..config import RunConfig
+from ..variants import PER_SYNAPSE
 
 _LAST_SIGMA = SIGMA_FLOOR["gauss"] + 0.23  # the paper's, after its annealing
 
 
-def synapses(
-    in_features: int, out_features: int, *, delays: Variant, max_delay: int, taps: int = 1, fan_in: int = 0
-) -> "Synapses":
+def synapses(in_features: int, out_features: int, config: RunConfig) -> "Synapses":
     """The synapses of one layer, without bias, initialised as in the paper.
 
     Args:
         in_features, out_features: I and O.
-        delays: "none"; "fixed", random whole steps; "learned", one per synapse, with a sigma that a schedule narrows;
-            "constant", the same with the last sigma from the beginning; "axonal" and "dendritic", one per input or
-            output channel.
-        max_delay: in steps.
-        taps: weights, and delays, of each synapse; only one without a delay per synapse.
-        fan_in: incoming synapses of each neuron, drawn at random; all if 0.
+        config: of the run. Its `delays` are "none"; "fixed", random whole steps; "learned", one per synapse, with a
+            sigma that a schedule narrows; "constant", the same with the last sigma from the beginning; "axonal" and
+            "dendritic", one per input or output channel. `max_delay`, `taps` and `fan_in` count, too.
     """
-    check_variant(delays, taps, fan_in)
-    per_synapse = delays in PER_SYNAPSE
+    delays, max_delay = config.delays, config.max_delay
     before = after = None
     weights: nn.Linear | LearnableDelay
-    if per_synapse:
+    if delays in PER_SYNAPSE:
         weights = LearnableDelay(
             in_features,
             out_features,
             max_delay=max_delay,
-            taps=taps,
+            taps=config.taps,
             interpolation="linear" if delays == "fixed" else "gauss",
             sigma=_LAST_SIGMA if delays == "constant" else None,
         )
@@ -53,9 +48,9 @@ def synapses(
     if delays == "dendritic":
         after = _draw(LearnableDelay(out_features, max_delay=max_delay))
     assert weights.weight is not None
-    inputs = min(fan_in, in_features) if fan_in else in_features
+    inputs = min(config.fan_in or in_features, in_features)
     # Kaiming's uniform distribution for ReLUs; fan_in = inputs * taps, whatever the order of the dimensions.
-    bound = math.sqrt(6 / (inputs * taps))
+    bound = math.sqrt(6 / (inputs * config.taps))
     nn.init.uniform_(weights.weight, -bound, bound)
     if inputs < in_features:
         parametrize.register_parametrization(weights, "weight", Sparse(weights.weight, inputs))
@@ -69,10 +64,6 @@ class Synapses(nn.Module):
         before, after: delays per channel, or None.
         weights: a linear layer, or one with a delay per synapse.
     """
-
-    before: LearnableDelay | None
-    weights: nn.Linear | LearnableDelay
-    after: LearnableDelay | None
 
     def __init__(
         self, before: LearnableDelay | None, weights: nn.Linear | LearnableDelay, after: LearnableDelay | None

@@ -39,7 +39,7 @@ _COLUMNS: dict[str, Callable[[Record], object]] = {
     "seconds_per_epoch": lambda r: r["seconds_per_epoch"],
     "waiting": lambda r: r["waiting"],
     "peak_memory_mb": lambda r: r["peak_memory_mb"],
-    "command": lambda r: to_command(RunConfig.from_json(r["config"])),
+    "command": lambda r: to_command(RunConfig(**r["config"])),
 }
 
 _PROTOCOLS = {
@@ -112,7 +112,7 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
             }
             for record in _first_seeds(records)
         ],
-        commands=[to_command(RunConfig.from_json(record["config"])) for record in records],
+        commands=[to_command(RunConfig(**record["config"])) for record in records],
         versions=_versions(records),
         machine=first["machine"],
     )
@@ -159,7 +159,7 @@ def _first_seeds(records: Sequence[Record]) -> list[Record]:
 
 def _folder(folder: Path, record: Record) -> Path:
     """The folder of one run."""
-    return folder / RunConfig.from_json(record["config"]).name
+    return folder / RunConfig(**record["config"]).name
 
 
 def _picture(figure: Figure) -> str:

@@ -11,6 +11,7 @@ from ...data import Augmented, Frames
 from ...toolkits import plugins
 from ..config import RunConfig
 from ..model.network import DelayNetwork
+from ..resources import Resources
 from ..task import Task
 from .accelerators import make_trainer, quiet
 from .batches import EVALUATION_BATCH, evaluation_loader, training_loader
@@ -23,10 +24,8 @@ from .training_module import TrainingModule
 def train(
     config: RunConfig,
     task: Task,
+    resources: Resources,
     *,
-    accelerator: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
     on_epoch: OnEpoch | None = None,
     checkpoint: Path | None = None,
 ) -> Outcome:
@@ -38,7 +37,7 @@ def train(
     Args:
         config: the run.
         task: its data.
-        accelerator, devices, nodes: as Lightning takes them.
+        resources: its devices.
         on_epoch: called with each epoch, those before an interruption included.
         checkpoint: file to write after every epoch, and to resume from if it exists. A run that was interrupted at any
             point ends with the numbers of one that was not: every epoch draws from a seed of its own.
@@ -54,7 +53,7 @@ def train(
         every_epoch = task.rule == "best on test"
         module = TrainingModule(network, config, outcome, initial, on_epoch, every_epoch=every_epoch)
         callbacks = [] if checkpoint is None else [CheckpointEveryEpoch(checkpoint)]
-        trainer = make_trainer(accelerator, devices, nodes, epochs=config.epochs, callbacks=callbacks)
+        trainer = make_trainer(resources, epochs=config.epochs, callbacks=callbacks)
         valid, test = evaluation_loader(task.valid), evaluation_loader(task.test)
         with PeakMemory() as peak:
             trainer.fit(
@@ -107,15 +106,7 @@ def _augmented(frames: Frames, config: RunConfig) -> Frames | Augmented:
 def build_network(config: RunConfig, task: Task) -> DelayNetwork:
     """The untrained network of a run."""
     return DelayNetwork(
-        (task.channels, *config.hidden, task.classes),
-        plugins.toolkit(config.backend),
-        delays=config.delays,
-        max_delay=config.max_delay,
-        taps=config.taps,
-        fan_in=config.fan_in,
-        tau=config.tau,
-        dropout=config.dropout,
-        compile=config.compile,
+        (task.train.channels, *config.hidden, len(task.train.classes)), plugins.toolkit(config.backend), config
     )
 
 

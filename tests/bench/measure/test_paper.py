@@ -14,7 +14,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from delayplug import LearnableDelay
-from delayplug.bench.config import configure
+from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.measure import paper as paper_module
 from delayplug.bench.model.network import DelayNetwork, class_scores
 from delayplug.bench.model.synapses import Synapses
@@ -74,7 +74,7 @@ class PaperNetwork(nn.Module):
 
 
 def ours(paper: PaperNetwork, **options: str) -> DelayNetwork:
-    network = DelayNetwork(SIZES, plugins.toolkit("spikingjelly"), dropout=0.0)
+    network = DelayNetwork(SIZES, plugins.toolkit("spikingjelly"), RunConfig(dropout=0.0))
     network.synapses = nn.ModuleList(
         Synapses(None, LearnableDelay.from_dcls(c, **options), None) for c in paper.convolutions
     )
@@ -185,14 +185,12 @@ def test_published_number_of_parameters(preset: str, channels: int, classes: int
     network = DelayNetwork(
         (channels, *config.hidden, classes),
         plugins.toolkit("spikingjelly"),
-        delays=config.delays,
-        max_delay=config.max_delay,
-        tau=config.tau,
+        config,
     )
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == parameters
 
 
 def test_two_taps_double_the_synapses() -> None:
     config = configure("ssc", taps=2)
-    network = DelayNetwork((140, *config.hidden, 35), plugins.toolkit("spikingjelly"), max_delay=30, taps=2)
+    network = DelayNetwork((140, *config.hidden, 35), plugins.toolkit("spikingjelly"), config)
     assert sum(p.numel() for p in network.parameters()) == 2_458_624

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from delayplug.bench.config import configure
+from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.outcome import Outcome
 from delayplug.bench.training.trainer import build_network, train
@@ -15,7 +16,7 @@ def test_sigma_follows_the_paper() -> None:
     """Exponential over the first quarter of the epochs, from 12 + 0.27 to 0.23 + 0.27, then constant."""
     seen: list[dict] = []
     config = configure("shd", backend="spikingjelly", hidden=(8,), epochs=8, batch_size=256)
-    train(config, load_task(configure("quick")), accelerator="cpu", on_epoch=seen.append)
+    train(config, load_task(configure("quick")), Resources("cpu"), on_epoch=seen.append)
     middle = 0.27 + 12 * (0.23 / 12) ** 0.5
     assert [entry["sigma"] for entry in seen[:4]] == pytest.approx([12.27, middle, 0.5, 0.5], abs=1e-4)
 
