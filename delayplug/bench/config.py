@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from ..data import Binning, HoldOut
-from ..errors import ArgumentError
+from ..errors import ArgumentError, RunError
 from .settings import Setting, check_settings
 from .variants import PER_SYNAPSE, Variant, variant_name
 
@@ -138,11 +138,14 @@ class RunConfig:
         """The fields, with lists for tuples: `RunConfig(**values)` makes the configuration again."""
         return {**asdict(self), "hidden": list(self.hidden)}
 
-    def differences(self, other: dict[str, Any]) -> list[str]:
-        """What is not the same in the JSON of another configuration, in words."""
+    def check_same(self, other: dict[str, Any], where: str) -> None:
+        """Raise RunError, which names the differences, unless `where` has the JSON of this very configuration."""
         mine = self.to_json()
         keys = sorted(mine.keys() | other.keys())
-        return [f"{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in keys if mine.get(k) != other.get(k)]
+        unlike = [f"{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in keys if mine.get(k) != other.get(k)]
+        if unlike:
+            shown = "; ".join(unlike[:3]) + (f"; and {len(unlike) - 3} more" if len(unlike) > 3 else "")
+            raise RunError(f"{where} has another configuration ({shown}). Choose another --out, or move it away")
 
 
 def configure(preset: str, **changes: Any) -> RunConfig:

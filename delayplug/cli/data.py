@@ -101,7 +101,5 @@ def speed(
     from ..bench.measure.loading import measure_loading, table
 
     with console.status("reading") as status:
-        parts = measure_loading(
-            folder, batch_size=batch_size, step_ms=step_ms, pool=pool, progress=lambda part: status.update(part)
-        )
+        parts = measure_loading(folder, batch_size=batch_size, step_ms=step_ms, pool=pool, progress=status.update)
     console.print(table(folder.resolve().name, parts, batch_size))

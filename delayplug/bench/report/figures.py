@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -69,11 +68,6 @@ def accuracy_figure(records: Iterable[Record]) -> Figure:
     return figure
 
 
-def plot_learning_curves(records: Iterable[Record], path: Path) -> None:
-    """Save `learning_curves_figure`."""
-    _save(learning_curves_figure(records), path)
-
-
 def learning_curves_figure(records: Iterable[Record]) -> Figure:
     """Validation accuracy and training loss over epochs: the mean over the seeds, and the range of all of them."""
     records = list(records)
@@ -113,11 +107,6 @@ def learning_curves_figure(records: Iterable[Record]) -> Figure:
     return figure
 
 
-def plot_delays(record: Record, folder: Path, path: Path) -> None:
-    """Save `delays_figure`."""
-    _save(delays_figure(record, folder), path)
-
-
 def delays_figure(record: Record, folder: Path) -> Figure:
     """Histograms of the delays of each layer, before and after training."""
     layers = read_delays(folder)
@@ -150,11 +139,6 @@ def raster_figure(example: Sequence[Tensor]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlabel("time (steps)")
     return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with matplotlib.rc_context({"font.size": 9}):
-        figure.savefig(path, dpi=150)
 
 
 def _backends(records: Iterable[Record]) -> list[str]:

@@ -29,9 +29,9 @@ def table(records: Iterable[Record]) -> Table:
     first = next(iter(groups.values()))[0]
     config, data = first["config"], first["data"]
     seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
+    frames = frames_of(config)
     waiting = mean(record["waiting"] for group in groups.values() for record in group)
-    best = "best on test" if "best on test" in first["accuracy"] else "best on validation"
-    chosen = best.replace("on ", "on\n").replace("validation", "valid.")
+    chosen = rule_of(first).replace("on ", "on\n").replace("validation", "valid.")
     headers = ["last\nepoch %", "95 %\ninterval", f"{chosen} %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
     planted = any("planted_correlation" in record for group in groups.values() for record in group)
     result = make_table(
@@ -40,30 +40,44 @@ def table(records: Iterable[Record]) -> Table:
         gap=1,
         title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
-        caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}.{_frames(config)}"
-        f" Training waited for its data {100 * waiting:.1f} % of the time.",
+        caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}."
+        f"{f' Frames: {frames}.' if frames else ''} Training waited for its data {100 * waiting:.1f} % of the time.",
     )
     previous = None
     for (backend, name), group in groups.items():
         if previous not in (None, backend):
             result.add_section()
-        last = mean(record["accuracy"]["last epoch"] for record in group)
-        low, high = wilson(last, data["test"])
-        row = [
+        low, high = wilson(mean(record["accuracy"]["last epoch"] for record in group), data["test"])
+        row = summary(group)
+        correlation = f"{row['planted']} ({row['untrained']})" if row["planted"] else ""
+        result.add_row(
             backend if backend != previous else "",
             name,
-            over_seeds([record["accuracy"]["last epoch"] for record in group], "\n"),
+            row["last"].replace(" ", "\n"),
             f"{100 * low:.0f} - {100 * high:.0f}",
-            over_seeds([record["accuracy"][best] for record in group], "\n"),
-            f"{group[0]['parameters']:,}",
-            f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
-            f"{max(record['peak_memory_mb'] for record in group):.0f}",
-        ]
-        if planted:
-            row.append(_planted(group))
-        result.add_row(*row)
+            row["best"].replace(" ", "\n"),
+            *(row[column] for column in ("parameters", "seconds", "memory")),
+            *([correlation] if planted else []),
+        )
         previous = backend
     return result
+
+
+def summary(group: Sequence[Record]) -> dict[str, str]:
+    """The numbers of one backend and variant as text: means over seeds, and the largest peak of memory."""
+    first, planted = group[0], planted_means(group)
+    layers = zip(*(record["spikes_per_neuron"] for record in group), strict=True)
+    return {
+        "last": over_seeds([record["accuracy"]["last epoch"] for record in group]),
+        "best": over_seeds([record["accuracy"][rule_of(first)] for record in group]),
+        "parameters": f"{first['parameters']:,}",
+        "spikes": " / ".join(f"{mean(layer):.1f}" for layer in layers),
+        "planted": "" if planted is None else f"{planted[1]:.2f}",
+        "untrained": "" if planted is None else f"{planted[0]:.2f}",
+        "seconds": f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
+        "waiting": f"{100 * mean(record['waiting'] for record in group):.1f}",
+        "memory": f"{max(record['peak_memory_mb'] for record in group):,.0f}",
+    }
 
 
 def student(values: Sequence[float]) -> float:
@@ -71,9 +85,9 @@ def student(values: Sequence[float]) -> float:
     return _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
 
 
-def over_seeds(values: Sequence[float], between: str = " ") -> str:
+def over_seeds(values: Sequence[float]) -> str:
     """The mean in percent, and half its interval where there are several."""
-    return f"{100 * mean(values):.1f}" + (f"{between}+-{100 * student(values):.1f}" if len(values) > 1 else "")
+    return f"{100 * mean(values):.1f}" + (f" +-{100 * student(values):.1f}" if len(values) > 1 else "")
 
 
 def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float]:
@@ -105,10 +119,16 @@ def variant_of(record: Record) -> str:
     return variant_name(record["config"]["delays"], record["config"]["fan_in"])
 
 
-def _frames(config: dict[str, Any]) -> str:
+def rule_of(record: Record) -> str:
+    """The rule that chose the best epoch, such as "best on validation"."""
+    return next(rule for rule in record["accuracy"] if rule != "last epoch")
+
+
+def frames_of(config: dict[str, Any]) -> str:
+    """How recordings became frames, in words; "" for the synthetic task, which has none."""
     if config["dataset"] == SYNTHETIC:
         return ""
-    return f" Frames: {config['step_ms']:g} ms, binning {config['binning']!r}, {config['pool']} channels summed."
+    return f"{config['step_ms']:g} ms per step, binning {config['binning']}, {config['pool']} channels summed"
 
 
 def planted_means(group: Iterable[Record]) -> tuple[float, float] | None:
@@ -120,8 +140,3 @@ def planted_means(group: Iterable[Record]) -> tuple[float, float] | None:
         if before is not None and after is not None:
             pairs.append((before, after))
     return (mean(before for before, _ in pairs), mean(after for _, after in pairs)) if pairs else None
-
-
-def _planted(group: list[Record]) -> str:
-    means = planted_means(group)
-    return "" if means is None else f"{means[1]:.2f} ({means[0]:.2f})"

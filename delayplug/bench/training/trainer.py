@@ -49,9 +49,8 @@ def train(
         lightning.seed_everything(config.seed, verbose=False)
         network = build_network(config, task)
         outcome = Outcome(parameters=network.trainable())
-        initial = _delays(network)
         every_epoch = task.rule == "best on test"
-        module = TrainingModule(network, config, outcome, initial, on_epoch, every_epoch=every_epoch)
+        module = TrainingModule(network, config, _delays(network), on_epoch, every_epoch=every_epoch)
         callbacks = [] if checkpoint is None else [CheckpointEveryEpoch(checkpoint)]
         trainer = make_trainer(resources, epochs=config.epochs, callbacks=callbacks)
         valid, test = evaluation_loader(task.valid), evaluation_loader(task.test)
@@ -64,14 +63,15 @@ def train(
                 weights_only=True,
             )
             final = copy.deepcopy(network.state_dict())
-            for rule, state in {"last epoch": final, task.rule: module.best_state}.items():
+            for rule, state in {"last epoch": final, task.rule: module.progress["best_state"]}.items():
                 network.load_state_dict(state)
                 trainer.test(module, test, verbose=False)
                 outcome.accuracy[rule] = module.accuracy
         network.load_state_dict(final)
         outcome.spikes, outcome.example = _activity(network.eval(), task.test)
         outcome.peak_memory_mb = peak.megabytes
-    outcome.delays = list(zip(initial, _delays(network), strict=True))
+    outcome.epochs, outcome.best_epoch = module.progress["epochs"], module.progress["best_epoch"]
+    outcome.delays = {"before": module.progress["initial"], "after": _delays(network)}
     outcome.weights = [layer.weights_now() for layer in network.layers]
     outcome.state = {name: value.cpu() for name, value in final.items()}
     return outcome

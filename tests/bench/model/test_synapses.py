@@ -71,7 +71,7 @@ def test_constant_sigma_stays() -> None:
     config = configure("quick", backend="spikingjelly", delays="constant", epochs=2, hidden=(8,), max_delay=6)
     outcome = train(config, load_task(config), Resources("cpu"))
     assert [entry["sigma"] for entry in outcome.epochs] == [None, None]
-    before, after = outcome.delays[0]
+    before, after = (outcome.delays[when][0] for when in ("before", "after"))
     assert not torch.equal(before, after)
     assert float(outcome.state["synapses.0.weights.sigma"]) == pytest.approx(0.5)
 
