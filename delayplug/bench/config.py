@@ -154,10 +154,8 @@ def configure(preset: str, **changes: Any) -> RunConfig:
     Raises:
         ArgumentError: no such preset or field, or a value that is not allowed.
     """
-    if preset not in PRESETS:
-        raise ArgumentError("preset", f"one of {', '.join(PRESETS)}", repr(preset))
     unknown = changes.keys() - {field.name for field in fields(RunConfig)}
     if unknown:
         raise ArgumentError("changes", "fields of RunConfig", ", ".join(sorted(unknown)))
-    base = RunConfig(preset=preset, **PRESETS[preset])
+    base = RunConfig(preset=preset, **PRESETS.get(preset, {}))
     return replace(base, **{name: value for name, value in changes.items() if value is not None})

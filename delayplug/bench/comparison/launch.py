@@ -63,7 +63,6 @@ def run_worker(config: RunConfig, out: Path, resources: Resources, folder: Path)
     """
     os.chdir(folder)
     path = out / config.name / PROGRESS
-    path.parent.mkdir(parents=True, exist_ok=True)
     if finished(out / config.name, config) is not None:
         return  # by a worker that died before it could report so
 

@@ -138,8 +138,7 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
 
 
 def write_run(folder: Path, record: Record, outcome: Outcome) -> None:
-    """Save a run. The record is written last and as a whole: a folder that has one has everything."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Save a run, after `write_config`. The record is written last: a folder that has one has everything."""
     model = {"state": outcome.state, "delays": outcome.delays, "example": outcome.example}
     replace_file(folder / "model.pt", lambda path: torch.save(model, path))
     replace_file(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))

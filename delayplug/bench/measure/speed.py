@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,13 +229,11 @@ def _spikes(*shape: int, device: torch.device, density: float = 0.05) -> Tensor:
     return (torch.rand(*shape, device=device) < density).float()
 
 
-def _backward(run: Callable[[], Tensor], parameters: Iterator[nn.Parameter]) -> Run:
-    """Forward and backward with a gradient of ones for the output."""
-    trained = [p for p in parameters if p.requires_grad]
+def _backward(layer: nn.Module, run: Callable[[], Tensor]) -> Run:
+    """Forward and backward of a layer, with a gradient of ones for the output."""
 
     def step() -> None:
-        for parameter in trained:
-            parameter.grad = None
+        layer.zero_grad()
         y = run()
         y.backward(torch.ones_like(y))
 
@@ -251,9 +249,9 @@ def _layer(
         x = _spikes(steps, batch, i, device=device).requires_grad_()
         if side == "ours":
             layer = LearnableDelay(i, o, max_delay=taps - 1, device=device)
-            return _backward(lambda: layer(x), layer.parameters())
+            return _backward(layer, lambda: layer(x))
         dcls = dcls_layer(i, o, taps).to(device)
-        return _backward(lambda: dcls_forward(dcls, x), dcls.parameters())
+        return _backward(dcls, lambda: dcls_forward(dcls, x))
 
     return Comparison(name, "delayplug", "DCLS", target, make, memory=memory)
 
@@ -261,15 +259,15 @@ def _layer(
 def _longer(side: str, device: torch.device) -> Run:
     x = _spikes(1000, 128, 256, device=device).requires_grad_()
     layer = LearnableDelay(256, 256, max_delay=249 if side == "ours" else 24, device=device)
-    return _backward(lambda: layer(x), layer.parameters())
+    return _backward(layer, lambda: layer(x))
 
 
 def _kernel(side: str, device: torch.device) -> Run:
     if side == "ours":
         layer = LearnableDelay(256, 256, max_delay=24, device=device)
-        return _backward(layer.kernel, layer.parameters())
+        return _backward(layer, layer.kernel)
     dcls: Any = dcls_layer(256, 256, 25).to(device)
-    return _backward(lambda: dcls.DCK(dcls.weight, dcls.P, dcls.SIG), dcls.parameters())
+    return _backward(dcls, lambda: dcls.DCK(dcls.weight, dcls.P, dcls.SIG))
 
 
 def _training_step(side: str, device: torch.device, backend: str, compile: bool) -> Run:
@@ -279,19 +277,17 @@ def _training_step(side: str, device: torch.device, backend: str, compile: bool)
         network = DelayNetwork(_SIZES, plugins.toolkit(backend), RunConfig(dropout=0.4, compile=compile))
     else:
         network = PaperNetwork(_SIZES, dropout=0.4)
-    return _step(network, network, _spikes(100, 256, 140, device=device), class_scores)
+    return _step(network, lambda x: class_scores(network(x)), _spikes(100, 256, 140, device=device))
 
 
-def _step(
-    network: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor, scores: Callable[[Tensor], Tensor]
-) -> Run:
-    """A training step: `scores` of what `forward`, which runs the network, gives for x."""
+def _step(network: nn.Module, scores: Callable[[Tensor], Tensor], x: Tensor) -> Run:
+    """A training step of the network, of which `scores` makes the logits (B, classes) for x."""
     labels = torch.arange(x.shape[1], device=x.device) % _SIZES[-1]
     optimizer = torch.optim.Adam(network.to(x.device).parameters(), lr=1e-3)
 
     def step() -> None:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(scores(forward(x)), labels).backward()
+        nn.functional.cross_entropy(scores(x), labels).backward()
         optimizer.step()
 
     return step
@@ -302,7 +298,7 @@ def _channels(side: str, device: torch.device, backend: str) -> Run:
     config = RunConfig(delays="axonal" if side == "ours" else "none", dropout=0.4)
     network = DelayNetwork(_SIZES, plugins.toolkit(backend), config)
     network.tail = 0  # sequences of the same length
-    return _step(network, network, _spikes(100, 256, 140, device=device), class_scores)
+    return _step(network, lambda x: class_scores(network(x)), _spikes(100, 256, 140, device=device))
 
 
 class _StepNetwork(nn.Module):
@@ -343,7 +339,7 @@ def _unrolled(side: str, device: torch.device, backend: str, compile: bool) -> R
 
     # The network is known to be feed-forward: nothing to check.
     run = loop if side == "theirs" else functools.partial(unroll, network, check=False, compile=compile)
-    return _step(network, run, x, lambda y: y.sum(0))
+    return _step(network, lambda x: run(x).sum(0), x)
 
 
 def _events(side: str, device: torch.device) -> Run:

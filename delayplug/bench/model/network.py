@@ -62,13 +62,18 @@ class DelayNetwork(nn.Module):
         """The synapses of each layer, the readout's last."""
         return cast(list[Synapses], list(self.synapses))
 
+    def delays_now(self) -> list[Tensor]:
+        """The delays of each layer that has some, in steps; see `Synapses.delays_now`."""
+        layers = (synapse.delays_now() for synapse in self.layers)
+        return [delays for delays in layers if delays is not None]
+
     def trainable(self) -> int:
         """Number of trainable parameters: weights and delays of the synapses that exist, and batch norm."""
         rest = sum(p.numel() for p in (*self.norms.parameters(), *self.neurons.parameters()) if p.requires_grad)
         return rest + sum(synapse.trainable() for synapse in self.layers)
 
 
-class HeldDropout(nn.Module):
+class HeldDropout(nn.Dropout):
     """Dropout whose mask is drawn once per recording and held over all steps: x (T, B, ...).
 
     Attributes:
@@ -76,8 +81,7 @@ class HeldDropout(nn.Module):
     """
 
     def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
+        super().__init__(p)
         self.total: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,9 +90,6 @@ class HeldDropout(nn.Module):
             return x
         total, own = (x.shape[1], slice(None)) if self.total is None else (self.total, share(self.total))
         return x * nn.functional.dropout(x.new_ones(1, total, *x.shape[2:]), self.p)[:, own]
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
 
 
 def class_scores(membrane: Tensor) -> Tensor:

@@ -110,12 +110,11 @@ class Synapses(nn.Module):
 
     def trainable(self) -> int:
         """Number of trainable parameters; those of synapses that do not exist are not counted."""
-        total = 0
-        for parameter in self.parameters():
-            if parameter.requires_grad:
-                absent = 0 if self.present is None or parameter.dim() < 2 else int((~self.present).sum())
-                total += parameter.numel() - absent * (parameter.shape[2] if parameter.dim() == 3 else 1)
-        return total
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        absent = 0 if self.present is None else int((~self.present).sum())
+        # (O, I) weights or (O, I, N) weights and delays; sigma and delays per channel are all there.
+        taps = sum(parameter.shape[2:].numel() for parameter in trained if parameter.dim() >= 2)
+        return sum(parameter.numel() for parameter in trained) - absent * taps
 
 
 class Sparse(nn.Module):

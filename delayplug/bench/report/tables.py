@@ -18,22 +18,19 @@ from ..variants import VARIANTS, variant_name
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
 
-def table(records: Iterable[Record]) -> Table:
+def table(records: Sequence[Record]) -> Table:
     """One row per backend and variant, means over seeds. Accuracies are of the test set.
 
     The interval is the sampling error of one test set (95 %, Wilson) at the mean accuracy. Behind +- is that of the
     mean over seeds (95 %, Student), if there are several.
     """
-    records = list(records)
-    groups = grouped(records)
-    first = next(iter(groups.values()))[0]
-    config, data = first["config"], first["data"]
-    seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
+    first, config, data = records[0], records[0]["config"], records[0]["data"]
+    seeds = len({record["config"]["seed"] for record in records})
     frames = frames_of(config)
-    waiting = mean(record["waiting"] for group in groups.values() for record in group)
+    waiting = mean(record["waiting"] for record in records)
     chosen = rule_of(first).replace("on ", "on\n").replace("validation", "valid.")
     headers = ["last\nepoch %", "95 %\ninterval", f"{chosen} %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
-    planted = any("planted_correlation" in record for group in groups.values() for record in group)
+    planted = any("planted_correlation" in record for record in records)
     result = make_table(
         *(text(header, wrap="never") for header in ("backend", "delays")),
         *(number(header) for header in ([*headers, "planted r\n(untrained)"] if planted else headers)),
@@ -44,7 +41,7 @@ def table(records: Iterable[Record]) -> Table:
         f"{f' Frames: {frames}.' if frames else ''} Training waited for its data {100 * waiting:.1f} % of the time.",
     )
     previous = None
-    for (backend, name), group in groups.items():
+    for (backend, name), group in grouped(records).items():
         if previous not in (None, backend):
             result.add_section()
         low, high = wilson(mean(record["accuracy"]["last epoch"] for record in group), data["test"])

@@ -49,8 +49,7 @@ def train(
         lightning.seed_everything(config.seed, verbose=False)
         network = build_network(config, task)
         outcome = Outcome(parameters=network.trainable())
-        every_epoch = task.rule == "best on test"
-        module = TrainingModule(network, config, _delays(network), on_epoch, every_epoch=every_epoch)
+        module = TrainingModule(network, config, on_epoch, every_epoch=task.rule == "best on test")
         callbacks = [] if checkpoint is None else [CheckpointEveryEpoch(checkpoint)]
         trainer = make_trainer(resources, epochs=config.epochs, callbacks=callbacks)
         valid, test = evaluation_loader(task.valid), evaluation_loader(task.test)
@@ -63,15 +62,15 @@ def train(
                 weights_only=True,
             )
             final = copy.deepcopy(network.state_dict())
-            for rule, state in {"last epoch": final, task.rule: module.progress["best_state"]}.items():
+            for rule, state in {"last epoch": final, task.rule: module.progress.best_state}.items():
                 network.load_state_dict(state)
                 trainer.test(module, test, verbose=False)
                 outcome.accuracy[rule] = module.accuracy
         network.load_state_dict(final)
         outcome.spikes, outcome.example = _activity(network.eval(), task.test)
         outcome.peak_memory_mb = peak.megabytes
-    outcome.epochs, outcome.best_epoch = module.progress["epochs"], module.progress["best_epoch"]
-    outcome.delays = {"before": module.progress["initial"], "after": _delays(network)}
+    outcome.epochs, outcome.best_epoch = module.progress.epochs, module.progress.best_epoch
+    outcome.delays = {"before": module.progress.initial, "after": network.delays_now()}
     outcome.weights = [layer.weights_now() for layer in network.layers]
     outcome.state = {name: value.cpu() for name, value in final.items()}
     return outcome
@@ -92,15 +91,10 @@ def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[
 
 
 def _augmented(frames: Frames, config: RunConfig) -> Frames | Augmented:
-    if not (config.time_mask or config.channel_mask or config.cutmix):
-        return frames
-    return Augmented(
-        frames,
-        time_mask=config.time_mask,
-        channel_mask=config.channel_mask,
-        cutmix=config.cutmix,
-        seed=config.seed,
-    )
+    """What is trained on: without augmentation the frames themselves, which make a batch at once."""
+    changes = {"time_mask": config.time_mask, "channel_mask": config.channel_mask}
+    augmented = Augmented(frames, **changes, cutmix=config.cutmix, seed=config.seed)
+    return augmented if config.cutmix or any(changes.values()) else frames
 
 
 def build_network(config: RunConfig, task: Task) -> DelayNetwork:
@@ -108,9 +102,3 @@ def build_network(config: RunConfig, task: Task) -> DelayNetwork:
     return DelayNetwork(
         (task.train.channels, *config.hidden, len(task.train.classes)), plugins.toolkit(config.backend), config
     )
-
-
-def _delays(network: DelayNetwork) -> list[Tensor]:
-    """The delays of each layer with delays, in steps."""
-    layers = (synapse.delays_now() for synapse in network.layers)
-    return [delays for delays in layers if delays is not None]

@@ -2,7 +2,8 @@
 
 import copy
 import time
-from typing import Any, TypedDict
+from dataclasses import dataclass, field
+from typing import Any
 
 import lightning
 import torch
@@ -18,10 +19,11 @@ from .batches import Batch, seed_of
 from .outcome import Epoch, OnEpoch
 
 
-class Progress(TypedDict):
+@dataclass
+class Progress:
     """What a run has so far: the part of a checkpoint that Lightning does not write by itself.
 
-    Keys:
+    Attributes:
         config: of the run.
         epochs: those that are done.
         best_epoch, best_accuracy, best_state: the best of them, its validation accuracy and the state dict after it.
@@ -30,12 +32,12 @@ class Progress(TypedDict):
     """
 
     config: dict[str, Any]
-    epochs: list[Epoch]
-    best_epoch: int
-    best_accuracy: float
-    best_state: dict[str, Tensor]
     initial: list[Tensor]
-    sigma: ScheduleState | None
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    sigma: ScheduleState | None = None
 
 
 class TrainingModule(lightning.LightningModule):
@@ -44,7 +46,6 @@ class TrainingModule(lightning.LightningModule):
     Args:
         network: to train.
         config: of the run.
-        initial: delays of each layer before training.
         on_epoch: called with each epoch.
         every_epoch: choose the best of all epochs, and not only of those after sigma stopped shrinking.
 
@@ -54,27 +55,14 @@ class TrainingModule(lightning.LightningModule):
     """
 
     def __init__(
-        self,
-        network: DelayNetwork,
-        config: RunConfig,
-        initial: list[Tensor],
-        on_epoch: OnEpoch | None,
-        every_epoch: bool,
+        self, network: DelayNetwork, config: RunConfig, on_epoch: OnEpoch | None, *, every_epoch: bool
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network, self.config, self.on_epoch, self.every_epoch = network, config, on_epoch, every_epoch
         annealed = config.delays in ANNEALED
         self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if annealed else None
-        self.progress: Progress = {
-            "config": config.to_json(),
-            "epochs": [],
-            "best_epoch": 0,
-            "best_accuracy": -1.0,
-            "best_state": {},
-            "initial": initial,
-            "sigma": None,
-        }
+        self.progress = Progress(config.to_json(), network.delays_now())
         self.accuracy = 0.0
         self._start_counting()
 
@@ -92,16 +80,16 @@ class TrainingModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.sigma is not None:
-            self.progress["sigma"] = self.sigma.state_dict()
-        checkpoint["delayplug"] = self.progress
+            self.progress.sigma = self.sigma.state_dict()
+        checkpoint["delayplug"] = vars(self.progress)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.progress = checkpoint["delayplug"]
-        self.config.check_same(self.progress["config"], "the run that was interrupted")
-        if self.sigma is not None and self.progress["sigma"] is not None:
-            self.sigma.load_state_dict(self.progress["sigma"])
+        self.progress = Progress(**checkpoint["delayplug"])
+        self.config.check_same(self.progress.config, "the run that was interrupted")
+        if self.sigma is not None and self.progress.sigma is not None:
+            self.sigma.load_state_dict(self.progress.sigma)
         if self.on_epoch is not None:
-            for entry in self.progress["epochs"]:
+            for entry in self.progress.epochs:
                 self.on_epoch(entry)
 
     def on_train_epoch_start(self) -> None:
@@ -148,16 +136,16 @@ class TrainingModule(lightning.LightningModule):
         if self.sigma is not None:
             self.sigma.step()
         self._choose(entry)
-        self.progress["epochs"].append(entry)
+        self.progress.epochs.append(entry)
         if self.on_epoch is not None:
             self.on_epoch(entry)
 
     def _choose(self, entry: Epoch) -> None:
         # While sigma is wide, the network with rounded delays is another one than the network being trained.
         settled = self.sigma is None or entry["epoch"] > self.sigma.length or entry["epoch"] == self.config.epochs
-        if (settled or self.every_epoch) and entry["valid_accuracy"] >= self.progress["best_accuracy"]:
-            self.progress["best_epoch"], self.progress["best_accuracy"] = entry["epoch"], entry["valid_accuracy"]
-            self.progress["best_state"] = copy.deepcopy(self.network.state_dict())
+        if (settled or self.every_epoch) and entry["valid_accuracy"] >= self.progress.best_accuracy:
+            self.progress.best_epoch, self.progress.best_accuracy = entry["epoch"], entry["valid_accuracy"]
+            self.progress.best_state = copy.deepcopy(self.network.state_dict())
 
     def on_validation_epoch_start(self) -> None:
         self._train_accuracy = self._counted()
