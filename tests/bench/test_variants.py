@@ -6,7 +6,7 @@ import pytest
 
 from delayplug import ArgumentError
 from delayplug.bench.config import RunConfig
-from delayplug.bench.model.synapses import synapses
+from delayplug.bench.model.synapses import Synapses
 from delayplug.bench.variants import ANNEALED, PER_SYNAPSE, VARIANTS, learns_delays, variant_name
 
 
@@ -21,7 +21,7 @@ from delayplug.bench.variants import ANNEALED, PER_SYNAPSE, VARIANTS, learns_del
 )
 def test_impossible_variants(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        synapses(4, 3, RunConfig(max_delay=2, **options))
+        Synapses(4, 3, RunConfig(max_delay=2, **options))
 
 
 def test_names() -> None:
@@ -32,7 +32,7 @@ def test_names() -> None:
 def test_kinds_of_variants() -> None:
     assert {kind for kind in VARIANTS if learns_delays(kind)} == {"constant", "learned", "axonal", "dendritic"}
     for kind in VARIANTS:
-        layer = synapses(4, 3, RunConfig(delays=kind, max_delay=2))
+        layer = Synapses(4, 3, RunConfig(delays=kind, max_delay=2))
         assert (layer.delays is not None and layer.delays is layer.weights) == (kind in PER_SYNAPSE)
         learned = layer.delays is not None and layer.delays.delays.requires_grad
         assert learned == learns_delays(kind)

@@ -30,16 +30,7 @@ from .planted import planted_correlation
 
 FORMAT = 3
 CHECKPOINT = "checkpoint.pt"
-CONFIG = "config.toml"
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
-
-
-class Machine(TypedDict):
-    """Where a run was made."""
-
-    device: str
-    processor: str
-    threads: int
 
 
 class Data(TypedDict):
@@ -55,13 +46,16 @@ class Data(TypedDict):
 
 
 class Record(TypedDict):
-    """The record of a run, as it is in record.json. Its accuracies are named by the rule that chose the epoch."""
+    """The record of a run, as it is in record.json.
+
+    Its accuracies are named by the rule that chose the epoch; the machine is its devices, processor and threads.
+    """
 
     format: int
     config: dict[str, Any]
     finished: str
     versions: dict[str, str]
-    machine: Machine
+    machine: dict[str, str | int]
     data: Data
     parameters: int
     epochs: list[Epoch]
@@ -148,7 +142,7 @@ def write_run(folder: Path, record: Record, outcome: Outcome) -> None:
 def write_config(folder: Path, config: RunConfig) -> None:
     """Save the configuration, which makes the run again: `delayplug bench run --config FOLDER/config.toml`."""
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / CONFIG, lambda path: path.write_text(to_toml(config)))
+    replace_file(folder / "config.toml", lambda path: path.write_text(to_toml(config)))
 
 
 def make_folder(out: Path) -> None:

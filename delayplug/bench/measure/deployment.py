@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import nn
 
 from ..._tables import make_table, number, text
-from ...deploy.costs import costs
+from ...deploy.costs import Costs, costs
 from ...deploy.freeze import freeze_delays
 from ...deploy.summary import Freezing
 from ...errors import RunError
@@ -48,17 +48,14 @@ class Deployment:
 
     Attributes:
         accuracy: on the test set.
-        state_bytes: of the state_dict.
         packed_bytes: of delays, and of weights where they were shortened, each in as many bits as it needs; 0 if
             nothing was frozen.
-        operations, events: multiply-adds of one step of one recording, and those whose input is not zero.
+        costs: of the network, and of one step of one recording.
     """
 
     accuracy: float
-    state_bytes: int
     packed_bytes: int
-    operations: float
-    events: float
+    costs: Costs
 
 
 def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) -> dict[str, Deployment]:
@@ -84,14 +81,8 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
         network = build_network(config, task)
         network.load_state_dict(state)
         freezing = constrain(network.eval())
-        cost = costs(network, example)
-        rows[name] = Deployment(
-            accuracy=_accuracy(network, task),
-            state_bytes=cost.state_bytes,
-            packed_bytes=0 if freezing is None else freezing.packed_bytes,
-            operations=sum(layer.operations for layer in cost.layers),
-            events=sum(layer.events for layer in cost.layers),
-        )
+        packed = 0 if freezing is None else freezing.packed_bytes
+        rows[name] = Deployment(_accuracy(network, task), packed, costs(network, example))
     return rows
 
 
@@ -109,10 +100,10 @@ def table(name: str, rows: dict[str, Deployment], recordings: int) -> Table:
         result.add_row(
             constraint,
             f"{100 * row.accuracy:.1f}",
-            f"{row.state_bytes / 1000:,.0f}",
+            f"{row.costs.state_bytes / 1000:,.0f}",
             f"{row.packed_bytes / 1000:,.0f}" if row.packed_bytes else "",
-            f"{row.operations:,.0f}",
-            f"{row.events:,.0f}",
+            f"{row.costs.operations:,.0f}",
+            f"{row.costs.events:,.0f}",
         )
     return result
 

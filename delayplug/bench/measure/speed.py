@@ -5,7 +5,6 @@ else the machine does affects both; the result is the median of the ratios. Peak
 own for each side.
 """
 
-import functools
 import itertools
 import json
 import multiprocessing
@@ -14,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,13 @@ class Result:
 
 def comparisons(backends: Sequence[str]) -> list[Comparison]:
     """All comparisons; those of networks for the backends named."""
+    layer = partial(_layer, i=256, o=256, taps=25)
+    long = partial(layer, taps=250, steps=1000, batch=32)
     result = [
-        _layer("layer 256 -> 256, 25 taps", 256, 256, 25, 100, 256, 6, memory=True),
-        _layer("layer 140 -> 256, 25 taps", 140, 256, 25, 100, 256, 5),
-        _layer("layer 256 -> 20, 25 taps", 256, 20, 25, 100, 256, 3),
-        _layer("layer 256 -> 256, 250 taps, 1000 steps", 256, 256, 250, 1000, 32, 15, memory=True),
+        Comparison("layer 256 -> 256, 25 taps", "delayplug", "DCLS", 6, layer, memory=True),
+        Comparison("layer 140 -> 256, 25 taps", "delayplug", "DCLS", 5, partial(layer, i=140)),
+        Comparison("layer 256 -> 20, 25 taps", "delayplug", "DCLS", 3, partial(layer, o=20)),
+        Comparison("layer 256 -> 256, 250 taps, 1000 steps", "delayplug", "DCLS", 15, long, memory=True),
         Comparison("250 taps instead of 25, 1000 steps", "250 taps", "25 taps", 2, _longer, is_cost=True),
         Comparison("kernel of 256 x 256, 25 taps", "delayplug", "DCLS", 4, _kernel),
     ]
@@ -97,15 +99,15 @@ def comparisons(backends: Sequence[str]) -> list[Comparison]:
     for backend, compiled in itertools.product(backends, (False, True)):
         if compiled and not _takes_steps(backend):
             continue  # there is no loop to compile
-        make = functools.partial(_training_step, backend=backend, compile=compiled)
+        make = partial(_training_step, backend=backend, compile=compiled)
         name = f"training step, {backend}{', compiled' if compiled else ''}"
         result.append(Comparison(name, "delayplug", paper, 3, make, memory=not compiled))
     for backend in backends:
-        make = functools.partial(_channels, backend=backend)
+        make = partial(_channels, backend=backend)
         name = f"delays per channel, {backend}"
         result.append(Comparison(name, "a delay per channel", "no delays", 1.3, make, is_cost=True))
     for backend, compiled in itertools.product(filter(_takes_steps, backends), (False, True)):
-        make = functools.partial(_unrolled, backend=backend, compile=compiled)
+        make = partial(_unrolled, backend=backend, compile=compiled)
         name = f"training step by unroll, {backend}{', compiled' if compiled else ''}"
         result.append(Comparison(name, "unroll", "time loop", 5, make))
     result.append(Comparison("one step of 512 -> 512, 2 % active", "event-driven", "dense", 10, _events))
@@ -240,20 +242,14 @@ def _backward(layer: nn.Module, run: Callable[[], Tensor]) -> Run:
     return step
 
 
-def _layer(
-    name: str, i: int, o: int, taps: int, steps: int, batch: int, target: float, *, memory: bool = False
-) -> Comparison:
+def _layer(side: str, device: torch.device, i: int, o: int, taps: int, steps: int = 100, batch: int = 256) -> Run:
     """One delay layer, forward and backward with the construction of its kernel."""
-
-    def make(side: str, device: torch.device) -> Run:
-        x = _spikes(steps, batch, i, device=device).requires_grad_()
-        if side == "ours":
-            layer = LearnableDelay(i, o, max_delay=taps - 1, device=device)
-            return _backward(layer, lambda: layer(x))
-        dcls = dcls_layer(i, o, taps).to(device)
-        return _backward(dcls, lambda: dcls_forward(dcls, x))
-
-    return Comparison(name, "delayplug", "DCLS", target, make, memory=memory)
+    x = _spikes(steps, batch, i, device=device).requires_grad_()
+    if side == "ours":
+        layer = LearnableDelay(i, o, max_delay=taps - 1, device=device)
+        return _backward(layer, lambda: layer(x))
+    dcls = dcls_layer(i, o, taps).to(device)
+    return _backward(dcls, lambda: dcls_forward(dcls, x))
 
 
 def _longer(side: str, device: torch.device) -> Run:
@@ -338,7 +334,7 @@ def _unrolled(side: str, device: torch.device, backend: str, compile: bool) -> R
         return outputs
 
     # The network is known to be feed-forward: nothing to check.
-    run = loop if side == "theirs" else functools.partial(unroll, network, check=False, compile=compile)
+    run = loop if side == "theirs" else partial(unroll, network, check=False, compile=compile)
     return _step(network, lambda x: run(x).sum(0), x)
 
 

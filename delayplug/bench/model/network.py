@@ -15,7 +15,7 @@ from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
 from ..config import RunConfig
 from ..processes import SharedBatchNorm, share
-from .synapses import Synapses, synapses
+from .synapses import Synapses
 
 
 class DelayNetwork(nn.Module):
@@ -33,7 +33,7 @@ class DelayNetwork(nn.Module):
         super().__init__()
         self.benchmark, self.compiles = benchmarks(toolkit), config.compile
         self.tail = 0 if config.delays == "none" else config.max_delay // 2
-        self.synapses = nn.ModuleList(synapses(i, o, config) for i, o in itertools.pairwise(sizes))
+        self.synapses = nn.ModuleList(Synapses(i, o, config) for i, o in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(SharedBatchNorm(size) for size in sizes[1:-1])
         self.neurons = nn.ModuleList(self.benchmark.spiking_neuron(tau=config.tau) for _ in sizes[1:-1])
         self.dropout = HeldDropout(config.dropout)
@@ -46,16 +46,13 @@ class DelayNetwork(nn.Module):
     def activity(self, x: Tensor) -> list[Tensor]:
         """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward."""
         spikes = []
-        for synapse, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=False):
-            current: Tensor = synapse(x, tail=self.tail)
-            current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-            spikes.append(self._run(neuron, current))
-            x = self.dropout(spikes[-1])
-        return [*spikes, self._run(self.readout, self.layers[-1](x, tail=self.tail))]
-
-    def _run(self, neuron: nn.Module, current: Tensor) -> Tensor:
         with compiled_loops(self.compiles):
-            return self.benchmark.run(neuron, current)
+            for synapse, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=False):
+                current: Tensor = synapse(x, tail=self.tail)
+                current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
+                spikes.append(self.benchmark.run(neuron, current))
+                x = self.dropout(spikes[-1])
+            return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail))]
 
     @property
     def layers(self) -> list[Synapses]:

@@ -19,57 +19,48 @@ from ..variants import PER_SYNAPSE
 _LAST_SIGMA = SIGMA_FLOOR["gauss"] + 0.23  # the paper's, after its annealing
 
 
-def synapses(in_features: int, out_features: int, config: RunConfig) -> "Synapses":
+class Synapses(nn.Module):
     """The synapses of one layer, without bias, initialised as in the paper.
+
+    A delay per input, weights with or without delays, a delay per output: those of them that exist, in this order.
 
     Args:
         in_features, out_features: I and O.
         config: of the run. Its `delays` are "none"; "fixed", random whole steps; "learned", one per synapse, with a
             sigma that a schedule narrows; "constant", the same with the last sigma from the beginning; "axonal" and
             "dendritic", one per input or output channel. `max_delay`, `taps` and `fan_in` count, too.
-    """
-    delays, max_delay = config.delays, config.max_delay
-    before = after = None
-    weights: nn.Linear | LearnableDelay
-    if delays in PER_SYNAPSE:
-        weights = LearnableDelay(
-            in_features,
-            out_features,
-            max_delay=max_delay,
-            taps=config.taps,
-            interpolation="linear" if delays == "fixed" else "gauss",
-            sigma=_LAST_SIGMA if delays == "constant" else None,
-        )
-        _draw(weights, whole=delays == "fixed")
-    else:
-        weights = nn.Linear(in_features, out_features, bias=False)
-    if delays == "axonal":
-        before = _draw(LearnableDelay(in_features, max_delay=max_delay))
-    if delays == "dendritic":
-        after = _draw(LearnableDelay(out_features, max_delay=max_delay))
-    assert weights.weight is not None
-    inputs = min(config.fan_in or in_features, in_features)
-    # Kaiming's uniform distribution for ReLUs; fan_in = inputs * taps, whatever the order of the dimensions.
-    bound = math.sqrt(6 / (inputs * config.taps))
-    nn.init.uniform_(weights.weight, -bound, bound)
-    if inputs < in_features:
-        parametrize.register_parametrization(weights, "weight", Sparse(weights.weight, inputs))
-    return Synapses(before, weights, after)
-
-
-class Synapses(nn.Module):
-    """A delay per input, weights with or without delays, a delay per output: those of them that exist, in this order.
 
     Attributes:
         before, after: delays per channel, or None.
         weights: a linear layer, or one with a delay per synapse.
     """
 
-    def __init__(
-        self, before: LearnableDelay | None, weights: nn.Linear | LearnableDelay, after: LearnableDelay | None
-    ) -> None:
+    weights: nn.Linear | LearnableDelay
+
+    def __init__(self, in_features: int, out_features: int, config: RunConfig) -> None:
         super().__init__()
-        self.before, self.weights, self.after = before, weights, after
+        delays, max_delay = config.delays, config.max_delay
+        if delays in PER_SYNAPSE:
+            self.weights = LearnableDelay(
+                in_features,
+                out_features,
+                max_delay=max_delay,
+                taps=config.taps,
+                interpolation="linear" if delays == "fixed" else "gauss",
+                sigma=_LAST_SIGMA if delays == "constant" else None,
+            )
+            _draw(self.weights, whole=delays == "fixed")
+        else:
+            self.weights = nn.Linear(in_features, out_features, bias=False)
+        self.before = _draw(LearnableDelay(in_features, max_delay=max_delay)) if delays == "axonal" else None
+        self.after = _draw(LearnableDelay(out_features, max_delay=max_delay)) if delays == "dendritic" else None
+        assert self.weights.weight is not None
+        inputs = min(config.fan_in or in_features, in_features)
+        # Kaiming's uniform distribution for ReLUs; fan_in = inputs * taps, whatever the order of the dimensions.
+        bound = math.sqrt(6 / (inputs * config.taps))
+        nn.init.uniform_(self.weights.weight, -bound, bound)
+        if inputs < in_features:
+            parametrize.register_parametrization(self.weights, "weight", Sparse(self.weights.weight, inputs))
 
     def forward(self, x: Tensor, tail: int = 0) -> Tensor:
         """(T, B, I) to (T + tail, B, O); `tail` more steps for delayed input that arrives after the sequence."""

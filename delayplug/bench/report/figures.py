@@ -80,10 +80,8 @@ def learning_curves_figure(records: Sequence[Record]) -> Figure:
             "linewidth": 0.9 if config["fan_in"] else 1.8,
         }
         x = [entry["epoch"] for entry in group[0]["epochs"]]
-        accuracies = [[100 * entry["valid_accuracy"] for entry in record["epochs"]] for record in group]
-        losses = [[entry["train_loss"] for entry in record["epochs"]] for record in group]
-        for axes, values in ((accuracy, accuracies), (loss, losses)):
-            seeds = np.array(values)
+        curves = np.array([[(100 * e["valid_accuracy"], e["train_loss"]) for e in r["epochs"]] for r in group])
+        for axes, seeds in zip((accuracy, loss), np.moveaxis(curves, -1, 0), strict=True):
             axes.plot(x, seeds.mean(0), label=f"{name}, {backend}", **style)
             axes.fill_between(x, seeds.min(0), seeds.max(0), color=style["color"], alpha=0.12, linewidth=0)
     data, config = records[0]["data"], records[0]["config"]

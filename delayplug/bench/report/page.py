@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from statistics import mean
 
 from matplotlib.figure import Figure
 
@@ -16,7 +15,7 @@ from ..config import RunConfig
 from ..serialise import to_command
 from ..variants import learns_delays
 from .figures import COLOURS, accuracy_figure, delays_figure, learning_curves_figure, raster_figure
-from .tables import frames_of, grouped, rule_of, split_of, summary, variant_of, wilson
+from .tables import frames_of, grouped, rule_of, split_of, summary, variant_of
 
 _PROTOCOLS = {
     "heldout": "The test set was read once, when all was trained. The epoch called best was chosen on recordings that "
@@ -82,28 +81,25 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
 
     text = resources.files(__package__).joinpath("page.html.jinja").read_text()
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
-    first, groups = records[0], list(grouped(records).values())
-    config, data = first["config"], first["data"]
-    page = template.render(
-        name=Path(config["dataset"]).name,
-        colours=COLOURS,
-        config=config,
-        data=data,
-        chance=100 / len(data["classes"]),
-        best=rule_of(first),
-        rows=[_row(group) for group in groups],
-        planted=any(record.get("planted_correlation") for record in records),
-        frames=frames_of(config),
-        protocol=_PROTOCOLS[config["protocol"]].format(split=split_of(records)),
-        seeds=sorted({record["config"]["seed"] for record in records}),
-        accuracies=_picture(accuracy_figure(records)),
-        curves=_picture(learning_curves_figure(records)),
-        runs=[_run(group[0], folder) for group in groups],
-        commands=[to_command(RunConfig(**record["config"])) for record in records],
-        versions=_versions(records),
-        machine=first["machine"],
-    )
-    path.write_text(page)
+    first, config, groups = records[0], records[0]["config"], list(grouped(records).values())
+    values = {
+        **first,  # config, data and machine, which all runs share
+        "name": Path(config["dataset"]).name,
+        "colours": COLOURS,
+        "chance": 100 / len(first["data"]["classes"]),
+        "best": rule_of(first),
+        "rows": [summary(group) for group in groups],
+        "planted": any(record.get("planted_correlation") for record in records),
+        "frames": frames_of(config),
+        "protocol": _PROTOCOLS[config["protocol"]].format(split=split_of(records)),
+        "seeds": {record["config"]["seed"] for record in records},
+        "accuracies": _picture(accuracy_figure(records)),
+        "curves": _picture(learning_curves_figure(records)),
+        "runs": [_run(group[0], folder) for group in groups],
+        "commands": [to_command(RunConfig(**record["config"])) for record in records],
+        "versions": _versions(records),
+    }
+    path.write_text(template.render(values))
 
 
 def _versions(records: Sequence[Record]) -> dict[str, str]:
@@ -111,16 +107,6 @@ def _versions(records: Sequence[Record]) -> dict[str, str]:
     names = dict.fromkeys(name for record in records for name in record["versions"])
     versions = {name: dict.fromkeys(r["versions"][name] for r in records if name in r["versions"]) for name in names}
     return {name: " and ".join(values) for name, values in versions.items()}
-
-
-def _row(group: list[Record]) -> dict[str, str | float]:
-    """One row of the page's table: numbers as text, means and intervals in percent."""
-    first = group[0]
-    last = mean(record["accuracy"]["last epoch"] for record in group)
-    low, high = wilson(last, first["data"]["test"])
-    kind, backend = first["config"]["delays"], first["config"]["backend"]
-    percent = {"mean": 100 * last, "low": 100 * low, "high": 100 * high}
-    return {"backend": backend, "delays": variant_of(first), "kind": kind, **percent, **summary(group)}
 
 
 def _run(record: Record, folder: Path) -> dict[str, str]:

@@ -44,28 +44,38 @@ def table(records: Sequence[Record]) -> Table:
     for (backend, name), group in grouped(records).items():
         if previous not in (None, backend):
             result.add_section()
-        low, high = wilson(mean(record["accuracy"]["last epoch"] for record in group), data["test"])
         row = summary(group)
         correlation = f"{row['planted']} ({row['untrained']})" if row["planted"] else ""
         result.add_row(
             backend if backend != previous else "",
             name,
-            row["last"].replace(" ", "\n"),
-            f"{100 * low:.0f} - {100 * high:.0f}",
-            row["best"].replace(" ", "\n"),
-            *(row[column] for column in ("parameters", "seconds", "memory")),
+            str(row["last"]).replace(" ", "\n"),
+            f"{row['low']:.0f} - {row['high']:.0f}",
+            str(row["best"]).replace(" ", "\n"),
+            *(str(row[column]) for column in ("parameters", "seconds", "memory")),
             *([correlation] if planted else []),
         )
         previous = backend
     return result
 
 
-def summary(group: Sequence[Record]) -> dict[str, str]:
-    """The numbers of one backend and variant as text: means over seeds, and the largest peak of memory."""
+def summary(group: Sequence[Record]) -> dict[str, str | float]:
+    """What one backend and variant did: means over seeds, and the largest peak of memory, as text.
+
+    `mean` is the accuracy after the last epoch, and `low` and `high` the ends of its interval, as numbers in percent.
+    """
     first, planted = group[0], planted_means(group)
+    last = [record["accuracy"]["last epoch"] for record in group]
+    low, high = wilson(mean(last), first["data"]["test"])
     layers = zip(*(record["spikes_per_neuron"] for record in group), strict=True)
     return {
-        "last": over_seeds([record["accuracy"]["last epoch"] for record in group]),
+        "backend": first["config"]["backend"],
+        "delays": variant_of(first),
+        "kind": first["config"]["delays"],
+        "mean": 100 * mean(last),
+        "low": 100 * low,
+        "high": 100 * high,
+        "last": over_seeds(last),
         "best": over_seeds([record["accuracy"][rule_of(first)] for record in group]),
         "parameters": f"{first['parameters']:,}",
         "spikes": " / ".join(f"{mean(layer):.1f}" for layer in layers),

@@ -17,7 +17,6 @@ from delayplug import LearnableDelay
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.measure import paper as paper_module
 from delayplug.bench.model.network import DelayNetwork, class_scores
-from delayplug.bench.model.synapses import Synapses
 from delayplug.toolkits import plugins
 
 TAPS = 25
@@ -75,9 +74,8 @@ class PaperNetwork(nn.Module):
 
 def ours(paper: PaperNetwork, **options: str) -> DelayNetwork:
     network = DelayNetwork(SIZES, plugins.toolkit("spikingjelly"), RunConfig(dropout=0.0))
-    network.synapses = nn.ModuleList(
-        Synapses(None, LearnableDelay.from_dcls(c, **options), None) for c in paper.convolutions
-    )
+    for synapses, convolution in zip(network.layers, paper.convolutions, strict=True):
+        synapses.weights = LearnableDelay.from_dcls(convolution, **options)
     for norm, theirs in zip(network.norms, paper.norms, strict=True):
         norm.load_state_dict(theirs.state_dict())
     return network
