@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from ..data import Binning, HoldOut
-from ..errors import ArgumentError
+from ..errors import ArgumentError, RunError
 from .settings import Setting, check_settings
-from .variants import Variant, check_variant, variant_name
+from .variants import PER_SYNAPSE, Variant, variant_name
 
 SYNTHETIC = "synthetic"
 
@@ -121,7 +121,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        check_variant(self.delays, self.taps, self.fan_in)
+        if self.taps > 1 and self.delays not in PER_SYNAPSE:
+            expected = f"1 for the variant {self.delays!r}, which has no delay per synapse"
+            raise ArgumentError("taps", expected, self.taps, f"Take --delays {' '.join(PER_SYNAPSE)}")
         if not self.dataset:
             raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
         object.__setattr__(self, "hidden", tuple(self.hidden))  # JSON, TOML and the command line give lists
@@ -133,19 +135,17 @@ class RunConfig:
         return f"{data}-{self.preset}-{self.backend}-{variant_name(self.delays, self.fan_in)}-seed{self.seed}"
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, with lists for tuples."""
+        """The fields, with lists for tuples: `RunConfig(**values)` makes the configuration again."""
         return {**asdict(self), "hidden": list(self.hidden)}
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "RunConfig":
-        """The configuration that `to_json` wrote."""
-        return cls(**values)
-
-    def differences(self, other: dict[str, Any]) -> list[str]:
-        """What is not the same in the JSON of another configuration, in words."""
+    def check_same(self, other: dict[str, Any], where: str) -> None:
+        """Raise RunError, which names the differences, unless `where` has the JSON of this very configuration."""
         mine = self.to_json()
         keys = sorted(mine.keys() | other.keys())
-        return [f"{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in keys if mine.get(k) != other.get(k)]
+        unlike = [f"{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in keys if mine.get(k) != other.get(k)]
+        if unlike:
+            shown = "; ".join(unlike[:3]) + (f"; and {len(unlike) - 3} more" if len(unlike) > 3 else "")
+            raise RunError(f"{where} has another configuration ({shown}). Choose another --out, or move it away")
 
 
 def configure(preset: str, **changes: Any) -> RunConfig:
@@ -154,10 +154,8 @@ def configure(preset: str, **changes: Any) -> RunConfig:
     Raises:
         ArgumentError: no such preset or field, or a value that is not allowed.
     """
-    if preset not in PRESETS:
-        raise ArgumentError("preset", f"one of {', '.join(PRESETS)}", repr(preset))
     unknown = changes.keys() - {field.name for field in fields(RunConfig)}
     if unknown:
         raise ArgumentError("changes", "fields of RunConfig", ", ".join(sorted(unknown)))
-    base = RunConfig(preset=preset, **PRESETS[preset])
+    base = RunConfig(preset=preset, **PRESETS.get(preset, {}))
     return replace(base, **{name: value for name, value in changes.items() if value is not None})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from .config import PRESETS, RunConfig
+from .config import RunConfig, configure
 from .settings import settings
 
 
@@ -44,7 +44,7 @@ def to_command(config: RunConfig) -> str:
     An empty list has no option; the command then names the `config.toml` in the run's folder.
     """
     words = ["delayplug", "bench", "run"]
-    base = RunConfig(preset=config.preset, **PRESETS[config.preset])
+    base = configure(config.preset)
     # Without these options a comparison makes several runs, or another preset's.
     always = ("preset", "backend", "delays", "seed")
     for name, setting in sorted(settings(RunConfig).items(), key=lambda item: item[0] != "preset"):

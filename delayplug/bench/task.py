@@ -32,16 +32,6 @@ class Task:
     rule: str = "best on validation"
     planted: Tensor | None = None
 
-    @property
-    def channels(self) -> int:
-        """C."""
-        return self.train.channels
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return len(self.train.classes)
-
 
 def load_task(config: RunConfig) -> Task:
     """Read, bin and split the data of a run.

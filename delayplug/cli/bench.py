@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import TaskID
 
 from ..bench.config import PRESETS, SYNTHETIC, RunConfig
 from ..bench.resources import Launcher, Resources
@@ -15,7 +16,7 @@ from .options import with_settings
 
 if TYPE_CHECKING:
     from ..bench.comparison.launch import Watch
-    from ..bench.training.outcome import Epoch, OnEpoch
+    from ..bench.training.outcome import Epoch
 
 _ABLATION = "The paper's: no, fixed and learned delays, constant and shrinking sigma; all and ten synapses per neuron."
 _LAUNCHER = "Runs one after the other, on processes side by side, or on a Ray cluster."
@@ -66,7 +67,7 @@ def run(
     """
     from ..bench.comparison.compare import ABLATION, compare, configurations
     from ..bench.comparison.run import is_first
-    from ..bench.report.figures import plot_delays, plot_learning_curves
+    from ..bench.report.figures import delays_figure, learning_curves_figure
     from ..bench.report.tables import table
     from ..bench.serialise import read_toml
 
@@ -83,13 +84,13 @@ def run(
         return
     console.print(table(records))
     with console.status("drawing"):
-        plots = [out / "learning_curves.png"]
-        plot_learning_curves(records, plots[0])
+        plots = {out / "learning_curves.png": learning_curves_figure(records)}
         for run_config, record in zip(configs, records, strict=True):
             if learns_delays(run_config.delays):
                 folder = out / run_config.name
-                plots.append(folder / "delays.png")
-                plot_delays(record, folder, plots[-1])
+                plots[folder / "delays.png"] = delays_figure(record, folder)
+        for path, figure in plots.items():
+            figure.savefig(path, dpi=150)
     console.print(f"Records and models: {out}/*/    Plots: {', '.join(map(str, plots))}", soft_wrap=True)
     console.print(f"Next: delayplug bench report {out}", soft_wrap=True)
 
@@ -132,7 +133,7 @@ def deploy(
     from ..bench.measure.deployment import deploy as measure, table
 
     with console.status("reading") as status:
-        rows = measure(folder, lambda constraint: status.update(constraint))
+        rows = measure(folder, status.update)
     console.print(table(folder.resolve().name, rows, read_record(folder / "record.json")["data"]["test"]))
 
 
@@ -141,18 +142,16 @@ def _progress(runs: int) -> "Iterator[Watch]":
     """Two bars: runs of the comparison, epochs of the current one."""
     with progress_bars() as progress:
         total = progress.add_task("runs", total=runs, note="")
+        bars: dict[RunConfig, TaskID] = {}
 
-        @contextlib.contextmanager
-        def watch(config: RunConfig, epochs: int) -> "Iterator[OnEpoch]":
-            name = f"{config.backend}, {variant_name(config.delays, config.fan_in)}, seed {config.seed}"
-            bar = progress.add_task(name, total=epochs, note="")
-
-            def on_epoch(entry: "Epoch") -> None:
+        def watch(config: RunConfig, entry: "Epoch | None") -> None:
+            if config not in bars:
+                name = f"{config.backend}, {variant_name(config.delays, config.fan_in)}, seed {config.seed}"
+                bars[config] = progress.add_task(name, total=config.epochs, note="")
+            if entry is not None:
                 note = f"loss {entry['train_loss']:.3f}, valid. {100 * entry['valid_accuracy']:.1f} %"
-                progress.update(bar, advance=1, note=note)
-
-            yield on_epoch
-            progress.update(total, advance=1)
+                progress.update(bars[config], completed=entry["epoch"], note=note)
+            progress.update(total, completed=sum(progress.tasks[bar].finished for bar in bars.values()))
 
         yield watch
         progress.update(total, completed=runs)

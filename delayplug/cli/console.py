@@ -3,7 +3,15 @@
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from typer.core import TyperCommand
 
 console = Console()
@@ -40,14 +48,8 @@ def spread(args: list[str], lists: set[str]) -> list[str]:
     return result
 
 
-def progress_bars() -> Progress:
-    """Bars with a note behind each, the field `note` of its task."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    )
+def progress_bars(*columns: ProgressColumn) -> Progress:
+    """Bars with these columns behind each; by default counts, times, and a note, the field `note` of its task."""
+    note = TextColumn("{task.fields[note]}")
+    columns = columns or (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), note)
+    return Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), *columns, console=console)

@@ -4,18 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
 from ..data.choices import DataSet, Packing
-from .console import console
+from .console import console, progress_bars
 
 data = typer.Typer(help="Get recordings of spikes, and look at them.", no_args_is_help=True)
 
@@ -38,15 +30,7 @@ def download(
     """
     from ..data.download import download as fetch
 
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    with bars:
+    with progress_bars(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bars:
         tasks: dict[str, TaskID] = {}
 
         def progress(file: str, done: int, total: int | None) -> None:
@@ -101,7 +85,5 @@ def speed(
     from ..bench.measure.loading import measure_loading, table
 
     with console.status("reading") as status:
-        parts = measure_loading(
-            folder, batch_size=batch_size, step_ms=step_ms, pool=pool, progress=lambda part: status.update(part)
-        )
+        parts = measure_loading(folder, batch_size=batch_size, step_ms=step_ms, pool=pool, progress=status.update)
     console.print(table(folder.resolve().name, parts, batch_size))

@@ -22,11 +22,7 @@ def with_settings(cls: type[DataclassInstance], *, in_presets: Collection[str]) 
     """
 
     def decorate(command: Command) -> Command:
-        own = [
-            parameter
-            for parameter in inspect.signature(command).parameters.values()
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        ]
+        *own, _ = inspect.signature(command).parameters.values()  # without **settings, which is the last one
         options = [_parameter(setting, setting.name in in_presets) for setting in settings(cls).values()]
         vars(command)["__signature__"] = inspect.Signature([*options, *own])
         return command

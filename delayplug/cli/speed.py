@@ -40,10 +40,9 @@ def speed(
     results = []
     with progress_bars() as progress:
         bar = progress.add_task("comparisons", total=len(chosen), note="")
-        for comparison in chosen:
+        for comparison in progress.track(chosen, task_id=bar):
             progress.update(bar, note=comparison.name)
             results.append(measured.measure(comparison, where, rounds=rounds, seconds=seconds))
-            progress.advance(bar)
         progress.update(bar, note="")
     console.print(measured.table(results, where))
     if out is not None:

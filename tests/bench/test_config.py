@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from delayplug import ArgumentError
+from delayplug import ArgumentError, RunError
 from delayplug.bench.config import PRESETS, RunConfig, configure
 
 
@@ -52,6 +52,9 @@ def test_the_name_of_a_folder() -> None:
 def test_json_and_back() -> None:
     config = configure("shd", dataset="data/shd", backend="norse", hidden=[8, 4], lr=1)
     assert config.hidden == (8, 4)
-    assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
-    assert config.differences(config.to_json()) == []
-    assert config.differences({**config.to_json(), "lr": 2}) == ["lr: 2 there, 1 here"]
+    assert RunConfig(**json.loads(json.dumps(config.to_json()))) == config
+    config.check_same(config.to_json(), "runs/a")
+    with pytest.raises(RunError, match=r"runs/a has another configuration \(lr: 2 there, 1 here\)\. Choose another"):
+        config.check_same({**config.to_json(), "lr": 2}, "runs/a")
+    with pytest.raises(RunError, match=r"; and \d+ more\)"):
+        config.check_same({}, "runs/a")

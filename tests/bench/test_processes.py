@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from delayplug.bench import processes as ranks
 from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import HeldDropout
+from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import train
 
@@ -82,11 +83,12 @@ import os, sys, torch
 torch.set_num_threads(1)
 from delayplug.bench.config import RunConfig
 from delayplug.bench.processes import world
+from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import train
 config = RunConfig(backend="spikingjelly", epochs=3, hidden=(16,), max_delay=6, batch_size=64)
 nodes = int(sys.argv[2])
-outcome = train(config, load_task(config), accelerator="cpu", devices=2 // nodes, nodes=nodes)
+outcome = train(config, load_task(config), Resources("cpu", 2 // nodes, nodes))
 assert world() == 2
 rank = torch.distributed.get_rank()
 torch.save({"state": outcome.state, "epochs": outcome.epochs, "accuracy": outcome.accuracy}, f"{sys.argv[1]}/{rank}.pt")
@@ -122,7 +124,7 @@ def slurm(script: str, *args: str) -> list[subprocess.Popen]:
 def alone() -> Any:
     """The run of `TRAIN` on one process."""
     config = RunConfig(backend="spikingjelly", **SMALL)
-    return train(config, load_task(config), accelerator="cpu")
+    return train(config, load_task(config), Resources("cpu"))
 
 
 @pytest.mark.slow

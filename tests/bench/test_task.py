@@ -21,7 +21,7 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
     write_recordings(tmp_path / "mini_test.h5", 12, speakers=4)
     config = configure("shd", dataset=str(tmp_path), backend="spikingjelly", hidden=(4,), epochs=1, batch_size=16)
     task = load_task(config)
-    assert task.channels == 140
+    assert task.train.channels == 140
     assert task.train.steps == task.test.steps == task.valid.steps
     assert len(task.train) + len(task.valid) == 40
     assert "all of speakers" in task.split

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from delayplug import ArgumentError
-from delayplug.bench.model.synapses import synapses
+from delayplug.bench.config import RunConfig
+from delayplug.bench.model.synapses import Synapses
 from delayplug.bench.variants import ANNEALED, PER_SYNAPSE, VARIANTS, learns_delays, variant_name
 
 
@@ -15,12 +16,12 @@ from delayplug.bench.variants import ANNEALED, PER_SYNAPSE, VARIANTS, learns_del
         ({"delays": "some"}, "delays: expected one of none, fixed, constant, learned, axonal, dendritic, got 'some'"),
         ({"delays": "axonal", "taps": 2}, "taps: expected 1 for the variant 'axonal'"),
         ({"delays": "none", "taps": 2}, "taps: expected 1 for the variant 'none'"),
-        ({"delays": "learned", "fan_in": -1}, "fan_in: expected a number of synapses"),
+        ({"delays": "learned", "fan_in": -1}, "fan_in: expected an integer >= 0"),
     ],
 )
 def test_impossible_variants(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        synapses(4, 3, max_delay=2, **options)
+        Synapses(4, 3, RunConfig(max_delay=2, **options))
 
 
 def test_names() -> None:
@@ -31,7 +32,7 @@ def test_names() -> None:
 def test_kinds_of_variants() -> None:
     assert {kind for kind in VARIANTS if learns_delays(kind)} == {"constant", "learned", "axonal", "dendritic"}
     for kind in VARIANTS:
-        layer = synapses(4, 3, delays=kind, max_delay=2)
+        layer = Synapses(4, 3, RunConfig(delays=kind, max_delay=2))
         assert (layer.delays is not None and layer.delays is layer.weights) == (kind in PER_SYNAPSE)
         learned = layer.delays is not None and layer.delays.delays.requires_grad
         assert learned == learns_delays(kind)

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations
 
 import delayplug
 from delayplug import ArgumentError, Frozen, LearnableDelay, WiringError, freeze_delays, named_delays
+from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import DelayNetwork
 from delayplug.toolkits import plugins
 
@@ -301,7 +302,7 @@ def test_an_unrounded_layer_is_rounded_from_then_on():
 
 @pytest.mark.parametrize("toolkit", NETS)
 def test_the_benchmarks_network(toolkit):
-    net = DelayNetwork((10, 12, 12, 5), plugins.toolkit(toolkit), max_delay=9, taps=2).eval()
+    net = DelayNetwork((10, 12, 12, 5), plugins.toolkit(toolkit), RunConfig(max_delay=9, taps=2)).eval()
     x = (torch.rand(20, 3, 10) < 0.4).float()
     with torch.no_grad():
         expected = net(x)
@@ -309,6 +310,6 @@ def test_the_benchmarks_network(toolkit):
         assert torch.equal(net(x), expected)
         assert expected.std() > 0
     assert [change.layer for change in report.changes] == [f"synapses.{n}.weights" for n in range(3)]
-    short = DelayNetwork((10, 12, 5), plugins.toolkit(toolkit), max_delay=9).eval()
+    short = DelayNetwork((10, 12, 5), plugins.toolkit(toolkit), RunConfig(max_delay=9)).eval()
     freeze_delays(short, max_delay=3, distinct=2, weight_bits=8, example=x)  # less than the 4 steps that it appends
     assert short(x).shape == (20 + 2 * 3, 3, 5)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from delayplug import ExchangeError, LearnableDelay, from_nir, to_nir, to_onnx
+from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import DelayNetwork
 from delayplug.exchange.graph import Graph, Input, Neurons, Output
 from delayplug.exchange.to_module import GraphNetwork, run_neuron
@@ -78,7 +79,7 @@ def test_neurons(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
 def test_the_benchmarks_network(backend: str, tmp_path: Path) -> None:
     torch.manual_seed(6)
-    network = DelayNetwork((10, 12, 4), plugins.toolkit(backend), max_delay=6, tau=2.0, taps=2)
+    network = DelayNetwork((10, 12, 4), plugins.toolkit(backend), RunConfig(max_delay=6, tau=2.0, taps=2))
     x = spikes(12, 3, (10,))
     network(x)
     network.eval()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from delayplug import WiringError, add_delays, named_delays, over_steps, unroll
+from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import DelayNetwork
 from delayplug.neurons.loops import compiled_loops
 from delayplug.toolkits import plugins
@@ -97,7 +98,7 @@ def test_a_model_that_is_compiled_already_is_refused(compiled):
 @pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
 def test_compiled_loops_of_the_benchmark(backend: str) -> None:
     """The same spikes and gradients, in training and evaluation."""
-    network = DelayNetwork((F, H, O), plugins.toolkit(backend), max_delay=4, dropout=0.0)
+    network = DelayNetwork((F, H, O), plugins.toolkit(backend), RunConfig(max_delay=4, dropout=0.0))
 
     def results(x: Tensor) -> list[Tensor]:
         network.zero_grad()

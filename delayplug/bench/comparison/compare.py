@@ -1,17 +1,17 @@
 """A comparison: a folder of independent runs."""
 
-import contextlib
-from collections.abc import Iterable, Iterator
-from itertools import product
+from collections.abc import Iterable
+from functools import partial
+from itertools import groupby, product
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from ...toolkits import plugins
 from ..config import RunConfig, configure
 from ..resources import Launcher, Resources
-from ..task import Task, load_task
+from ..task import load_task
 from ..training.accelerators import check_devices
-from ..training.outcome import OnEpoch
 from ..variants import Variant
 from .launch import Watch, launch
 from .records import Record, finished, make_folder
@@ -20,6 +20,9 @@ from .run import make_run
 # The paper's: from no delays to learned ones whose sigma shrinks, each with all synapses and with ten per neuron.
 ABLATION: dict[str, tuple[str | int, ...]] = {"delays": ("none", "fixed", "constant", "learned"), "fan_in": (0, 10)}
 _USUAL: tuple[Variant, ...] = ("none", "fixed", "learned")
+# The fields that decide a run's data: its files, their frames, and how they are split.
+_FILES = ("dataset", "step_ms", "pool", "binning", "window_ms")
+_SPLIT = ("protocol", "validation", "validation_fraction", "seed")
 
 
 def configurations(
@@ -52,7 +55,7 @@ def compare(
     configs: list[RunConfig],
     out: Path,
     *,
-    watch: Watch | None = None,
+    watch: Watch = lambda config, entry: None,
     resources: Resources | None = None,
     launcher: Launcher = "here",
     workers: int = 2,
@@ -62,8 +65,8 @@ def compare(
     Args:
         configs: the runs.
         out: folder of the comparison; each run has a folder of its own in it.
-        watch: called with a run that starts and its number of epochs; returns a context manager for a function that is
-            called after each epoch. None shows nothing.
+        watch: called with a run and None when it starts here, and with a run and its last epoch: after each epoch, or
+            every now and then if it is made by a worker.
         resources: of every run; one device, Lightning's choice, by default.
         launcher: "here", one after the other; "local", some processes side by side; "ray", a Ray cluster.
         workers: how many side by side, for "local".
@@ -74,44 +77,16 @@ def compare(
         DataError: the data cannot be used.
     """
     resources = resources or Resources()
-    check_devices(resources.accelerator, resources.devices, resources.nodes)
+    check_devices(resources)
     make_folder(out)
     missing = [config for config in configs if finished(out / config.name, config) is None]
     if launcher == "here":
-        tasks = _Tasks()
-        for config in missing:
-            with (watch or _unwatched)(config, config.epochs) as on_epoch:
-                make_run(config, out, resources, task=tasks.of(config), on_epoch=on_epoch)
+        for _, group in groupby(missing, attrgetter(*_FILES, *_SPLIT)):
+            task = None
+            for config in group:
+                watch(config, None)
+                task = task or load_task(config)
+                make_run(config, out, resources, task=task, on_epoch=partial(watch, config))
     elif missing:
-        launch(launcher, missing, out, resources, workers, watch or _unwatched)
+        launch(launcher, missing, out, resources, workers, watch)
     return [record for config in configs if (record := finished(out / config.name, config)) is not None]
-
-
-class _Tasks:
-    """Loads each data set once, as long as the runs that use it follow each other."""
-
-    def __init__(self) -> None:
-        self._key: tuple[object, ...] = ()
-        self._task: Task | None = None
-
-    def of(self, config: RunConfig) -> Task:
-        key = (
-            config.dataset,
-            config.step_ms,
-            config.pool,
-            config.binning,
-            config.window_ms,
-            config.protocol,
-            config.validation,
-            config.validation_fraction,
-            config.seed,
-        )
-        if self._task is None or key != self._key:
-            self._key, self._task = key, load_task(config)
-        return self._task
-
-
-@contextlib.contextmanager
-def _unwatched(config: RunConfig, epochs: int) -> Iterator[OnEpoch]:
-    """Shows nothing."""
-    yield lambda entry: None

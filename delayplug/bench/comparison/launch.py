@@ -4,14 +4,13 @@ A worker that dies loses nothing but the epoch it was in: another one resumes th
 folder, which all workers must see.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from ...errors import ArgumentError, RunError
 from ..config import RunConfig
 from ..resources import LAUNCHERS, Launcher, Resources
-from ..training.outcome import Epoch, OnEpoch
+from ..training.outcome import Epoch
 from .records import finished, replace_file
 from .run import make_run
 
@@ -27,7 +26,8 @@ PROGRESS = "progress.json"
 _TRIES = 4  # of a run whose worker dies
 _POLL = 0.3  # seconds
 
-Watch = Callable[[RunConfig, int], AbstractContextManager[OnEpoch]]
+# Called with a run and its last epoch, perhaps several times with the same one; None when it starts.
+Watch = Callable[[RunConfig, Epoch | None], object]
 Failures = dict[str, BaseException]
 
 
@@ -49,6 +49,8 @@ def launch(
         raise ArgumentError("devices", "1 for runs side by side", resources.devices * resources.nodes, advice)
     out = out.resolve()
     failures = (_on_ray if launcher == "ray" else _locally)(configs, out, resources, workers, watch)
+    for config in configs:
+        (out / config.name / PROGRESS).unlink(missing_ok=True)
     if failures:
         what = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failures.items())
         raise RunError(f"{len(failures)} of {len(configs)} runs failed, the others are done. {what}")
@@ -61,7 +63,6 @@ def run_worker(config: RunConfig, out: Path, resources: Resources, folder: Path)
     """
     os.chdir(folder)
     path = out / config.name / PROGRESS
-    path.parent.mkdir(parents=True, exist_ok=True)
     if finished(out / config.name, config) is not None:
         return  # by a worker that died before it could report so
 
@@ -70,10 +71,6 @@ def run_worker(config: RunConfig, out: Path, resources: Resources, folder: Path)
         replace_file(path, lambda temporary: temporary.write_text(json.dumps(progress)))
 
     make_run(config, out, resources, on_epoch=on_epoch)
-    path.unlink(missing_ok=True)
-
-
-# ----------------------------------------------------------------------------------------------- processes
 
 
 def _locally(configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch) -> Failures:
@@ -81,9 +78,7 @@ def _locally(configs: list[RunConfig], out: Path, resources: Resources, workers:
     resources = resources if resources.threads else replace(resources, threads=threads)
     with ThreadPoolExecutor(workers) as pool:
         futures = {config: pool.submit(_in_its_own_process, config, out, resources) for config in configs}
-        _follow(futures, out, watch)
-    ends = {config.name: future.exception() for config, future in futures.items()}
-    return {name: error for name, error in ends.items() if error is not None}
+        return _follow(futures, out, watch)
 
 
 def _in_its_own_process(config: RunConfig, out: Path, resources: Resources) -> None:
@@ -95,16 +90,6 @@ def _in_its_own_process(config: RunConfig, out: Path, resources: Resources) -> N
         except BrokenProcessPool:
             continue
     raise RunError(f"its process died {_TRIES} times, perhaps for want of memory. Take fewer workers")
-
-
-def _follow(futures: dict[RunConfig, "Future[None]"], out: Path, watch: Watch) -> None:
-    with _WorkerProgress(out, watch) as progress:
-        while not all(future.done() for future in futures.values()):
-            progress.update([config for config, future in futures.items() if not future.done()])
-            time.sleep(_POLL)
-
-
-# ----------------------------------------------------------------------------------------------------- Ray
 
 
 def _on_ray(configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch) -> Failures:
@@ -119,51 +104,18 @@ def _on_ray(configs: list[RunConfig], out: Path, resources: Resources, workers: 
     if resources.accelerator in ("gpu", "cuda") or (resources.accelerator == "auto" and "GPU" in available):
         needs["num_gpus"] = resources.devices
     remote = ray.remote(max_retries=_TRIES - 1, **needs)(run_worker)
-    tasks = {remote.remote(config, out, resources, Path.cwd()): config for config in configs}
-    failures: Failures = {}
-    running = list(tasks)
-    with _WorkerProgress(out, watch) as progress:
-        while running:
-            done, running = ray.wait(running, timeout=_POLL)
-            for reference in done:
-                try:
-                    ray.get(reference)
-                except Exception as error:
-                    failures[tasks[reference].name] = getattr(error, "cause", None) or error
-            progress.update([tasks[reference] for reference in running])
-    return failures
+    futures = {config: remote.remote(config, out, resources, Path.cwd()).future() for config in configs}
+    return _follow(futures, out, watch)
 
 
-class _WorkerProgress(AbstractContextManager["_WorkerProgress"]):
-    """Shows the epochs that workers write into the folders of their runs, each run from its first epoch to its end."""
-
-    def __init__(self, out: Path, watch: Watch) -> None:
-        self.out, self.watch = out, watch
-        self.open: dict[RunConfig, tuple[ExitStack, OnEpoch, int]] = {}
-
-    def update(self, running: list[RunConfig]) -> None:
-        """Show the epochs that are new, and close the display of runs that are no longer running."""
-        for config in [config for config in self.open if config not in running]:
-            self.open.pop(config)[0].close()
-        for config in running:
-            entry = self._entry(config)
-            if entry is None:
-                continue
-            if config not in self.open:
-                stack = ExitStack()
-                self.open[config] = stack, stack.enter_context(self.watch(config, config.epochs)), 0
-            stack, on_epoch, seen = self.open[config]
-            for _ in range(seen, entry["epoch"]):
-                on_epoch(entry)
-            self.open[config] = stack, on_epoch, max(seen, entry["epoch"])
-
-    def _entry(self, config: RunConfig) -> Epoch | None:
-        try:
-            entry: Epoch = json.loads((self.out / config.name / PROGRESS).read_text())
-        except (OSError, json.JSONDecodeError):
-            return None
-        return entry
-
-    def __exit__(self, *_: object) -> None:
-        for stack, *_rest in self.open.values():
-            stack.close()
+def _follow(futures: dict[RunConfig, "Future[None]"], out: Path, watch: Watch) -> Failures:
+    """Show the epochs that workers write into the folders of their runs, until all are done."""
+    running = set(futures.values())
+    while running:
+        running = wait(running, timeout=_POLL).not_done
+        for config in futures:
+            with contextlib.suppress(OSError):  # the run has no epoch yet
+                watch(config, json.loads((out / config.name / PROGRESS).read_text()))
+    errors = {config.name: future.exception() for config, future in futures.items()}
+    # Ray wraps what the worker raised.
+    return {name: getattr(error, "cause", None) or error for name, error in errors.items() if error is not None}

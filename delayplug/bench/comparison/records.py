@@ -13,7 +13,6 @@ import platform
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any, NotRequired, TypedDict
@@ -31,16 +30,7 @@ from .planted import planted_correlation
 
 FORMAT = 3
 CHECKPOINT = "checkpoint.pt"
-CONFIG = "config.toml"
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
-
-
-class Machine(TypedDict):
-    """Where a run was made."""
-
-    device: str
-    processor: str
-    threads: int
 
 
 class Data(TypedDict):
@@ -56,13 +46,16 @@ class Data(TypedDict):
 
 
 class Record(TypedDict):
-    """The record of a run, as it is in record.json. Its accuracies are named by the rule that chose the epoch."""
+    """The record of a run, as it is in record.json.
+
+    Its accuracies are named by the rule that chose the epoch; the machine is its devices, processor and threads.
+    """
 
     format: int
     config: dict[str, Any]
     finished: str
     versions: dict[str, str]
-    machine: Machine
+    machine: dict[str, str | int]
     data: Data
     parameters: int
     epochs: list[Epoch]
@@ -85,11 +78,7 @@ def finished(folder: Path, config: RunConfig) -> Record | None:
     if not path.exists() or not (folder / "model.pt").exists():
         return None
     record = read_record(path)
-    differences = config.differences(record["config"])
-    if differences:
-        advice = "Choose another --out, or move it away"
-        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
-        raise RunError(f"{folder} holds a run of another configuration ({shown}). {advice}")
+    config.check_same(record["config"], str(folder))
     return record
 
 
@@ -106,18 +95,22 @@ def read_record(path: Path) -> Record:
 
 def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) -> Record:
     """Everything about a run that a table or a plot needs, or that tells one run from another."""
+    packages = (*_PACKAGES, plugins.backend_package(config.backend))
     record: Record = {
         "format": FORMAT,
         "config": config.to_json(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **_versions(config.backend)},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version for package in packages if (version := plugins.version(package))},
+        },
         "machine": {"device": device, "processor": platform.machine(), "threads": torch.get_num_threads()},
         "data": {
             "train": len(task.train),
             "valid": len(task.valid),
             "test": len(task.test),
             "steps": task.train.steps,
-            "channels": task.channels,
+            "channels": task.train.channels,
             "classes": list(task.train.classes),
             "split": task.split,
         },
@@ -130,24 +123,18 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         "peak_memory_mb": outcome.peak_memory_mb,
         "spikes_per_neuron": outcome.spikes,
     }
-    if task.planted is not None and outcome.delays:
-        weights = outcome.weights
-        before, after = zip(*outcome.delays, strict=True)
+    if task.planted is not None and outcome.delays.get("after"):
         record["planted_correlation"] = {
-            "before training": planted_correlation(before, weights, task.planted),
-            "after training": planted_correlation(after, weights, task.planted),
+            f"{when} training": planted_correlation(delays, outcome.weights, task.planted)
+            for when, delays in outcome.delays.items()
         }
     return record
 
 
 def write_run(folder: Path, record: Record, outcome: Outcome) -> None:
-    """Save a run. The record is written last and as a whole: a folder that has one has everything."""
-    folder.mkdir(parents=True, exist_ok=True)
-    delays = {"before": [b for b, _ in outcome.delays], "after": [a for _, a in outcome.delays]}
-    replace_file(
-        folder / "model.pt",
-        lambda path: torch.save({"state": outcome.state, "delays": delays, "example": outcome.example}, path),
-    )
+    """Save a run, after `write_config`. The record is written last: a folder that has one has everything."""
+    model = {"state": outcome.state, "delays": outcome.delays, "example": outcome.example}
+    replace_file(folder / "model.pt", lambda path: torch.save(model, path))
     replace_file(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
@@ -155,7 +142,7 @@ def write_run(folder: Path, record: Record, outcome: Outcome) -> None:
 def write_config(folder: Path, config: RunConfig) -> None:
     """Save the configuration, which makes the run again: `delayplug bench run --config FOLDER/config.toml`."""
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / CONFIG, lambda path: path.write_text(to_toml(config)))
+    replace_file(folder / "config.toml", lambda path: path.write_text(to_toml(config)))
 
 
 def make_folder(out: Path) -> None:
@@ -189,17 +176,3 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     write(temporary)
     temporary.replace(path)
-
-
-def _versions(backend: str) -> dict[str, str]:
-    """The versions of the packages that decide the results of a run: those of all runs, and the backend's."""
-    installed = {}
-    for package in _PACKAGES:
-        try:
-            installed[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    package = plugins.backend_package(backend)
-    if package:
-        installed[package] = plugins.version(package) or "unknown"
-    return installed

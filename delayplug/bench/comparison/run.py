@@ -26,15 +26,7 @@ def make_run(
     task = task or load_task(config)
     if is_first():
         write_config(folder, config)
-    outcome = train(
-        config,
-        task,
-        accelerator=resources.accelerator,
-        devices=resources.devices,
-        nodes=resources.nodes,
-        on_epoch=on_epoch if is_first() else None,
-        checkpoint=folder / CHECKPOINT,
-    )
+    outcome = train(config, task, resources, on_epoch=on_epoch if is_first() else None, checkpoint=folder / CHECKPOINT)
     if is_first():
         write_run(folder, make_record(config, task, outcome, resources.label), outcome)
 

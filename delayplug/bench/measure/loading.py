@@ -4,12 +4,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
 
 from ..._tables import make_table, number, text
-from ...data import Binning, cached_frames, find_splits
+from ...data import cached_frames, find_splits
 from ..training.batches import training_loader
 
 
@@ -35,31 +36,30 @@ class Loading:
 def measure_loading(
     folder: Path,
     *,
-    batch_size: int = 256,
+    batch_size: int,
     step_ms: float = 10.0,
     pool: int = 5,
-    binning: Binning = "grid",
     seconds: float = 5.0,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], object],
 ) -> dict[str, Loading]:
     """Time the data of a folder as runs use it, in a cache of its own that is deleted again.
 
     Args:
         folder: with files in SHD's layout.
         batch_size: recordings per batch.
-        step_ms, pool, binning: as for `bin_recordings`.
+        step_ms, pool: as for `bin_recordings`.
         seconds: how long batches are drawn from each file, at least one epoch.
         progress: called with the part that is measured next.
     """
     parts = {}
     for name, path in find_splits(folder).items():
-        if progress is not None:
-            progress(name)
+        progress(name)
         with tempfile.TemporaryDirectory() as cache:
+            read = partial(cached_frames, path, step_ms=step_ms, pool=pool, cache=Path(cache))
             start = time.perf_counter()
-            cached_frames(path, step_ms=step_ms, pool=pool, binning=binning, cache=Path(cache))
+            read()
             binned = time.perf_counter()
-            frames = cached_frames(path, step_ms=step_ms, pool=pool, binning=binning, cache=Path(cache))
+            frames = read()
             opened = time.perf_counter()
             loader = training_loader(frames, batch_size, seed=0)
             drawn = 0

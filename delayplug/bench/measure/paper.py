@@ -6,7 +6,7 @@ neuron and dropout; a DCLS convolution and a neuron that never fires as the read
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -56,8 +56,7 @@ def dcls_layer(in_features: int, out_features: int, taps: int) -> nn.Module:
     nn.init.constant_(layer.SIG, taps // 2)
     layer.SIG.requires_grad_(False)
     nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
-    module: nn.Module = layer
-    return module
+    return cast(nn.Module, layer)
 
 
 def dcls_forward(layer: nn.Module, x: Tensor, tail: int = 0) -> Tensor:

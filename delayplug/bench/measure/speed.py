@@ -5,15 +5,15 @@ else the machine does affects both; the result is the median of the ratios. Peak
 own for each side.
 """
 
-import functools
 import itertools
 import json
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,23 @@ from torch import Tensor, nn
 
 from ..._tables import make_table, number, text
 from ...errors import ArgumentError
-from ...layers.engines.convolve import Engine
 from ...layers.linear import LearnableDelay
+from ...running.loop import step_by_step
 from ...running.unroll import unroll
 from ...surgery.apply import add_delays
 from ...toolkits import plugins
 from ...toolkits.capabilities import benchmarks, streams
 from ...toolkits.toolkit import Toolkit
 from ...toolkits.vocabulary import Mode
+from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
 from ..training.peak_memory import PeakMemory
-from ..variants import Variant
 from .paper import PaperNetwork, dcls_forward, dcls_layer
 
 Run = Callable[[], object]
+
+_SIZES = (140, 256, 256, 20)  # of the networks: channels, hidden, classes
+_DESCRIPTION = ("name", "ours", "theirs", "target", "is_cost")  # of a comparison, in the file of the results
 
 
 @dataclass(frozen=True)
@@ -68,44 +71,45 @@ class Result:
     `memory` is the peak of (ours, theirs) in MB above what the process had before.
     """
 
-    name: str
-    ours: str
-    theirs: str
-    target: float
-    is_cost: bool
+    comparison: Comparison
     seconds: tuple[float, float]
     ratio: float
     spread: tuple[float, float]
     memory: tuple[float, float] | None = None
 
+    def to_json(self) -> dict[str, object]:
+        """The numbers, and the comparison that they are of."""
+        numbers = {name: value for name, value in vars(self).items() if name != "comparison"}
+        return {name: getattr(self.comparison, name) for name in _DESCRIPTION} | numbers
+
 
 def comparisons(backends: Sequence[str]) -> list[Comparison]:
     """All comparisons; those of networks for the backends named."""
+    layer = partial(_layer, i=256, o=256, taps=25)
+    long = partial(layer, taps=250, steps=1000, batch=32)
     result = [
-        _layer("layer 256 -> 256, 25 taps", 256, 256, 25, 100, 256, 6, memory=True),
-        _layer("layer 140 -> 256, 25 taps", 140, 256, 25, 100, 256, 5),
-        _layer("layer 256 -> 20, 25 taps", 256, 20, 25, 100, 256, 3),
-        _layer("layer 256 -> 256, 250 taps, 1000 steps", 256, 256, 250, 1000, 32, 15, memory=True),
+        Comparison("layer 256 -> 256, 25 taps", "delayplug", "DCLS", 6, layer, memory=True),
+        Comparison("layer 140 -> 256, 25 taps", "delayplug", "DCLS", 5, partial(layer, i=140)),
+        Comparison("layer 256 -> 20, 25 taps", "delayplug", "DCLS", 3, partial(layer, o=20)),
+        Comparison("layer 256 -> 256, 250 taps, 1000 steps", "delayplug", "DCLS", 15, long, memory=True),
         Comparison("250 taps instead of 25, 1000 steps", "250 taps", "25 taps", 2, _longer, is_cost=True),
         Comparison("kernel of 256 x 256, 25 taps", "delayplug", "DCLS", 4, _kernel),
     ]
     paper = "DCLS + SpikingJelly"
+    for backend, compiled in itertools.product(backends, (False, True)):
+        if compiled and not _takes_steps(backend):
+            continue  # there is no loop to compile
+        make = partial(_training_step, backend=backend, compile=compiled)
+        name = f"training step, {backend}{', compiled' if compiled else ''}"
+        result.append(Comparison(name, "delayplug", paper, 3, make, memory=not compiled))
     for backend in backends:
-        make = functools.partial(_training_step, backend=backend)
-        result.append(Comparison(f"training step, {backend}", "delayplug", paper, 3, make, memory=True))
-        if _takes_steps(backend):  # else there is no loop to compile
-            make = functools.partial(_training_step, backend=backend, compile=True)
-            result.append(Comparison(f"training step, {backend}, compiled", "delayplug", paper, 3, make))
-    for backend in backends:
-        make = functools.partial(_channels, backend=backend)
+        make = partial(_channels, backend=backend)
         name = f"delays per channel, {backend}"
         result.append(Comparison(name, "a delay per channel", "no delays", 1.3, make, is_cost=True))
-    for backend in filter(_takes_steps, backends):
-        name = f"training step by unroll, {backend}"
-        make = functools.partial(_unrolled, backend=backend)
+    for backend, compiled in itertools.product(filter(_takes_steps, backends), (False, True)):
+        make = partial(_unrolled, backend=backend, compile=compiled)
+        name = f"training step by unroll, {backend}{', compiled' if compiled else ''}"
         result.append(Comparison(name, "unroll", "time loop", 5, make))
-        make = functools.partial(_unrolled, backend=backend, compile=True)
-        result.append(Comparison(f"{name}, compiled", "unroll", "time loop", 5, make))
     result.append(Comparison("one step of 512 -> 512, 2 % active", "event-driven", "dense", 10, _events))
     return result
 
@@ -128,11 +132,7 @@ def measure(comparison: Comparison, device: torch.device, *, rounds: int = 10, s
     ratios = sorted(a / b if comparison.is_cost else b / a for a, b in times)
     quarters = statistics.quantiles(ratios, n=4, method="inclusive")
     return Result(
-        comparison.name,
-        comparison.ours,
-        comparison.theirs,
-        comparison.target,
-        comparison.is_cost,
+        comparison,
         (statistics.median(a for a, _ in times), statistics.median(b for _, b in times)),
         quarters[1],
         (quarters[0], quarters[2]),
@@ -152,10 +152,21 @@ def _memory(comparison: Comparison, device: torch.device) -> tuple[float, float]
     """Peak memory of each side, measured in a process of its own."""
     peaks = []
     for side in ("ours", "theirs"):
-        command = [sys.executable, "-m", __name__, comparison.name, side, str(device), str(torch.get_num_threads())]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks.append(float(json.loads(done.stdout.splitlines()[-1])["megabytes"]))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            peaks.append(process.submit(_peak, comparison.name, side, device, torch.get_num_threads()).result())
     return peaks[0], peaks[1]
+
+
+def _peak(name: str, side: str, device: torch.device, threads: int) -> float:
+    """Peak memory of one side, in MB above what this process has before it runs."""
+    torch.set_num_threads(threads)
+    comparison = next(each for each in comparisons(plugins.ready()) if each.name == name)
+    run = comparison.make(side, device)
+    with PeakMemory() as before:
+        pass
+    with PeakMemory() as peak:
+        run()
+    return peak.megabytes - before.megabytes
 
 
 def choose(available: Sequence[Comparison], parts: Sequence[str]) -> list[Comparison]:
@@ -168,7 +179,7 @@ def choose(available: Sequence[Comparison], parts: Sequence[str]) -> list[Compar
 
 def write(results: Sequence[Result], device: torch.device, path: Path) -> None:
     """A JSON file: where it was measured, and all results."""
-    record = {"device": _name(device), "torch": torch.__version__, "results": [asdict(result) for result in results]}
+    record = {"device": _name(device), "torch": torch.__version__, "results": [result.to_json() for result in results]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n")
 
@@ -182,14 +193,15 @@ def table(results: Sequence[Result], device: torch.device) -> Table:
         caption="ratio: how many times faster the first of two is; where small is better (<=), how much longer",
     )
     for r in results:
-        met = r.ratio <= r.target if r.is_cost else r.ratio >= r.target
+        work = r.comparison
+        met = r.ratio <= work.target if work.is_cost else r.ratio >= work.target
         memory = "" if r.memory is None else f"{r.memory[0]:.0f} / {r.memory[1]:.0f}"
         result.add_row(
-            f"{r.name}\n[dim]{r.ours} / {r.theirs}[/]",
+            f"{work.name}\n[dim]{work.ours} / {work.theirs}[/]",
             *(f"{1000 * seconds:,.1f}" for seconds in r.seconds),
             f"[{'green' if met else 'red'}]{r.ratio:.2f}[/]",
             f"{r.spread[0]:.1f}-{r.spread[1]:.1f}",
-            f"{'<=' if r.is_cost else '>='} {r.target:g}",
+            f"{'<=' if work.is_cost else '>='} {work.target:g}",
             memory,
         )
     return result
@@ -219,67 +231,59 @@ def _spikes(*shape: int, device: torch.device, density: float = 0.05) -> Tensor:
     return (torch.rand(*shape, device=device) < density).float()
 
 
-def _backward(run: Callable[[], Tensor], parameters: Iterator[nn.Parameter]) -> Run:
-    """Forward and backward with a gradient of ones for the output."""
-    trained = [p for p in parameters if p.requires_grad]
+def _backward(layer: nn.Module, run: Callable[[], Tensor]) -> Run:
+    """Forward and backward of a layer, with a gradient of ones for the output."""
 
     def step() -> None:
-        for parameter in trained:
-            parameter.grad = None
+        layer.zero_grad()
         y = run()
         y.backward(torch.ones_like(y))
 
     return step
 
 
-def _layer(
-    name: str, i: int, o: int, taps: int, steps: int, batch: int, target: float, *, memory: bool = False
-) -> Comparison:
+def _layer(side: str, device: torch.device, i: int, o: int, taps: int, steps: int = 100, batch: int = 256) -> Run:
     """One delay layer, forward and backward with the construction of its kernel."""
-
-    def make(side: str, device: torch.device) -> Run:
-        x = _spikes(steps, batch, i, device=device).requires_grad_()
-        if side == "ours":
-            layer = LearnableDelay(i, o, max_delay=taps - 1, device=device)
-            return _backward(lambda: layer(x), layer.parameters())
-        dcls = dcls_layer(i, o, taps).to(device)
-        return _backward(lambda: dcls_forward(dcls, x), dcls.parameters())
-
-    return Comparison(name, "delayplug", "DCLS", target, make, memory=memory)
+    x = _spikes(steps, batch, i, device=device).requires_grad_()
+    if side == "ours":
+        layer = LearnableDelay(i, o, max_delay=taps - 1, device=device)
+        return _backward(layer, lambda: layer(x))
+    dcls = dcls_layer(i, o, taps).to(device)
+    return _backward(dcls, lambda: dcls_forward(dcls, x))
 
 
 def _longer(side: str, device: torch.device) -> Run:
     x = _spikes(1000, 128, 256, device=device).requires_grad_()
     layer = LearnableDelay(256, 256, max_delay=249 if side == "ours" else 24, device=device)
-    return _backward(lambda: layer(x), layer.parameters())
+    return _backward(layer, lambda: layer(x))
 
 
 def _kernel(side: str, device: torch.device) -> Run:
     if side == "ours":
         layer = LearnableDelay(256, 256, max_delay=24, device=device)
-        return _backward(layer.kernel, layer.parameters())
+        return _backward(layer, layer.kernel)
     dcls: Any = dcls_layer(256, 256, 25).to(device)
-    return _backward(lambda: dcls.DCK(dcls.weight, dcls.P, dcls.SIG), dcls.parameters())
+    return _backward(dcls, lambda: dcls.DCK(dcls.weight, dcls.P, dcls.SIG))
 
 
-def _training_step(side: str, device: torch.device, backend: str, compile: bool = False) -> Run:
+def _training_step(side: str, device: torch.device, backend: str, compile: bool) -> Run:
     """The network for SHD on one batch: forward, loss, backward and both optimizers."""
-    sizes = (140, 256, 256, 20)
     network: nn.Module
     if side == "ours":
-        network = DelayNetwork(sizes, plugins.toolkit(backend), dropout=0.4, compile=compile)
+        network = DelayNetwork(_SIZES, plugins.toolkit(backend), RunConfig(dropout=0.4, compile=compile))
     else:
-        network = PaperNetwork(sizes, dropout=0.4)
-    return _step(network.to(device), _spikes(100, 256, 140, device=device))
+        network = PaperNetwork(_SIZES, dropout=0.4)
+    return _step(network, lambda x: class_scores(network(x)), _spikes(100, 256, 140, device=device))
 
 
-def _step(network: nn.Module, x: Tensor) -> Run:
-    labels = torch.arange(x.shape[1], device=x.device) % 20
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+def _step(network: nn.Module, scores: Callable[[Tensor], Tensor], x: Tensor) -> Run:
+    """A training step of the network, of which `scores` makes the logits (B, classes) for x."""
+    labels = torch.arange(x.shape[1], device=x.device) % _SIZES[-1]
+    optimizer = torch.optim.Adam(network.to(x.device).parameters(), lr=1e-3)
 
     def step() -> None:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(class_scores(network(x)), labels).backward()
+        nn.functional.cross_entropy(scores(x), labels).backward()
         optimizer.step()
 
     return step
@@ -287,10 +291,10 @@ def _step(network: nn.Module, x: Tensor) -> Run:
 
 def _channels(side: str, device: torch.device, backend: str) -> Run:
     """The same network with linear layers, with and without a delay for each of their inputs."""
-    delays: Variant = "axonal" if side == "ours" else "none"
-    network = DelayNetwork((140, 256, 256, 20), plugins.toolkit(backend), delays=delays, dropout=0.4)
+    config = RunConfig(delays="axonal" if side == "ours" else "none", dropout=0.4)
+    network = DelayNetwork(_SIZES, plugins.toolkit(backend), config)
     network.tail = 0  # sequences of the same length
-    return _step(network.to(device), _spikes(100, 256, 140, device=device))
+    return _step(network, lambda x: class_scores(network(x)), _spikes(100, 256, 140, device=device))
 
 
 class _StepNetwork(nn.Module):
@@ -316,40 +320,28 @@ class _StepNetwork(nn.Module):
         return x, following
 
 
-def _unrolled(side: str, device: torch.device, backend: str, compile: bool = False) -> Run:
+def _unrolled(side: str, device: torch.device, backend: str, compile: bool) -> Run:
     """A network of step neurons with delays, over a sequence: its own time loop against `unroll`."""
     toolkit = plugins.toolkit(backend)
-    network = _StepNetwork((140, 256, 256, 20), toolkit).to(device)
+    network = _StepNetwork(_SIZES, toolkit).to(device)
     x = _spikes(100, 64, 140, device=device)
     add_delays(network, max_delay=24, backend=backend, example=x[0])
 
     def loop(x: Tensor) -> Tensor:
         for module in network.modules():
             streams(toolkit).reset(module)
-        outputs, state = [], None
-        for x_t in x.unbind(0):
-            y, state = network(x_t, state)
-            outputs.append(y)
-        return torch.stack(outputs)
+        outputs: Tensor = step_by_step(network, x)[0]
+        return outputs
 
     # The network is known to be feed-forward: nothing to check.
-    run = loop if side == "theirs" else functools.partial(unroll, network, check=False, compile=compile)
-    labels = torch.arange(64, device=device) % 20
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(run(x).sum(0), labels).backward()
-        optimizer.step()
-
-    return step
+    run = loop if side == "theirs" else partial(unroll, network, check=False, compile=compile)
+    return _step(network, lambda x: run(x).sum(0), x)
 
 
 def _events(side: str, device: torch.device) -> Run:
     """A hundred steps of a layer with rounded delays, one sample."""
     layer = LearnableDelay(512, 512, max_delay=24, device=device).eval()
-    events: Engine = "auto" if side == "ours" else "direct"
-    layer.engine = events
+    layer.engine = "auto" if side == "ours" else "direct"
     x = _spikes(100, 1, 512, device=device, density=0.02)
 
     @torch.no_grad()
@@ -359,19 +351,3 @@ def _events(side: str, device: torch.device) -> Run:
             _, state = layer.step(x_t, state)
 
     return run
-
-
-def _main(name: str, side: str, device: str, threads: str) -> None:
-    """Measure the memory of one side, for `_memory`."""
-    torch.set_num_threads(int(threads))
-    comparison = next(each for each in comparisons(plugins.ready()) if each.name == name)
-    run = comparison.make(side, torch.device(device))
-    with PeakMemory() as before:
-        pass
-    with PeakMemory() as peak:
-        run()
-    print(json.dumps({"megabytes": peak.megabytes - before.megabytes}))
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -10,13 +10,12 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ...errors import ArgumentError
 from ...neurons.loops import compiled_loops
 from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
+from ..config import RunConfig
 from ..processes import SharedBatchNorm, share
-from ..variants import Variant
-from .synapses import Synapses, synapses
+from .synapses import Synapses
 
 
 class DelayNetwork(nn.Module):
@@ -27,37 +26,18 @@ class DelayNetwork(nn.Module):
     Args:
         sizes: channels, hidden sizes, classes.
         toolkit: whose neurons to use.
-        delays, max_delay, taps, fan_in: as for `synapses`.
-        tau: of all neurons, in steps.
-        dropout: of hidden spikes; one mask per recording, held over all steps.
-        compile: compile the loops over the time of toolkits that have no faster way (`torch.compile`).
+        config: of the run: its delays and synapses, tau, dropout and compile.
     """
 
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        toolkit: Toolkit,
-        *,
-        delays: Variant = "learned",
-        max_delay: int = 24,
-        taps: int = 1,
-        fan_in: int = 0,
-        tau: float = 1.005,
-        dropout: float = 0.4,
-        compile: bool = False,
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], toolkit: Toolkit, config: RunConfig) -> None:
         super().__init__()
-        if len(sizes) < 2:
-            raise ArgumentError("sizes", "channels, hidden sizes and classes", list(sizes))
-        self.benchmark, self.compiles = benchmarks(toolkit), compile
-        self.tail = 0 if delays == "none" else max_delay // 2
-        pairs = list(itertools.pairwise(sizes))
-        options = {"max_delay": max_delay, "taps": taps, "fan_in": fan_in}
-        self.synapses = nn.ModuleList(synapses(i, o, delays=delays, **options) for i, o in pairs)
+        self.benchmark, self.compiles = benchmarks(toolkit), config.compile
+        self.tail = 0 if config.delays == "none" else config.max_delay // 2
+        self.synapses = nn.ModuleList(Synapses(i, o, config) for i, o in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(SharedBatchNorm(size) for size in sizes[1:-1])
-        self.neurons = nn.ModuleList(self.benchmark.spiking_neuron(tau=tau) for _ in sizes[1:-1])
-        self.dropout = HeldDropout(dropout)
-        self.readout = self.benchmark.readout_neuron(tau=tau)
+        self.neurons = nn.ModuleList(self.benchmark.spiking_neuron(tau=config.tau) for _ in sizes[1:-1])
+        self.dropout = HeldDropout(config.dropout)
+        self.readout = self.benchmark.readout_neuron(tau=config.tau)
 
     def forward(self, x: Tensor) -> Tensor:
         """Input (T, B, C) to the readout's membrane potential (T + layers * tail, B, classes)."""
@@ -66,21 +46,23 @@ class DelayNetwork(nn.Module):
     def activity(self, x: Tensor) -> list[Tensor]:
         """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward."""
         spikes = []
-        for synapse, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=False):
-            current: Tensor = synapse(x, tail=self.tail)
-            current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-            spikes.append(self._run(neuron, current))
-            x = self.dropout(spikes[-1])
-        return [*spikes, self._run(self.readout, self.layers[-1](x, tail=self.tail))]
-
-    def _run(self, neuron: nn.Module, current: Tensor) -> Tensor:
         with compiled_loops(self.compiles):
-            return self.benchmark.run(neuron, current)
+            for synapse, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=False):
+                current: Tensor = synapse(x, tail=self.tail)
+                current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
+                spikes.append(self.benchmark.run(neuron, current))
+                x = self.dropout(spikes[-1])
+            return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail))]
 
     @property
     def layers(self) -> list[Synapses]:
         """The synapses of each layer, the readout's last."""
         return cast(list[Synapses], list(self.synapses))
+
+    def delays_now(self) -> list[Tensor]:
+        """The delays of each layer that has some, in steps; see `Synapses.delays_now`."""
+        layers = (synapse.delays_now() for synapse in self.layers)
+        return [delays for delays in layers if delays is not None]
 
     def trainable(self) -> int:
         """Number of trainable parameters: weights and delays of the synapses that exist, and batch norm."""
@@ -88,7 +70,7 @@ class DelayNetwork(nn.Module):
         return rest + sum(synapse.trainable() for synapse in self.layers)
 
 
-class HeldDropout(nn.Module):
+class HeldDropout(nn.Dropout):
     """Dropout whose mask is drawn once per recording and held over all steps: x (T, B, ...).
 
     Attributes:
@@ -96,10 +78,7 @@ class HeldDropout(nn.Module):
     """
 
     def __init__(self, p: float) -> None:
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ArgumentError("dropout", "a probability >= 0 and < 1", p)
-        self.p = p
+        super().__init__(p)
         self.total: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,9 +87,6 @@ class HeldDropout(nn.Module):
             return x
         total, own = (x.shape[1], slice(None)) if self.total is None else (self.total, share(self.total))
         return x * nn.functional.dropout(x.new_ones(1, total, *x.shape[2:]), self.p)[:, own]
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
 
 
 def class_scores(membrane: Tensor) -> Tensor:

@@ -13,72 +13,54 @@ from torch.nn.utils import parametrize
 
 from ...layers.linear import LearnableDelay
 from ...layers.taps import SIGMA_FLOOR
-from ..variants import PER_SYNAPSE, Variant, check_variant
+from ..config import RunConfig
+from ..variants import PER_SYNAPSE
 
 _LAST_SIGMA = SIGMA_FLOOR["gauss"] + 0.23  # the paper's, after its annealing
 
 
-def synapses(
-    in_features: int, out_features: int, *, delays: Variant, max_delay: int, taps: int = 1, fan_in: int = 0
-) -> "Synapses":
+class Synapses(nn.Module):
     """The synapses of one layer, without bias, initialised as in the paper.
+
+    A delay per input, weights with or without delays, a delay per output: those of them that exist, in this order.
 
     Args:
         in_features, out_features: I and O.
-        delays: "none"; "fixed", random whole steps; "learned", one per synapse, with a sigma that a schedule narrows;
-            "constant", the same with the last sigma from the beginning; "axonal" and "dendritic", one per input or
-            output channel.
-        max_delay: in steps.
-        taps: weights, and delays, of each synapse; only one without a delay per synapse.
-        fan_in: incoming synapses of each neuron, drawn at random; all if 0.
-    """
-    check_variant(delays, taps, fan_in)
-    per_synapse = delays in PER_SYNAPSE
-    before = after = None
-    weights: nn.Linear | LearnableDelay
-    if per_synapse:
-        weights = LearnableDelay(
-            in_features,
-            out_features,
-            max_delay=max_delay,
-            taps=taps,
-            interpolation="linear" if delays == "fixed" else "gauss",
-            sigma=_LAST_SIGMA if delays == "constant" else None,
-        )
-        _draw(weights, whole=delays == "fixed")
-    else:
-        weights = nn.Linear(in_features, out_features, bias=False)
-    if delays == "axonal":
-        before = _draw(LearnableDelay(in_features, max_delay=max_delay))
-    if delays == "dendritic":
-        after = _draw(LearnableDelay(out_features, max_delay=max_delay))
-    assert weights.weight is not None
-    inputs = min(fan_in, in_features) if fan_in else in_features
-    # Kaiming's uniform distribution for ReLUs; fan_in = inputs * taps, whatever the order of the dimensions.
-    bound = math.sqrt(6 / (inputs * taps))
-    nn.init.uniform_(weights.weight, -bound, bound)
-    if inputs < in_features:
-        parametrize.register_parametrization(weights, "weight", Sparse(weights.weight, inputs))
-    return Synapses(before, weights, after)
-
-
-class Synapses(nn.Module):
-    """A delay per input, weights with or without delays, a delay per output: those of them that exist, in this order.
+        config: of the run. Its `delays` are "none"; "fixed", random whole steps; "learned", one per synapse, with a
+            sigma that a schedule narrows; "constant", the same with the last sigma from the beginning; "axonal" and
+            "dendritic", one per input or output channel. `max_delay`, `taps` and `fan_in` count, too.
 
     Attributes:
         before, after: delays per channel, or None.
         weights: a linear layer, or one with a delay per synapse.
     """
 
-    before: LearnableDelay | None
     weights: nn.Linear | LearnableDelay
-    after: LearnableDelay | None
 
-    def __init__(
-        self, before: LearnableDelay | None, weights: nn.Linear | LearnableDelay, after: LearnableDelay | None
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, config: RunConfig) -> None:
         super().__init__()
-        self.before, self.weights, self.after = before, weights, after
+        delays, max_delay = config.delays, config.max_delay
+        if delays in PER_SYNAPSE:
+            self.weights = LearnableDelay(
+                in_features,
+                out_features,
+                max_delay=max_delay,
+                taps=config.taps,
+                interpolation="linear" if delays == "fixed" else "gauss",
+                sigma=_LAST_SIGMA if delays == "constant" else None,
+            )
+            _draw(self.weights, whole=delays == "fixed")
+        else:
+            self.weights = nn.Linear(in_features, out_features, bias=False)
+        self.before = _draw(LearnableDelay(in_features, max_delay=max_delay)) if delays == "axonal" else None
+        self.after = _draw(LearnableDelay(out_features, max_delay=max_delay)) if delays == "dendritic" else None
+        assert self.weights.weight is not None
+        inputs = min(config.fan_in or in_features, in_features)
+        # Kaiming's uniform distribution for ReLUs; fan_in = inputs * taps, whatever the order of the dimensions.
+        bound = math.sqrt(6 / (inputs * config.taps))
+        nn.init.uniform_(self.weights.weight, -bound, bound)
+        if inputs < in_features:
+            parametrize.register_parametrization(self.weights, "weight", Sparse(self.weights.weight, inputs))
 
     def forward(self, x: Tensor, tail: int = 0) -> Tensor:
         """(T, B, I) to (T + tail, B, O); `tail` more steps for delayed input that arrives after the sequence."""
@@ -119,12 +101,11 @@ class Synapses(nn.Module):
 
     def trainable(self) -> int:
         """Number of trainable parameters; those of synapses that do not exist are not counted."""
-        total = 0
-        for parameter in self.parameters():
-            if parameter.requires_grad:
-                absent = 0 if self.present is None or parameter.dim() < 2 else int((~self.present).sum())
-                total += parameter.numel() - absent * (parameter.shape[2] if parameter.dim() == 3 else 1)
-        return total
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        absent = 0 if self.present is None else int((~self.present).sum())
+        # (O, I) weights or (O, I, N) weights and delays; sigma and delays per channel are all there.
+        taps = sum(parameter.shape[2:].numel() for parameter in trained if parameter.dim() >= 2)
+        return sum(parameter.numel() for parameter in trained) - absent * taps
 
 
 class Sparse(nn.Module):

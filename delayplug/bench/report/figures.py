@@ -1,10 +1,9 @@
 """A comparison in pictures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,12 +27,11 @@ _STYLES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D")
 
 
-def accuracy_figure(records: Iterable[Record]) -> Figure:
+def accuracy_figure(records: Sequence[Record]) -> Figure:
     """Test accuracy after the last epoch of every run: a mark for each, by variant and backend; and the chance level.
 
     The bar behind the marks of a variant is the sampling error of the test set (95 %, Wilson) at their mean.
     """
-    records = list(records)
     backends = _backends(records)
     kinds = {(r["config"]["fan_in"], VARIANTS.index(r["config"]["delays"])) for r in records}
     rows = [(variant_name(VARIANTS[kind], fan_in), VARIANTS[kind]) for fan_in, kind in sorted(kinds)]
@@ -69,14 +67,8 @@ def accuracy_figure(records: Iterable[Record]) -> Figure:
     return figure
 
 
-def plot_learning_curves(records: Iterable[Record], path: Path) -> None:
-    """Save `learning_curves_figure`."""
-    _save(learning_curves_figure(records), path)
-
-
-def learning_curves_figure(records: Iterable[Record]) -> Figure:
+def learning_curves_figure(records: Sequence[Record]) -> Figure:
     """Validation accuracy and training loss over epochs: the mean over the seeds, and the range of all of them."""
-    records = list(records)
     backends = _backends(records)
     figure = Figure(figsize=(10, 4), layout="constrained")
     accuracy, loss = figure.subplots(1, 2)
@@ -88,14 +80,10 @@ def learning_curves_figure(records: Iterable[Record]) -> Figure:
             "linewidth": 0.9 if config["fan_in"] else 1.8,
         }
         x = [entry["epoch"] for entry in group[0]["epochs"]]
-        accuracies = [[100 * entry["valid_accuracy"] for entry in record["epochs"]] for record in group]
-        losses = [[entry["train_loss"] for entry in record["epochs"]] for record in group]
-        for axes, values in ((accuracy, accuracies), (loss, losses)):
-            seeds = np.array(values)
-            label = f"{name}, {backend}" if axes is accuracy else None
-            axes.plot(x, seeds.mean(0), label=label, **style)
-            if len(seeds) > 1:
-                axes.fill_between(x, seeds.min(0), seeds.max(0), color=style["color"], alpha=0.12, linewidth=0)
+        curves = np.array([[(100 * e["valid_accuracy"], e["train_loss"]) for e in r["epochs"]] for r in group])
+        for axes, seeds in zip((accuracy, loss), np.moveaxis(curves, -1, 0), strict=True):
+            axes.plot(x, seeds.mean(0), label=f"{name}, {backend}", **style)
+            axes.fill_between(x, seeds.min(0), seeds.max(0), color=style["color"], alpha=0.12, linewidth=0)
     data, config = records[0]["data"], records[0]["config"]
     accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
     place = {"textcoords": "offset points", "xytext": (0, 3), "ha": "right", "fontsize": 8}
@@ -107,15 +95,9 @@ def learning_curves_figure(records: Iterable[Record]) -> Figure:
     for axes in (accuracy, loss):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = accuracy.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.suptitle(f"{Path(config['dataset']).name}, preset {config['preset']}")
     return figure
-
-
-def plot_delays(record: Record, folder: Path, path: Path) -> None:
-    """Save `delays_figure`."""
-    _save(delays_figure(record, folder), path)
 
 
 def delays_figure(record: Record, folder: Path) -> Figure:
@@ -133,8 +115,7 @@ def delays_figure(record: Record, folder: Path) -> Figure:
         axes.set(title=f"layer {n + 1}: {len(now):,} delays", xlabel="delay (steps)")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("channels" if config["delays"] in ("axonal", "dendritic") else "synapses")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(f"{Path(config['dataset']).name}, {config['backend']}, {variant_of(record)}")
     return figure
 
@@ -152,10 +133,5 @@ def raster_figure(example: Sequence[Tensor]) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
-    with matplotlib.rc_context({"font.size": 9}):
-        figure.savefig(path, dpi=150)
-
-
-def _backends(records: Iterable[Record]) -> list[str]:
+def _backends(records: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(record["config"]["backend"] for record in records))

@@ -3,44 +3,19 @@
 import base64
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from statistics import mean
 
 from matplotlib.figure import Figure
 
 from ...errors import RunError
 from ..comparison.records import Record, read_example, read_record
-from ..config import SYNTHETIC, RunConfig
+from ..config import RunConfig
 from ..serialise import to_command
 from ..variants import learns_delays
 from .figures import COLOURS, accuracy_figure, delays_figure, learning_curves_figure, raster_figure
-from .tables import grouped, over_seeds, planted_means, split_of, variant_of, wilson
-
-_COLUMNS: dict[str, Callable[[Record], object]] = {
-    "dataset": lambda r: Path(r["config"]["dataset"]).name,
-    "preset": lambda r: r["config"]["preset"],
-    "protocol": lambda r: r["config"]["protocol"],
-    "backend": lambda r: r["config"]["backend"],
-    "delays": lambda r: r["config"]["delays"],
-    "fan_in": lambda r: r["config"]["fan_in"],
-    "seed": lambda r: r["config"]["seed"],
-    "epochs": lambda r: r["config"]["epochs"],
-    "last_epoch": lambda r: r["accuracy"]["last epoch"],
-    "best_on_validation": lambda r: r["accuracy"].get("best on validation", ""),
-    "best_on_test": lambda r: r["accuracy"].get("best on test", ""),
-    "best_epoch": lambda r: r["best_epoch"],
-    "test_recordings": lambda r: r["data"]["test"],
-    "parameters": lambda r: r["parameters"],
-    "spikes_per_neuron": lambda r: " ".join(f"{value:.3f}" for value in r["spikes_per_neuron"]),
-    "planted_correlation": lambda r: r.get("planted_correlation", {}).get("after training", ""),
-    "planted_correlation_untrained": lambda r: r.get("planted_correlation", {}).get("before training", ""),
-    "seconds_per_epoch": lambda r: r["seconds_per_epoch"],
-    "waiting": lambda r: r["waiting"],
-    "peak_memory_mb": lambda r: r["peak_memory_mb"],
-    "command": lambda r: to_command(RunConfig.from_json(r["config"])),
-}
+from .tables import frames_of, grouped, rule_of, split_of, summary, variant_of
 
 _PROTOCOLS = {
     "heldout": "The test set was read once, when all was trained. The epoch called best was chosen on recordings that "
@@ -70,10 +45,34 @@ def read_records(folder: Path) -> list[Record]:
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
     """Write one line per run."""
+    rows = [_line(record) for record in records]
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows([value(record) for value in _COLUMNS.values()] for record in records)
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _line(record: Record) -> dict[str, object]:
+    """The columns of one run."""
+    config, accuracy, planted = record["config"], record["accuracy"], record.get("planted_correlation", {})
+    settings = ("preset", "protocol", "backend", "delays", "fan_in", "seed", "epochs")
+    return {
+        "dataset": Path(config["dataset"]).name,
+        **{name: config[name] for name in settings},
+        "last_epoch": accuracy["last epoch"],
+        "best_on_validation": accuracy.get("best on validation", ""),
+        "best_on_test": accuracy.get("best on test", ""),
+        "best_epoch": record["best_epoch"],
+        "test_recordings": record["data"]["test"],
+        "parameters": record["parameters"],
+        "spikes_per_neuron": " ".join(f"{value:.3f}" for value in record["spikes_per_neuron"]),
+        "planted_correlation": planted.get("after training", ""),
+        "planted_correlation_untrained": planted.get("before training", ""),
+        "seconds_per_epoch": record["seconds_per_epoch"],
+        "waiting": record["waiting"],
+        "peak_memory_mb": record["peak_memory_mb"],
+        "command": to_command(RunConfig(**config)),
+    }
 
 
 def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
@@ -82,41 +81,25 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
 
     text = resources.files(__package__).joinpath("page.html.jinja").read_text()
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
-    first = records[0]
-    config, data = first["config"], first["data"]
-    best = next(name for name in first["accuracy"] if name != "last epoch")
-    page = template.render(
-        name=Path(config["dataset"]).name,
-        colours=COLOURS,
-        config=config,
-        data=data,
-        chance=100 / len(data["classes"]),
-        best=best,
-        rows=[_row(group, best) for group in grouped(records).values()],
-        planted=any(record.get("planted_correlation") for record in records),
-        frames=""
-        if config["dataset"] == SYNTHETIC
-        else f"{config['step_ms']:g} ms per step, binning "
-        f"“{config['binning']}”, {config['pool']} neighbouring channels summed",
-        protocol=_PROTOCOLS[config["protocol"]].format(split=split_of(records)),
-        seeds=sorted({record["config"]["seed"] for record in records}),
-        accuracies=_picture(accuracy_figure(records)),
-        curves=_picture(learning_curves_figure(records)),
-        runs=[
-            {
-                "name": f"{record['config']['backend']}, {variant_of(record)}",
-                "raster": _picture(raster_figure(read_example(_folder(folder, record)))),
-                "delays": _picture(delays_figure(record, _folder(folder, record)))
-                if learns_delays(record["config"]["delays"])
-                else "",
-            }
-            for record in _first_seeds(records)
-        ],
-        commands=[to_command(RunConfig.from_json(record["config"])) for record in records],
-        versions=_versions(records),
-        machine=first["machine"],
-    )
-    path.write_text(page)
+    first, config, groups = records[0], records[0]["config"], list(grouped(records).values())
+    values = {
+        **first,  # config, data and machine, which all runs share
+        "name": Path(config["dataset"]).name,
+        "colours": COLOURS,
+        "chance": 100 / len(first["data"]["classes"]),
+        "best": rule_of(first),
+        "rows": [summary(group) for group in groups],
+        "planted": any(record.get("planted_correlation") for record in records),
+        "frames": frames_of(config),
+        "protocol": _PROTOCOLS[config["protocol"]].format(split=split_of(records)),
+        "seeds": {record["config"]["seed"] for record in records},
+        "accuracies": _picture(accuracy_figure(records)),
+        "curves": _picture(learning_curves_figure(records)),
+        "runs": [_run(group[0], folder) for group in groups],
+        "commands": [to_command(RunConfig(**record["config"])) for record in records],
+        "versions": _versions(records),
+    }
+    path.write_text(template.render(values))
 
 
 def _versions(records: Sequence[Record]) -> dict[str, str]:
@@ -126,40 +109,15 @@ def _versions(records: Sequence[Record]) -> dict[str, str]:
     return {name: " and ".join(values) for name, values in versions.items()}
 
 
-def _row(group: list[Record], best: str) -> dict[str, str | float]:
-    """One row of the page's table: numbers as text, means and intervals in percent."""
-    first = group[0]
-    last = [record["accuracy"]["last epoch"] for record in group]
-    low, high = wilson(mean(last), first["data"]["test"])
-    planted = planted_means(group)
-    layers = zip(*(record["spikes_per_neuron"] for record in group), strict=True)
+def _run(record: Record, folder: Path) -> dict[str, str]:
+    """The pictures of one run, which is in a folder of its own in `folder`."""
+    config = RunConfig(**record["config"])
+    own = folder / config.name
     return {
-        "backend": first["config"]["backend"],
-        "delays": variant_of(first),
-        "kind": first["config"]["delays"],
-        "mean": 100 * mean(last),
-        "low": 100 * low,
-        "high": 100 * high,
-        "last": over_seeds(last),
-        "best": over_seeds([record["accuracy"][best] for record in group]),
-        "parameters": f"{first['parameters']:,}",
-        "spikes": " / ".join(f"{mean(layer):.1f}" for layer in layers),
-        "planted": "" if planted is None else f"{planted[1]:.2f}",
-        "untrained": "" if planted is None else f"{planted[0]:.2f}",
-        "seconds": f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
-        "waiting": f"{100 * mean(record['waiting'] for record in group):.1f}",
-        "memory": f"{max(record['peak_memory_mb'] for record in group):,.0f}",
+        "name": f"{config.backend}, {variant_of(record)}",
+        "raster": _picture(raster_figure(read_example(own))),
+        "delays": _picture(delays_figure(record, own)) if learns_delays(config.delays) else "",
     }
-
-
-def _first_seeds(records: Sequence[Record]) -> list[Record]:
-    """The runs that are drawn: the first seed of each backend and variant."""
-    return [group[0] for group in grouped(records).values()]
-
-
-def _folder(folder: Path, record: Record) -> Path:
-    """The folder of one run."""
-    return folder / RunConfig.from_json(record["config"]).name
 
 
 def _picture(figure: Figure) -> str:

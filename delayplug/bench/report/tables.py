@@ -18,52 +18,73 @@ from ..variants import VARIANTS, variant_name
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
 
-def table(records: Iterable[Record]) -> Table:
+def table(records: Sequence[Record]) -> Table:
     """One row per backend and variant, means over seeds. Accuracies are of the test set.
 
     The interval is the sampling error of one test set (95 %, Wilson) at the mean accuracy. Behind +- is that of the
     mean over seeds (95 %, Student), if there are several.
     """
-    records = list(records)
-    groups = grouped(records)
-    first = next(iter(groups.values()))[0]
-    config, data = first["config"], first["data"]
-    seeds = len({record["config"]["seed"] for group in groups.values() for record in group})
-    waiting = mean(record["waiting"] for group in groups.values() for record in group)
-    best = "best on test" if "best on test" in first["accuracy"] else "best on validation"
-    chosen = best.replace("on ", "on\n").replace("validation", "valid.")
+    first, config, data = records[0], records[0]["config"], records[0]["data"]
+    seeds = len({record["config"]["seed"] for record in records})
+    frames = frames_of(config)
+    waiting = mean(record["waiting"] for record in records)
+    chosen = rule_of(first).replace("on ", "on\n").replace("validation", "valid.")
     headers = ["last\nepoch %", "95 %\ninterval", f"{chosen} %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
-    planted = any("planted_correlation" in record for group in groups.values() for record in group)
+    planted = any("planted_correlation" in record for record in records)
     result = make_table(
         *(text(header, wrap="never") for header in ("backend", "delays")),
         *(number(header) for header in ([*headers, "planted r\n(untrained)"] if planted else headers)),
         gap=1,
         title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
-        caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}.{_frames(config)}"
-        f" Training waited for its data {100 * waiting:.1f} % of the time.",
+        caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}."
+        f"{f' Frames: {frames}.' if frames else ''} Training waited for its data {100 * waiting:.1f} % of the time.",
     )
     previous = None
-    for (backend, name), group in groups.items():
+    for (backend, name), group in grouped(records).items():
         if previous not in (None, backend):
             result.add_section()
-        last = mean(record["accuracy"]["last epoch"] for record in group)
-        low, high = wilson(last, data["test"])
-        row = [
+        row = summary(group)
+        correlation = f"{row['planted']} ({row['untrained']})" if row["planted"] else ""
+        result.add_row(
             backend if backend != previous else "",
             name,
-            over_seeds([record["accuracy"]["last epoch"] for record in group], "\n"),
-            f"{100 * low:.0f} - {100 * high:.0f}",
-            over_seeds([record["accuracy"][best] for record in group], "\n"),
-            f"{group[0]['parameters']:,}",
-            f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
-            f"{max(record['peak_memory_mb'] for record in group):.0f}",
-        ]
-        if planted:
-            row.append(_planted(group))
-        result.add_row(*row)
+            str(row["last"]).replace(" ", "\n"),
+            f"{row['low']:.0f} - {row['high']:.0f}",
+            str(row["best"]).replace(" ", "\n"),
+            *(str(row[column]) for column in ("parameters", "seconds", "memory")),
+            *([correlation] if planted else []),
+        )
         previous = backend
     return result
+
+
+def summary(group: Sequence[Record]) -> dict[str, str | float]:
+    """What one backend and variant did: means over seeds, and the largest peak of memory, as text.
+
+    `mean` is the accuracy after the last epoch, and `low` and `high` the ends of its interval, as numbers in percent.
+    """
+    first, planted = group[0], planted_means(group)
+    last = [record["accuracy"]["last epoch"] for record in group]
+    low, high = wilson(mean(last), first["data"]["test"])
+    layers = zip(*(record["spikes_per_neuron"] for record in group), strict=True)
+    return {
+        "backend": first["config"]["backend"],
+        "delays": variant_of(first),
+        "kind": first["config"]["delays"],
+        "mean": 100 * mean(last),
+        "low": 100 * low,
+        "high": 100 * high,
+        "last": over_seeds(last),
+        "best": over_seeds([record["accuracy"][rule_of(first)] for record in group]),
+        "parameters": f"{first['parameters']:,}",
+        "spikes": " / ".join(f"{mean(layer):.1f}" for layer in layers),
+        "planted": "" if planted is None else f"{planted[1]:.2f}",
+        "untrained": "" if planted is None else f"{planted[0]:.2f}",
+        "seconds": f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
+        "waiting": f"{100 * mean(record['waiting'] for record in group):.1f}",
+        "memory": f"{max(record['peak_memory_mb'] for record in group):,.0f}",
+    }
 
 
 def student(values: Sequence[float]) -> float:
@@ -71,9 +92,9 @@ def student(values: Sequence[float]) -> float:
     return _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
 
 
-def over_seeds(values: Sequence[float], between: str = " ") -> str:
+def over_seeds(values: Sequence[float]) -> str:
     """The mean in percent, and half its interval where there are several."""
-    return f"{100 * mean(values):.1f}" + (f"{between}+-{100 * student(values):.1f}" if len(values) > 1 else "")
+    return f"{100 * mean(values):.1f}" + (f" +-{100 * student(values):.1f}" if len(values) > 1 else "")
 
 
 def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float]:
@@ -105,10 +126,16 @@ def variant_of(record: Record) -> str:
     return variant_name(record["config"]["delays"], record["config"]["fan_in"])
 
 
-def _frames(config: dict[str, Any]) -> str:
+def rule_of(record: Record) -> str:
+    """The rule that chose the best epoch, such as "best on validation"."""
+    return next(rule for rule in record["accuracy"] if rule != "last epoch")
+
+
+def frames_of(config: dict[str, Any]) -> str:
+    """How recordings became frames, in words; "" for the synthetic task, which has none."""
     if config["dataset"] == SYNTHETIC:
         return ""
-    return f" Frames: {config['step_ms']:g} ms, binning {config['binning']!r}, {config['pool']} channels summed."
+    return f"{config['step_ms']:g} ms per step, binning {config['binning']}, {config['pool']} channels summed"
 
 
 def planted_means(group: Iterable[Record]) -> tuple[float, float] | None:
@@ -120,8 +147,3 @@ def planted_means(group: Iterable[Record]) -> tuple[float, float] | None:
         if before is not None and after is not None:
             pairs.append((before, after))
     return (mean(before for before, _ in pairs), mean(after for _, after in pairs)) if pairs else None
-
-
-def _planted(group: list[Record]) -> str:
-    means = planted_means(group)
-    return "" if means is None else f"{means[1]:.2f} ({means[0]:.2f})"

@@ -11,24 +11,25 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 
 from ...errors import ArgumentError
+from ..resources import Resources
 
 
 def make_trainer(
-    accelerator: str, devices: int, nodes: int, *, epochs: int | None = None, callbacks: Sequence[Callback] = ()
+    resources: Resources, *, epochs: int | None = None, callbacks: Sequence[Callback] = ()
 ) -> lightning.Trainer:
     """A trainer that logs and shows nothing; checkpoints are written by its callbacks alone.
 
     Args:
-        accelerator, devices, nodes: as Lightning takes them.
+        resources: the devices.
         epochs: how many.
         callbacks: of the training.
     """
     # Batches are shared out by our own sampler, and batch norm's averages are the same everywhere by themselves.
-    strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
+    strategy = DDPStrategy(broadcast_buffers=False) if resources.devices * resources.nodes > 1 else "auto"
     return lightning.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
+        accelerator=resources.accelerator,
+        devices=resources.devices,
+        num_nodes=resources.nodes,
         strategy=strategy,
         use_distributed_sampler=False,
         max_epochs=epochs,
@@ -41,16 +42,16 @@ def make_trainer(
     )
 
 
-def check_devices(accelerator: str, devices: int = 1, nodes: int = 1) -> None:
+def check_devices(resources: Resources) -> None:
     """Raise ArgumentError unless Lightning has these devices here."""
     try:
         with quiet():
-            trainer = make_trainer(accelerator, devices, nodes)
+            trainer = make_trainer(resources)
             if isinstance(trainer.strategy, DDPStrategy) and trainer.strategy.cluster_environment is not None:
-                trainer.strategy.cluster_environment.validate_settings(num_devices=devices, num_nodes=nodes)
+                trainer.strategy.cluster_environment.validate_settings(resources.devices, resources.nodes)
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         expected = "devices that are there (cpu, gpu, auto, ...), as many as the launcher of the processes says"
-        got = f"{accelerator!r}, devices={devices}, nodes={nodes}"
+        got = f"{resources.accelerator!r}, devices={resources.devices}, nodes={resources.nodes}"
         raise ArgumentError("accelerator", expected, got, str(error)) from error
 
 

@@ -17,7 +17,6 @@ class CheckpointEveryEpoch(Checkpoint):
         self.path = path
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         trainer.save_checkpoint(temporary)  # by the first process, after all have come so far
         if trainer.is_global_zero:

@@ -27,7 +27,7 @@ class Epoch(TypedDict):
     waited: float
 
 
-OnEpoch = Callable[[Epoch], None]
+OnEpoch = Callable[[Epoch], object]
 
 
 @dataclass
@@ -43,8 +43,8 @@ class Outcome:
         spikes: of a neuron in each hidden layer, the mean number per test recording after the last epoch.
         example: (time, channel) of each input event of the first test recording, and of each spike that it causes in
             the hidden layers after the last epoch, int64 (2, E) each.
-        delays: per layer with delays, before and after training, in steps; (O, I, N) with NaN where there is no
-            synapse, or (C,).
+        delays: "before" and "after" training, of each layer with delays, in steps; (O, I, N) with NaN where there is
+            no synapse, or (C,).
         weights: per layer, after training, (O, I) or (O, I, N); zero where there is no synapse.
         state: state dict of the network after the last epoch.
     """
@@ -56,6 +56,6 @@ class Outcome:
     peak_memory_mb: float = 0.0
     spikes: list[float] = field(default_factory=list)
     example: list[Tensor] = field(default_factory=list)
-    delays: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    delays: dict[str, list[Tensor]] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)
     state: dict[str, Tensor] = field(default_factory=dict)

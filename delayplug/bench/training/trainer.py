@@ -11,6 +11,7 @@ from ...data import Augmented, Frames
 from ...toolkits import plugins
 from ..config import RunConfig
 from ..model.network import DelayNetwork
+from ..resources import Resources
 from ..task import Task
 from .accelerators import make_trainer, quiet
 from .batches import EVALUATION_BATCH, evaluation_loader, training_loader
@@ -23,10 +24,8 @@ from .training_module import TrainingModule
 def train(
     config: RunConfig,
     task: Task,
+    resources: Resources,
     *,
-    accelerator: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
     on_epoch: OnEpoch | None = None,
     checkpoint: Path | None = None,
 ) -> Outcome:
@@ -38,7 +37,7 @@ def train(
     Args:
         config: the run.
         task: its data.
-        accelerator, devices, nodes: as Lightning takes them.
+        resources: its devices.
         on_epoch: called with each epoch, those before an interruption included.
         checkpoint: file to write after every epoch, and to resume from if it exists. A run that was interrupted at any
             point ends with the numbers of one that was not: every epoch draws from a seed of its own.
@@ -50,11 +49,9 @@ def train(
         lightning.seed_everything(config.seed, verbose=False)
         network = build_network(config, task)
         outcome = Outcome(parameters=network.trainable())
-        initial = _delays(network)
-        every_epoch = task.rule == "best on test"
-        module = TrainingModule(network, config, outcome, initial, on_epoch, every_epoch=every_epoch)
+        module = TrainingModule(network, config, on_epoch, every_epoch=task.rule == "best on test")
         callbacks = [] if checkpoint is None else [CheckpointEveryEpoch(checkpoint)]
-        trainer = make_trainer(accelerator, devices, nodes, epochs=config.epochs, callbacks=callbacks)
+        trainer = make_trainer(resources, epochs=config.epochs, callbacks=callbacks)
         valid, test = evaluation_loader(task.valid), evaluation_loader(task.test)
         with PeakMemory() as peak:
             trainer.fit(
@@ -65,14 +62,15 @@ def train(
                 weights_only=True,
             )
             final = copy.deepcopy(network.state_dict())
-            for rule, state in {"last epoch": final, task.rule: module.best_state}.items():
+            for rule, state in {"last epoch": final, task.rule: module.progress.best_state}.items():
                 network.load_state_dict(state)
                 trainer.test(module, test, verbose=False)
                 outcome.accuracy[rule] = module.accuracy
         network.load_state_dict(final)
         outcome.spikes, outcome.example = _activity(network.eval(), task.test)
         outcome.peak_memory_mb = peak.megabytes
-    outcome.delays = list(zip(initial, _delays(network), strict=True))
+    outcome.epochs, outcome.best_epoch = module.progress.epochs, module.progress.best_epoch
+    outcome.delays = {"before": module.progress.initial, "after": network.delays_now()}
     outcome.weights = [layer.weights_now() for layer in network.layers]
     outcome.state = {name: value.cpu() for name, value in final.items()}
     return outcome
@@ -93,33 +91,14 @@ def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[
 
 
 def _augmented(frames: Frames, config: RunConfig) -> Frames | Augmented:
-    if not (config.time_mask or config.channel_mask or config.cutmix):
-        return frames
-    return Augmented(
-        frames,
-        time_mask=config.time_mask,
-        channel_mask=config.channel_mask,
-        cutmix=config.cutmix,
-        seed=config.seed,
-    )
+    """What is trained on: without augmentation the frames themselves, which make a batch at once."""
+    changes = {"time_mask": config.time_mask, "channel_mask": config.channel_mask}
+    augmented = Augmented(frames, **changes, cutmix=config.cutmix, seed=config.seed)
+    return augmented if config.cutmix or any(changes.values()) else frames
 
 
 def build_network(config: RunConfig, task: Task) -> DelayNetwork:
     """The untrained network of a run."""
     return DelayNetwork(
-        (task.channels, *config.hidden, task.classes),
-        plugins.toolkit(config.backend),
-        delays=config.delays,
-        max_delay=config.max_delay,
-        taps=config.taps,
-        fan_in=config.fan_in,
-        tau=config.tau,
-        dropout=config.dropout,
-        compile=config.compile,
+        (task.train.channels, *config.hidden, len(task.train.classes)), plugins.toolkit(config.backend), config
     )
-
-
-def _delays(network: DelayNetwork) -> list[Tensor]:
-    """The delays of each layer with delays, in steps."""
-    layers = (synapse.delays_now() for synapse in network.layers)
-    return [delays for delays in layers if delays is not None]

@@ -2,33 +2,42 @@
 
 import copy
 import time
-from typing import Any, TypedDict
+from dataclasses import dataclass, field
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 
-from ...errors import RunError
 from ...learning.schedules import ScheduleState, SigmaSchedule, parameter_groups
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
 from ..processes import summed, world
 from ..variants import ANNEALED
 from .batches import Batch, seed_of
-from .outcome import Epoch, OnEpoch, Outcome
+from .outcome import Epoch, OnEpoch
 
 
-class Progress(TypedDict):
-    """The part of a checkpoint that Lightning does not write by itself."""
+@dataclass
+class Progress:
+    """What a run has so far: the part of a checkpoint that Lightning does not write by itself.
+
+    Attributes:
+        config: of the run.
+        epochs: those that are done.
+        best_epoch, best_accuracy, best_state: the best of them, its validation accuracy and the state dict after it.
+        initial: delays of each layer before training.
+        sigma: state of the schedule; None where sigma does not shrink.
+    """
 
     config: dict[str, Any]
-    epochs: list[Epoch]
-    best_epoch: int
-    best_accuracy: float
-    best_state: dict[str, Tensor]
     initial: list[Tensor]
-    sigma: ScheduleState | None
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    sigma: ScheduleState | None = None
 
 
 class TrainingModule(lightning.LightningModule):
@@ -37,35 +46,24 @@ class TrainingModule(lightning.LightningModule):
     Args:
         network: to train.
         config: of the run.
-        outcome: gets the epochs, and which of them was the best.
-        initial: delays of each layer before training; those of the checkpoint after a run was interrupted.
         on_epoch: called with each epoch.
         every_epoch: choose the best of all epochs, and not only of those after sigma stopped shrinking.
 
     Attributes:
-        best_state: state dict after the best epoch.
+        progress: epochs and the best of them; those of the checkpoint after a run was interrupted.
         accuracy: of the last validation or test.
     """
 
     def __init__(
-        self,
-        network: DelayNetwork,
-        config: RunConfig,
-        outcome: Outcome,
-        initial: list[Tensor],
-        on_epoch: OnEpoch | None,
-        every_epoch: bool,
+        self, network: DelayNetwork, config: RunConfig, on_epoch: OnEpoch | None, *, every_epoch: bool
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.initial, self.on_epoch, self.every_epoch = initial, on_epoch, every_epoch
-        self.network, self.config, self.outcome = network, config, outcome
+        self.network, self.config, self.on_epoch, self.every_epoch = network, config, on_epoch, every_epoch
         annealed = config.delays in ANNEALED
         self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if annealed else None
-        self.best_state: dict[str, Tensor] = {}
-        self.best_accuracy = -1.0
+        self.progress = Progress(config.to_json(), network.delays_now())
         self.accuracy = 0.0
-        self._seconds = 0.0
         self._start_counting()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -81,32 +79,17 @@ class TrainingModule(lightning.LightningModule):
         return [weights, positions], [one_cycle, cosine]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        progress: Progress = {
-            "config": self.config.to_json(),
-            "epochs": self.outcome.epochs,
-            "best_epoch": self.outcome.best_epoch,
-            "best_accuracy": self.best_accuracy,
-            "best_state": self.best_state,
-            "initial": self.initial,
-            "sigma": None if self.sigma is None else self.sigma.state_dict(),
-        }
-        checkpoint["delayplug"] = progress
+        if self.sigma is not None:
+            self.progress.sigma = self.sigma.state_dict()
+        checkpoint["delayplug"] = vars(self.progress)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        progress: Progress = checkpoint["delayplug"]
-        differences = self.config.differences(progress["config"])
-        if differences:
-            advice = "Choose another --out, or move it away"
-            raise RunError(
-                f"the run that was interrupted has another configuration ({'; '.join(differences)}). {advice}"
-            )
-        self.outcome.epochs[:], self.outcome.best_epoch = progress["epochs"], progress["best_epoch"]
-        self.best_accuracy, self.best_state = progress["best_accuracy"], progress["best_state"]
-        self.initial[:] = progress["initial"]
-        if self.sigma is not None and progress["sigma"] is not None:
-            self.sigma.load_state_dict(progress["sigma"])
+        self.progress = Progress(**checkpoint["delayplug"])
+        self.config.check_same(self.progress.config, "the run that was interrupted")
+        if self.sigma is not None and self.progress.sigma is not None:
+            self.sigma.load_state_dict(self.progress.sigma)
         if self.on_epoch is not None:
-            for entry in progress["epochs"]:
+            for entry in self.progress.epochs:
                 self.on_epoch(entry)
 
     def on_train_epoch_start(self) -> None:
@@ -153,17 +136,16 @@ class TrainingModule(lightning.LightningModule):
         if self.sigma is not None:
             self.sigma.step()
         self._choose(entry)
-        self.outcome.epochs.append(entry)
+        self.progress.epochs.append(entry)
         if self.on_epoch is not None:
             self.on_epoch(entry)
 
     def _choose(self, entry: Epoch) -> None:
         # While sigma is wide, the network with rounded delays is another one than the network being trained.
         settled = self.sigma is None or entry["epoch"] > self.sigma.length or entry["epoch"] == self.config.epochs
-        if (settled or self.every_epoch) and entry["valid_accuracy"] >= self.best_accuracy:
-            self.best_accuracy = entry["valid_accuracy"]
-            self.best_state = copy.deepcopy(self.network.state_dict())
-            self.outcome.best_epoch = entry["epoch"]
+        if (settled or self.every_epoch) and entry["valid_accuracy"] >= self.progress.best_accuracy:
+            self.progress.best_epoch, self.progress.best_accuracy = entry["epoch"], entry["valid_accuracy"]
+            self.progress.best_state = copy.deepcopy(self.network.state_dict())
 
     def on_validation_epoch_start(self) -> None:
         self._train_accuracy = self._counted()
@@ -181,11 +163,7 @@ class TrainingModule(lightning.LightningModule):
     def on_test_epoch_start(self) -> None:
         self._start_counting()
 
-    def test_step(self, batch: Batch, index: int) -> None:
-        self.validation_step(batch, index)
-
-    def on_test_epoch_end(self) -> None:
-        self.accuracy = self._counted()
+    test_step, on_test_epoch_end = validation_step, on_validation_epoch_end
 
     def _start_counting(self) -> None:
         # Where the network is: to ask for a number at every step would wait for the device.

@@ -5,8 +5,9 @@ import torch
 
 from delayplug.bench.comparison.planted import planted_correlation
 from delayplug.bench.comparison.records import make_record
-from delayplug.bench.config import configure
+from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.model.network import DelayNetwork, class_scores
+from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import train
 from delayplug.data.synthetic import TimingTask
@@ -19,7 +20,7 @@ def test_learned_delays_find_the_planted_ones() -> None:
     task = TimingTask(jitter=0.3, distractors=0, classes=4, channels=12, steps=30)
     frames = task.sample(512, seed=1)
     torch.manual_seed(0)
-    network = DelayNetwork((12, 4), toolkit("spikingjelly"), max_delay=12, dropout=0.0)
+    network = DelayNetwork((12, 4), toolkit("spikingjelly"), RunConfig(max_delay=12, dropout=0.0))
     synapse = network.layers[0].weights
     with torch.no_grad():
         synapse.weight.fill_(0.1)
@@ -54,7 +55,7 @@ def test_planted_delays_are_found() -> None:
     """Without hidden neurons the delays themselves must align the patterns."""
     config = configure("planted", backend="spikingjelly", epochs=6)
     task = load_task(config)
-    outcome = train(config, task, accelerator="cpu")
+    outcome = train(config, task, Resources("cpu"))
     found = make_record(config, task, outcome, "cpu")["planted_correlation"]
     assert abs(found["before training"]) < 0.1
     assert found["after training"] > 0.2

@@ -22,8 +22,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
     entry = Epoch(epoch=1, sigma=None, train_loss=1, train_accuracy=0, valid_accuracy=0, seconds=2.0, waited=0.5)
 
-    def train(config: Any, task: Any, **arguments: Any) -> Outcome:
-        calls.append({**arguments, "threads": torch.get_num_threads()})
+    def train(config: Any, task: Any, resources: Any, **arguments: Any) -> Outcome:
+        calls.append({**arguments, "resources": resources, "threads": torch.get_num_threads()})
         return Outcome(epochs=[entry], accuracy={"last epoch": 0.5})
 
     monkeypatch.setattr(run, "train", train)
@@ -41,7 +41,7 @@ def test_a_folder_for_each_run(trained: list[dict[str, Any]], tmp_path: Path) ->
     assert read_toml(folder / "config.toml")["backends"] == ["norse"]
     (call,) = trained
     assert call["checkpoint"] == folder / "checkpoint.pt"
-    assert (call["accelerator"], call["devices"], call["nodes"], call["threads"]) == ("cpu", 1, 1, 1)
+    assert (call["resources"], call["threads"]) == (Resources("cpu", threads=1), 1)
 
 
 def test_only_the_first_process_writes(

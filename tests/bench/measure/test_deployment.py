@@ -24,11 +24,12 @@ def test_a_run_under_every_constraint(tmp_path: Path) -> None:
     assert whole.accuracy == record["accuracy"]["last epoch"]
     assert found["6 bits (at most 62 steps)"] == whole  # no delay is as long as that
     synapses = 20 * 16 + 16 * 10
-    assert trained.state_bytes - whole.state_bytes == synapses * 3 + 2 * 4  # float32 to uint8; sigma of two layers
+    # float32 to uint8; sigma of two layers
+    assert trained.costs.state_bytes - whole.costs.state_bytes == synapses * 3 + 2 * 4
     # Each layer appends 12 steps, half of the longest delay, to the 50 of a recording.
-    assert whole.operations == pytest.approx(20 * 16 * 62 / 50 + 16 * 10 * 74 / 62)
-    assert trained.operations == pytest.approx(25 * whole.operations)
-    assert 0 < whole.events < whole.operations
+    assert whole.costs.operations == pytest.approx(20 * 16 * 62 / 50 + 16 * 10 * 74 / 62)
+    assert trained.costs.operations == pytest.approx(25 * whole.costs.operations)
+    assert 0 < whole.costs.events < whole.costs.operations
     assert whole.packed_bytes == synapses * 5 / 8  # 24 steps: five bits
     short = found["16 distinct, weights in 8 bits"]
     assert short.packed_bytes == synapses * 13 / 8 + 4 * 26  # and a scale for each neuron

@@ -14,10 +14,9 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from delayplug import LearnableDelay
-from delayplug.bench.config import configure
+from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.measure import paper as paper_module
 from delayplug.bench.model.network import DelayNetwork, class_scores
-from delayplug.bench.model.synapses import Synapses
 from delayplug.toolkits import plugins
 
 TAPS = 25
@@ -74,10 +73,9 @@ class PaperNetwork(nn.Module):
 
 
 def ours(paper: PaperNetwork, **options: str) -> DelayNetwork:
-    network = DelayNetwork(SIZES, plugins.toolkit("spikingjelly"), dropout=0.0)
-    network.synapses = nn.ModuleList(
-        Synapses(None, LearnableDelay.from_dcls(c, **options), None) for c in paper.convolutions
-    )
+    network = DelayNetwork(SIZES, plugins.toolkit("spikingjelly"), RunConfig(dropout=0.0))
+    for synapses, convolution in zip(network.layers, paper.convolutions, strict=True):
+        synapses.weights = LearnableDelay.from_dcls(convolution, **options)
     for norm, theirs in zip(network.norms, paper.norms, strict=True):
         norm.load_state_dict(theirs.state_dict())
     return network
@@ -185,14 +183,12 @@ def test_published_number_of_parameters(preset: str, channels: int, classes: int
     network = DelayNetwork(
         (channels, *config.hidden, classes),
         plugins.toolkit("spikingjelly"),
-        delays=config.delays,
-        max_delay=config.max_delay,
-        tau=config.tau,
+        config,
     )
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == parameters
 
 
 def test_two_taps_double_the_synapses() -> None:
     config = configure("ssc", taps=2)
-    network = DelayNetwork((140, *config.hidden, 35), plugins.toolkit("spikingjelly"), max_delay=30, taps=2)
+    network = DelayNetwork((140, *config.hidden, 35), plugins.toolkit("spikingjelly"), config)
     assert sum(p.numel() for p in network.parameters()) == 2_458_624

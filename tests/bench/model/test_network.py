@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
 from delayplug.toolkits import plugins
 
@@ -25,7 +26,7 @@ def test_networks_agree(delays: str, tau: float) -> None:
     state = None
     for backend in BACKENDS:
         toolkit = plugins.toolkit(backend)
-        network = DelayNetwork((20, 24, 24, 5), toolkit, delays=delays, max_delay=8, tau=tau, dropout=0.0)
+        network = DelayNetwork((20, 24, 24, 5), toolkit, RunConfig(delays=delays, max_delay=8, tau=tau, dropout=0.0))
         own = {
             name: value for name, value in network.state_dict().items() if name.split(".")[0] in ("synapses", "norms")
         }

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from delayplug import LearnableDelay, parameter_groups
-from delayplug.bench.config import configure
+from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.model.network import DelayNetwork
-from delayplug.bench.model.synapses import synapses
+from delayplug.bench.model.synapses import Synapses
+from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import train
 from delayplug.bench.variants import VARIANTS, Variant
@@ -20,7 +21,7 @@ WEIGHTS = 140 * 256 + 256 * 256 + 256 * 20
 
 
 def network(sizes: tuple[int, ...] = (6, 8, 3), **options: Any) -> DelayNetwork:
-    return DelayNetwork(sizes, toolkit("spikingjelly"), **options)
+    return DelayNetwork(sizes, toolkit("spikingjelly"), RunConfig(dropout=0.4, **options))
 
 
 @pytest.mark.parametrize(
@@ -68,16 +69,16 @@ def test_sigma_of_the_variants() -> None:
 @pytest.mark.trains
 def test_constant_sigma_stays() -> None:
     config = configure("quick", backend="spikingjelly", delays="constant", epochs=2, hidden=(8,), max_delay=6)
-    outcome = train(config, load_task(config), accelerator="cpu")
+    outcome = train(config, load_task(config), Resources("cpu"))
     assert [entry["sigma"] for entry in outcome.epochs] == [None, None]
-    before, after = outcome.delays[0]
+    before, after = (outcome.delays[when][0] for when in ("before", "after"))
     assert not torch.equal(before, after)
     assert float(outcome.state["synapses.0.weights.sigma"]) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("delays", "per_channel"), [("axonal", 6), ("dendritic", 5)])
 def test_delays_per_channel_shift(delays: Variant, per_channel: int) -> None:
-    layer = synapses(6, 5, delays=delays, max_delay=4).eval()
+    layer = Synapses(6, 5, RunConfig(delays=delays, max_delay=4)).eval()
     assert isinstance(layer.weights, nn.Linear)
     assert layer.delays is not None
     assert layer.delays.delays.shape == (per_channel,)
@@ -101,7 +102,7 @@ def test_delays_per_channel_shift(delays: Variant, per_channel: int) -> None:
 def test_absent_synapses_stay_absent(delays: Variant) -> None:
     """Under Adam with decay, too; and each neuron has its own."""
     torch.manual_seed(0)
-    layer = synapses(20, 12, delays=delays, max_delay=4, fan_in=5)
+    layer = Synapses(20, 12, RunConfig(delays=delays, max_delay=4, fan_in=5))
     present = layer.present
     assert present is not None
     assert torch.equal(present.sum(1), torch.full((12,), 5))
@@ -122,7 +123,7 @@ def test_absent_synapses_stay_absent(delays: Variant) -> None:
 
 def test_sparse_weights_are_spread_for_their_number() -> None:
     """Kaiming's bound for five inputs of forty, two taps each."""
-    layer = synapses(40, 500, delays="learned", max_delay=4, taps=2, fan_in=5)
+    layer = Synapses(40, 500, RunConfig(delays="learned", max_delay=4, taps=2, fan_in=5))
     weights = layer.weights_now()[layer.present]
     bound = (6 / 10) ** 0.5
     assert float(weights.abs().max()) == pytest.approx(bound, rel=0.01)
@@ -130,8 +131,8 @@ def test_sparse_weights_are_spread_for_their_number() -> None:
 
 
 def test_all_synapses_need_no_mask() -> None:
-    assert synapses(4, 3, delays="learned", max_delay=2, fan_in=4).present is None
-    assert synapses(4, 3, delays="learned", max_delay=2, fan_in=9).present is None
+    assert Synapses(4, 3, RunConfig(delays="learned", max_delay=2, fan_in=4)).present is None
+    assert Synapses(4, 3, RunConfig(delays="learned", max_delay=2, fan_in=9)).present is None
 
 
 def test_sparse_networks_load_what_they_saved() -> None:

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from delayplug.bench.report.figures import COLOURS, accuracy_figure, plot_delays, plot_learning_curves, raster_figure
+from delayplug.bench.report.figures import (
+    COLOURS,
+    accuracy_figure,
+    delays_figure,
+    learning_curves_figure,
+    raster_figure,
+)
 from delayplug.bench.variants import VARIANTS
 from tests.bench.runs import Comparison
 
@@ -24,8 +30,8 @@ def test_picture_of_accuracies(comparison: Comparison) -> None:
 @pytest.mark.trains
 def test_pictures_in_files(comparison: Comparison, tmp_path: Path) -> None:
     configs, out, records = comparison
-    plot_learning_curves(records, tmp_path / "curves.png")
-    plot_delays(records[2], out / configs[2].name, tmp_path / "delays.png")
+    learning_curves_figure(records).savefig(tmp_path / "curves.png")
+    delays_figure(records[2], out / configs[2].name).savefig(tmp_path / "delays.png")
     for name in ("curves.png", "delays.png"):
         content = (tmp_path / name).read_bytes()
         assert content[:8] == b"\x89PNG\r\n\x1a\n"

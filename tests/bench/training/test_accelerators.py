@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from delayplug import ArgumentError
+from delayplug.bench.resources import Resources
 from delayplug.bench.training.accelerators import check_devices, make_trainer, quiet
 
 
@@ -14,17 +15,17 @@ def test_devices_must_agree_with_who_started_the_processes(monkeypatch: pytest.M
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setattr("lightning.fabric.plugins.environments.slurm._is_slurm_interactive_mode", lambda: False)
     with pytest.raises(ArgumentError, match=r"accelerator: expected devices that are there.*devices=2"):
-        check_devices("cpu", devices=2)
+        check_devices(Resources("cpu", devices=2))
 
 
 def test_unknown_accelerators() -> None:
     with pytest.raises(ArgumentError, match=r"accelerator: expected devices that are there .* got 'abacus'"):
-        check_devices("abacus")
+        check_devices(Resources("abacus"))
 
 
 def test_trainers_say_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with quiet():
-        trainer = make_trainer("cpu", 1, 1, epochs=3)
+        trainer = make_trainer(Resources("cpu"), epochs=3)
     assert trainer.max_epochs == 3
     assert trainer.num_devices == 1
     assert not trainer.loggers

@@ -8,6 +8,7 @@ import torch
 
 from delayplug.bench.config import configure
 from delayplug.bench.model.network import class_scores
+from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import build_network, train
 from tests.bench.runs import TINY
@@ -17,12 +18,12 @@ from tests.bench.runs import TINY
 def test_same_seed_same_result() -> None:
     config = configure("quick", backend="snntorch", **TINY)
     task = load_task(config)
-    first, second = (train(config, task, accelerator="cpu") for _ in range(2))
+    first, second = (train(config, task, Resources("cpu")) for _ in range(2))
     for name, value in first.state.items():
         assert torch.equal(value, second.state[name]), name
     without = [{k: v for k, v in e.items() if k not in ("seconds", "waited")} for e in first.epochs]
     assert without == [{k: v for k, v in e.items() if k not in ("seconds", "waited")} for e in second.epochs]
-    other = train(dataclasses.replace(config, seed=1), task, accelerator="cpu")
+    other = train(dataclasses.replace(config, seed=1), task, Resources("cpu"))
     assert not torch.equal(first.state["synapses.0.weights.weight"], other.state["synapses.0.weights.weight"])
 
 
@@ -30,7 +31,7 @@ def test_same_seed_same_result() -> None:
 def test_accuracy_is_exact_and_does_not_depend_on_batches() -> None:
     config = configure("quick", backend="spikingjelly", **TINY)
     task = load_task(config)
-    outcome = train(config, task, accelerator="cpu")
+    outcome = train(config, task, Resources("cpu"))
     network = build_network(config, task)
     network.load_state_dict(outcome.state)
     network.eval()
@@ -44,9 +45,9 @@ def test_accuracy_is_exact_and_does_not_depend_on_batches() -> None:
 def test_windows_and_masks_change_what_is_trained_on(tmp_path: Path) -> None:
     whole = load_task(configure("quick"))
     config = configure("quick", backend="spikingjelly", **TINY)
-    plain = train(config, whole, accelerator="cpu")
+    plain = train(config, whole, Resources("cpu"))
     for change in ({"time_mask": 20}, {"cutmix": 1.0}):
-        changed = train(dataclasses.replace(config, **change), whole, accelerator="cpu")
+        changed = train(dataclasses.replace(config, **change), whole, Resources("cpu"))
         assert changed.epochs[0]["train_loss"] != plain.epochs[0]["train_loss"]
-        again = train(dataclasses.replace(config, **change), whole, accelerator="cpu")
+        again = train(dataclasses.replace(config, **change), whole, Resources("cpu"))
         assert changed.epochs[-1]["train_loss"] == again.epochs[-1]["train_loss"]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from delayplug.bench.config import configure
+from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
-from delayplug.bench.training.outcome import Outcome
 from delayplug.bench.training.trainer import build_network, train
 from delayplug.bench.training.training_module import TrainingModule
 
@@ -15,7 +15,7 @@ def test_sigma_follows_the_paper() -> None:
     """Exponential over the first quarter of the epochs, from 12 + 0.27 to 0.23 + 0.27, then constant."""
     seen: list[dict] = []
     config = configure("shd", backend="spikingjelly", hidden=(8,), epochs=8, batch_size=256)
-    train(config, load_task(configure("quick")), accelerator="cpu", on_epoch=seen.append)
+    train(config, load_task(configure("quick")), Resources("cpu"), on_epoch=seen.append)
     middle = 0.27 + 12 * (0.23 / 12) ** 0.5
     assert [entry["sigma"] for entry in seen[:4]] == pytest.approx([12.27, middle, 0.5, 0.5], abs=1e-4)
 
@@ -24,7 +24,7 @@ def test_rates_follow_the_paper() -> None:
     """Adam with OneCycle per epoch for weights, Adam with cosine for delays; decay on weights alone."""
     config = configure("shd", backend="spikingjelly")
     task = load_task(configure("quick"))
-    module = TrainingModule(build_network(config, task), config, Outcome(), [], None, every_epoch=False)
+    module = TrainingModule(build_network(config, task), config, None, every_epoch=False)
     (weights, delays), (one_cycle, cosine) = module.configure_optimizers()
     assert {type(weights), type(delays)} == {torch.optim.Adam}
     decay = {group["name"]: group["weight_decay"] for group in (*weights.param_groups, *delays.param_groups)}

@@ -13,6 +13,7 @@ from torch import nn
 
 import delayplug
 from delayplug import LearnableDelay, from_nir, nir_branches, to_nir
+from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import DelayNetwork
 from delayplug.toolkits import plugins
 from tests.exchange.models import (
@@ -145,7 +146,9 @@ def test_the_benchmarks_network(backend: str, delays: Any) -> None:
     """Several taps, absent synapses, batch norm behind each layer, dropout, a readout; a tail, added to the input."""
     torch.manual_seed(6)
     options: Any = {"taps": 2, "fan_in": 7} if delays == "learned" else {}
-    network = DelayNetwork((10, 12, 12, 4), plugins.toolkit(backend), delays=delays, max_delay=6, tau=2.0, **options)
+    network = DelayNetwork(
+        (10, 12, 12, 4), plugins.toolkit(backend), RunConfig(delays=delays, max_delay=6, tau=2.0, **options)
+    )
     x = spikes(12, 3, (10,))
     network(x)
     for norm in network.norms:
