@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
-from torch import Tensor, nn
 
-from delayplug.bench import processes as ranks
 from delayplug.bench.config import RunConfig
-from delayplug.bench.model.network import HeldDropout
 from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import train
+from tests.bench.one_step import in_two, step
 
 SMALL: dict[str, Any] = {"epochs": 3, "hidden": (16,), "max_delay": 6, "batch_size": 64}
 
@@ -44,28 +42,6 @@ def same_curve(found: list[dict], expected: list[dict]) -> None:
         assert ours["sigma"] == theirs["sigma"]
 
 
-def in_two(rank: int, port: str, where: str) -> None:
-    """One step of a network on this process's half of a batch, with float64 to see through rounding."""
-    torch.set_num_threads(1)
-    os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    torch.save(step(ranks.share(5)), Path(where) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def step(part: slice) -> dict[str, Tensor]:
-    """Gradients, running averages and output of batch norm and dropout, summed over the processes."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(3, 4), ranks.SharedBatchNorm(4), nn.Linear(4, 2)).double()
-    dropout = HeldDropout(0.4)
-    dropout.total = 5
-    x = torch.randn(6, 5, 3).double()[:, part]
-    hidden = network[1](network[0](x).flatten(0, 1)).view(6, -1, 4)
-    network[2](dropout(hidden)).square().sum().backward()
-    gradients = {name: ranks.summed(p.grad) for name, p in network.named_parameters()}
-    return {**gradients, **dict(network[1].named_buffers()), "hidden": hidden.detach()}
-
-
 @pytest.mark.slow
 def test_one_step_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     expected = step(slice(0, 5))
@@ -86,6 +62,7 @@ from delayplug.bench.processes import world
 from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import train
+from tests.bench.one_step import in_two, step
 config = RunConfig(backend="spikingjelly", epochs=3, hidden=(16,), max_delay=6, batch_size=64)
 nodes = int(sys.argv[2])
 outcome = train(config, load_task(config), Resources("cpu", 2 // nodes, nodes))

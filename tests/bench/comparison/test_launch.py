@@ -104,7 +104,7 @@ if __name__ == "__main__":
 
     launch.run_worker, launch._TRIES = die, 2
     configs = [configure("quick", seed=seed) for seed in range(2)]
-    means = SimpleNamespace(devices=1, nodes=1, threads=1)  # as Means has them
+    means = SimpleNamespace(devices=1, nodes=1, threads=1)  # as Resources has them
     try:
         launch.launch("local", configs, Path(sys.argv[1]), means, 2, None)
     except Exception as error:
