@@ -6,7 +6,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist l
 
 .PHONY: test bench lint types unit docs clean
 
-# Before a merge: everything that CI runs, except the wheel.
+# Before a merge: what CI runs, except the documentation and the wheel.
 test: lint types unit
 
 # While working: under two minutes.

@@ -11,6 +11,7 @@ from types import ModuleType
 MOVED = {
     "delayplug.attach": "delayplug.surgery.delayed",
     "delayplug.delays": "delayplug.layers.base",
+    "delayplug.exchange.running": "delayplug.exchange.to_module",
     "delayplug.frozen": "delayplug.layers.frozen",
     "delayplug.memory": "delayplug.surgery.sequence",
     "delayplug.spatial": "delayplug.layers.conv",

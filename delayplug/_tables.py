@@ -90,4 +90,4 @@ def to_text(renderable: RenderableType, width: int = 120) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
         console.print(renderable)
-    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 VARIABLE = "DELAYPLUG_SFSD"
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def recorded_digits() -> Path:
     """The folder with sfsd_train.h5.gz and the other splits; skips the test where it is missing.
 
-    It is named by the environment variable DELAYPLUG_SFSD, or else is `shared/data/sfsd` in a parent of the checkout.
+    The environment variable DELAYPLUG_SFSD names it.
 
     Raises:
         FileNotFoundError: the variable names a folder that does not exist.
@@ -22,8 +21,4 @@ def recorded_digits() -> Path:
         if not Path(named).is_dir():
             raise FileNotFoundError(f"{VARIABLE}: expected a folder, got {named!r}")
         return Path(named)
-    for parent in ROOT.parents:
-        folder = parent / "shared" / "data" / "sfsd"
-        if folder.is_dir():
-            return folder
     pytest.skip(f"no recorded digits: the environment variable {VARIABLE} names the folder they are in")

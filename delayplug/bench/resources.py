@@ -25,6 +25,6 @@ class Resources:
 
     @property
     def label(self) -> str:
-        """The devices in words, such as "2 x gpu"."""
+        """The devices as text, such as "2 x gpu"."""
         number = self.devices * self.nodes
         return self.accelerator if number == 1 else f"{number} x {self.accelerator}"

@@ -16,11 +16,11 @@ _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
 
 @dataclass(frozen=True)
 class Task:
-    """Frames to train on, to choose the epoch by, and to report; and how they were split, in words.
+    """Frames to train on, to choose the epoch by, and to report; and how they were split, as text.
 
     Attributes:
         train, valid, test: frames (T, N, C) with the same T, C and classes.
-        split: in words.
+        split: as text.
         rule: by what the reported epoch is chosen: "best on validation", or "best on test" if `valid` is the test set.
         planted: (classes, C) delays that solve the task, if they are known.
     """

@@ -1,6 +1,9 @@
 """The command line: `delayplug backends`, `bench`, `data` and `speed`.
 
-Torch, Lightning and matplotlib are imported inside of the commands, so that `--help` answers at once.
+Read `bench.run` first: a command imports what it needs when it runs, so that `--help` answers at once. `options` makes
+the options of a command from the fields of a configuration; `console` is what commands print with.
+
+May import: everything.
 """
 
 import sys
@@ -50,7 +53,7 @@ def backends() -> None:
 
     headers = ("backend", "version", "state", "plugin from", "reason")
     table = make_table(*(text(header, wrap="anywhere") for header in headers), borders=True)
-    colours = {"ready": "green", "not installed": "yellow", "broken": "red"}
+    colours = dict(zip(plugins.Readiness, ("green", "yellow", "red"), strict=True))
     for status in plugins.statuses():
         state = f"[{colours[status.state]}]{status.state}[/]"
         table.add_row(status.name, status.version or "-", state, status.distribution, status.reason)

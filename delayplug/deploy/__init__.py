@@ -3,5 +3,5 @@
 Read `freeze.freeze_delays` first. `summary` is what it returns, `quantise` has the arithmetic as pure functions,
 `costs` counts bytes and operations.
 
-May import: running, surgery, toolkits, neurons, layers, errors; not learning or exchange.
+May import: running, surgery, toolkits, neurons, layers, errors, _tables; not learning or exchange.
 """

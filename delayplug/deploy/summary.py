@@ -21,7 +21,7 @@ class Change:
 
     Attributes:
         layer: dotted name.
-        what: the constraint, in words.
+        what: the constraint, as text.
         moved, number: how many values it changed, and how many there are.
         mean, largest: absolute size of the change, the mean over all values; in steps, or in units of the weight.
     """

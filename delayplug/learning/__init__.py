@@ -3,5 +3,5 @@
 Read `schedules.SigmaSchedule` and `schedules.parameter_groups` first: training as the paper does it needs no more. The
 others are options.
 
-May import: running, surgery, toolkits, neurons, layers, errors; not deploy or exchange.
+May import: running, surgery, toolkits, neurons, layers, errors, _tables; not deploy or exchange.
 """

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, TypedDict, get_args
 import torch
 from torch import Tensor, nn
 
+from .._tables import make_table, number, text, to_text
 from ..errors import ArgumentError
 from ..layers.base import DelayLayer
 from ..layers.checks import check_count
@@ -136,11 +137,10 @@ class DelayPruning:
         return rows
 
     def __str__(self) -> str:
-        rows = self.report()
-        width = max(len("layer"), *(len(row.layer) for row in rows))
-        lines = [f"{'layer':<{width}}     units    active  longest     cells"]
-        lines += [f"{r.layer:<{width}} {r.units:>9,} {r.active:>9,} {r.longest:>8} {r.cells:>9,}" for r in rows]
-        return "\n".join(lines)
+        table = make_table(text("layer", wrap="anywhere"), *map(number, ("units", "active", "longest", "cells")), gap=3)
+        for r in self.report():
+            table.add_row(r.layer or "(model)", f"{r.units:,}", f"{r.active:,}", f"{r.longest}", f"{r.cells:,}")
+        return to_text(table)
 
     def state_dict(self) -> PruningState:
         """The schedule, and which delays are active, for a checkpoint."""

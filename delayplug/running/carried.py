@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SequenceError
-from ..layers.base import DelayLayer, DelayState
+from ..layers.base import DelayLayer
+from ..layers.state import DelayState
 from ..surgery.delayed import Delayed, StatefulDelayed
 from ..toolkits.capabilities import Streams, streams
 from ..toolkits.states import with_own_containers

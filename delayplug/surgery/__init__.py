@@ -5,5 +5,5 @@ Read `apply.add_delays` first. `inventory` sorts a model into layers and neurons
 `plan` is what would be done; `delayed` is a layer with a delay inside; `sequence` tells when a sequence begins, for
 which `identity` compares states; `find` and `describe` look at the delays of a model.
 
-May import: toolkits, neurons, layers, errors.
+May import: toolkits, neurons, layers, errors, _tables.
 """

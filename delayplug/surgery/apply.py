@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +130,16 @@ def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOption
     delay: DelayLayer
     if c.granularity is Granularity.SYNAPTIC and isinstance(weights, Convolution):
         check_engine(options.engine, "convolution", f"{c.layer} is one")
-        delay = ConvDelay(weights, max_delay=max_delay, device=device, dtype=dtype, **asdict(options))
+        delay = ConvDelay(
+            weights,
+            max_delay=max_delay,
+            interpolation=options.interpolation,
+            sigma=options.sigma,
+            learn_sigma=options.learn_sigma,
+            round_in_eval=options.round_in_eval,
+            device=device,
+            dtype=dtype,
+        )
     else:
         channels = c.out_features if c.granularity is Granularity.DENDRITIC else c.in_features
         delay = LearnableDelay(
@@ -139,9 +147,13 @@ def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOption
             c.out_features if c.granularity is Granularity.SYNAPTIC else None,
             max_delay=max_delay,
             weight=False,
+            interpolation=options.interpolation,
+            sigma=options.sigma,
+            learn_sigma=options.learn_sigma,
+            round_in_eval=options.round_in_eval,
+            engine=options.engine,
             device=device,
             dtype=dtype,
-            **asdict(options),
         )
     return delay.train(layer.training)
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..layers.base import DelayLayer, DelayState
+from ..layers.base import DelayLayer
 from ..layers.conv import Convolution
+from ..layers.state import DelayState
 from ..neurons.loops import eager
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Granularity, Mode, TimeAxis, Turns
@@ -144,7 +145,7 @@ class Delayed(nn.Module):
 class StatefulDelayed(Delayed):
     """Mixin of a layer with a delay in a container that hands out states: `forward(x, state)` -> (y, state)."""
 
-    RESET = "a call without the state that was returned"  # what marks a new sequence, in words
+    RESET = "a call without the state that was returned"  # what marks a new sequence, as text
 
     @eager
     def forward(self, x: Any, state: DelayState | None = None) -> tuple[Any, DelayState | None]:

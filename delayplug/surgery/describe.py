@@ -30,13 +30,13 @@ class Row:
     Attributes:
         layer, neuron: dotted names; the neuron is "" for a delay that stands alone.
         granularity: "synaptic", "axonal" or "dendritic"; for a delay that stands alone "per synapse" or "per channel".
-        runs: how a call of the layer lies in time, in words.
-        reset: what marks a new sequence, in words.
+        runs: how a call of the layer lies in time, as text.
+        reset: what marks a new sequence, as text.
         least, mean, most: of the delays as they are now, in steps.
         max_delay: what they can be at most.
         sigma: mean width in steps; None for "linear".
         parameters: number of learnable delays and widths.
-        note: what is worth knowing, in words.
+        note: what is worth knowing, as text.
     """
 
     layer: str
@@ -149,7 +149,7 @@ def _row(model: nn.Module, name: str, delay: DelayLayer) -> Row:
 
 
 def _runs(layer: Delayed) -> str:
-    """How a call of a delayed layer lies in time, in words."""
+    """How a call of a delayed layer lies in time, as text."""
     if layer.delay_memory.mode() is Mode.STEP:
         return "step by step"
     axes = {TimeAxis.SECOND: ", batch first", TimeAxis.FOLDED: ", time folded into the batch"}

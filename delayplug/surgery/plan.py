@@ -34,10 +34,10 @@ class Connection:
         in_features, out_features: channels of its input and of its output.
         place: where in the layer the delay is, and how the layer lies in time.
         mode: whether a call of the layer is one step or a sequence, as the neuron is set now.
-        reset: what marks a new sequence, in words.
+        reset: what marks a new sequence, as text.
         container: dotted name of the container that hands the layer its state; None if nobody does.
         fold: dotted name of the module whose input still has the time that the layer sees folded into its batch.
-        note: what is worth knowing about it, in words.
+        note: what is worth knowing about it, as text.
     """
 
     layer: str
@@ -164,10 +164,10 @@ def _connection(
     inputs, outputs = channels_of(network.weights_of(layer))
     space = network.space_of(layer)
     if not network.is_torch(layer):
-        channels_or_reason = _channels(network, layer, target, granularity)
-        if isinstance(channels_or_reason, str):
-            return Skipped(name, channels_or_reason)
-        space, channels = channels_or_reason
+        shown = _channels(network, name, target, granularity)
+        if isinstance(shown, Skipped):
+            return shown
+        space, channels = shown
         inputs, outputs = (inputs, channels) if granularity is Granularity.DENDRITIC else (channels, outputs)
     place = Place(
         granularity=granularity,
@@ -195,23 +195,22 @@ def _connection(
     )
 
 
-def _channels(network: Network, layer: nn.Module, target: Target, granularity: Granularity) -> tuple[int, int] | str:
-    """(dimensions behind the channels, channels) of a layer with a forward of its own, as the example showed them.
-
-    Or, in words, why they are not known.
-    """
+def _channels(network: Network, name: str, target: Target, granularity: Granularity) -> tuple[int, int] | Skipped:
+    """(dimensions behind the channels, channels) of a layer with a forward of its own, as the example showed them."""
+    layer = network.layers[name]
     space, matrix = network.space_of(layer), network.matrix_of(layer)
     inputs, outputs = channels_of(network.weights_of(layer))
     shape, known = (target.out_shape, outputs) if granularity is Granularity.DENDRITIC else (target.in_shape, inputs)
     if shape is None:
-        return (space, known) if known and space == 0 else f"the structure does not show its channels: {ASK}"
+        unknown = Skipped(name, f"the structure does not show its channels: {ASK}")
+        return (space, known) if known and space == 0 else unknown
     # A matrix works on the last dimension, anything larger on the one behind time and batch.
     likely = (0, space) if len(matrix) == 2 else (len(shape) - target.leading - 1, space, 0)
     for behind in likely:
         axis = len(shape) - 1 - behind
         if behind >= 0 and axis >= target.leading and (shape[axis] == known if known else shape[axis] in matrix):
             return behind, shape[axis]
-    return f"the shape {tuple(shape)} that it works on does not show its channels"
+    return Skipped(name, f"the shape {tuple(shape)} that it works on does not show its channels")
 
 
 def _own_input(network: Network, name: str, request: Request) -> Connection | Skipped | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SequenceError
-from ..layers.base import DelayState
+from ..layers.state import DelayState
 from ..neurons.loops import eager
 from ..toolkits.capabilities import streams
 from ..toolkits.states import tensors_in
@@ -229,9 +229,9 @@ class Memory:
         if not any_nonzero(passed):  # none, or zeros, is a new one
             self.forget()
             raise SequenceError(
-                f"{type(neuron).__name__} was given a new state in the middle of what its delayed input takes for one "
+                f"{type(neuron).__name__} got a new state in the middle of what its delayed input takes for one "
                 "sequence. Call delayplug.reset_delays(model) before each sequence, or run the whole sequence in one "
-                "call model(...), not model.forward(...), of the module that was given to add_delays. (States kept on "
+                "call model(...), not model.forward(...), of the module that add_delays got. (States stored on "
                 "the model, such as recordings, look like states carried on.)"
             )
 
@@ -244,7 +244,7 @@ class Memory:
         by_steps = self.turns is Turns.SEQUENCE_THEN_STEPS
         self._now = self._now._replace(pending=pending - taken if by_steps else 0)
         if taken > pending or (taken < pending and not by_steps):
-            self._fail(f"takes {taken} steps where its delayed input was given {pending}")
+            self._fail(f"takes {taken} steps where its delayed input got {pending}")
 
     @eager
     def after_neuron(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
@@ -379,7 +379,7 @@ def _attributes(module: nn.Module, neurons: int) -> list[object]:
 
 def _warn_of_foreign_state(neuron: nn.Module, what_starts: str) -> None:
     warnings.warn(
-        f"{type(neuron).__name__} was given a state that it did not return, so its {what_starts} with nothing under "
+        f"{type(neuron).__name__} got a state that it did not return, so its {what_starts} with nothing under "
         "way. To carry a state, pass on the very tensors (detaching them is fine)",
         stacklevel=3,
     )

@@ -94,7 +94,7 @@ class Laws(CapabilityLaws):
         self.assert_equal(got, network.run(plain, x))
         assert not torch.allclose(got, undelayed, atol=1e-3), "the delays of this test make no difference"
 
-    def test_each_sequence_starts_afresh(self, network: Network) -> None:
+    def test_each_sequence_starts_fresh(self, network: Network) -> None:
         net = self.delayed(network).eval()
         draw_whole_delays(net)
         x = network.sample()
@@ -104,7 +104,7 @@ class Laws(CapabilityLaws):
         assert torch.equal(network.run(net, x), first)
         network.run(net, louder[:2, :1].expand(2, 5, *x.shape[2:]))
         assert torch.equal(network.run(net, x), first)
-        with torch.no_grad():  # where steps may go by events, and sums are made in another order
+        with torch.no_grad():  # where steps may be event-driven, and sums are made in another order
             silent = network.run(net, x)
             self.assert_equal(silent, first)
             network.run(net, louder[:1])

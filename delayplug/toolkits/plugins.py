@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib import metadata
 
 import pluggy
@@ -17,7 +18,7 @@ from .capabilities import check_toolkit
 from .toolkit import Backend, Toolkit
 
 # What a stranger's code may raise without taking others down; whoever presses Ctrl-C means all of it.
-_STRANGERS = (Exception, SystemExit)
+_PLUGIN_ERRORS = (Exception, SystemExit)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Plugin:
     error: Exception | SystemExit | None = None
 
 
+class Readiness(StrEnum):
+    """Whether a backend can be used."""
+
+    READY = "ready"
+    NOT_INSTALLED = "not installed"
+    BROKEN = "broken"
+
+
 @dataclass(frozen=True)
 class Status:
     """One line of `delayplug backends`."""
@@ -37,7 +46,7 @@ class Status:
     name: str
     version: str  # of the toolkit, "" if unknown
     distribution: str  # that brings the plugin, with its version
-    state: str  # "ready", "not installed" or "broken"
+    state: Readiness
     reason: str
 
 
@@ -54,7 +63,7 @@ def plugins() -> tuple[Plugin, ...]:
             rivals = [p.distribution for p in loaded if p.backend is not None and p.backend.name == backend.name]
             if rivals:
                 raise ValueError(f"the name {backend.name!r} is taken by {rivals[0]}")
-        except _STRANGERS as error:
+        except _PLUGIN_ERRORS as error:
             loaded.append(Plugin(entry.name, distribution, error=error))
         else:
             loaded.append(Plugin(backend.name, distribution, backend))
@@ -106,7 +115,7 @@ def _import(backend: Backend, distribution: str) -> Toolkit:
         )
     try:
         return check_toolkit(backend.toolkit())
-    except _STRANGERS as error:
+    except _PLUGIN_ERRORS as error:
         plugin = f"the plugin {backend.name!r} of {distribution}"
         raise BackendBrokenError(f"{backend.package} is installed, but {plugin} cannot load it: {error!r}") from error
 
@@ -147,24 +156,24 @@ def statuses() -> Iterator[Status]:
     """The state of every plugin. Imports the toolkits."""
     for plugin in plugins():
         number = version(plugin.backend.package) if plugin.backend else ""
-        state, reason = "ready", ""
+        state, reason = Readiness.READY, ""
         try:
             if plugin.backend is None:
                 assert plugin.error is not None
                 raise plugin.error
             _import(plugin.backend, plugin.distribution)
         except BackendMissingError as error:
-            state, reason = "not installed", str(error)
+            state, reason = Readiness.NOT_INSTALLED, str(error)
         except SystemExit as error:
-            state, reason = "broken", repr(error)  # its text is a bare number
+            state, reason = Readiness.BROKEN, repr(error)  # its text is a bare number
         except Exception as error:
-            state, reason = "broken", str(error) or repr(error)
+            state, reason = Readiness.BROKEN, str(error) or repr(error)
         yield Status(plugin.name, number, plugin.distribution, state, reason)
 
 
 def ready() -> list[str]:
     """Names of the backends that work here."""
-    return [status.name for status in statuses() if status.state == "ready"]
+    return [status.name for status in statuses() if status.state is Readiness.READY]
 
 
 def toolkit_of(modules: Iterable[nn.Module]) -> tuple[str, Toolkit]:
@@ -210,7 +219,7 @@ def _count_neurons(plugin: Plugin, modules: list[nn.Module]) -> int:
     asked = toolkit(plugin.name)
     try:
         return sum(bool(asked.is_neuron(module)) for module in modules)
-    except _STRANGERS as error:
+    except _PLUGIN_ERRORS as error:
         raise BackendBrokenError(
             f"the plugin {plugin.name!r} of {plugin.distribution} cannot tell whether a module is its neuron: {error!r}"
         ) from error

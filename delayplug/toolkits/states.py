@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..layers.base import DelayState
+from ..layers.state import DelayState
 
 Leaf = Tensor | int | float | bool | str | None
 _PLAIN = (int, float, bool, str, type(None))

@@ -73,4 +73,4 @@ class Toolkit(ABC):
 
     @abstractmethod
     def reset_signal(self, neuron: nn.Module) -> str:
-        """What resets this neuron and so marks a new sequence, in words for the user."""
+        """What resets this neuron and so marks a new sequence, as text for the user."""

@@ -62,7 +62,6 @@ from delayplug.bench.processes import world
 from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import train
-from tests.bench.one_step import in_two, step
 config = RunConfig(backend="spikingjelly", epochs=3, hidden=(16,), max_delay=6, batch_size=64)
 nodes = int(sys.argv[2])
 outcome = train(config, load_task(config), Resources("cpu", 2 // nodes, nodes))

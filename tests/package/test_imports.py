@@ -92,10 +92,13 @@ def test_adapters_import_public_names_and_their_toolkit_only(toolkit: str) -> No
     folder = ROOT / "adapters" / f"delayplug_{toolkit}"
     import delayplug
 
-    for path in folder.glob("*.py"):
+    others = {*TOOLKITS, *(f"delayplug_{other}" for other in TOOLKITS)} - {toolkit, folder.name}
+    for path in folder.rglob("*.py"):
         names = {name for name, _ in imports(path)}
-        assert not {name.split(".")[0] for name in names} & (TOOLKITS - {toolkit})
+        assert not {name.split(".")[0] for name in names} & others
         ours = {name.removeprefix("delayplug.") for name in names if name.startswith("delayplug.")}
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+        ours |= {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == "delayplug"}
         assert ours <= set(delayplug.__all__), ours - set(delayplug.__all__)
     assert toolkit not in {name.split(".")[0] for name, top in imports(folder / "__init__.py") if top}
 

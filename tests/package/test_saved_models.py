@@ -38,6 +38,7 @@ RUNS: dict[str, Callable[[Any], Tensor]] = {
     "spikingjelly": sequence,
     "steps": steps,
     "frozen_network": steps,
+    "exchanged": lambda model: model(spikes(9, 2, 3)),
 }
 
 

@@ -39,8 +39,8 @@ class TestSeesNoCut(Mistaken):
 
 # Which law notices it.
 MISTAKES = {
-    "TestSeesNoReset": "test_each_sequence_starts_afresh",
-    "TestSeesTheChargeOnly": "test_each_sequence_starts_afresh",
+    "TestSeesNoReset": "test_each_sequence_starts_fresh",
+    "TestSeesTheChargeOnly": "test_each_sequence_starts_fresh",
     "TestSeesNoCut": "test_carried_truncated_backpropagation",
 }
 
@@ -162,10 +162,10 @@ def test_its_neurons_are_the_benchmarks(outsider: Outsider) -> None:
 def test_it_imports_public_names_only() -> None:
     import delayplug
 
-    for path in EXAMPLE.glob("src/delayplug_pulse/*.py"):
-        text = path.read_text()
-        assert "delayplug." not in "".join(re.findall(r"^(?:from|import) .*$", text, flags=re.MULTILINE))
-        names = re.findall(r"^from delayplug import (.*)$", text, flags=re.MULTILINE)
+    for path in (*EXAMPLE.glob("src/delayplug_pulse/*.py"), *EXAMPLE.glob("tests/*.py")):
+        imports = re.findall(r"^(?:from|import) (delayplug\.\S+)", path.read_text(), flags=re.MULTILINE)
+        assert set(imports) <= {"delayplug.testing"}, path
+        names = re.findall(r"^from delayplug import (.*)$", path.read_text(), flags=re.MULTILINE)
         assert {name for line in names for name in line.split(", ")} <= set(delayplug.__all__)
 
 

@@ -6,7 +6,7 @@ import pulse
 import torch
 from torch import Tensor, nn
 
-from delayplug.testing.laws import Laws, Network
+from delayplug.testing import Laws, Network
 
 F, HIDDEN, OUT = 5, 6, 4
 

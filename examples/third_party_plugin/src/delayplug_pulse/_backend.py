@@ -34,10 +34,6 @@ class Pulse(Toolkit, Containers, OwnWeights, Streams, Benchmarks):
     def kept_state(self, module: nn.Module) -> dict[str, Any]:
         return {"charge": module.charge, "fresh": module.fresh} if isinstance(module, pulse.Neuron) else {}
 
-    def put_state(self, module: nn.Module, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(module, name, value)
-
     def passed_state(
         self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, ...] | None:
