@@ -8,7 +8,7 @@ delay.
 Read `distribution.histogram` first. `distribution` has the delays of a layer as they are, `trajectory` those over a
 training, `realigned` their effect on an input; `style` is what the pictures have in common.
 
-May import: learning, surgery, layers, errors; not bench or testing.
+May import: learning, surgery, layers, errors, _colours; not bench or testing.
 """
 
 from ..errors import ExtraMissingError
