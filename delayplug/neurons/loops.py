@@ -65,7 +65,7 @@ def over_steps(step: Step, neuron: nn.Module, x: Tensor, state: Any) -> Any:
     if length < 2:
         return _loop(step, neuron, x, state)[0]
     first, state = step(neuron, x[0], state)  # stays out of the graph: it makes the state
-    segment, pieces = _compiled_segment(step, neuron), [_stacked([first])]
+    segment, pieces = _compiled_segment(step, neuron), [stacked([first])]
     for xs in x[1:].split(length):
         run = segment if xs.shape[0] == length else _loop
         outs, state = run(step, neuron, xs, state)
@@ -78,10 +78,11 @@ def _loop(step: Step, neuron: nn.Module, xs: Tensor, state: Any) -> tuple[Any, A
     for x_t in xs.unbind(0):  # xs[t] in the loop would cost a full-size gradient per step
         out, state = step(neuron, x_t, state)
         outputs.append(out)
-    return _stacked(outputs), state
+    return stacked(outputs), state
 
 
-def _stacked(outputs: list[Any]) -> Any:
+def stacked(outputs: list[Any]) -> Any:
+    """The outputs of single steps as those of a sequence: every tensor stacked over time, of all else the last."""
     return tree_map(lambda *steps: torch.stack(steps) if isinstance(steps[0], Tensor) else steps[-1], *outputs)
 
 

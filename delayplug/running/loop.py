@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from ..neurons.loops import compiled_loops, over_steps
+from ..neurons.loops import compiled_loops, over_steps, stacked
 from ..surgery.dataflow import preserved
 from ..surgery.find import reset_delays
 from ..surgery.inventory import Network
@@ -40,7 +39,7 @@ def step_by_step(step: Step, x: Tensor, state: Any = None) -> tuple[Any, Any]:
     for x_t in x.unbind(0):
         y, state = step(x_t, state)
         outputs.append(y)
-    return tree_map(lambda *ys: torch.stack(ys) if isinstance(ys[0], Tensor) else ys[-1], *outputs), state
+    return stacked(outputs), state
 
 
 # --------------------------------------------------------------------------------------------------- a model

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import norse.torch as norse
 import pytest
@@ -183,19 +184,28 @@ def test_a_copied_state_is_carried(carry) -> None:
     mem.sum().backward()
 
 
-def test_a_state_in_an_object_of_the_users_is_carried() -> None:
-    class State:
-        def __init__(self, mem: torch.Tensor) -> None:
-            self.mem, self.me = mem, self
+class ObjectState:
+    """A state that points back to itself."""
 
+    def __init__(self, mem: torch.Tensor) -> None:
+        self.mem, self.me = mem, self
+
+
+@dataclass
+class DataclassState:
+    mem: torch.Tensor
+
+
+@pytest.mark.parametrize("state_class", [ObjectState, DataclassState])
+def test_a_state_in_an_object_of_the_users_is_carried(state_class: type[Any]) -> None:
     class Net(OneStep):
-        def forward(self, x: torch.Tensor, state: State) -> State:
+        def forward(self, x: torch.Tensor, state: Any) -> Any:
             _, mem = self.lif(self.fc(x), state.mem)
-            return State(mem)
+            return state_class(mem)
 
     net = Net()
     delayplug.add_delays(net, 5)
-    state = State(torch.zeros(2, 6))
+    state = state_class(torch.zeros(2, 6))
     for _ in range(3):
         state = net(torch.rand(2, 4) + 1, state)
     assert all(step.any() for step in net.fc.delay_memory.state.history[-3:])
@@ -282,24 +292,6 @@ def test_a_state_made_anew_at_every_step_is_told_about() -> None:
     delayplug.add_delays(net, 3)
     with pytest.warns(UserWarning, match="seems to begin a new sequence"):
         net(torch.rand(8, 2, 4))
-
-
-def test_a_state_in_a_dataclass_is_carried() -> None:
-    @dataclass
-    class State:
-        mem: torch.Tensor
-
-    class Net(OneStep):
-        def forward(self, x: torch.Tensor, state: State) -> State:
-            _, mem = self.lif(self.fc(x), state.mem)
-            return State(mem)
-
-    net = Net()
-    delayplug.add_delays(net, 5)
-    state = State(torch.zeros(2, 6))
-    for _ in range(3):
-        state = net(torch.rand(2, 4) + 1, state)
-    assert all(step.any() for step in net.fc.delay_memory.state.history[-3:])
 
 
 def test_a_layer_whose_neuron_does_not_run_any_more_is_an_error() -> None:
