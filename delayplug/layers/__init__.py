@@ -1,9 +1,10 @@
 """Delays and their arithmetic: layers whose synapses or channels have learnable delays, in plain PyTorch.
 
-Read `linear.LearnableDelay` first, then `base.DelayLayer`, which it shares with `conv.ConvDelay`. `options` has what
-can be chosen about a kernel. Delays, widths and weights become taps in `taps`, a pure function; an engine in `engines/`
-applies taps to a sequence; `state` is what a layer carries from step to step. `frozen` has the layers whose delays are
-whole steps, `bounds` clamps delays to their range, `dcls` converts to and from DCLS.
+Read `linear.LearnableDelay` first, then `base.DelayLayer`, which it shares with `conv.ConvDelay`. `parameters` has what
+such a layer holds, `options` what can be chosen about a kernel. Delays, widths and weights become taps in `taps`, a
+pure function; an engine in `engines/` applies taps to a sequence; `state` is what a layer carries from step to step.
+`autograd` is for second derivatives and `torch.func`. `frozen` has the layers whose delays are whole steps, `bounds`
+clamps delays to their range, `dcls` converts to and from DCLS.
 
 May import: errors. Knows no toolkit, no neuron and no network.
 """

@@ -4,36 +4,43 @@ Shapes: T steps, K = max_delay + 1 ages of an input, D = max_delay, N taps per s
 delay each, (O, I) or (C,) or that of a convolution's kernel.
 """
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ..errors import ArgumentError
-from .bounds import Bound, clamp, limit, unlimit
-from .checks import HALF, check_count, check_delays
-from .options import KernelOptions, check_init, check_widths
+from .autograd import is_transformed
+from .checks import HALF
+from .parameters import DelayParameters
 from .state import (
+    Built,
     DelayState as DelayState,  # exported: states that delayplug 0.1 saved whole look for it here
     Origin,
     check_state,
     window_over,
 )
-from .taps import SIGMA_FLOOR, Interpolation, integer_taps, taps
+from .taps import integer_taps, taps
+from .tracing import refuse_other_exporters, traced_call
 
 V = TypeVar("V")
 
 
-class DelayLayer(nn.Module, ABC):
+class DelayLayer(DelayParameters, ABC):
     """Base of `LearnableDelay` and `ConvDelay`: delays of any shape, and a run over a sequence, a part or a step.
 
     Delays are in steps, continuous in 0..max_delay while training. In `eval()` they count as rounded to whole steps
     (halves up); the parameters are not changed by that. They are brought back into their range after each step of any
     torch optimizer, by a hook that the first layer registers with all optimizers (see `layers.bounds`), and once
     more whenever a kernel is built, for updates made by hand: there is nothing to call and nothing to forget.
+
+    A kernel belongs to one sequence: a call of `forward`, or those of `chunk` and `step` that pass its state on.
+    Whatever wrote to a parameter, `.data` included, counts from the next sequence on.
+
+    Everything can be differentiated twice and more, and goes through the transforms of `torch.func`, with functions of
+    torch that take more time and memory (see `layers.autograd`).
 
     A subclass says how taps are applied: `_convolve`, `_step_kernel`, `_convolve_step`, `_check_input`; without one of
     these it cannot be made. `_event_step` is optional.
@@ -43,129 +50,15 @@ class DelayLayer(nn.Module, ABC):
         weight: Parameter of the shape of the delays, or None.
         sigma: buffer (), or Parameter of the shape of the delays or (), in steps; None for "linear".
         active: bool of the shape of the delays, False where `prune` holds one at zero; None if it holds none.
+        layer_name: name of the layer that it delays, for messages of errors; "" if it was not made by `add_delays`.
     """
 
-    delays: Tensor
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-    sigma: Tensor | None
-    active: Tensor | None
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_built"}
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        *,
-        max_delay: int,
-        options: KernelOptions,
-        weight: bool,
-        bias: int,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-    ) -> None:
-        super().__init__()
-        check_count("max_delay", max_delay, 0)
-        if dtype is not None and not dtype.is_floating_point:
-            raise ArgumentError("dtype", "a floating point type", dtype)
-        self.max_delay = int(max_delay)
-        self.interpolation: Interpolation = options.interpolation
-        self.round_in_eval = options.round_in_eval
-        self._cache: dict[str, tuple[Origin | None, Any]] = {}  # made from the rounded delays, until these change
-        self.delays = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if weight else None
-        self.bias = nn.Parameter(torch.empty(bias, device=device, dtype=dtype)) if bias else None
-        self.register_buffer("active", None, persistent=False)
-        width = options.first_width(self.max_delay)
-        sigma_shape = self.delays.shape if options.learn_sigma is True else ()
-        sigma = None if width is None else self.delays.detach().new_full(sigma_shape, width)
-        if options.learn_sigma and sigma is not None:
-            self.sigma = nn.Parameter(sigma)
-        else:
-            self.register_buffer("sigma", sigma)
-        self._limit()
-        self.reset_parameters(options.init)
-
-    def _bounds(self) -> Iterator[tuple[nn.Parameter, float, Bound]]:
-        """Of each Parameter that has a range: the Parameter, the lowest value, the highest one."""
-        if isinstance(self.delays, nn.Parameter):
-            active = self.active
-            yield self.delays, 0, self.max_delay if active is None else active.to(self.delays) * self.max_delay
-        if isinstance(self.sigma, nn.Parameter):
-            yield self.sigma, SIGMA_FLOOR[self.interpolation], math.inf
-
-    def _limit(self) -> None:
-        for parameter, low, high in self._bounds():
-            limit(parameter, low, high)
-
-    def _unlimit(self) -> None:
-        for parameter in (self.delays, self.sigma):
-            if parameter is not None:
-                unlimit(parameter)
-
-    def clamp_parameters(self) -> None:
-        """Bring delays and learned widths back into their ranges, after an update that is no optimizer's."""
-        if torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling():
-            return  # torch.export: a model that is exported does not change its parameters
-        for parameter, low, high in self._bounds():
-            clamp(parameter, low, high)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state.pop("_kept", None)  # the cache's name in delayplug 0.1
-        super().__setstate__({**state, "_cache": {}})  # type: ignore[no-untyped-call]
-        self._limit()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # In bfloat16 a delay near 24 has a resolution of 0.125 steps: delays and widths are moved, but stay precise.
-        precise = self._precise()
-
-        def moved(tensor: Tensor) -> Tensor:
-            result = fn(tensor)
-            keeps = result.dtype in HALF and any(tensor is other for other in precise)
-            return tensor.to(result.device) if keeps else result
-
-        self._unlimit()
-        try:
-            super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
-        finally:
-            self._limit()  # `to_empty` and moves between some devices make new Parameters
-        return self
-
-    def _precise(self) -> list[Tensor | None]:
-        """What stays as it is when a model is moved to half precision."""
-        precise = [self.delays, self.delays.grad]
-        return precise + ([] if self.sigma is None else [self.sigma, self.sigma.grad if self.sigma.is_leaf else None])
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What it computes in."""
-        return self.delays.dtype
-
-    @torch.no_grad()
-    def reset_parameters(self, init: str | float = "uniform") -> None:
-        """Draw weights and bias as `nn.Linear` does, and delays as `init` says."""
-        check_init(init, self.max_delay)
-        if isinstance(init, str):
-            self.delays.uniform_(0, self.max_delay)
-        else:
-            self.delays.fill_(init)
-        bound = 1 / math.sqrt(self.delays[0].numel())
-        for parameter in (self.weight, self.bias):
-            if parameter is not None:
-                parameter.uniform_(-bound, bound)
-
-    @torch.no_grad()
-    def prune(self, active: Tensor | None) -> None:
-        """Hold delays at zero, whatever the optimizer, where `active` (*S), bool, is False; None frees all.
-
-        Such a synapse is that of a plain layer: its delay has no width and no gradient. The mask goes with copies and
-        pickles of the layer, not into its state_dict: see `delayplug.DelayPruning`.
-        """
-        if active is not None and (active.shape != self.delays.shape or active.dtype != torch.bool):
-            got = f"{active.dtype} {tuple(active.shape)}"
-            raise ArgumentError("active", f"torch.bool {tuple(self.delays.shape)}", got)
-        self.active = None if active is None else active.to(self.delays.device, copy=True)
-        self._limit()
-        if self.active is not None:
-            self.delays.masked_fill_(~self.active, 0)
+    def train(self, mode: bool = True) -> Self:
+        self.__dict__.pop("_built", None)
+        return super().train(mode)
 
     # ------------------------------------------------------------------------------------------------ kernel
 
@@ -174,40 +67,42 @@ class DelayLayer(nn.Module, ABC):
 
         `weight`, of the shape of the delays or without its last dimension, stands in for the layer's own.
         """
-        self.clamp_parameters()
+        delays, sigma = self._in_range()
+        delays, weight = self._per_tap(delays), self._weight(weight)
         if self.rounds:
-            return self._cached("taps", weight, lambda: self._integer_taps(weight))
-        weight = self._weight(weight)
-        delays = self._per_tap(self.delays)
-        sigma = self.sigma if self.sigma is None or self.sigma.dim() == 0 else self._per_tap(self.sigma)
+            return integer_taps(delays.to(self.dtype), weight, max_delay=self.max_delay)
+        sigma = sigma if sigma is None or sigma.dim() == 0 else self._per_tap(sigma)
         if self.active is None:
             return self._taps(delays, weight, sigma)
         active = self._per_tap(self.active)
         weight = torch.ones_like(delays) if weight is None else weight
-        kernel = self._taps(delays, weight * active, sigma)
-        kernel[0] += (weight * ~active).sum(-1)
+        kernel, at_zero = self._taps(delays, weight * active, sigma), (weight * ~active).sum(-1)
+        if is_transformed():
+            return torch.cat((kernel[:1] + at_zero, kernel[1:]))
+        kernel[0] += at_zero
         return kernel
 
-    def _integer_taps(self, weight: Tensor | None) -> Tensor:
-        return integer_taps(self._per_tap(self.delays).to(self.dtype), self._weight(weight), max_delay=self.max_delay)
+    def _shared_kernel(self, weight: Tensor | None) -> Tensor:
+        """The taps for a sequence, which nobody writes to."""
+        if not self.rounds or self._learns(weight):
+            return self.kernel(weight)
+        return self._from_whole("taps", weight, lambda *_: self.kernel(weight))
 
-    def _cached(self, name: str, weight: Tensor | None, make: Callable[[], V]) -> V:
-        """What is made from the rounded delays, made again only when parameters change, or for a gradient."""
-        if torch.compiler.is_compiling() or self._learns(weight):
-            return make()
-        before, _ = self._cache.get(name, (None, None))
-        now = self._origin(weight, before)
-        if now is not before:
-            self._cache[name] = now, make()
-        result: V = self._cache[name][1]
-        return result
+    def _from_whole(self, form: str, weight: Tensor | None, make: Callable[[Tensor, Tensor | None], V]) -> V:
+        """What is made from rounded delays and weights without a graph, for a sequence.
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
-
-    def train(self, mode: bool = True) -> Self:
-        self._cache = {}  # while training, what was rounded is of no use
-        return super().train(mode)
+        On a CPU that is what the last sequence used if all values are the same, entry by entry: comparing takes less
+        than making it. On a GPU it would wait.
+        """
+        (delays, _), weight = self._in_range(), self._weight(weight)
+        if not self._checks_values():
+            return make(delays, weight)
+        every: dict[str, Built] = self.__dict__.setdefault("_built", {})
+        built = every.get(form)
+        if built is None or not built.fits(delays, weight, self.max_delay):
+            built = every[form] = Built(delays, weight, self.max_delay, make(delays, weight))
+        value: V = built.value  # of this call, whatever another thread puts there
+        return value
 
     def _taps(self, delays: Tensor, weight: Tensor | None, sigma: Tensor | None) -> Tensor:
         return taps(delays, weight, sigma, max_delay=self.max_delay, interpolation=self.interpolation)
@@ -244,19 +139,36 @@ class DelayLayer(nn.Module, ABC):
         Returns:
             The output, time first, T + tail steps.
         """
+        if isinstance(x, fx.Proxy):
+            traced: Tensor = traced_call(self, (x, tail, weight), {})
+            return traced
+        refuse_other_exporters(self)
         if not isinstance(tail, int) or not 0 <= tail <= self.max_delay:
             raise ArgumentError("tail", f"a number of steps between 0 and max_delay={self.max_delay}", tail)
         x, dtype = self._prepare(x, leading=1, spikes=True)
-        return _in_precision(self._convolve(x, self.kernel(weight), x.shape[0] + tail), dtype)
+        return _in_precision(self._convolve(x, self._shared_kernel(weight), x.shape[0] + tail), dtype)
 
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
         x, dtype = self._prepare(x, leading=1)
         skip = 0 if state is None else self.max_delay  # silence need not be convolved
         past_and_x = torch.cat((self._state(state, x.shape[1:]).history, x))
-        y = self._convolve(past_and_x[self.max_delay - skip :], self.kernel(weight), x.shape[0] + skip)
+        kernel, made_from = self._chunk_kernel(state, weight)
+        y = self._convolve(past_and_x[self.max_delay - skip :], kernel, x.shape[0] + skip)
         # A copy, or a state would keep the whole sequence alive.
-        return _in_precision(y[skip:], dtype), DelayState(past_and_x[x.shape[0] :].clone())
+        history = past_and_x[x.shape[0] :].clone()
+        # Of a kernel with a graph, each part is to have its own: the graph of this one can be gone by then.
+        keeps = made_from is not None and not kernel.requires_grad
+        return _in_precision(y[skip:], dtype), DelayState(history, kernel, made_from) if keeps else DelayState(history)
+
+    def _chunk_kernel(self, state: DelayState | None, weight: Tensor | None) -> tuple[Tensor, Origin | None]:
+        """The taps, those of the state if they are made from the same, and what they are made from."""
+        before = None if state is None else state.made_from
+        made_from = self._origin("chunk", weight, before)
+        kernel = None if state is None or made_from is None or made_from is not before else state.kernel
+        if not isinstance(kernel, Tensor) or self._learns(weight):
+            kernel = self._shared_kernel(weight)
+        return kernel, made_from
 
     def step(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """One step of a sequence; equal to the same step of `forward`.
@@ -274,12 +186,12 @@ class DelayLayer(nn.Module, ABC):
         event_driven = self._event_step(x, state, weight)
         if event_driven is not None:
             return _in_precision(event_driven[0], dtype), event_driven[1]
-        kernel, made_from = state.kernel, self._origin(weight, state.made_from)
+        kernel, made_from = state.kernel, self._origin("step", weight, state.made_from)
         # A traced step cannot tell which tensor a weight is, but a Parameter is the one that it was.
         unknown = torch.compiler.is_compiling() and weight is not None and not isinstance(weight, nn.Parameter)
         changed = unknown or made_from is not state.made_from
-        if kernel is None or changed or kernel.requires_grad != self._learns(weight):
-            kernel = self._step_kernel(self.kernel(weight))
+        if not isinstance(kernel, Tensor) or changed or kernel.requires_grad != self._learns(weight):
+            kernel = self._step_kernel(self._shared_kernel(weight))
         window, tape = window_over(state, x, kernel.requires_grad)
         y = self._convolve_step(window, kernel)
         return _in_precision(y, dtype), DelayState(window[1:], kernel, made_from, tape=tape)
@@ -324,14 +236,15 @@ class DelayLayer(nn.Module, ABC):
         learned = [source for source in self._sources(weight) if all(source is not other for other in rounded)]
         return any(source.requires_grad for source in learned)
 
-    def _origin(self, weight: Tensor | None, before: Origin | None) -> Origin | None:
+    def _origin(self, form: str, weight: Tensor | None, before: Origin | None) -> Origin | None:
         """What a kernel is made from now: the same object as before unless that has changed, None while compiling.
 
-        It changes by optimizer steps, schedules, checkpoints, the mode, other weights; not by writing to `.data`.
+        Within a sequence it changes by optimizer steps, schedules, checkpoints, the mode, other weights, not by writing
+        to `.data`. The form is that of the kernel, which belongs to the method that uses it.
         """
         if torch.compiler.is_compiling():
             return None
-        sources, flags = self._sources(weight), (self.training, self.rounds)
+        sources, flags = self._sources(weight), (form, self.training, self.rounds)
         if before is not None and before.is_current(sources, flags):
             return before
         return Origin(sources, flags)
@@ -347,33 +260,6 @@ class DelayLayer(nn.Module, ABC):
             raise ArgumentError("x", expected, x.dtype, "Convert the input or the layer with .to(dtype)")
         keep = spikes and not x.is_floating_point()
         return x if keep else x.to(self.dtype), x.dtype
-
-    # --------------------------------------------------------------------------------------------- bookkeeping
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        delays = state_dict.get(f"{prefix}delays")
-        if isinstance(delays, Tensor):
-            check_delays(delays, self.max_delay, f"{prefix}delays", "Make the layer with a larger max_delay")
-        sigma = state_dict.get(f"{prefix}sigma")
-        if isinstance(sigma, Tensor) and self.sigma is not None:
-            check_widths(sigma, self.interpolation, f"{prefix}sigma")
-        self._unlimit()
-        try:
-            super()._load_from_state_dict(state_dict, prefix, *args)
-        finally:
-            self._limit()  # with assign=True there are new Parameters
-
-    def _describe(self, size: str, *more: str) -> str:
-        """For `extra_repr`."""
-        parts = [size, f"max_delay={self.max_delay}", f"interpolation={self.interpolation!r}"]
-        if isinstance(self.sigma, nn.Parameter):
-            parts.append(f"learn_sigma={(self.sigma.shape == self.delays.shape or 'layer')!r}")
-        elif self.sigma is not None:
-            parts.append("sigma=?" if self.sigma.is_meta else f"sigma={self.sigma.mean().item():.4g}")
-        parts += more
-        if not self.round_in_eval:
-            parts.append("round_in_eval=False")
-        return ", ".join(parts)
 
 
 def _in_precision(y: Tensor, dtype: torch.dtype) -> Tensor:

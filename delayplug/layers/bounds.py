@@ -9,6 +9,7 @@ sets it again, which `DelayLayer` does for its own.
 """
 
 import functools
+import math
 import weakref
 from typing import NamedTuple
 
@@ -47,14 +48,21 @@ def unlimit(parameter: Tensor) -> None:
 
 
 def clamp(parameter: Tensor, low: float, high: Bound) -> None:
-    """Bring a parameter into an interval.
+    """Bring a parameter into an interval. Infinity is in none: it becomes NaN, so that it is noticed.
 
     Through `.data`: repeating it between a forward and its backward pass changes no value, so autograd need not know.
     """
+    data = parameter.data.nan_to_num_(math.nan, math.nan, math.nan)
     if isinstance(high, Tensor):
-        parameter.data.clamp_(min=low).clamp_(max=high)
+        data.clamp_(min=low).clamp_(max=high)
     else:
-        parameter.data.clamp_(low, high)
+        data.clamp_(low, high)
+
+
+def clamped(value: Tensor, low: float, high: Bound) -> Tensor:
+    """The same of a value that is not to be changed; differentiable."""
+    finite = value.nan_to_num(math.nan, math.nan, math.nan)
+    return finite.clamp(min=low).clamp(max=high) if isinstance(high, Tensor) else finite.clamp(low, high)
 
 
 def _clamp_stepped(optimizer: torch.optim.Optimizer, *_: object) -> None:

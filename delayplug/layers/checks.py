@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
+from .autograd import is_transformed
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -23,6 +24,18 @@ def check_delays(delays: Tensor, max_delay: int, name: str, advice: str = "") ->
     if not bool(((delays >= 0) & (delays <= max_delay)).all()):
         got = f"values from {delays.min().item():g} to {delays.max().item():g}"
         raise ArgumentError(name, f"delays between 0 and {max_delay} steps", got, advice)
+
+
+def check_not_diverged(values: Tensor, name: str) -> None:
+    """Raise ArgumentError if delays or widths are not all finite; waits for the device."""
+    if not _is_finite(values.detach()):
+        bad = values.numel() - int(values.isfinite().sum())
+        raise ArgumentError(
+            name,
+            "finite values in steps",
+            f"NaN or infinity in {bad} of {values.numel()}",
+            "Training diverged: load an earlier checkpoint, and lower the learning rate or clip the gradients",
+        )
 
 
 def output_steps(steps_in: int, taps: int, steps: int | None) -> int:
@@ -60,8 +73,11 @@ def check_finite(x: Tensor, leading: int) -> None:
         raise ArgumentError("x", "at least one step", tuple(x.shape))
     if x.is_complex():
         raise ArgumentError("x", "real values", x.dtype)
-    # On a GPU the check would wait for the device; there a NaN is passed on, as in any layer.
-    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _is_finite(x.detach()):
+    # On a GPU the check would wait for the device; there a NaN is passed on, as in any layer. Transforms of torch.func
+    # have no single value to check.
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or is_transformed():
+        return
+    if not _is_finite(x.detach()):
         raise ArgumentError("x", "finite values", "NaN or infinity")
 
 

@@ -111,3 +111,11 @@ class ConvDelay(DelayLayer):
 
     def extra_repr(self) -> str:
         return self._describe(f"{self.in_channels}, {self.out_channels}, kernel_size={tuple(self.delays.shape[2:-1])}")
+
+
+class KernelDelay(ConvDelay):
+    """The `ConvDelay` inside of a layer that `add_delays` or `from_nir` made.
+
+    Weight initialisation often goes by the names of classes, and takes whatever has "Conv" in its name for a
+    convolution with a weight. The weight is the layer's, and so is that name.
+    """

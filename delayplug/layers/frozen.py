@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ArgumentError, WiringError
 from .base import DelayLayer
 from .checks import check_delays
-from .conv import ConvDelay
+from .conv import ConvDelay, KernelDelay
 from .linear import LearnableDelay
 
 DTYPES = (torch.uint8, torch.int16, torch.int32)  # the smallest that holds the largest delay is taken
@@ -40,6 +40,11 @@ class Frozen(DelayLayer):
     @property
     def rounds(self) -> bool:
         return True
+
+    def _in_range(self) -> tuple[Tensor, None]:
+        if self._checks_values():
+            check_delays(self.delays, self.max_delay, self._named("delays"))
+        return self.delays, None
 
     def _precise(self) -> list[Tensor | None]:
         return [self._unit]
@@ -72,7 +77,15 @@ class FrozenConvDelay(Frozen, ConvDelay):
     """A `ConvDelay` whose delays are whole steps and do not learn; `freeze_delays` makes it."""
 
 
-_FROZEN: dict[type, type[Frozen]] = {LearnableDelay: FrozenDelay, ConvDelay: FrozenConvDelay}
+class FrozenKernelDelay(FrozenConvDelay, KernelDelay):
+    """A `FrozenConvDelay` inside of a layer, whose name it leaves to the layer as `KernelDelay` does."""
+
+
+_FROZEN: dict[type, type[Frozen]] = {
+    LearnableDelay: FrozenDelay,
+    ConvDelay: FrozenConvDelay,
+    KernelDelay: FrozenKernelDelay,
+}
 
 
 def can_freeze(layer: DelayLayer) -> bool:
@@ -97,7 +110,6 @@ def freeze(layer: DelayLayer, delays: Tensor, max_delay: int) -> Callable[[], No
     layer.register_buffer("_unit", unit, persistent=False)
     layer.max_delay = max_delay
     layer.interpolation = "linear"  # whole delays are the same in all of them, and this one has no width
-    layer.train(layer.training)  # drops what was made from the learned delays
 
     def thaw() -> None:
         layer.__dict__.clear()

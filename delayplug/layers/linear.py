@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from . import dcls
+from .autograd import is_transformed
 from .base import DelayLayer
 from .checks import check_count, check_delays, check_input
 from .engines.channels import convolve_channels
 from .engines.convolve import Engine, convolve
-from .engines.events import Launch, arrivals, launch
+from .engines.events import Launch, arrivals
 from .options import KernelOptions, LearnSigma, check_engine
 from .state import DelayState, window_over
 from .taps import Interpolation
@@ -153,20 +154,22 @@ class LearnableDelay(DelayLayer):
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
         # Counting spikes on a GPU would wait for it.
         chosen = self.rounds and self.engine == "auto" and x.device.type == "cpu"
-        if self.out_features is None or not chosen or torch.compiler.is_compiling():
+        if self.out_features is None or not chosen or torch.compiler.is_compiling() or is_transformed():
             return None
         if torch.is_grad_enabled() and (x.requires_grad or self._learns(weight)):
             return None  # a gradient wants the window of inputs
-        made_from, pending = self._origin(weight, state.made_from), state.pending
+        made_from, pending, launches = self._origin("events", weight, state.made_from), state.pending, state.kernel
+        changed = state.made_from is not made_from
         # Without an origin it comes from a file.
-        if pending is None or (state.made_from is not None and state.made_from is not made_from):
+        if pending is None or (changed and state.made_from is not None):
             pending = self._pending(state.history, weight)
-        launches = self._cached("launch", weight, lambda: self._launch(weight))
+        if changed or not isinstance(launches, Launch):
+            launches = self._from_whole("events", weight, self._launch)
         size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)
         y, pending = arrivals(x.reshape(-1, self.in_features), pending.view(size, -1, self.out_features), launches)
         window, tape = window_over(state, x, learns=False)
         y = y.view(shape) if self.bias is None else y.view(shape) + self.bias
-        return y, DelayState(window[1:], None, made_from, pending.view(size, *shape), tape)
+        return y, DelayState(window[1:], launches, made_from, pending.view(size, *shape), tape)
 
     def _pending(self, history: Tensor, weight: Tensor | None) -> Tensor:
         """The next K outputs as far as the last D inputs say, without bias: (K, *batch, O)."""
@@ -178,10 +181,9 @@ class LearnableDelay(DelayLayer):
             pending[:steps] = y[steps:].view_as(pending[:steps])
         return pending
 
-    def _launch(self, weight: Tensor | None) -> Launch:
-        weights = self._weight(weight)
-        assert weights is not None
-        return launch(self.delays.detach(), weights.detach(), self.kernel(weight).detach())
+    def _launch(self, delays: Tensor, weight: Tensor | None) -> Launch:
+        assert weight is not None
+        return Launch(delays.detach(), weight.detach(), self.max_delay)
 
     # ------------------------------------------------------------------------------------------------- DCLS
 

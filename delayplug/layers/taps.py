@@ -23,9 +23,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..errors import ArgumentError
+from .autograd import gradients, is_transformed, needs_graph
 from .engines.scratch import Scratch
 
 Interpolation = Literal["gauss", "triangle", "linear"]
@@ -51,12 +51,14 @@ def taps(
         interpolation: "gauss", "triangle" or "linear".
 
     Returns:
-        (D + 1, *S): the weight that the input of k steps ago has, for each k. Differentiable once, in all three.
+        (D + 1, *S): the weight that the input of k steps ago has, for each k. Differentiable in all three.
     """
     check_interpolation(interpolation)
     if (sigma is None) != (interpolation == "linear"):
         expected = "None" if interpolation == "linear" else "a width in steps"
         raise ArgumentError("sigma", f"{expected} with interpolation={interpolation!r}", sigma)
+    if is_transformed():
+        return _plain(delays, weights, sigma, max_delay + 1, interpolation)
     result: Tensor = _Taps.apply(delays, weights, sigma, max_delay + 1, interpolation)
     return result
 
@@ -64,13 +66,18 @@ def taps(
 def integer_taps(delays: Tensor, weights: Tensor | None, *, max_delay: int) -> Tensor:
     """The kernel with delays rounded to whole steps: exactly one nonzero k per tap, holding exactly its weight.
 
-    Shapes as in `taps`. Differentiable in the weights; rounding passes no gradient to the delays.
+    Shapes as in `taps`, delays of integers included. Differentiable in the weights; rounding passes no gradient to the
+    delays. A delay that is NaN or out of range makes the taps of its synapse NaN: that takes no waiting for a device.
     """
-    index = round_delays(delays).long().movedim(-1, 0)  # (N, *S)
+    rounded = round_delays(delays)
+    index = rounded.long().clamp(0, max_delay)
     values = torch.ones_like(delays) if weights is None else weights
-    values = values.movedim(-1, 0)
+    values = values.masked_fill(index != rounded, math.nan).movedim(-1, 0)
+    index = index.movedim(-1, 0)  # (N, *S)
     zeros = values.new_zeros((max_delay + 1, *delays.shape[:-1]))
-    return zeros.scatter_add(0, index, values)
+    if is_transformed():
+        return zeros.scatter_add(0, index, values)
+    return zeros.scatter_add_(0, index, values)  # a copy of a large kernel costs as much as the rest
 
 
 def check_interpolation(interpolation: str) -> None:
@@ -82,6 +89,19 @@ def check_interpolation(interpolation: str) -> None:
 def round_delays(delays: Tensor) -> Tensor:
     """Delays in whole steps; halves go up. Does not pass a gradient."""
     return (delays.detach() + 0.5).floor()
+
+
+def _plain(delays: Tensor, weights: Tensor | None, sigma: Tensor | None, size: int, interpolation: str) -> Tensor:
+    """`taps` in plain operations of torch, with temporaries (K, *S, N)."""
+    k = torch.arange(size, dtype=delays.dtype, device=delays.device).view(-1, *(1,) * delays.dim())
+    z = k - delays
+    if interpolation == "gauss":
+        assert sigma is not None
+        bump = (-0.5 * (z / sigma).square()).exp()
+    else:  # the slope of relu is zero at its corner, as in `_bump_by_delay`
+        bump = ((1 if sigma is None else sigma) - z.abs()).relu()
+    tap = bump / (bump.sum(0) + _epsilon(delays.dtype))
+    return (tap if weights is None else tap * weights).sum(-1)
 
 
 class _Taps(torch.autograd.Function):
@@ -116,8 +136,9 @@ class _Taps(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if needs_graph():
+            return *_plain_gradients(ctx, grad), None, None
         # With e the bump, G the gradient of the taps and n = 1 / sum e, for any parameter p of the bump:
         #   dL/dw = n sum(G e),   dL/dp = w n [sum(G e') - n sum(G e) sum(e')],   e' = de/dp
         delays, weights, sigma, norms = ctx.saved_tensors
@@ -151,6 +172,22 @@ class _Taps(torch.autograd.Function):
         if grads[2] is not None and sigma.dim() == 0:
             grads[2] = grads[2].sum()
         return *grads, None, None
+
+
+def _plain_gradients(ctx: Any, grad: Tensor) -> list[Tensor | None]:
+    delays, weights, sigma, _ = ctx.saved_tensors
+    size, interpolation, there = grad.shape[0], ctx.interpolation, (delays, weights, sigma)
+    inputs = [value for value in there if value is not None]
+    wanted = [want for want, value in zip(ctx.needs_input_grad[:3], there, strict=True) if value is not None]
+
+    def plain(*values: Tensor) -> Tensor:
+        some = iter(values)
+        d, w, s = (None if value is None else next(some) for value in there)
+        assert d is not None
+        return _plain(d, w, s, size, interpolation)
+
+    found = iter(gradients(plain, inputs, grad, wanted))
+    return [None if value is None else next(found) for value in there]
 
 
 def _epsilon(dtype: torch.dtype) -> float:

@@ -1,13 +1,14 @@
 import copy
-import io
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from delayplug import ArgumentError, DelayState, LearnableDelay
+from delayplug import ArgumentError, ConvDelay, DelayState, LearnableDelay, freeze_delays
 from delayplug.layers.base import DelayLayer
 from delayplug.layers.options import KernelOptions
 from tests.layers.running import F64, equal, from_history, make, run_chunks, run_steps
@@ -182,7 +183,7 @@ def test_one_kernel_for_frozen_passed_and_rounded_weights():
     run_steps(layer, x, weight=torch.ones(3, 4, dtype=F64, requires_grad=True))
     layer.train().delays.requires_grad_(False)
     run_steps(layer, x, weight=torch.ones(3, 4, dtype=F64))
-    assert len(built) == 5
+    assert len(built) == 4  # the third goes spike by spike, without a kernel
 
 
 def test_truncated_backpropagation():
@@ -267,59 +268,143 @@ def test_compiled_steps_use_the_weights_that_they_get():
             assert torch.allclose(y, expected, atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------ copies, storage
+# --------------------------------------------------------------------------------------- what was written to parameters
+
+KINDS = {
+    "synapse": lambda: (LearnableDelay(4, 3, max_delay=5, bias=True), (12, 2, 4), None),
+    "direct": lambda: (LearnableDelay(4, 3, max_delay=5, engine="direct"), (12, 2, 4), None),
+    "channel": lambda: (LearnableDelay(4, max_delay=5), (12, 2, 4), None),
+    "conv": lambda: (ConvDelay(CONV, max_delay=5), (12, 2, 4, 6), CONV.weight.detach().clone()),
+}
+CONV = nn.Conv1d(4, 3, 2)
 
 
-LAYERS = {
-    "synapse": lambda: make(4, 3, taps=2, bias=True),
-    "learned": lambda: make(4, 3, learn_sigma=True),
-    "channel": lambda: make(4, interpolation="triangle"),
-    "linear": lambda: make(4, 3, interpolation="linear"),
+def polyak(target, source):
+    target.data.mul_(0.1)
+    target.data.add_(0.9 * source.data)
+
+
+WRITES = {
+    "polyak": polyak,
+    "replaced": lambda target, source: setattr(target, "data", source.data.clone()),
+    "through a view": lambda target, source: target.data.view(-1).copy_(source.data.view(-1)),
+    "through numpy": lambda target, source: np.copyto(target.detach().numpy(), source.detach().numpy()),
+    "counted": lambda target, source: target.detach().copy_(source.detach()),
 }
 
 
-def saved(layer):
-    file = io.BytesIO()
-    torch.save(layer.state_dict(), file)
-    return torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+def over_sequence(layer, x, weight, how):
+    if how == "forward":
+        return layer(x, weight=weight)
+    state, outputs = None, []
+    for part in x.split(5) if how == "chunk" else x:
+        y, state = getattr(layer, how)(part, state, weight)
+        outputs.append(y)
+    return torch.cat(outputs) if how == "chunk" else torch.stack(outputs)
 
 
-@pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
-def test_state_dict_deepcopy_and_pickle(build):
-    layer, other = build(), build()
-    x = torch.randn(9, 2, 4, dtype=F64)
-    y = layer(x)
-    assert not equal(other(x), y, 1e-3)
-    other.load_state_dict(saved(layer))
-    for copied in (other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert torch.equal(copied(x), y)
-        assert repr(copied) == repr(layer)
-    copied.delays.data.zero_()
-    assert torch.equal(layer(x), y)
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("how", ["forward", "chunk", "step"])
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("build", KINDS.values(), ids=KINDS)
+def test_what_was_written_counts_from_the_next_sequence_on(build, write, how, training, frozen):
+    """Target networks, averages of weights and evolution strategies write where autograd does not count."""
+    (layer, shape, weight), (source, _, other) = build(), build()
+    if frozen:
+        freeze_delays(layer)
+        freeze_delays(source)
+    layer.train(training)
+    x = (torch.rand(shape) < 0.5).float()
+    other = None if other is None else torch.randn_like(other)
+    changed = False
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            before = over_sequence(layer, x, weight, how)
+            for name, value in source.state_dict().items():
+                target = getattr(layer, name)
+                if target.is_floating_point():
+                    write(target, value)
+                else:
+                    target.data.copy_(value)
+            if weight is not None:
+                write(weight, other)
+            found = over_sequence(layer, x, weight, how)
+            assert torch.equal(found, over_sequence(copy.deepcopy(layer), x, weight, how))
+            changed |= not torch.allclose(found, before)
+    assert changed
 
 
-@pytest.mark.parametrize("value", [-0.1, 6.1, math.nan, math.inf])
-@pytest.mark.parametrize("assign", [False, True])
-def test_loading_delays_out_of_range(value, assign):
-    model = nn.Sequential(make(4, 3))
-    state = model.state_dict()
-    state["0.delays"] = state["0.delays"].clone()
-    state["0.delays"].view(-1)[2] = value
-    with pytest.raises(ArgumentError, match=r"0.delays: expected delays between 0 and 6 steps, got values from .*"):
-        model.load_state_dict(state, assign=assign)
+@pytest.mark.parametrize("engine", ["auto", "direct"])
+def test_parts_of_a_sequence_share_a_kernel(engine):
+    layer, x = LearnableDelay(4, 3, max_delay=5, engine=engine).eval(), torch.rand(12, 2, 4)
+    with torch.no_grad():
+        whole = layer(x)
+        y, state = run_chunks(layer, x, 3)
+        assert equal(y, whole, 1e-5)
+        assert layer.chunk(x, state)[1].kernel is state.kernel
+        layer.weight.data.mul_(3)  # not counted: from the next sequence on
+        assert layer.chunk(x, state)[1].kernel is state.kernel
+        assert layer.chunk(x, None)[1].kernel is not state.kernel
+        layer.weight.mul_(2)  # counted: noticed within the sequence
+        y, state = layer.chunk(x, state)
+        assert equal(y, layer(torch.cat((x, x)))[12:], 1e-5)
+        y, state = layer.step(x[0], state)  # a kernel of another form
+        assert equal(y, from_history(layer, x[0], state._replace(history=run_chunks(layer, x, 3)[1].history)), 1e-5)
 
 
-@pytest.mark.parametrize("learn_sigma", [False, True])
-@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
-def test_loading_a_width_that_is_none(value, learn_sigma):
-    layer = make(4, 3, learn_sigma=learn_sigma)
-    state = {**layer.state_dict(), "sigma": torch.full_like(layer.sigma, value)}
-    with pytest.raises(ArgumentError, match=r"sigma: expected finite widths >= 0.27 steps, got values from"):
-        layer.load_state_dict(state)
+def test_parts_that_learn_have_a_graph_each():
+    layer, x = LearnableDelay(4, 3, max_delay=5), torch.rand(12, 2, 4)
+    y, state = layer.chunk(x, None)
+    y.sum().backward()
+    layer.chunk(x, DelayState(state.history.detach(), state.kernel, state.made_from))[0].sum().backward()
+    assert state.kernel is None
 
 
-def test_widths_at_the_floor_load_in_every_precision():
-    for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        layer = LearnableDelay(4, 3, max_delay=6, sigma=0.27, dtype=dtype)
-        for other in (torch.float64, torch.float32, torch.bfloat16):
-            LearnableDelay(4, 3, max_delay=6, dtype=other).load_state_dict(layer.state_dict())
+@pytest.mark.parametrize(("sizes", "grad"), [((4, 3), False), ((4, 3), True), ((4,), True)])
+def test_outputs_and_kernels_are_not_changed_by_the_next_call(sizes, grad):
+    layer, x = LearnableDelay(*sizes, max_delay=5).eval(), torch.rand(9, 2, 4, requires_grad=True)
+    layer.requires_grad_(False)
+    with torch.set_grad_enabled(grad):
+        y, kernel = layer(x), layer.kernel()
+        kept = y.detach().clone(), kernel.clone()
+        layer.delays.data.copy_(layer.delays.data.flip(0))
+        layer(x.detach())
+        layer(x)
+        assert torch.equal(y, kept[0])
+        assert torch.equal(kernel, kept[1])
+        expected = layer(x)
+        layer.kernel().zero_()
+        assert torch.equal(layer(x), expected)
+    if grad:
+        expected = torch.autograd.grad(layer._convolve(x, kept[1], 9).sum(), x)[0]
+        assert torch.allclose(torch.autograd.grad(y.sum(), x)[0], expected)
+
+
+def test_a_kernel_is_the_last_one_only_where_that_is_the_same():
+    layer, x = LearnableDelay(4, 3, max_delay=5).eval(), torch.rand(9, 2, 4)
+    with torch.inference_mode():
+        expected = layer(x)
+    with torch.no_grad():
+        assert torch.equal(layer(x), expected)
+        assert torch.equal(copy.deepcopy(layer)(x), expected)
+        assert torch.equal(copy.copy(layer)(x), expected)
+    assert len(pickle.dumps(layer)) == len(pickle.dumps(LearnableDelay(4, 3, max_delay=5).eval()))
+    assert torch.equal(layer(x), expected)
+    assert torch.allclose(layer.double()(x.double()).float(), expected)
+
+
+def test_threads_do_not_share_kernels():
+    torch.manual_seed(1)
+    layer = LearnableDelay(40, 30, max_delay=9, weight=False, engine="direct").eval()
+    x, weights = torch.rand(20, 2, 40), [torch.randn(30, 40) for _ in range(8)]
+    with torch.no_grad():
+        expected = [layer(x, weight=weight) for weight in weights]
+
+    def work(weight):
+        with torch.no_grad():
+            return [layer(x, weight=weight) for _ in range(30)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for found, right in zip(pool.map(work, weights), expected, strict=True):
+            assert all(torch.equal(y, right) for y in found)

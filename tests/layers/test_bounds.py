@@ -1,6 +1,7 @@
 import copy
 import gc
 import io
+import math
 import pickle
 import subprocess
 import sys
@@ -286,3 +287,20 @@ def test_pruned_delays_are_clamped_to_zero():
     layer.delays.data.fill_(99)
     layer(torch.zeros(2, 1, 4))
     assert torch.equal(layer.delays, 5 * active)
+
+
+def test_infinity_is_in_no_interval():
+    """It would be the longest delay, which looks right."""
+    value = torch.tensor([math.inf, -math.inf, math.nan, 9.0, -9.0, 2.0])
+    for high in (5.0, torch.full((6,), 5.0)):
+        parameter = nn.Parameter(value.clone())
+        ranges.clamp(parameter, 0, high)
+        for found in (parameter.data, ranges.clamped(value, 0, high)):
+            assert found[:3].isnan().all()
+            assert found[3:].tolist() == [5, 0, 2]
+
+
+def test_clamping_a_copy_has_a_gradient_inside():
+    value = torch.tensor([-1.0, 0.5, 7.0], requires_grad=True)
+    (gradient,) = torch.autograd.grad(ranges.clamped(value, 0, 5).sum(), value)
+    assert gradient.tolist() == [0, 1, 0]

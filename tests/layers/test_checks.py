@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from delayplug import ArgumentError, LearnableDelay
-from delayplug.layers.checks import check_count, check_delays, output_steps
+from delayplug.layers.checks import check_count, check_delays, check_not_diverged, output_steps
 from tests.layers.running import F64
 
 SYNAPSE, CHANNEL = LearnableDelay(4, 3, max_delay=5), LearnableDelay(4, max_delay=5)
@@ -86,3 +86,11 @@ def test_the_length_of_a_result():
 def test_a_length_out_of_reach(steps):
     with pytest.raises(ArgumentError, match=rf"steps: expected a length between 1 and T \+ K - 1 = 12, got {steps}"):
         output_steps(9, 4, steps)
+
+
+def test_values_that_diverged():
+    check_not_diverged(torch.full((3,), 3e38), "sigma")  # the sum overflows
+    check_not_diverged(torch.empty(0), "delays")
+    for value in (math.nan, math.inf):
+        with pytest.raises(ArgumentError, match=r"delays of a: expected finite .* in 2 of 3\. Training diverged"):
+            check_not_diverged(torch.tensor([1.0, value, value]), "delays of a")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from delayplug import ArgumentError, ConvDelay, DelayState, SigmaSchedule, parameter_groups
+from delayplug.layers.conv import KernelDelay
 from delayplug.layers.taps import INTERPOLATIONS, taps
 
 T, B, D = 9, 2, 4
@@ -173,3 +174,25 @@ def test_errors():
         delay(torch.full((T, B, 2, 5, 5), torch.nan), weight=conv.weight)
     with pytest.raises(ArgumentError, match="state: expected a history"):
         delay.step(torch.zeros(B, 2, 5, 5), delay.initial_state(B, 4, 4), weight=conv.weight)
+
+
+def test_inside_of_a_layer_its_class_is_not_named_like_a_convolution():
+    conv = nn.Conv1d(2, 3, 3)
+    delay = KernelDelay(conv, max_delay=4, init=1, interpolation="linear")
+    assert isinstance(delay, ConvDelay)
+    assert not any(word in type(delay).__name__ for word in ("Conv", "Linear", "Norm"))
+    x = torch.rand(5, 2, 2, 7)
+    y = delay(x, weight=conv.weight)
+    torch.testing.assert_close(
+        y[1:], ConvDelay(conv, max_delay=4, init=0, interpolation="linear")(x[:-1], weight=conv.weight)
+    )
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_comes_of_an_empty_batch(conv, training):
+    delay, x = delay_of(conv).train(training), sample(conv)
+    y, expected = delay(x[:, :0], weight=conv.weight), delay(x, weight=conv.weight)
+    assert y.shape == (T, 0, *expected.shape[2:])
+    assert not torch.autograd.grad(y.sum(), conv.weight, create_graph=True)[0].any()
+    assert delay.chunk(x[:, :0], None, conv.weight)[0].shape == y.shape
+    assert delay.step(x[0, :0], None, conv.weight)[0].shape == y.shape[1:]

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from delayplug import ArgumentError, ConvDelay, Frozen, LearnableDelay, WiringError, freeze_delays
+from delayplug import ArgumentError, ConvDelay, Frozen, FrozenConvDelay, LearnableDelay, WiringError, freeze_delays
+from delayplug.layers.conv import KernelDelay
 from tests.profiles import examples
 
 
@@ -178,3 +179,11 @@ def test_dcls_takes_it():
     module = layer.to_dcls()
     expected = module(nn.functional.pad(x.permute(1, 2, 0), (6, 0))).permute(2, 0, 1)
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_inside_of_a_layer_it_leaves_that_name_to_the_layer():
+    delay = KernelDelay(nn.Conv1d(2, 3, 3), max_delay=4)
+    freeze_delays(delay)
+    assert isinstance(delay, FrozenConvDelay)
+    assert isinstance(delay, KernelDelay)
+    assert type(delay).__name__ == "FrozenKernelDelay"

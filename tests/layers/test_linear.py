@@ -6,13 +6,52 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.nn import functional
 
-from delayplug import ArgumentError, LearnableDelay
+from delayplug import ArgumentError, LearnableDelay, freeze_delays
 from delayplug.layers.taps import INTERPOLATIONS
 from tests.layers import oracle
 from tests.layers.running import F64, equal, make, run_chunks, run_steps
 from tests.profiles import examples
 
 # ------------------------------------------------------------------------------------ step, sequence, chunks, causality
+
+
+@st.composite
+def empty_inputs(draw):
+    """A layer of any kind and engine, and the shape of an input that is empty in the batch or behind the channels."""
+    max_delay, steps = draw(st.integers(0, 3)), draw(st.integers(1, 4))
+    sizes = draw(st.lists(st.sampled_from([0, 0, 1, 2]), min_size=1, max_size=3).filter(lambda sizes: 0 in sizes))
+    if draw(st.booleans()):
+        layer = LearnableDelay(3, max_delay=max_delay)
+        return layer, (steps, sizes[0], 3, *sizes[1:])
+    engine = draw(st.sampled_from(["auto", "fft", "direct", "dcls"]))
+    return LearnableDelay(3, 2, max_delay=max_delay, bias=draw(st.booleans()), engine=engine), (steps, *sizes, 3)
+
+
+@settings(max_examples=examples(60))
+@given(empty_inputs(), st.booleans(), st.booleans(), st.sampled_from([torch.float32, torch.float16, torch.bool]))
+def test_nothing_comes_of_empty_inputs(drawn, training, frozen, dtype):
+    layer, shape = drawn
+    layer.train(training)
+    if frozen:
+        freeze_delays(layer)
+    x = torch.rand(shape).to(dtype).requires_grad_(dtype.is_floating_point)
+    expected = shape if layer.out_features is None else (*shape[:-1], 2)
+    y, steps = layer(x), expected[0]
+    assert y.shape == expected
+    assert layer(x, tail=layer.max_delay).shape == (steps + layer.max_delay, *expected[1:])
+    inputs = [value for value in (x, *layer.parameters()) if value.requires_grad]
+    if y.requires_grad:
+        gradients = torch.autograd.grad(y.sum(), inputs, create_graph=True, allow_unused=True)
+        assert not any(gradient.any() for gradient in gradients if gradient is not None)
+    with torch.no_grad():
+        for grad in (False, True):
+            with torch.set_grad_enabled(grad):
+                assert run_chunks(layer, x, 2)[0].shape == expected
+                state = None
+                for x_t in x:
+                    y_t, state = layer.step(x_t, state)
+                    assert y_t.shape == expected[1:]
+    assert torch.func.vmap(layer)(x.detach().unsqueeze(0)).shape == (1, *expected)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval", "eval_unrounded"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from delayplug import ArgumentError, DelayState, LearnableDelay
-from delayplug.layers.state import Origin, Tape, check_state, window_over
+from delayplug.layers.state import Built, Origin, Tape, check_state, window_over
 from tests.layers.running import F64, from_history, make, run_steps
 
 
@@ -99,6 +99,86 @@ def test_a_copied_state_is_its_history(copied, mode):
     assert torch.allclose(layer.step(x[8], new)[0], from_history(layer, x[8], state), atol=1e-6)
 
 
+# -------------------------------------------------------------------------------------------------- some of the batch
+
+
+KINDS = {
+    "events": lambda: make(4, 3, bias=True).eval(),
+    "dense": lambda: make(4, 3, engine="direct", bias=True),
+    "channel": lambda: make(4),
+}
+INDICES = {
+    "slice": slice(1, 4, 2),
+    "nothing": slice(0, 0),
+    "permuted": torch.tensor([3, 0, 0, 4]),
+    "negative": torch.tensor([-1, 1]),
+    "mask": torch.tensor([True, False, False, True, True]),
+}
+
+
+@pytest.mark.parametrize("index", INDICES.values(), ids=INDICES)
+@pytest.mark.parametrize("build", KINDS.values(), ids=KINDS)
+def test_some_samples_go_on_as_they_were(build, index):
+    layer, x, y = build(), sequence(12, batch=5), sequence(9, batch=5)
+    with torch.no_grad():
+        _, state = stepped(layer, x)
+        selected = state.select(index)
+        assert (selected.kernel, selected.made_from, selected.tape) == (state.kernel, state.made_from, None)
+        expected = layer(torch.cat((x, y)))[12:, index]
+        assert torch.allclose(stepped(layer, y[:, index], selected)[0], expected)
+        assert torch.allclose(layer.chunk(y[:, index], selected)[0], expected)
+        assert torch.allclose(stepped(layer, y, state)[0], layer(torch.cat((x, y)))[12:])  # it was left alone
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("build", KINDS.values(), ids=KINDS)
+def test_more_samples_begin_with_nothing_under_way(build, count):
+    layer, x, y = build(), sequence(12), sequence(9, batch=2 + count)
+    with torch.no_grad():
+        _, state = stepped(layer, x)
+        padded = torch.cat((x, x.new_zeros(12, count, 4)), 1)
+        expected = layer(torch.cat((padded, y)))[12:]
+        assert torch.allclose(stepped(layer, y, state.extended(count))[0], expected)
+
+
+def test_a_slice_of_a_state_is_a_view_and_the_whole_one_is_the_state():
+    layer = make(4, 3).eval()
+    with torch.no_grad():
+        _, state = stepped(layer, sequence(12))
+    assert state.select(slice(None)) is state
+    assert state.select(slice(0, 2)) is state
+    assert state.extended(0) is state
+    half = state.select(slice(1, 2))
+    assert half.history.data_ptr() == state.history[:, 1].data_ptr()
+    assert half.pending.data_ptr() == state.pending[:, 1].data_ptr()
+
+
+@pytest.mark.parametrize("index", [slice(1, 2), torch.tensor([1]), torch.tensor([False, True])])
+def test_gradients_pass_through_a_selection(index):
+    layer, x = make(4, 3), sequence(5).requires_grad_()
+    _, state = stepped(layer, x)
+    y, _ = layer.step(sequence(1)[0, :1], state.select(index))
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert gradient[:, 1].any()
+    assert not gradient[:, 0].any()
+
+
+@pytest.mark.parametrize("index", [0, [0, 1], torch.tensor(0), torch.tensor([1.0]), torch.tensor([True]), None])
+def test_an_index_that_is_none_is_refused(index):
+    state = DelayState(torch.zeros(5, 2, 4))
+    with pytest.raises(ArgumentError, match=r"index: expected a .*, got "):
+        state.select(index)
+    with pytest.raises(ArgumentError, match="count: expected an integer >= 0"):
+        state.extended(-1)
+
+
+def test_a_state_without_a_batch_is_refused():
+    state = DelayState(torch.zeros(5, 4))
+    for change in (lambda: state.select(slice(None)), lambda: state.extended(1)):
+        with pytest.raises(ArgumentError, match=r"state: expected a history \(D, B, ...\) of a batch, got \(5, 4\)"):
+            change()
+
+
 # ----------------------------------------------------------------------------------------------- what it was made from
 
 
@@ -118,6 +198,27 @@ def test_tensors_of_inference_mode_have_no_version():
     with torch.inference_mode():
         weight = torch.ones(3)
     assert Origin([weight], ()).is_current([weight], ())
+
+
+def test_what_was_built_fits_equal_values_only():
+    delays, weight = torch.rand(3), torch.rand(3)
+    built = Built(delays, weight, 5, "kernel")
+    assert built.fits(delays, weight, 5)
+    assert built.fits(delays.clone(), weight.clone(), 5)
+    for other in ((delays, weight, 6), (delays, None, 5), (delays, weight.double(), 5), (delays[:2], weight, 5)):
+        assert not built.fits(*other)
+    weight.data[1] = torch.nextafter(weight[1], torch.tensor(2.0))
+    assert not built.fits(delays, weight, 5)
+    weight.data[1] = torch.nan
+    assert not Built(delays, weight, 5, "kernel").fits(delays, weight, 5)
+
+
+def test_what_was_built_in_inference_mode_stays_there():
+    delays = torch.rand(3)
+    with torch.inference_mode():
+        built = Built(delays, None, 5, "kernel")
+        assert built.fits(delays, None, 5)
+    assert not built.fits(delays, None, 5)
 
 
 # ------------------------------------------------------------------------------------------------------------ windows

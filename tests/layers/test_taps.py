@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -113,12 +115,28 @@ def test_gradcheck(interpolation, count, per_synapse):
     )
 
 
-def test_second_derivative_is_refused():
-    inputs = arguments(4, 1, "gauss", 1.0)
-    out = taps(*inputs, max_delay=4, interpolation="gauss")
-    (first,) = torch.autograd.grad(out.square().sum(), inputs[:1], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("per_synapse", [False, True])
+def test_gradients_that_will_be_differentiated_are_the_same(interpolation, per_synapse):
+    """At the kinks too: delays of whole steps are among them."""
+    inputs = arguments(4, 2, interpolation, 1.0, per_synapse=per_synapse)
+    wanted = [a for a in inputs if a is not None]
+    out = taps(*inputs, max_delay=4, interpolation=interpolation)
+    upstream = torch.randn_like(out)
+    expected = torch.autograd.grad(out, wanted, upstream, retain_graph=True)
+    for found, right in zip(torch.autograd.grad(out, wanted, upstream, create_graph=True), expected, strict=True):
+        assert found.requires_grad
+        assert close(found, right, 1e-12)
+
+
+@pytest.mark.parametrize("weights", [None, torch.ones(3, 1)], ids=["channel", "synapse"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 5.0])
+def test_whole_delays_out_of_range_make_nan(value, weights):
+    delays = torch.tensor([[1.0], [value], [4.4]])
+    kernel = integer_taps(delays, weights, max_delay=4)
+    assert kernel[:, 1].isnan().any()
+    assert kernel[:, 0].tolist() == [0, 1, 0, 0, 0]
+    assert kernel[:, 2].tolist() == [0, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 2)])

@@ -5,13 +5,14 @@
 Shapes: T steps, B batch, C channels, K taps.
 """
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from ..autograd import gradients, is_transformed, needs_graph
 from ..checks import output_steps
 from .scratch import Scratch
 
@@ -35,8 +36,16 @@ def convolve_channels(x_TBC: Tensor, taps_KC: Tensor, *, steps: int | None = Non
         return convolve_channels(x_TBC.unsqueeze(1), taps_KC, steps=steps).squeeze(1)
     # Whatever is behind the channels goes with the batch.
     channels_last = x_TBC.movedim(2, -1)
-    y: Tensor = _Channels.apply(channels_last.flatten(1, -2), taps_KC, steps)
+    apply = _plain if is_transformed() else _Channels.apply
+    y: Tensor = apply(channels_last.flatten(1, -2), taps_KC, steps)
     return y.view(steps, *channels_last.shape[1:]).movedim(-1, 2)
+
+
+def _plain(x_TBC: Tensor, taps_KC: Tensor, steps: int) -> Tensor:
+    """The convolution in plain operations of torch."""
+    size, channels = taps_KC.shape
+    x_BCT = functional.pad(x_TBC.to(taps_KC.dtype).permute(1, 2, 0), (size - 1, steps - x_TBC.shape[0]))
+    return functional.conv1d(x_BCT, taps_KC.flip(0).t().unsqueeze(1), groups=channels).permute(2, 0, 1)
 
 
 class _Channels(torch.autograd.Function):
@@ -60,9 +69,11 @@ class _Channels(torch.autograd.Function):
         return y_TBC
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_TBC: Tensor) -> tuple[Tensor | None, ...]:
         x_TBC, taps_KC = ctx.saved_tensors
+        if needs_graph():
+            plain = functools.partial(_plain, steps=grad_TBC.shape[0])
+            return *gradients(plain, (x_TBC, taps_KC), grad_TBC, ctx.needs_input_grad[:2]), None
         length, size, steps = x_TBC.shape[0], taps_KC.shape[0], grad_TBC.shape[0]
         grad_x = taps_KC.new_empty(x_TBC.shape) if ctx.needs_input_grad[0] else None
         correlation = _Correlation(length, taps_KC) if ctx.needs_input_grad[1] else None

@@ -12,9 +12,9 @@ Shapes: T steps, B batch, I inputs, O outputs, K taps.
 from typing import Literal
 
 from torch import Tensor
-from torch.nn import functional
 
 from ..checks import output_steps
+from .direct import direct
 from .fourier import Shape, blocks, fourier, shape_of
 
 Engine = Literal["auto", "fft", "direct", "dcls", "channel"]
@@ -38,18 +38,10 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
         engine = _cheaper(shape_of(x_TBI, taps_KOI, steps))
     if engine == "fft" and x_TBI.numel():
         return fourier(x_TBI, taps_KOI, steps)
-    return _direct(x_TBI.to(taps_KOI.dtype), taps_KOI, steps)
+    return direct(x_TBI, taps_KOI, steps)
 
 
 def _cheaper(shape: Shape) -> Engine:
     """The engine with less arithmetic; a convolution gets about 1.5 times as much of it done per second (two cores)."""
     direct = 3 * shape.steps_in * shape.taps * shape.batch * shape.inputs * shape.outputs / 1.5
     return "fft" if blocks(shape)[1] < direct else "direct"
-
-
-def _direct(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
-    K, T = taps_KOI.shape[0], x_TBI.shape[0]
-    if K == 1:
-        return functional.linear(x_TBI[:steps], taps_KOI[0])
-    x_BIT = functional.pad(x_TBI.permute(1, 2, 0), (K - 1, steps - T))
-    return functional.conv1d(x_BIT, taps_KOI.flip(0).permute(1, 2, 0)).permute(2, 0, 1)

@@ -6,7 +6,7 @@ adds w_oi to the output o of time t + d_oi, for all o at once. The cost follows 
 Shapes: B batch, I inputs, O outputs, N taps per synapse, K = max_delay + 1.
 """
 
-from typing import NamedTuple
+import functools
 
 import torch
 from torch import Tensor
@@ -17,27 +17,32 @@ from ..taps import round_delays
 _SCATTERED = 64
 
 
-class Launch(NamedTuple):
+class Launch:
     """Where the spikes of each input arrive, and with which weight: a layer's rounded delays, laid out by input.
 
-    slots: (I, O N), the place d_oi * O + o in the next K outputs of one sample.
-    weights: (I, O N).
-    taps: (I, K O), the same as a matrix.
+    No tuple, so that whoever looks for the tensors of a state does not find these.
+
+    Attributes:
+        slots: (I, O N), the place d_oi * O + o in the next K outputs of one sample.
+        weights: (I, O N).
     """
 
-    slots: Tensor
-    weights: Tensor
-    taps: Tensor
+    def __init__(self, delays: Tensor, weights: Tensor, max_delay: int) -> None:
+        """From delays, finite and in their range, and weights, both (O, I, N)."""
+        outputs, inputs, _ = delays.shape
+        # Copies that are contiguous, so that a spike finds all that it needs in one place.
+        rounded, self.weights = (
+            value.movedim(1, 0).clone(memory_format=torch.contiguous_format).flatten(1)
+            for value in (round_delays(delays), weights)
+        )
+        place = torch.arange(outputs, device=delays.device).repeat_interleave(weights.shape[2])
+        self.slots = rounded.long().mul_(outputs).add_(place)
+        self._shape = inputs, (max_delay + 1) * outputs
 
-
-def launch(delays: Tensor, weights: Tensor, taps: Tensor) -> Launch:
-    """From delays and weights (O, I, N) and taps (K, O, I)."""
-    outputs, inputs, _ = delays.shape
-    place = torch.arange(outputs, device=delays.device).view(-1, 1, 1)
-    slots = round_delays(delays).long() * outputs + place
-    # Contiguous, so that a spike finds all that it needs in one place.
-    slots, weights = (value.movedim(1, 0).reshape(inputs, -1).contiguous() for value in (slots, weights))
-    return Launch(slots, weights, taps.permute(2, 0, 1).reshape(inputs, -1))
+    @functools.cached_property
+    def taps(self) -> Tensor:
+        """The same as a matrix (I, K O)."""
+        return self.weights.new_zeros(self._shape).scatter_add_(1, self.slots, self.weights)
 
 
 def arrivals(x_BI: Tensor, pending_KBO: Tensor, launches: Launch) -> tuple[Tensor, Tensor]:

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ..autograd import gradients, is_transformed, needs_graph
+from .direct import direct
 from .scratch import Scratch
 from .transforms import COPY, Size, Transform, analysis, cheapest, synthesis
 
@@ -114,6 +115,8 @@ def fourier(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
     way, _ = blocks(shape_of(x_TBI, taps_KOI, steps))
     kind = taps_KOI.device.type
     with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        if is_transformed():
+            return direct(x_TBI, taps_KOI, steps)
         result: Tensor = _Fourier.apply(x_TBI, taps_KOI, steps, way)
     return result
 
@@ -140,9 +143,11 @@ class _Fourier(torch.autograd.Function):
         return y_TBO
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_TBO: Tensor) -> tuple[Tensor | None, ...]:
         x_TBI, taps_KOI = ctx.saved_tensors
+        if needs_graph():
+            plain = functools.partial(direct, steps=grad_TBO.shape[0])
+            return *gradients(plain, (x_TBI, taps_KOI), grad_TBO, ctx.needs_input_grad[:2]), None, None
         cut: Blocks = ctx.cut
         work = _Work(cut, x_TBI.shape[1], taps_KOI)
         grad_x = work.x.empty(taps_KOI, x_TBI.shape) if ctx.needs_input_grad[0] else None

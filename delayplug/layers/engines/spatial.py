@@ -6,11 +6,14 @@ Shapes: T steps, B batch, C channels in, O channels out, K ages (taps over time)
 The weight of a convolution is (O, C / g, *), and (C, O / g, *) of a transposed one.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from ..autograd import gradients, is_transformed, needs_graph
 
 
 class Geometry(NamedTuple):
@@ -26,6 +29,8 @@ class Geometry(NamedTuple):
 
 def convolve_space(x: Tensor, taps: Tensor, geometry: Geometry, steps: int) -> Tensor:
     """A sequence (T, B, C, *), padded, with taps (K, *weight): (steps, B, O, *), at most T + K - 1 steps."""
+    if is_transformed():
+        return _plain(x, taps, geometry, steps)
     result: Tensor = _Spatial.apply(x, taps, geometry, steps)
     return result
 
@@ -50,6 +55,17 @@ def weigh_ages(window: Tensor, joined: Tensor, geometry: Geometry) -> Tensor:
     return result
 
 
+def _plain(x: Tensor, taps: Tensor, geometry: Geometry, steps: int) -> Tensor:
+    """The sum of the convolutions of all ages in plain operations of torch."""
+    parts = []
+    for k in range(min(taps.shape[0], steps)):
+        length = min(x.shape[0], steps - k)
+        part: Tensor = torch.ops.aten.convolution(x[:length].flatten(0, 1), taps[k], None, *geometry)
+        part = part.unflatten(0, (length, x.shape[1]))
+        parts.append(functional.pad(part, (*(0, 0) * (part.dim() - 1), k, steps - k - length)))
+    return torch.stack(parts).sum(0)
+
+
 class _Spatial(torch.autograd.Function):
     """One convolution over space per age, each over all steps at once, added up where they arrive."""
 
@@ -68,9 +84,11 @@ class _Spatial(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, taps = ctx.saved_tensors
+        if needs_graph():
+            plain = functools.partial(_plain, geometry=ctx.geometry, steps=grad.shape[0])
+            return *gradients(plain, (x, taps), grad, ctx.needs_input_grad[:2]), None, None
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
         grad_x = torch.zeros_like(x) if wanted[0] else None
         grad_taps = torch.zeros_like(taps) if wanted[1] else None

@@ -37,6 +37,28 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *a: convolve_channels(*a, steps=6), channels(5, 3, 2, 2))
 
 
+@pytest.mark.parametrize(("T", "K", "steps"), LENGTHS)
+def test_second_derivatives(T, K, steps):
+    assert torch.autograd.gradgradcheck(lambda *a: convolve_channels(*a, steps=steps), channels(T, K, 2, 2))
+
+
+@pytest.mark.parametrize(("T", "K", "steps"), LENGTHS)
+def test_within_a_transform_it_is_the_same(T, K, steps):
+    x, taps = channels(T, K)
+    found = torch.func.vmap(lambda x: convolve_channels(x, taps, steps=steps))(x.unsqueeze(0))[0]
+    agree(found, convolve_channels(x, taps, steps=steps), (x, taps))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 2), (2, 3, 0), (0, 3, 0, 2)], ids=str)
+def test_nothing_comes_of_an_empty_batch(shape):
+    x = torch.rand(5, *shape, dtype=torch.float64, requires_grad=True)
+    taps = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
+    y = convolve_channels(x, taps, steps=6)
+    y.sum().backward()
+    assert y.shape == (6, *shape)
+    assert not taps.grad.any()
+
+
 @pytest.mark.parametrize("elements", [0, 60, 1 << 20], ids=["one sample", "some samples", "all samples"])
 @pytest.mark.parametrize("steps", [1, 64, 70])
 def test_pieces_change_nothing(monkeypatch, elements, steps):

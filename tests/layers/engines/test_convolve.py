@@ -73,6 +73,15 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *a: convolve(*a, steps=6, engine="fft"), (x, taps))
 
 
+@pytest.mark.parametrize("engine", ["fft", "direct"])
+@pytest.mark.parametrize(("T", "K", "steps"), LENGTHS)
+def test_second_derivatives_and_transforms(T, K, steps, engine):
+    x, taps = tensors(T, K, 2, 2, 2)
+    assert torch.autograd.gradgradcheck(lambda *a: convolve(*a, steps=steps, engine=engine), (x, taps), fast_mode=True)
+    found = torch.func.vmap(lambda x: convolve(x, taps, steps=steps, engine=engine))(x.unsqueeze(0))[0]
+    agree(found, convolve(x, taps, steps=steps, engine=engine), (x, taps))
+
+
 def test_auto_takes_fft_at_the_papers_shape_and_direct_for_short_kernels():
     assert convolution._cheaper(fourier.Shape(100, 100, 25, 256, 256, 256)) == "fft"
     assert convolution._cheaper(fourier.Shape(100, 100, 2, 256, 256, 256)) == "direct"

@@ -3,6 +3,7 @@
 import torch
 
 from delayplug import LearnableDelay
+from delayplug.layers.engines.events import Launch
 
 
 def test_the_event_driven_step_is_the_dense_one() -> None:
@@ -31,3 +32,16 @@ def test_an_event_driven_step_follows_the_parameters() -> None:
         for t in range(6, 9):
             y, state = layer.step(x[t], state)
             torch.testing.assert_close(y, layer(x)[t])
+
+
+def test_a_launch_says_where_spikes_arrive() -> None:
+    delays = torch.tensor([[[0.4], [1.0], [2.0]], [[2.0], [1.6], [0.0]]])  # two outputs, three inputs
+    launch = Launch(delays, torch.arange(1.0, 7).view(2, 3, 1), max_delay=2)
+    assert launch.slots.tolist() == [[0, 5], [2, 5], [4, 1]]
+    assert launch.weights.tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert launch.taps.tolist() == [[1, 0, 0, 0, 0, 4], [0, 0, 2, 0, 0, 5], [0, 6, 0, 0, 3, 0]]
+
+
+def test_several_taps_of_a_synapse_arrive_each() -> None:
+    launch = Launch(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[1.0, 2.0, 4.0]]]), max_delay=1)
+    assert launch.taps.tolist() == [[1, 6]]

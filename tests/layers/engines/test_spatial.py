@@ -1,5 +1,7 @@
 """The arithmetic of convolutions with delays, against one convolution per step and age."""
 
+import functools
+
 import pytest
 import torch
 from torch.nn import functional
@@ -40,6 +42,15 @@ def slow(x, taps, geometry, steps):
 def test_a_sequence_equals_the_loop(T, K, steps, geometry):
     x, taps = tensors(T, K, geometry)
     agree(convolve_space(x, taps, geometry, steps), slow(x, taps, geometry, steps), (x, taps))
+
+
+@pytest.mark.parametrize("geometry", [PLAIN, TRANSPOSED], ids=["plain", "transposed"])
+@pytest.mark.parametrize(("T", "K", "steps"), LENGTHS)
+def test_second_derivatives_and_transforms(T, K, steps, geometry):
+    x, taps = tensors(T, K, geometry, batch=1)
+    run = functools.partial(convolve_space, geometry=geometry, steps=steps)
+    assert torch.autograd.gradgradcheck(run, (x, taps), fast_mode=True)
+    agree(torch.func.vmap(lambda x: run(x, taps))(x.unsqueeze(0))[0], run(x, taps), (x, taps))
 
 
 @pytest.mark.parametrize("geometry", [PLAIN, TRANSPOSED], ids=["plain", "transposed"])
