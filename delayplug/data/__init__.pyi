@@ -2,7 +2,7 @@
 
 from .augment import Augmented as Augmented
 from .cache import cached_frames as cached_frames
-from .choices import BINNINGS as BINNINGS, Binning as Binning, HoldOut as HoldOut
+from .choices import BINNINGS as BINNINGS, Binning as Binning, HoldOut as HoldOut, TimeUnit as TimeUnit
 from .frames import Frames as Frames, bin_recordings as bin_recordings
 from .recordings import (
     Recordings as Recordings,

@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .choices import Binning
+from .choices import Binning, TimeUnit
 from .frames import Frames, packed
 from .recordings import Recordings, stream_recordings
 
 CACHE = "DELAYPLUG_CACHE"  # environment variable
 
-_FORMAT = 1
+_FORMAT = 2
 
 # Called with the number of recordings that are binned.
 Progress = Callable[[int], None]
@@ -50,6 +50,7 @@ def cached_frames(
     pool: int = 5,
     binning: Binning = "grid",
     channels: int = 700,
+    time_unit: TimeUnit = "check",
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Frames:
@@ -63,6 +64,7 @@ def cached_frames(
         path: the `.h5` or `.h5.gz` file.
         step_ms, pool, binning: as for `bin_recordings`.
         channels: of the recordings.
+        time_unit: of the times in the file, as for `read_recordings`.
         cache: folder; DELAYPLUG_CACHE or the user's cache folder by default.
         progress: called with the number of recordings that are binned, while the file is being binned.
 
@@ -79,16 +81,18 @@ def cached_frames(
         "pool": pool,
         "binning": binning,
         "channels": channels,
+        "time_unit": time_unit,
         "file": str(path.resolve()),
         "bytes": stat.st_size,
-        "changed": stat.st_mtime_ns,
+        # The second time cannot be set: a file that was replaced by one of the same size and time is another one.
+        "changed": [stat.st_mtime_ns, stat.st_ctime_ns],
         "format": _FORMAT,
     }
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     entry = (cache or cache_folder()) / f"{path.name.partition('.')[0]}-{key}"
     if not entry.exists():
         try:
-            recordings = stream_recordings(path, channels=channels)
+            recordings = stream_recordings(path, channels=channels, time_unit=time_unit)
             binned = partial(packed, step_ms=step_ms, pool=pool, binning=binning)
             _make(entry, about, partial(_write, recordings, binned, progress or (lambda _: None)))
         except OSError as error:

@@ -1,6 +1,7 @@
 """Recordings of spikes in the HDF5 layout of the Spiking Heidelberg Digits (SHD).
 
-    spikes/times    variable-length floats, seconds, ascending       labels         integers
+    spikes/times    variable-length floats, seconds (or see          labels         integers
+                    `time_unit`), ascending
     spikes/units    variable-length integers, the channel            extra/speaker  integers (optional)
                                                                      extra/keys     class names (optional)
 
@@ -11,6 +12,7 @@ import gzip
 import os
 import shutil
 import tempfile
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,10 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataError
+from .choices import TIME_UNITS, TimeUnit
 
 _AGAIN = "Download or copy the file again."
 _LAYOUT = "The file must have the layout of the Spiking Heidelberg Digits."
 _AT_ONCE = 2000  # recordings of one part
+_SECONDS = {"check": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+# Seconds. Recordings of SHD last about one; one of 60 ms, which is short, comes to as many if it is in milliseconds.
+_LONG = 60.0
+_SHORT = 1e-3  # less than a thousandth of SHD's
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -110,7 +117,7 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, Path]:
     return files
 
 
-def read_recordings(path: str | os.PathLike[str], *, channels: int = 700) -> Recordings:
+def read_recordings(path: str | os.PathLike[str], *, channels: int = 700, time_unit: TimeUnit = "check") -> Recordings:
     """Read one `.h5` or `.h5.gz` file in SHD's layout, and check all of it.
 
     Times become float32 before anything is computed with them: the float16 of SHD overflows at 65 504, which 66 s in
@@ -120,12 +127,19 @@ def read_recordings(path: str | os.PathLike[str], *, channels: int = 700) -> Rec
     Args:
         path: the file.
         channels: number of channels, at most 65 536.
+        time_unit: of the times in the file: "s", "ms" or "us", converted to seconds. With "check" they are seconds, as
+            in SHD, and refused if half of the recordings last more than a minute, which is what milliseconds and
+            microseconds look like; "s" reads long recordings, too. Integers are read with a unit only.
 
     Raises:
-        ArgumentError: channels is not a number of channels.
-        DataError: the file is missing, empty, truncated, corrupt or not in the layout, or its contents are impossible.
+        ArgumentError: channels is not a number of channels, or time_unit is no unit.
+        DataError: the file is missing, empty, truncated, corrupt or not in the layout, its contents are impossible, or
+            its times can hardly be seconds.
+
+    Warns:
+        UserWarning: with this unit half of the recordings last less than a millisecond.
     """
-    parts = list(stream_recordings(path, channels=channels))
+    parts = list(stream_recordings(path, channels=channels, time_unit=time_unit))
     if len(parts) == 1:
         return parts[0]
     ends = np.cumsum([len(part.times) for part in parts])
@@ -142,7 +156,11 @@ def read_recordings(path: str | os.PathLike[str], *, channels: int = 700) -> Rec
 
 
 def stream_recordings(
-    path: str | os.PathLike[str], *, channels: int = 700, at_once: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    channels: int = 700,
+    at_once: int | None = None,
+    time_unit: TimeUnit = "check",
 ) -> Iterator[Recordings]:
     """Read a file as `read_recordings` does, `at_once` recordings at a time: for files that do not fit in memory.
 
@@ -150,6 +168,8 @@ def stream_recordings(
     """
     if not isinstance(channels, Integral) or not 1 <= channels <= 1 << 16:
         raise ArgumentError("channels", "an integer in 1..65536", channels)
+    if time_unit not in TIME_UNITS:
+        raise ArgumentError("time_unit", f"one of {', '.join(TIME_UNITS)}", time_unit)
     path, number = Path(path), at_once or _AT_ONCE
     with _opened(path) as file:
         # The whole layout first, since it takes no time, and reading the events does.
@@ -162,7 +182,7 @@ def stream_recordings(
         classes = _classes(file, labels, path)
         for start in range(0, len(labels), number):
             some = slice(start, start + number)
-            times, units, offsets = _events(times_set, units_set, some, channels, path)
+            times, units, offsets = _events(times_set, units_set, some, channels, time_unit, path)
             of_these = None if speakers is None else speakers[some]
             yield Recordings(times, units, offsets, labels[some], of_these, classes, int(channels), path)
 
@@ -178,10 +198,12 @@ def _classes(file: _File, labels: NDArray[np.int64], path: Path) -> tuple[str, .
 
 
 def _events(
-    times_set: _Dataset, units_set: _Dataset, some: slice, channels: int, path: Path
+    times_set: _Dataset, units_set: _Dataset, some: slice, channels: int, time_unit: TimeUnit, path: Path
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16], NDArray[np.int64]]:
     """Times, units and offsets of some recordings."""
-    raw_times, lengths = _ragged(times_set, some, "f", "floating-point seconds", path)
+    kinds, what = ("f", "floating-point seconds") if time_unit == "check" else ("fiu", "numbers")
+    advice = f"{_LAYOUT} Integers are read with time_unit='ms' or 'us'." if time_unit == "check" else _LAYOUT
+    raw_times, lengths = _ragged(times_set, some, kinds, what, path, advice)
     raw_units, unit_lengths = _ragged(units_set, some, "iu", "integer channels", path)
     differs = lengths != unit_lengths
     if differs.any():
@@ -190,8 +212,11 @@ def _events(
         raise _bad(path, "as many times as units in each recording", got, _AGAIN)
     offsets = np.concatenate([[0], lengths.cumsum()])
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which the check then names
-        times = raw_times.astype(np.float32, copy=False)
+        # float16 and integers cannot be scaled as they are
+        scaled = raw_times if _SECONDS[time_unit] == 1 else raw_times.astype(np.float64) * _SECONDS[time_unit]
+        times = scaled.astype(np.float32, copy=False)
     _check_times(times, offsets, some.start, path)
+    _check_unit(times, offsets, time_unit, path)
     _check_units(raw_units, offsets, some.start, channels, path)
     return times, raw_units.astype(np.uint16, copy=False), offsets
 
@@ -259,7 +284,7 @@ def _integers(file: _File, name: str, path: Path) -> NDArray[np.int64]:
 
 
 def _ragged(
-    dataset: _Dataset, some: slice, kinds: str, what: str, path: Path
+    dataset: _Dataset, some: slice, kinds: str, what: str, path: Path, advice: str = _LAYOUT
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Some entries of a variable-length dataset one after another, and the length of each."""
     import h5py
@@ -267,7 +292,7 @@ def _ragged(
     element = h5py.check_vlen_dtype(dataset.dtype)
     if element is None or np.dtype(element).kind not in kinds:
         got = str(dataset.dtype if element is None else element)
-        raise _bad(path, f"lists of variable length of {what} in {dataset.name[1:]}", got, _LAYOUT)
+        raise _bad(path, f"lists of variable length of {what} in {dataset.name[1:]}", got, advice)
     if not np.dtype(element).isnative:  # h5py 3.16 returns lists of these numbers with their bytes in the wrong order
         raise _bad(
             path, f"numbers in this machine's byte order in {dataset.name[1:]}", str(element), "Convert the file."
@@ -302,6 +327,25 @@ def _check_times(times: NDArray[np.float32], offsets: NDArray[np.int64], first: 
         event = int(falls.argmax()) + 1
         got = f"{times[event]} s after {times[event - 1]} s in {_where(event, offsets, first)}"
         raise _bad(path, "ascending times in each recording", got, "Sort the events of each recording by time.")
+
+
+def _check_unit(times: NDArray[np.float32], offsets: NDArray[np.int64], time_unit: TimeUnit, path: Path) -> None:
+    ends = times[offsets[1:][np.diff(offsets) > 0] - 1]
+    typical = float(np.median(ends)) if len(ends) else 1.0
+    if time_unit == "check" and typical > _LONG:
+        likely = "ms" if typical < 1000 * _LONG else "us"
+        names = {"ms": "milliseconds", "us": "microseconds"}
+        raise _bad(
+            path,
+            "times in seconds",
+            f"recordings that last {typical:.4g} s (median), which looks like {names[likely]}",
+            f"Pass time_unit={likely!r} (--time-unit {likely}) to convert them, or 's' if they are seconds.",
+        )
+    if time_unit in ("ms", "us") and 0 < typical < _SHORT:
+        warnings.warn(
+            f"{path}: with time_unit={time_unit!r} recordings last {typical:.3g} s (median): are their times seconds?",
+            stacklevel=2,
+        )
 
 
 def _check_units(units: NDArray[Any], offsets: NDArray[np.int64], first: int, channels: int, path: Path) -> None:

@@ -48,8 +48,9 @@ def graph_of(model: nn.Module, example: Example | None, outputs: Sequence[str] |
             model.eval()
             reset_states(network)
             run = follow(model, _noise(network) if example is None else example, modules)
-        builder = _Builder(network, run)
-        graph = builder.build(outputs)
+            # Within the block: hooks of weight norm and pruning made the weights of this run.
+            builder = _Builder(network, run)
+            graph = builder.build(outputs)
         graph.shapes()
         graph = graph.simplified()
         verify(graph, network, run, builder.marks, builder.shapes)

@@ -216,6 +216,14 @@ class Graph:
             shapes[name] = shape_after(name, node, next(iter(fed), ()))
         return shapes
 
+    def check_range(self) -> None:
+        """Raise ExchangeError for a node with a number that float32, in which networks compute, does not have."""
+        for name, node in self.nodes.items():
+            owner = node.cell if isinstance(node, Neurons) else node
+            for word, value in vars(owner).items():
+                if isinstance(value, Tensor) and not bool(value.float().isfinite().all()):
+                    raise ExchangeError(f"{name}: its {word} is beyond what float32 has, {float(value.abs().max()):g}")
+
     def simplified(self) -> "Graph":
         """The same graph with scales in front of neurons made part of their gain."""
         graph = Graph(dict(self.nodes), list(self.edges))

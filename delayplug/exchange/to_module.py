@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, ExchangeError
-from ..layers.conv import ConvDelay
+from ..layers.conv import KernelDelay
 from ..layers.engines.convolve import Engine
 from ..layers.linear import LearnableDelay
 from ..layers.taps import SIGMA_FLOOR, Interpolation
@@ -48,6 +48,7 @@ class GraphNetwork(nn.Module):
         """
         super().__init__()
         graph = _with_gains(graph, toolkit)
+        graph.check_range()
         self.shape = next(node.shape for node in graph.nodes.values() if isinstance(node, Input))
         graph.shapes()
         self.toolkit = toolkit
@@ -85,7 +86,7 @@ class GraphNetwork(nn.Module):
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
         if self.toolkit.is_neuron(part):
             return run_neuron(self.toolkit, part, x)
-        takes_time = isinstance(part, LearnableDelay | DelayedConvolution | nn.Linear | Scaling | Above)
+        takes_time = isinstance(part, LearnableDelay | DelayedKernel | nn.Linear | Scaling | Above)
         y: Tensor = part(x) if takes_time else part(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return y
 
@@ -103,7 +104,7 @@ class GraphNetwork(nn.Module):
             return Neurons(exchanges(self.toolkit).describe(part))
         if isinstance(part, LearnableDelay):
             return layers.of_delay(part)
-        if isinstance(part, DelayedConvolution):
+        if isinstance(part, DelayedKernel):
             plain, delays = layers.of_weights(part.conv), layers.whole_delays(part.delay)
             return Synapses(plain.weight.unsqueeze(-1), plain.bias, plain.geometry, delays, part.delay.max_delay)
         if isinstance(part, nn.AvgPool2d):
@@ -117,10 +118,13 @@ class GraphNetwork(nn.Module):
         return Flatten() if isinstance(part, nn.Flatten) else layers.of_weights(part)
 
 
-class DelayedConvolution(nn.Module):
-    """A convolution with a delay for each element of its kernel: (T, B, C, *space) to (T, B, O, *space)."""
+class DelayedKernel(nn.Module):
+    """A convolution with a delay for each element of its kernel: (T, B, C, *space) to (T, B, O, *space).
 
-    def __init__(self, conv: nn.Conv1d | nn.Conv2d, delay: ConvDelay) -> None:
+    Weight initialisation that goes by names of classes is to see the convolution in it, and not it.
+    """
+
+    def __init__(self, conv: nn.Conv1d | nn.Conv2d, delay: KernelDelay) -> None:
         super().__init__()
         self.conv, self.delay = conv, delay
 
@@ -129,6 +133,9 @@ class DelayedConvolution(nn.Module):
         y: Tensor = self.delay(x, weight=self.conv.weight)
         bias = self.conv.bias
         return y if bias is None else y + bias.view(-1, *(1,) * self.delay.dims)
+
+
+DelayedConvolution = DelayedKernel  # its name in models that delayplug 0.1 saved
 
 
 class Scaling(nn.Module):
@@ -204,8 +211,8 @@ def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: En
             return _filled(layer, weight=node.weight, bias=node.bias, delays=node.delays)
         case Synapses():
             conv = _convolution(node, node.weight[..., 0])
-            kernel = ConvDelay(conv, max_delay=node.max_delay, **options).to(conv.weight.dtype)
-            return DelayedConvolution(conv, _filled(kernel, delays=node.delays))
+            kernel = KernelDelay(conv, max_delay=node.max_delay, **options).to(conv.weight.dtype)
+            return DelayedKernel(conv, _filled(kernel, delays=node.delays))
         case Delay():
             channels = LearnableDelay(len(node.delays), max_delay=node.max_delay, **options)
             return _filled(channels, delays=node.delays)

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import resource
+import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,16 @@ def test_other_ways_and_other_files_are_other_entries(write, tmp_path):
     os.utime(path, ns=(0, 1))  # on a fast disk two files can have the same time
     assert cached_frames(path, cache=folder).steps == 130  # 1.3 s as float16 is a little less
     assert len(entries(folder)) == 5
+
+
+def test_a_file_of_the_same_size_and_time_is_another_entry(write, tmp_path):
+    path, folder = write(), tmp_path / "cache"
+    before, stat = cached_frames(path, cache=folder), path.stat()
+    time.sleep(0.02)  # longer than a tick of the file system's clock
+    path = write(times=[[0.0, 0.25, 0.25, 1.3], [], [0.5]])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    assert cached_frames(path, cache=folder).steps != before.steps
 
 
 def test_the_cache_of_the_environment(write, tmp_path, monkeypatch):
@@ -151,8 +162,8 @@ def test_events_are_let_go_part_by_part(write, tmp_path, monkeypatch):
     alive: list[int] = []
     read: list[weakref.ref] = []
 
-    def watched(path, *, channels):
-        for part in stream_recordings(path, channels=channels, at_once=1):
+    def watched(path, **options):
+        for part in stream_recordings(path, **options, at_once=1):
             gc.collect()
             alive.append(sum(reference() is not None for reference in read))
             times = part.times.copy()
@@ -188,3 +199,15 @@ def test_memory_does_not_follow_the_size_of_the_file(tmp_path, monkeypatch):
     assert total > 16 * 1900
     print(f"{used:.0f} MB")
     assert used < 200
+
+
+def test_the_unit_of_time_makes_another_entry(write, tmp_path):
+    path = write(times=[[0.0, 250.0, 250.0, 1100.0], [], [500.0]], float_type="f4")
+    with pytest.raises(DataError, match="time_unit='ms'"):
+        cached_frames(path, cache=tmp_path / "cache")
+    for _ in range(2):
+        assert cached_frames(path, cache=tmp_path / "cache", time_unit="ms").steps == 111
+        assert cached_frames(path, cache=tmp_path / "cache", time_unit="s").steps == 110_001
+    with pytest.raises(DataError, match="time_unit='ms'"):  # also with frames of both at hand
+        cached_frames(path, cache=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2

@@ -21,6 +21,7 @@ def test_names_are_the_same_objects_wherever_they_are_imported_from() -> None:
     assert delayplug.data.Binning is choices.Binning
     assert delayplug.data.BINNINGS is choices.BINNINGS
     assert delayplug.data.HoldOut is choices.HoldOut
+    assert delayplug.data.TimeUnit is choices.TimeUnit
     assert download.DataSet is choices.DataSet
     assert download.Packing is choices.Packing
 
@@ -28,6 +29,12 @@ def test_names_are_the_same_objects_wherever_they_are_imported_from() -> None:
 @pytest.mark.parametrize("binning", choices.BINNINGS)
 def test_every_binning_is_taken(write, binning) -> None:
     assert len(bin_recordings(read_recordings(write()), binning=binning)) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*are their times seconds")
+@pytest.mark.parametrize("time_unit", choices.TIME_UNITS)
+def test_every_unit_of_time_is_taken(write, time_unit) -> None:
+    assert len(read_recordings(write(), time_unit=time_unit)) == 3
 
 
 @pytest.mark.parametrize("by", choices.HOLD_OUTS)

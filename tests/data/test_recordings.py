@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from delayplug.data import bin_recordings, find_splits, read_recordings
+from delayplug.data import bin_recordings, find_splits, read_recordings, stream_recordings
 from delayplug.errors import ArgumentError, DataError
 from tests.recordings import recorded_digits
 
@@ -241,3 +241,64 @@ def test_real_recordings():
     events = bin_recordings(train, binning="events")
     assert int(events.counts.sum()) == len(train.times)
     assert bool((events.lengths <= frames.lengths).all())
+
+
+SECONDS = [[0.0, 0.25, 0.25, 1.1], [], [0.5]]
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor", "float_type"),
+    [
+        ("ms", 1e3, "f4"),
+        ("ms", 1e3, np.float16),
+        ("us", 1e6, "f8"),
+        ("ms", 1e3, "u2"),
+        ("us", 1e6, "i8"),
+        ("us", 1e6, "u4"),
+    ],
+)
+def test_other_units_of_time_are_converted(write, unit, factor, float_type):
+    path = write(times=[[t * factor for t in row] for row in SECONDS], float_type=float_type)
+    got = read_recordings(path, time_unit=unit)
+    assert got.times.dtype == np.float32
+    np.testing.assert_allclose(got.times, [0, 0.25, 0.25, 1.1, 0.5], rtol=1e-6)
+    assert bin_recordings(got).steps == 111
+    (streamed,) = stream_recordings(path, time_unit=unit)
+    np.testing.assert_array_equal(streamed.times, got.times)
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit", "words"),
+    [(1e3, "ms", "last 800 s .median., which looks like milliseconds"), (1e6, "us", "microseconds")],
+)
+def test_times_that_can_hardly_be_seconds_are_refused(write, factor, unit, words):
+    path = write(times=[[t * factor for t in row] for row in SECONDS], float_type="f4")
+    with pytest.raises(
+        DataError, match=f"expected times in seconds, got recordings that .*{words}.*time_unit='{unit}'"
+    ):
+        read_recordings(path)
+    with pytest.raises(DataError, match=f"--time-unit {unit}"):
+        next(stream_recordings(path, at_once=1))
+    assert read_recordings(path, time_unit="s").times.max() == np.float32(1.1 * factor)  # if they say so
+
+
+def test_some_long_recordings_are_no_reason_to_ask(write):
+    for times in ([[0.5, 40], [], [70]], [[], [], []], [[0.0], [], [0.0]]):
+        units = [[1] * len(row) for row in times]
+        assert len(read_recordings(write(times=times, units=units, float_type="f4"))) == 3
+
+
+def test_integers_need_a_unit(write):
+    path = write(times=[[0, 250, 250, 1100], [], [500]], float_type="u4")
+    with pytest.raises(DataError, match=r"floating-point seconds in spikes/times, got uint32.*time_unit='ms' or 'us'"):
+        read_recordings(path)
+
+
+def test_seconds_that_are_taken_for_something_smaller_are_noticed(write):
+    with pytest.warns(UserWarning, match=r"time_unit='us' recordings last 8e-07 s \(median\): are their times seconds"):
+        read_recordings(write(), time_unit="us")
+
+
+def test_units_of_time_are_these(write):
+    with pytest.raises(ArgumentError, match="time_unit: expected one of check, s, ms, us, got ns"):
+        read_recordings(write(), time_unit="ns")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
+from torch.nn.utils import parametrizations, prune, weight_norm
 
 from delayplug import ExchangeError, LearnableDelay, WiringError, from_nir, to_nir
 from tests.exchange.models import F, Net, O, X, box, delayed, make, node, spikes
@@ -84,3 +85,33 @@ def test_one_norse_cell_of_another_time_step() -> None:
     graph = to_nir(model, dt=5e-4)
     assert graph.nodes["1"].tau.tolist() == pytest.approx([5e-4 / 0.2] * O)
     assert box(0.5).dt == 1.0
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+@pytest.mark.parametrize(
+    ("on", "trained"),
+    [
+        (weight_norm, "weight_g"),
+        (lambda module: prune.l1_unstructured(module, "weight", amount=0.3), "weight_orig"),
+        (parametrizations.weight_norm, "parametrizations.weight.original0"),
+    ],
+    ids=["weight_norm", "pruning", "parametrization"],
+)
+def test_weights_that_a_hook_makes_are_those_of_the_parameters_now(on: Any, trained: str, lifted: bool) -> None:
+    """An optimizer's step changes what they are made from; the hook runs with the next call."""
+    torch.manual_seed(1)
+    model = make("norse")
+    if lifted:
+        model = norse.SequentialState(norse.Lift(model[0]), norse.LIF(norse.LIFParameters(tau_mem_inv=500.0)))
+    module = model[0].lifted_module if lifted else model[0]
+    on(module)
+    example = spikes(4, 2) if lifted else spikes(4, 2)[0]
+    delayed(model, init=2, example=example)
+    with torch.no_grad():
+        model(example)
+        module.get_parameter(trained).mul_(0.5)
+        early = to_nir(model, example, dt=DT).nodes["0"]
+        model(example)
+        late = to_nir(model, example, dt=DT).nodes["0"]
+    assert torch.equal(torch.as_tensor(early.weight), torch.as_tensor(late.weight))
+    assert torch.equal(torch.as_tensor(late.weight), module.weight.detach())

@@ -112,3 +112,15 @@ def test_weights_by_delay() -> None:
     assert by_delay([1.0, 2.0], None) == {0: [[1, 2]]}
     assert by_delay([1.0, 2.0, 4.0, 0.0], [3, 0, 3, 7]) == {0: [[2]], 3: [[5]]}
     assert by_delay([0.0, 0.0], [3, 5]) == {0: [[0]]}
+
+
+def test_numbers_that_float32_does_not_have() -> None:
+    large = torch.tensor([1e38, -1e39], dtype=torch.float64)
+    graph = chain((1,), Scale(large[0]), cell(gain=large[0]))
+    graph.check_range()
+    graph.nodes["1"] = Scale(large[1])
+    with pytest.raises(ExchangeError, match=r"1: its factor is beyond what float32 has, 1e\+39"):
+        graph.check_range()
+    graph = chain((1,), cell(gain=-large[1]))
+    with pytest.raises(ExchangeError, match="1: its gain is beyond"):
+        graph.check_range()

@@ -123,5 +123,5 @@ def test_delays_between_steps_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExchangeError):
         to_onnx(model, tmp_path / "net.onnx", example=spikes())
     model = delayed(make("snntorch"), round_in_eval=False)
-    with pytest.raises(ExchangeError, match=r"0 \(DelayedLinear\).*round_in_eval=True"):
+    with pytest.raises(ExchangeError, match=r"0 \(Linear\).*round_in_eval=True"):
         to_onnx(model, tmp_path / "net.onnx")

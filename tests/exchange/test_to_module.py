@@ -18,7 +18,7 @@ from delayplug.exchange.graph import (
     Synapses,
     Threshold,
 )
-from delayplug.exchange.to_module import DelayedConvolution, GraphNetwork
+from delayplug.exchange.to_module import DelayedKernel, GraphNetwork
 from delayplug.toolkits import plugins
 from tests.exchange.models import TOOLKITS, reference
 from tests.exchange.test_graph import cell, chain
@@ -57,7 +57,7 @@ def test_images() -> None:
     net = network(graph)
     with torch.no_grad():
         y = net(x)
-    assert any(isinstance(part, DelayedConvolution) for part in net.parts.values())
+    assert any(isinstance(part, DelayedKernel) for part in net.parts.values())
     assert y[0, 0, 0].tolist() == [[0, 2], [8, 10]]  # the corners alone
     assert y[1, 0, 0].tolist() == [[16 + 10, 18 + 18 - 2], [24 + 42 - 8, 26 + 50 - 10]]
 
@@ -126,3 +126,12 @@ def test_a_neuron_that_the_toolkit_lacks_is_named() -> None:
     with pytest.raises(ExchangeError, match="expected one output"):
         network(Graph({"input": Input((2,))}))
     assert isinstance(network(chain((2,), cell(rest=0.5)), "norse"), nn.Module)
+
+
+def test_initialisation_by_the_names_of_classes_finds_convolutions_only():
+    weight = torch.ones(2, 1, 3, 1)
+    node = Synapses(weight, None, Geometry((1,), (0,), (1,), 1), torch.ones_like(weight, dtype=torch.int64), 3)
+    graph = Graph({"in": Input((1, 5)), "conv": node, "out": Output()}, [("in", "conv"), ("conv", "out")])
+    net = GraphNetwork(graph, plugins.toolkit("norse"))
+    found = [m for m in net.modules() if any(word in type(m).__name__ for word in ("Conv", "Linear", "Norm"))]
+    assert [type(m) for m in found] == [nn.Conv1d]

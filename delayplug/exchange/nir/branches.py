@@ -79,33 +79,44 @@ def merge_branches(graph: Graph, notes: Mapping[str, Mapping[str, Any]]) -> None
         graph: with branches as nodes of their own.
         notes: of its nodes, by name.
     """
+    while any(_merge(graph, notes, between, branches) for between, branches in _groups(graph, notes).items()):
+        pass  # what a merged layer feeds has one source from now on: it may be branches, too
+
+
+def _groups(graph: Graph, notes: Mapping[str, Mapping[str, Any]]) -> dict[_Between, list[_Read]]:
+    """Layers without delays and those behind a delay, by what the branches of one layer have in common."""
+    before: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    after: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    for a, b in graph.edges:
+        before[b].append(a)
+        after[a].append(b)
     groups: dict[_Between, list[_Read]] = {}
     for name, node in graph.nodes.items():
-        if not isinstance(node, Synapses) or len(graph.before(name)) != 1:
+        if not isinstance(node, Synapses) or node.delays is not None or len(before[name]) != 1:
             continue
-        (source,) = graph.before(name)
+        (source,) = before[name]
         branch, delay = _Read(name, node, None, torch.zeros(1, dtype=torch.int64)), graph.nodes[source]
-        if isinstance(delay, Delay) and graph.after(source) == [name] and len(graph.before(source)) == 1:
+        if isinstance(delay, Delay) and after[source] == [name] and len(before[source]) == 1:
             branch = _Read(name, node, source, delay.delays)
-            (source,) = graph.before(source)
+            (source,) = before[source]
         layer = notes[name].get("layer")
-        after, shape = tuple(sorted(graph.after(name))), tuple(node.weight.shape)
-        between = _Between(source, after, layer and str(layer), node.geometry, shape)
+        shape = tuple(node.weight.shape)
+        between = _Between(source, tuple(sorted(after[name])), layer and str(layer), node.geometry, shape)
         groups.setdefault(between, []).append(branch)
-    for between, branches in groups.items():
-        has_delays = any(branch.delay_name is not None for branch in branches)
-        if between.layer is not None or (len(branches) > 1 and has_delays):
-            _merge(graph, notes, between, branches)
+    return groups
 
 
-def _merge(graph: Graph, notes: Mapping[str, Mapping[str, Any]], between: _Between, branches: list[_Read]) -> None:
+def _merge(graph: Graph, notes: Mapping[str, Mapping[str, Any]], between: _Between, branches: list[_Read]) -> bool:
+    """Make one layer of these branches, in place; False if they are none, or if there is no such layer."""
     geometry, delayed = between.geometry, [branch.delay_name for branch in branches if branch.delay_name is not None]
+    if between.layer is None and (len(branches) == 1 or not delayed):
+        return False
     if geometry is not None and geometry.groups > 1 and delayed:
-        return  # there is a delay for each channel, and a kernel for those of its group only
+        return False  # there is a delay for each channel, and a kernel for those of its group only
     weights = torch.stack([branch.weights.weight for branch in branches], -1)
     weight, delays = _fewest_taps(weights, torch.stack([_per_weight(branch) for branch in branches], -1))
     if geometry is not None and weight.shape[-1] > 1:
-        return  # a convolution has one delay for each element of its kernel
+        return False  # a convolution has one delay for each element of its kernel
     biases = [branch.weights.bias for branch in branches if branch.weights.bias is not None]
     bias = torch.stack(biases).sum(0) if biases else None
     max_delay = max_delay_of(notes[branches[0].name], int(delays.max()))
@@ -113,6 +124,7 @@ def _merge(graph: Graph, notes: Mapping[str, Mapping[str, Any]], between: _Betwe
     merged = Synapses(weight, bias, geometry, delays, max_delay)
     name = graph.add(between.layer or branches[0].name, merged, [between.source])
     graph.edges += [(name, end) for end in between.after]
+    return True
 
 
 def _per_weight(branch: _Read) -> Tensor:

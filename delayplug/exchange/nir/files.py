@@ -22,6 +22,7 @@ from ...toolkits import plugins
 from ..from_model import graph_of
 from ..to_module import GraphNetwork
 from . import read, write
+from .firing import INTEGRATORS, Integrator
 
 
 def to_nir(
@@ -78,6 +79,7 @@ def from_nir(
     *,
     backend: str,
     dt: float,
+    integrator: Integrator = "per second",
     interpolation: Interpolation = "gauss",
     engine: Engine = "direct",
 ) -> GraphNetwork:
@@ -93,11 +95,18 @@ def from_nir(
         backend: "snntorch", "norse", "spikingjelly", or another installed one.
         dt: seconds of a step. Delays are rounded to whole steps; one that is more than a thousandth of a step away
             from that is an error.
+        integrator: what the r of a neuron without a leak (IF, I) means. "per second" is NIR's definition, v' = r i, so
+            that a step adds r dt i to the membrane. "per step": a step adds r i, as files of Norse (`IAFCell`) and of
+            sinabs mean it, which have r = 1 whatever their dt.
         interpolation: of the delays, when they are trained.
         engine: of the delays per synapse; "direct" adds exactly where weights have few bits, "auto" is faster.
 
     Returns:
         A module from sequences (T, B, *input) to (T, B, *output), each call from a fresh state.
+
+    Warns:
+        UserWarning: neurons cannot fire, or fire with nearly every spike that they get: most often the file was written
+            for another dt, or with another meaning of r.
 
     Raises:
         ExchangeError: the file cannot be read, or the graph is malformed, is recurrent, or has a node that is not
@@ -106,8 +115,14 @@ def from_nir(
     """
     _check("from_nir", dt)
     toolkit = plugins.toolkit(backend)
+    if integrator not in INTEGRATORS:
+        raise ArgumentError("integrator", f"one of {', '.join(map(repr, INTEGRATORS))}", integrator)
     nir_graph = read.read_file(graph) if isinstance(graph, str | Path) else graph
-    return GraphNetwork(read.to_graph(nir_graph, float(dt)), toolkit, interpolation=interpolation, engine=engine)
+    checked, doubts = read.to_graph(nir_graph, float(dt), integrator)
+    network = GraphNetwork(checked, toolkit, interpolation=interpolation, engine=engine)
+    if doubts:
+        warnings.warn("; ".join(doubts), stacklevel=2)
+    return network
 
 
 def _check(function: str, dt: object) -> None:

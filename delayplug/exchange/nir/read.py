@@ -15,7 +15,10 @@ from ...errors import ExchangeError
 from ...neurons.cell import Cell, Reset
 from ..graph import Delay, Flatten, Geometry, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold
 from .branches import merge_branches
+from .declared import check_declared
+from .firing import Integrator, doubtful
 from .notes import MOST_STEPS, max_delay_of, read_notes
+from .subgraphs import flat
 
 _OFF = 1e-3  # of a step: how far a delay may be from a whole one, besides float32's rounding of it
 
@@ -38,12 +41,16 @@ def read_file(path: str | Path) -> Any:
         ) from error
 
 
-def to_graph(source: object, dt: float) -> Graph:
+def to_graph(source: object, dt: float, integrator: Integrator = "per second") -> tuple[Graph, list[str]]:
     """The graph of a `nir.NIRGraph`, checked, with subgraphs dissolved and branches put together.
 
     Args:
         source: the `nir.NIRGraph`.
         dt: seconds of a step.
+        integrator: what r means in a neuron without a leak, see `from_nir`.
+
+    Returns:
+        The graph, and what in it can hardly be meant.
 
     Raises:
         ExchangeError: it is malformed, or has a node that is not supported; the node is named.
@@ -52,85 +59,27 @@ def to_graph(source: object, dt: float) -> Graph:
 
     if not isinstance(source, nir.NIRGraph):
         raise ExchangeError(f"expected a nir.NIRGraph, got {type(source).__name__}")
-    nodes, edges = _flat(source)
+    found = flat(source)
     graph = Graph()
     notes: dict[str, dict[str, Any]] = {}
-    for name, node in nodes.items():
+    for name, node in found.nodes.items():
         try:
-            graph.nodes[name] = _node(node, dt)
+            graph.nodes[name] = _node(node, dt, integrator)
         except ExchangeError as error:
             raise ExchangeError(f"{name} ({type(node).__name__}): {error}") from None
         except Exception as error:  # a wrong type or number of dimensions in a hand-made node can fail anywhere
             raise ExchangeError(f"{name} ({type(node).__name__}) is malformed: {error!r}") from error
         notes[name] = read_notes(node)
-    graph.edges = edges
+        if "layer" in notes[name]:  # its name in the graph that was written, which may be a subgraph now
+            notes[name] = {**notes[name], "layer": f"{found.prefixes[name]}{notes[name]['layer']}"}
+    graph.edges = found.edges
     _drop_batch(graph)
-    graph.shapes()
+    check_declared(found, graph, graph.shapes())
     merge_branches(graph, notes)
+    doubts = doubtful(graph, dt, integrator)
     graph = graph.simplified()
     graph.shapes()
-    return graph
-
-
-# --------------------------------------------------------------------------------------------------- structure
-
-
-def _flat(graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Nodes and edges, those of subgraphs included, whose inputs and outputs are replaced by edges."""
-    nodes, edges, dissolved = _expanded(graph, "", set())
-    for name in dissolved:
-        before, after = [a for a, b in edges if b == name], [b for a, b in edges if a == name]
-        edges = [edge for edge in edges if name not in edge] + [(a, b) for a in before for b in after]
-        del nodes[name]
-    return nodes, edges
-
-
-def _expanded(graph: Any, prefix: str, around: set[int]) -> tuple[dict[str, Any], list[tuple[str, str]], list[str]]:
-    """(nodes, edges, inputs and outputs of subgraphs) of a graph, its names behind a prefix.
-
-    `around` are the addresses of the graphs that contain it.
-    """
-    import nir
-
-    if id(graph) in around:
-        raise ExchangeError(f"the subgraph {prefix.rstrip('.')} contains itself")
-    if not isinstance(graph.nodes, dict):
-        raise ExchangeError("the nodes of the graph are not a dictionary")
-    nodes: dict[str, Any] = {}
-    edges: list[tuple[str, str]] = []
-    dissolved: list[str] = []
-    ports: dict[str, tuple[list[str], list[str]]] = {}  # of each node: where edges to it end, and those from it begin
-    for name, node in graph.nodes.items():
-        own = prefix + str(name)
-        if isinstance(node, nir.NIRGraph):
-            inner, inner_edges, gone = _expanded(node, own + ".", around | {id(graph)})
-            ins = [n for n in inner if isinstance(inner[n], nir.Input) and n not in gone]
-            outs = [n for n in inner if isinstance(inner[n], nir.Output) and n not in gone]
-            if len(ins) != 1 or len(outs) != 1:
-                raise ExchangeError(
-                    f"the subgraph {own} has {len(ins)} inputs and {len(outs)} outputs: expected one of each"
-                )
-            nodes |= inner
-            edges += inner_edges
-            dissolved += [*gone, *ins, *outs]
-            ports[str(name)] = (ins, outs)
-        else:
-            nodes[own] = node
-            ports[str(name)] = ([own], [own])
-    seen = set()
-    for edge in graph.edges:
-        try:
-            a, b = (str(end) for end in edge)
-        except (TypeError, ValueError):
-            raise ExchangeError(f"an edge is a pair of names, got {edge!r}") from None
-        for end in (a, b):
-            if end not in ports:
-                raise ExchangeError(f"the edge {prefix}{a} -> {prefix}{b} is dangling: there is no node {prefix}{end}")
-        if (a, b) in seen:
-            raise ExchangeError(f"the edge {prefix}{a} -> {prefix}{b} is there twice")
-        seen.add((a, b))
-        edges += [(start, end) for start in ports[a][1] for end in ports[b][0]]
-    return nodes, edges, dissolved
+    return graph, doubts
 
 
 def _drop_batch(graph: Graph) -> None:
@@ -147,7 +96,7 @@ def _drop_batch(graph: Graph) -> None:
 # ------------------------------------------------------------------------------------------------------- nodes
 
 
-def _node(node: Any, dt: float) -> Node:
+def _node(node: Any, dt: float, integrator: Integrator) -> Node:
     import nir
 
     readers: dict[type, Callable[[Any], Node]] = {
@@ -165,8 +114,8 @@ def _node(node: Any, dt: float) -> Node:
         nir.SumPool2d: lambda n: _pool(n, "sum"),
         nir.LIF: lambda n: _lif(n, dt),
         nir.LI: lambda n: _lif(n, dt),
-        nir.IF: lambda n: _if(n, dt),
-        nir.I: lambda n: _if(n, dt),
+        nir.IF: lambda n: _if(n, dt if integrator == "per second" else 1.0),
+        nir.I: lambda n: _if(n, dt if integrator == "per second" else 1.0),
         nir.CubaLIF: lambda n: _cuba(n, dt),
         nir.CubaLI: lambda n: _cuba(n, dt),
     }
@@ -187,7 +136,7 @@ def _shape(value: object) -> tuple[int, ...]:
 
 
 def _array(word: str, value: object) -> Tensor:
-    """Numbers, finite, in float64."""
+    """Numbers, finite also in float32, in float64."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     array = np.asarray(value)
@@ -195,7 +144,11 @@ def _array(word: str, value: object) -> Tensor:
         raise ExchangeError(f"{word}: expected numbers, got {array.dtype} of shape {array.shape}")
     if not np.isfinite(array.astype(np.float64)).all():
         raise ExchangeError(f"{word}: expected finite numbers, got NaN or infinity")
-    return torch.from_numpy(np.array(array, dtype=np.float64))
+    numbers = torch.from_numpy(np.array(array, dtype=np.float64))
+    largest = float(numbers.abs().max())
+    if largest > torch.finfo(torch.float32).max:
+        raise ExchangeError(f"{word}: expected numbers that float32 has, got {largest:g}, which would be infinite")
+    return numbers
 
 
 def _number(word: str, value: object) -> Tensor:
@@ -326,6 +279,7 @@ def _lif(node: Any, dt: float) -> Neurons:
 
 
 def _if(node: Any, dt: float) -> Neurons:
+    """`dt` is what a step is in the unit of time of its r."""
     gain = _number("r", node.r) * dt
     leak = torch.zeros_like(gain)
     return _neurons(node, leak, Neurons.snapped(gain, leak))

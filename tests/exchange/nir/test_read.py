@@ -172,3 +172,40 @@ def test_arguments(file: Path) -> None:
             net(x)
     with pytest.raises(ExchangeError, match="not a whole"):
         from_nir(file, backend="snntorch", dt=0.7e-3)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "reason"),
+    [
+        (
+            {"fc": nir.Linear(np.array([[1e39, 1.0]]))},
+            r"fc \(Linear\): weight: expected numbers that float32 has, got 1e\+39",
+        ),
+        (
+            {"fc": nir.Affine(ones(1.0, 1.0), np.array([-1e300]))},
+            r"fc \(Affine\): bias: expected numbers that float32 has",
+        ),
+        ({"lif": lif(1, v_threshold=1e39)}, "lif.*v_threshold: expected numbers that float32 has"),
+        ({"lif": lif(1, r=1e39)}, "lif.*r: expected numbers that float32 has"),
+        (
+            {"lif": nir.IF(np.array([1e30]), np.array([1.0])), "scale": nir.Scale(np.array([1e20]))},
+            "lif.gain: its factor is beyond",
+        ),
+        (
+            {
+                "fc": nir.Affine(ones(1.0, 1.0), np.array([3e38])),
+                "late": nir.Delay(np.array([1e-3, 1e-3])),
+                "more": nir.Affine(ones(1.0, 1.0), np.array([3e38])),
+            },
+            "fc: its bias is beyond",
+        ),
+    ],
+)
+def test_numbers_beyond_float32_are_refused(nodes: dict[str, Any], reason: str) -> None:
+    edges = [*EDGES]
+    if "scale" in nodes:
+        edges = [("input", "fc"), ("fc", "scale"), ("scale", "lif")]
+    if "late" in nodes:
+        edges += [("input", "late"), ("late", "more"), ("more", "lif")]
+    with pytest.raises(ExchangeError, match=reason):
+        read(graph({"fc": nir.Linear(ones(1.0, 1.0)), **nodes}, edges))

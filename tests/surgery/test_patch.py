@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from delayplug.running.patch import replaced_forward
+from delayplug.surgery.patch import replaced_forward
 
 
 def test_a_call_runs_the_replacement_and_its_hooks() -> None:
