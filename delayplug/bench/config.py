@@ -7,7 +7,7 @@ have each as a key, and the record of a run holds all of them. Nothing here impo
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
-from ..data import Binning, HoldOut
+from ..data import Binning, HoldOut, TimeUnit
 from ..errors import ArgumentError, RunError
 from .settings import Setting, check_settings
 from .variants import PER_SYNAPSE, Variant, variant_name
@@ -83,7 +83,7 @@ class RunConfig:
     fan_in: Annotated[
         int, Setting("Incoming synapses of each neuron, drawn at random; 0 for all.", at_least=0, plural="fan_in")
     ] = 0
-    tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=0)] = 1.005
+    tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=1)] = 1.005
     dropout: Annotated[float, Setting("Share of hidden spikes dropped in training.", at_least=0, below=1)] = 0.1
     lr: Annotated[float, Setting("Largest learning rate of the weights.", at_least=0)] = 5e-3
     delay_lr: Annotated[float, Setting("Largest learning rate of the delays, in steps.", at_least=0)] = 0.1
@@ -96,6 +96,9 @@ class RunConfig:
     binning: Annotated[Binning, Setting("Steps of equal length, or frames that open at an event (the paper's).")] = (
         "grid"
     )
+    time_unit: Annotated[
+        TimeUnit, Setting("Of the times in the files; check: seconds, refused where they look like ms or us.")
+    ] = "check"
     window_ms: Annotated[
         float, Setting("Milliseconds of each recording that are used, from its first event on; 0: all.", at_least=0)
     ] = 0.0

@@ -9,10 +9,22 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from ..errors import RunError
+
 
 def world() -> int:
     """Number of processes that train this run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def check_same_everywhere(value: object, what: str) -> None:
+    """Raise RunError unless all processes have the same value: each may have read files of its own computer."""
+    if world() > 1:
+        values: list[object] = [None] * world()
+        dist.all_gather_object(values, value)
+        unlike = [rank for rank, other in enumerate(values) if other != values[0]]
+        if unlike:
+            raise RunError(f"expected the same {what} on all processes, got others on {unlike} than on 0")
 
 
 def share(total: int) -> slice:

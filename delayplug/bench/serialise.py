@@ -15,7 +15,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Settings of a comparison from a file: fields of `RunConfig`; `backends`, `delays`, `fan_in`, `seeds` as lists.
 
     Raises:
-        ArgumentError: there is no such file, it is not TOML, or it has a key that is not a setting.
+        ArgumentError: there is no such file, it is not TOML, or it has a key that is not a setting, or a value of
+            another type or out of the setting's bounds.
     """
     try:
         values = tomllib.loads(path.read_text())
@@ -25,9 +26,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     unknown = sorted(values.keys() - known.keys())
     if unknown:
         raise ArgumentError("config", f"settings among {', '.join(sorted(known))}", ", ".join(unknown))
-    return {
-        key: [value] if known[key].plural and not isinstance(value, list) else value for key, value in values.items()
-    }
+    several = {key: value if isinstance(value, list) else [value] for key, value in values.items() if known[key].plural}
+    for key, value in values.items():
+        for each in several.get(key, [value]):
+            if not known[key].allows(each):
+                raise ArgumentError(f"{key} in {path}", known[key].expected, repr(each))
+    return values | several
 
 
 def to_toml(config: RunConfig) -> str:

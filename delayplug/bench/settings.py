@@ -4,6 +4,7 @@ A field is annotated with a `Setting`; `settings` lists those of a class, `check
 allowed. The command line makes an option of each, and a file may have each as a key.
 """
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, fields, replace
@@ -80,6 +81,8 @@ class Setting:
             return False
         if self.choices:
             return value in self.choices
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
         return all(holds(value, bound) for _, holds, bound in self._bounds())
 
     def _bounds(self) -> Iterator[tuple[str, Callable[[Any, Any], bool], float]]:

@@ -1,8 +1,11 @@
 """The data of a run: the embedded task, or a folder in SHD's layout, as frames of one common length."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from ..data import Frames, cached_frames, find_splits, hold_out
@@ -12,6 +15,9 @@ from .config import SYNTHETIC, RunConfig
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
 _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
+_PIECE = 1 << 26  # bytes
+# The fields that decide which recordings a run reads, and how they are binned.
+FILES = ("dataset", "step_ms", "pool", "binning")
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Task:
         split: as text.
         rule: by what the reported epoch is chosen: "best on validation", or "best on test" if `valid` is the test set.
         planted: (classes, C) delays that solve the task, if they are known.
+        checksums: of the recordings of each file, before they are cut or split.
     """
 
     train: Frames
@@ -31,6 +38,7 @@ class Task:
     split: str
     rule: str = "best on validation"
     planted: Tensor | None = None
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_task(config: RunConfig) -> Task:
@@ -39,16 +47,14 @@ def load_task(config: RunConfig) -> Task:
     Raises:
         DataError: the folder or a file in it is not usable.
     """
+    if config.dataset == SYNTHETIC and config.protocol != "heldout":
+        raise ArgumentError("protocol", "'heldout' for the synthetic task", repr(config.protocol))
+    parts = _read(config)
+    checksums = {name: _checksum(frames) for name, frames in parts.items()}
     if config.dataset == SYNTHETIC:
-        if config.protocol != "heldout":
-            raise ArgumentError("protocol", "'heldout' for the synthetic task", repr(config.protocol))
-        sizes = zip(_SYNTHETIC_SIZES, (1, 2, 3), strict=True)
-        train, valid, test = (_SYNTHETIC_TASK.sample(size, seed) for size, seed in sizes)
-        return Task(train, valid, test, "each part drawn by itself", planted=_SYNTHETIC_TASK.planted_delays())
-    parts = {
-        name: cached_frames(path, step_ms=config.step_ms, pool=config.pool, binning=config.binning)
-        for name, path in find_splits(Path(config.dataset)).items()
-    }
+        planted = _SYNTHETIC_TASK.planted_delays()
+        split = "each part drawn by itself"
+        return Task(parts["train"], parts["valid"], parts["test"], split, planted=planted, checksums=checksums)
     classes = {name: part.classes for name, part in parts.items()}
     if len(set(classes.values())) > 1:
         raise DataError(f"{config.dataset}: expected the same classes in all files, got {classes}")
@@ -59,14 +65,15 @@ def load_task(config: RunConfig) -> Task:
         parts = {name: part.first(steps) for name, part in parts.items()}
     parts = {name: part.padded(steps) for name, part in parts.items()}
     if "valid" in parts:
-        return Task(parts["train"], parts["valid"], parts["test"], "the validation file of the data")
+        split = "the validation file of the data"
+        return Task(parts["train"], parts["valid"], parts["test"], split, checksums=checksums)
     whole = parts["train"]
     if config.protocol == "official":
         advice = "Take --protocol heldout"
         raise DataError(f"{config.dataset}: expected a file *_valid.h5 for the official protocol, got none. {advice}")
     if config.protocol == "paper":
         split = "none: the test set chooses the epoch, as published, and its accuracy is too high"
-        return Task(whole, parts["test"], parts["test"], split, "best on test")
+        return Task(whole, parts["test"], parts["test"], split, "best on test", checksums=checksums)
     try:
         trained_on, held_out = hold_out(
             whole.labels.numpy(),
@@ -81,7 +88,46 @@ def load_task(config: RunConfig) -> Task:
     train, valid = whole.select(trained_on), whole.select(held_out)
     speakers = _speakers(valid)
     how = "drawn by class" if not speakers or speakers & _speakers(train) else f"all of speakers {sorted(speakers)}"
-    return Task(train, valid, parts["test"], f"{len(held_out)} training recordings held out, {how}")
+    split = f"{len(held_out)} training recordings held out, {how}"
+    return Task(train, valid, parts["test"], split, checksums=checksums)
+
+
+def data_checksums(config: RunConfig) -> dict[str, str]:
+    """The `checksums` of the task of a run: they tell its data from other data under the same name.
+
+    Raises:
+        DataError: the folder or a file in it is not usable.
+    """
+    return {name: _checksum(frames) for name, frames in _read(config).items()}
+
+
+def _read(config: RunConfig) -> dict[str, Frames]:
+    """The recordings of each part: "train", "test" and perhaps "valid"."""
+    if config.dataset == SYNTHETIC:
+        sizes = zip(("train", "valid", "test"), _SYNTHETIC_SIZES, (1, 2, 3), strict=True)
+        return {name: _SYNTHETIC_TASK.sample(size, seed) for name, size, seed in sizes}
+    return {
+        name: cached_frames(
+            path, step_ms=config.step_ms, pool=config.pool, binning=config.binning, time_unit=config.time_unit
+        )
+        for name, path in find_splits(Path(config.dataset)).items()
+    }
+
+
+def _checksum(frames: Frames) -> str:
+    """SHA-256 of all that a network sees of these recordings: counts, lengths, labels, classes, speakers."""
+    about = {
+        "classes": frames.classes,
+        "steps": frames.steps,
+        "rows": (tuple(frames.rows.shape), str(frames.rows.dtype)),
+    }
+    digest = hashlib.sha256(repr(about).encode())
+    for values in (frames.rows, frames.starts, frames.lengths, frames.labels, frames.speakers):
+        if values is not None:
+            content = np.ascontiguousarray(values.numpy()).reshape(-1).view(np.uint8)
+            for start in range(0, len(content), _PIECE):  # in pieces, so that a signal is heard in between
+                digest.update(content[start : start + _PIECE].tobytes())
+    return digest.hexdigest()
 
 
 def _speakers(frames: Frames) -> set[int]:

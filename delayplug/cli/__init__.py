@@ -13,10 +13,12 @@ from typing import Annotated
 try:
     import typer
     from rich.console import Console
+    from rich.markup import escape
 except ModuleNotFoundError as error:  # the library alone needs neither
     raise SystemExit(f"The command line needs {error.name}. Run: pip install 'delayplug[bench]'") from error
 
 from .._tables import make_table, text
+from ..bench.stopping import Stopped, consequence, end, end_children, follow_starter, stoppable
 from . import bench, data, speed
 from .console import SpreadCommand, console
 
@@ -56,17 +58,37 @@ def backends() -> None:
     colours = dict(zip(plugins.Readiness, ("green", "yellow", "red"), strict=True))
     for status in plugins.statuses():
         state = f"[{colours[status.state]}]{status.state}[/]"
-        table.add_row(status.name, status.version or "-", state, status.distribution, status.reason)
+        cells = (escape(cell) for cell in (status.name, status.version or "-", status.distribution, status.reason))
+        name, version, distribution, reason = cells
+        table.add_row(name, version, state, distribution, reason)
     console.print(table)
 
 
 def main() -> None:
-    """Run the command line; errors of delayplug are printed as one line."""
+    """Run the command line. Errors of delayplug are printed as one line; Ctrl-C and SIGTERM end with 130 and 143."""
     from delayplug.errors import DelayplugError
 
+    console.quiet = follow_starter()
     warnings.filterwarnings("ignore", message=".*torch.jit.*")  # Norse's own use of it, not the user's concern
     try:
-        app()
+        with stoppable(_last_words):
+            app()
+    except Stopped as stop:
+        end(stop.exit_code, str(stop))
     except DelayplugError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        end_children()
+        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
+    except Exception:
+        end_children()
+        if (why := consequence()) is None:
+            raise
+        end(*why)
+
+
+def _last_words(reason: str) -> None:
+    if console.quiet:  # another process of the run speaks
+        return
+    if console.is_terminal:
+        console.show_cursor()  # bars hide it
+    Console(stderr=True).print(escape(reason), highlight=False, soft_wrap=True)

@@ -10,8 +10,9 @@ from rich.progress import TaskID
 
 from ..bench.config import PRESETS, SYNTHETIC, RunConfig
 from ..bench.resources import Launcher, Resources
+from ..bench.stopping import advise, let_all_go
 from ..bench.variants import learns_delays, variant_name
-from .console import SpreadCommand, console, progress_bars
+from .console import SpreadCommand, console, progress_bars, say
 from .options import with_settings
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def run(
         delayplug bench run --dataset data/ssc --preset ssc --devices 4
         delayplug bench run --dataset data/shd --ablation --seeds 0 1 2 --launcher local --workers 4
     """
+    advise(lambda: "run again to go on")
     from ..bench.comparison.compare import ABLATION, compare, configurations
+    from ..bench.comparison.existing import left_to_do
     from ..bench.comparison.run import is_first
     from ..bench.report.figures import delays_figure, learning_curves_figure
     from ..bench.report.tables import table
@@ -78,8 +81,12 @@ def run(
     configs = configurations(preset, **values)
     resources = Resources(accelerator, devices, nodes, threads)
     console.quiet = not is_first()
+    if is_first():
+        advise(lambda: left_to_do(configs, out))
     with _progress(len(configs)) as watch:
-        records = compare(configs, out, watch=watch, resources=resources, launcher=launcher, workers=workers)
+        how: Any = {"resources": resources, "launcher": launcher, "workers": workers}
+        records = compare(configs, out, watch=watch, say=say, **how)
+    let_all_go()
     if not is_first():
         return
     console.print(table(records))
@@ -91,8 +98,8 @@ def run(
                 plots[folder / "delays.png"] = delays_figure(record, folder)
         for path, figure in plots.items():
             figure.savefig(path, dpi=150)
-    console.print(f"Records and models: {out}/*/    Plots: {', '.join(map(str, plots))}", soft_wrap=True)
-    console.print(f"Next: delayplug bench report {out}", soft_wrap=True)
+    say(f"Records and models: {out}/*/    Plots: {', '.join(map(str, plots))}")
+    say(f"Next: delayplug bench report {out}")
 
 
 @bench.command()
@@ -116,7 +123,7 @@ def report(
     with console.status("drawing"):
         write_csv(records, folder / "results.csv")
         write_page(records, folder, folder / "report.html")
-    console.print(f"Page: {folder / 'report.html'}    Numbers: {folder / 'results.csv'}", soft_wrap=True)
+    say(f"Page: {folder / 'report.html'}    Numbers: {folder / 'results.csv'}")
 
 
 @bench.command()

@@ -17,6 +17,11 @@ from typer.core import TyperCommand
 console = Console()
 
 
+def say(line: str) -> None:
+    """Print a line as it is: names of folders and files may look like rich's markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 class SpreadCommand(TyperCommand):
     """A command whose list options take several values after one name: `--seeds 0 1 2`."""
 

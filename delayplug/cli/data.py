@@ -6,8 +6,11 @@ from typing import Annotated
 import typer
 from rich.progress import DownloadColumn, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
-from ..data.choices import DataSet, Packing
-from .console import console, progress_bars
+from ..bench.stopping import advise
+from ..data.choices import DataSet, Packing, TimeUnit
+from .console import console, progress_bars, say
+
+_TIME_UNIT = "Of the times in the files: s, ms or us; check: seconds, refused where they look like ms or us."
 
 data = typer.Typer(help="Get recordings of spikes, and look at them.", no_args_is_help=True)
 
@@ -30,6 +33,7 @@ def download(
     """
     from ..data.download import download as fetch
 
+    advise(lambda: "run again to go on with the download")
     with progress_bars(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -39,7 +43,7 @@ def download(
             bars.update(tasks[file], completed=done, total=total)
 
         folder = fetch(name, root, url=url, packing=packing, progress=progress)
-    console.print(f"{name}: {folder}    Next: delayplug data info {folder}", soft_wrap=True)
+    say(f"{name}: {folder}    Next: delayplug data info {folder}")
 
 
 @data.command()
@@ -47,6 +51,7 @@ def info(
     folder: Annotated[Path, typer.Argument(help="With *_train, *_test (and *_valid) in SHD's layout.")],
     plot: Annotated[Path | None, typer.Option(help="Picture of it (FOLDER's name, here).")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Channels of the recordings.")] = 700,
+    time_unit: Annotated[TimeUnit, typer.Option(help=_TIME_UNIT)] = "check",
 ) -> None:
     """Describe a folder of recordings, and draw it: examples, lengths, rates, speakers.
 
@@ -59,12 +64,13 @@ def info(
     from ..data.info import draw, table
 
     with console.status("reading"):
-        parts = {name: read_recordings(path, channels=channels) for name, path in find_splits(folder).items()}
+        files = find_splits(folder).items()
+        parts = {name: read_recordings(path, channels=channels, time_unit=time_unit) for name, path in files}
     console.print(table(folder.resolve().name, parts))
     picture = plot or Path(f"{folder.resolve().name}.png")
     with console.status("drawing"):
         draw(parts, picture)
-    console.print(f"Picture: {picture}", soft_wrap=True)
+    say(f"Picture: {picture}")
 
 
 @data.command()
@@ -73,6 +79,7 @@ def speed(
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 256,
     step_ms: Annotated[float, typer.Option(help="Length of a step.")] = 10.0,
     pool: Annotated[int, typer.Option(min=1, help="Neighbouring channels that are summed.")] = 5,
+    time_unit: Annotated[TimeUnit, typer.Option(help=_TIME_UNIT)] = "check",
 ) -> None:
     """Time how recordings become batches: binning, opening what was binned, batches per second.
 
@@ -85,5 +92,12 @@ def speed(
     from ..bench.measure.loading import measure_loading, table
 
     with console.status("reading") as status:
-        parts = measure_loading(folder, batch_size=batch_size, step_ms=step_ms, pool=pool, progress=status.update)
+        parts = measure_loading(
+            folder,
+            batch_size=batch_size,
+            step_ms=step_ms,
+            pool=pool,
+            time_unit=time_unit,
+            progress=status.update,
+        )
     console.print(table(folder.resolve().name, parts, batch_size))

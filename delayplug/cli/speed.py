@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import console, progress_bars
+from .console import console, progress_bars, say
 
 
 def speed(
@@ -47,4 +47,4 @@ def speed(
     console.print(measured.table(results, where))
     if out is not None:
         measured.write(results, where, out)
-        console.print(f"Results: {out}", soft_wrap=True)
+        say(f"Results: {out}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from delayplug import RunError
 from delayplug.bench import processes as ranks
 from delayplug.bench.model.network import HeldDropout
 
@@ -16,6 +17,11 @@ def in_two(rank: int, port: str, where: str) -> None:
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     torch.save(step(ranks.share(5)), Path(where) / f"{rank}.pt")
+    ranks.check_same_everywhere({"test": "a"}, "recordings")
+    try:
+        ranks.check_same_everywhere({"test": str(rank)}, "recordings")
+    except RunError as error:
+        (Path(where) / f"{rank}.txt").write_text(str(error))
     torch.distributed.destroy_process_group()
 
 

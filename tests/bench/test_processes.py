@@ -46,6 +46,9 @@ def same_curve(found: list[dict], expected: list[dict]) -> None:
 def test_one_step_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     expected = step(slice(0, 5))
     mp.spawn(in_two, (free_port(), str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        words = "expected the same recordings on all processes, got others on [1] than on 0"
+        assert (tmp_path / f"{rank}.txt").read_text() == words
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for name in expected.keys() - {"hidden", "num_batches_tracked"}:
         assert torch.equal(first[name], second[name]), name

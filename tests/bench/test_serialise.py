@@ -59,3 +59,24 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
             read_toml(path)
     with pytest.raises(ArgumentError, match="config: expected a TOML file"):
         read_toml(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('epochs = "3"', "epochs in .*: expected an integer >= 1, got '3'"),
+        ("hidden = 64", "hidden in .*: expected integers >= 1, got 64"),
+        ('seeds = "0"', "seeds in .*: expected an integer"),
+        ("backends = [3]", "backends in .*: expected text, got 3"),
+        ('delays = ["fixed", "some"]', "delays in .*: expected one of none, fixed, .* got 'some'"),
+        ("fan_in = [1.5]", "fan_in in .*: expected an integer"),
+        ('preset = ["quick"]', r"preset in .*: expected one of quick, .* got \['quick'\]"),
+        ("tau = 0.5", "tau in .*: expected a number > 1, got 0.5"),
+        ("lr = inf", "lr in .*: expected a number >= 0, got inf"),
+    ],
+)
+def test_values_of_a_wrong_type(line: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(line)
+    with pytest.raises(ArgumentError, match=words):
+        read_toml(path)

@@ -15,6 +15,7 @@ class Walk:
 
     steps: Annotated[int, Setting("How many.", at_least=1, at_most=9)] = 3
     slope: Annotated[float, Setting("How steep.", above=0, below=1)] = 0.5
+    height: Annotated[float, Setting("How high.", at_least=0)] = 0.0
     shoes: Annotated[Literal["boots", "none"], Setting("On the feet.")] = "boots"
     path: Annotated[str, Setting("Which way.", choices=("up", "down"), plural="paths")] = "up"
     stops: Annotated[tuple[int, ...], Setting("Where to rest.", at_least=0)] = ()
@@ -23,10 +24,18 @@ class Walk:
 
 def test_what_a_field_says_of_itself() -> None:
     known = settings(Walk)
-    assert list(known) == ["steps", "slope", "shoes", "path", "stops", "singing"]
-    assert [setting.type for setting in known.values()] == [int, float, str, str, int, bool]
-    assert [setting.default for setting in known.values()] == [3, 0.5, "boots", "up", (), False]
-    assert [setting.key for setting in known.values()] == ["steps", "slope", "shoes", "paths", "stops", "singing"]
+    assert list(known) == ["steps", "slope", "height", "shoes", "path", "stops", "singing"]
+    assert [setting.type for setting in known.values()] == [int, float, float, str, str, int, bool]
+    assert [setting.default for setting in known.values()] == [3, 0.5, 0.0, "boots", "up", (), False]
+    assert [setting.key for setting in known.values()] == [
+        "steps",
+        "slope",
+        "height",
+        "shoes",
+        "paths",
+        "stops",
+        "singing",
+    ]
     assert known["path"].flag == "--paths"
     assert known["shoes"].choices == ("boots", "none")
     assert [name for name, setting in known.items() if setting.is_list] == ["stops"]
@@ -48,6 +57,7 @@ def test_allowed(changes: dict[str, Any]) -> None:
         ({"steps": True}, "steps: expected an integer"),
         ({"slope": 0}, "slope: expected a number > 0 and < 1, got 0"),
         ({"slope": 1.0}, "slope: expected a number > 0 and < 1, got 1.0"),
+        ({"height": float("inf")}, "height: expected a number >= 0, got inf"),
         ({"shoes": "socks"}, "shoes: expected one of boots, none, got 'socks'"),
         ({"path": "left"}, "path: expected one of up, down, got 'left'"),
         ({"stops": (1, -1)}, r"stops: expected integers >= 0, got \(1, -1\)"),

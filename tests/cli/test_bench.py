@@ -1,13 +1,17 @@
 """`delayplug bench`, as a user meets it."""
 
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from delayplug.bench.training.checkpoints import read_checkpoint
 from delayplug.cli import main
-from tests.cli.command import delayplug
+from tests.cli.command import begin, delayplug, running
 
 
 @pytest.mark.slow
@@ -64,3 +68,64 @@ def test_errors_are_one_message_without_traceback(
     assert end.value.code not in (None, 0)
     assert "Traceback" not in printed
     assert all(word in printed for word in words), printed
+
+
+SMALL = ["bench", "run", "--backend", "spikingjelly", "--hidden", "16", "--accelerator", "cpu", "--threads", "1"]
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="it looks at all processes as Linux shows them")
+@pytest.mark.parametrize(
+    ("how", "number", "to_all", "code"),
+    [
+        ([], signal.SIGINT, False, 130),
+        (["--devices", "2"], signal.SIGTERM, False, 143),
+        (["--launcher", "local"], signal.SIGINT, True, 130),
+        (["--launcher", "local"], signal.SIGKILL, False, -signal.SIGKILL),
+    ],
+)
+def test_a_run_that_is_stopped(how: list[str], number: int, to_all: bool, code: int, tmp_path: Path) -> None:
+    """Ctrl-C goes to all processes of a terminal, other signals to one."""
+    process = begin(*SMALL, "--delays", "none", "learned", "--epochs", "40", *how, cwd=tmp_path)
+    while not list(tmp_path.glob("runs/*/checkpoint.pt")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    assert len(running(process.pid)) > bool(how)
+    (os.killpg if to_all else os.kill)(process.pid, number)
+    _, printed = process.communicate(timeout=30)
+    assert process.returncode == code
+    patience = time.monotonic() + 10
+    while running(process.pid) and time.monotonic() < patience:
+        time.sleep(0.05)
+    assert running(process.pid) == []
+    assert "Traceback" not in printed
+    kept = {path.parent.name: read_checkpoint(path) for path in tmp_path.glob("runs/*/checkpoint.pt")}
+    if code > 0:
+        words = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        assert printed.startswith(f"stopped by {words}: run again to go on from epoch ")
+        for name, each in kept.items():
+            assert f"epoch {each.epochs + 1} of 40 (runs/{name})" in printed
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
+    args = [*SMALL, "--delays", "none", "--epochs", "4"]
+    process = begin(*args, cwd=tmp_path)
+    while not list(tmp_path.glob("runs/*/checkpoint.pt")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    (checkpoint,) = tmp_path.glob("runs/*/checkpoint.pt")
+    epochs = read_checkpoint(checkpoint).epochs
+    done = delayplug(*args, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    name = checkpoint.parent.name
+    assert f"{name} goes on from epoch {epochs + 1} of 4: {epochs} of 4 epochs are trained and skipped" in done.stdout
+    record = json.loads((checkpoint.parent / "record.json").read_text())
+    assert [entry["epoch"] for entry in record["epochs"]] == [1, 2, 3, 4]
+    assert "1 of 1 runs are finished already and skipped" in delayplug(*args, cwd=tmp_path).stdout

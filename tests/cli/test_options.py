@@ -88,10 +88,12 @@ CHANGED = {
     "delays": "fixed",
     "seed": 7,
     "binning": "events",
+    "time_unit": "ms",
     "protocol": "paper",
     "validation": "speaker",
     "compile": True,
     "hidden": (8, 4),
+    "tau": 1.5,
 }
 
 

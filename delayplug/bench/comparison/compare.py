@@ -10,19 +10,19 @@ from typing import Any
 from ...toolkits import plugins
 from ..config import RunConfig, configure
 from ..resources import Launcher, Resources
-from ..task import load_task
+from ..task import FILES, load_task
 from ..training.accelerators import check_devices
 from ..variants import Variant
-from .launch import Watch, launch
-from .records import Record, finished, make_folder
-from .run import make_run
+from .existing import DataChecksums, existing, resuming
+from .launch import Say, Watch, check_launcher, launch
+from .records import RECORD, Record, check_comparable, make_folder, read_record
+from .run import is_first, make_run
 
 # The paper's: from no delays to learned ones whose sigma shrinks, each with all synapses and with ten per neuron.
 ABLATION: dict[str, tuple[str | int, ...]] = {"delays": ("none", "fixed", "constant", "learned"), "fan_in": (0, 10)}
 _USUAL: tuple[Variant, ...] = ("none", "fixed", "learned")
-# The fields that decide a run's data: its files, their frames, and how they are split.
-_FILES = ("dataset", "step_ms", "pool", "binning", "window_ms")
-_SPLIT = ("protocol", "validation", "validation_fraction", "seed")
+# The fields that decide how a run's recordings are cut and split.
+_SPLIT = ("window_ms", "protocol", "validation", "validation_fraction", "seed")
 
 
 def configurations(
@@ -45,10 +45,11 @@ def configurations(
     for name in names:
         plugins.toolkit(name)
     runs = product(list(seeds) or [0], names, list(fan_in) or [0], list(delays) or _USUAL)
-    return [
+    configs = (
         configure(preset, backend=backend, delays=kind, fan_in=inputs, seed=seed, **changes)
         for seed, backend, inputs, kind in runs
-    ]
+    )
+    return list(dict.fromkeys(configs))  # a value that was given twice makes one run
 
 
 def compare(
@@ -56,37 +57,53 @@ def compare(
     out: Path,
     *,
     watch: Watch = lambda config, entry: None,
+    say: Say = lambda line: None,
     resources: Resources | None = None,
     launcher: Launcher = "here",
     workers: int = 2,
 ) -> list[Record]:
     """Make the runs that are not in the folder yet, and return the records of all.
 
+    Of several processes of a run the first one returns the records, the others an empty list.
+
     Args:
         configs: the runs.
         out: folder of the comparison; each run has a folder of its own in it.
         watch: called with a run and None when it starts here, and with a run and its last epoch: after each epoch, or
             every now and then if it is made by a worker.
+        say: called with a line on runs that are skipped or go on.
         resources: of every run; one device, Lightning's choice, by default.
         launcher: "here", one after the other; "local", some processes side by side; "ray", a Ray cluster.
         workers: how many side by side, for "local".
 
     Raises:
         ArgumentError: a device that does not exist here.
-        RunError: a folder holds another run, raised before anything is trained; or a run failed on a worker.
+        RunError: a folder holds a run of another configuration or of other data, raised before anything is written;
+            or a run failed on a worker.
         DataError: the data cannot be used.
     """
     resources = resources or Resources()
     check_devices(resources)
+    check_launcher(launcher, resources, workers)
+    checksums = DataChecksums()
+    found = {config: existing(out / config.name, config, checksums) for config in configs}
+    missing = [config for config in configs if found[config].record is None]
     make_folder(out)
-    missing = [config for config in configs if finished(out / config.name, config) is None]
+    if len(missing) < len(configs):
+        say(f"{len(configs) - len(missing)} of {len(configs)} runs are finished already and skipped")
     if launcher == "here":
-        for _, group in groupby(missing, attrgetter(*_FILES, *_SPLIT)):
+        for _, group in groupby(missing, attrgetter(*FILES, *_SPLIT)):
             task = None
             for config in group:
                 watch(config, None)
+                if (kept := found[config].kept) is not None:
+                    say(resuming(config, kept))
                 task = task or load_task(config)
                 make_run(config, out, resources, task=task, on_epoch=partial(watch, config))
     elif missing:
-        launch(launcher, missing, out, resources, workers, watch)
-    return [record for config in configs if (record := finished(out / config.name, config)) is not None]
+        launch(launcher, missing, out, resources, workers, watch, say)
+    if not is_first():
+        return []  # the first process may be writing the last of them
+    records = [read_record(out / config.name / RECORD) for config in configs]
+    check_comparable(records, out)
+    return records

@@ -6,20 +6,25 @@ folder, which all workers must see.
 
 import contextlib
 import json
-import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, wait
 from dataclasses import replace
+from multiprocessing.connection import wait as wait_for_answers
 from pathlib import Path
 from typing import Any
 
 from ...errors import ArgumentError, RunError
 from ..config import RunConfig
 from ..resources import LAUNCHERS, Launcher, Resources
+from ..stopping import handle_signals
+from ..training.checkpoints import read_checkpoint
 from ..training.outcome import Epoch
-from .records import finished, replace_file
+from ..whole_files import write_whole
+from ..workers import Worker, WorkerDiedError
+from .existing import resuming
+from .records import CHECKPOINT
 from .run import make_run
 
 PROGRESS = "progress.json"
@@ -28,18 +33,13 @@ _POLL = 0.3  # seconds
 
 # Called with a run and its last epoch, perhaps several times with the same one; None when it starts.
 Watch = Callable[[RunConfig, Epoch | None], object]
+# Called with a line of text.
+Say = Callable[[str], object]
 Failures = dict[str, BaseException]
 
 
-def launch(
-    launcher: Launcher, configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch
-) -> None:
-    """Make the runs on workers. A run that fails does not stop the others; failures are raised at the end.
-
-    Raises:
-        ArgumentError: unknown launcher, no workers, or Ray is not installed.
-        RunError: runs failed; says which, and why.
-    """
+def check_launcher(launcher: Launcher, resources: Resources, workers: int) -> None:
+    """Raise ArgumentError for an unknown launcher, for no workers, or if Ray is not installed."""
     if launcher not in LAUNCHERS:
         raise ArgumentError("launcher", f"one of {', '.join(LAUNCHERS)}", repr(launcher))
     if workers < 1:
@@ -47,13 +47,41 @@ def launch(
     if resources.devices * resources.nodes > 1 and launcher == "local":
         advice = "Take --launcher here for runs of several devices"
         raise ArgumentError("devices", "1 for runs side by side", resources.devices * resources.nodes, advice)
+    if launcher == "ray":
+        try:
+            import ray  # noqa: F401
+        except ImportError as error:
+            raise ArgumentError("launcher", "Ray", "it is not installed", "pip install 'delayplug[ray]'") from error
+
+
+def launch(
+    launcher: Launcher, configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch, say: Say
+) -> None:
+    """Make the runs on workers. A run that fails does not stop the others; failures are raised at the end.
+
+    Raises:
+        ArgumentError: as `check_launcher`.
+        RunError: runs failed; says which, and why.
+    """
+    check_launcher(launcher, resources, workers)
     out = out.resolve()
-    failures = (_on_ray if launcher == "ray" else _locally)(configs, out, resources, workers, watch)
+    for config in configs:
+        _say_whether_it_goes_on(config, out, say)
+    if launcher == "ray":
+        failures = _on_ray(configs, out, resources, watch)
+    else:
+        failures = _locally(configs, out, resources, workers, watch, say)
     for config in configs:
         (out / config.name / PROGRESS).unlink(missing_ok=True)
     if failures:
         what = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failures.items())
         raise RunError(f"{len(failures)} of {len(configs)} runs failed, the others are done. {what}")
+
+
+def _say_whether_it_goes_on(config: RunConfig, out: Path, say: Say) -> None:
+    kept = read_checkpoint(out / config.name / CHECKPOINT)
+    if kept is not None:
+        say(resuming(config, kept))
 
 
 def run_worker(config: RunConfig, out: Path, resources: Resources, folder: Path) -> None:
@@ -63,59 +91,81 @@ def run_worker(config: RunConfig, out: Path, resources: Resources, folder: Path)
     """
     os.chdir(folder)
     path = out / config.name / PROGRESS
-    if finished(out / config.name, config) is not None:
-        return  # by a worker that died before it could report so
 
     def on_epoch(entry: Epoch) -> None:
-        progress = {"pid": os.getpid(), **entry}
-        replace_file(path, lambda temporary: temporary.write_text(json.dumps(progress)))
+        write_whole(path, json.dumps({"pid": os.getpid(), **entry}))
 
     make_run(config, out, resources, on_epoch=on_epoch)
 
 
-def _locally(configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch) -> Failures:
+def _locally(
+    configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch, say: Say
+) -> Failures:
+    """A process for each run, so that one that dies does not end the others; none of them outlives this block."""
     threads = max(1, (os.cpu_count() or 1) // workers)
     resources = resources if resources.threads else replace(resources, threads=threads)
-    with ThreadPoolExecutor(workers) as pool:
-        futures = {config: pool.submit(_in_its_own_process, config, out, resources) for config in configs}
-        return _follow(futures, out, watch)
-
-
-def _in_its_own_process(config: RunConfig, out: Path, resources: Resources) -> None:
-    """A process for each run, so that one that dies does not end the others."""
-    for _ in range(_TRIES):
-        try:
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                return process.submit(run_worker, config, out, resources, Path.cwd()).result()
-        except BrokenProcessPool:
-            continue
-    raise RunError(f"its process died {_TRIES} times, perhaps for want of memory. Take fewer workers")
-
-
-def _on_ray(configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch) -> Failures:
+    waiting, deaths = list(configs), Counter[RunConfig]()
+    running: dict[Worker[None], RunConfig] = {}
+    failures: Failures = {}
     try:
-        import ray
-    except ImportError as error:
-        raise ArgumentError("launcher", "Ray", "it is not installed", "pip install 'delayplug[ray]'") from error
+        while waiting or running:
+            while waiting and len(running) < workers:
+                config = waiting.pop(0)
+                running[Worker(run_worker, config, out, resources, Path.cwd())] = config
+            answered = wait_for_answers([worker.answers for worker in running], timeout=_POLL)
+            for worker in [each for each in running if each.answers in answered]:
+                config = running.pop(worker)
+                try:
+                    worker.result()
+                except WorkerDiedError as error:
+                    deaths[config] += 1
+                    if deaths[config] < _TRIES:
+                        say(f"{config.name}: {error}, and another one takes over")
+                        _say_whether_it_goes_on(config, out, say)
+                        waiting.insert(0, config)
+                    else:
+                        why = f"its process died {_TRIES} times, perhaps for want of memory. Take fewer workers"
+                        failures[config.name] = RunError(why)
+                except Exception as error:
+                    failures[config.name] = error
+            _show(configs, out, watch)
+    finally:
+        for worker in running:
+            worker.tell()
+        for worker in running:
+            worker.end()
+    return failures
+
+
+def _on_ray(configs: list[RunConfig], out: Path, resources: Resources, watch: Watch) -> Failures:
+    import ray
+
     if not ray.is_initialized():
         ray.init(log_to_driver=False)  # RAY_ADDRESS names a cluster; else one is started here
+        handle_signals()  # Ray has a handler of its own
     needs: dict[str, Any] = {"num_cpus": resources.threads or 1}
     available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     if resources.accelerator in ("gpu", "cuda") or (resources.accelerator == "auto" and "GPU" in available):
         needs["num_gpus"] = resources.devices
     remote = ray.remote(max_retries=_TRIES - 1, **needs)(run_worker)
-    futures = {config: remote.remote(config, out, resources, Path.cwd()).future() for config in configs}
-    return _follow(futures, out, watch)
-
-
-def _follow(futures: dict[RunConfig, "Future[None]"], out: Path, watch: Watch) -> Failures:
-    """Show the epochs that workers write into the folders of their runs, until all are done."""
+    references = {config: remote.remote(config, out, resources, Path.cwd()) for config in configs}
+    futures: dict[RunConfig, Future[None]] = {config: each.future() for config, each in references.items()}
     running = set(futures.values())
-    while running:
-        running = wait(running, timeout=_POLL).not_done
-        for config in futures:
-            with contextlib.suppress(OSError):  # the run has no epoch yet
-                watch(config, json.loads((out / config.name / PROGRESS).read_text()))
+    try:
+        while running:
+            running = wait(running, timeout=_POLL).not_done
+            _show(configs, out, watch)
+    finally:
+        for config, future in futures.items():
+            if not future.done():
+                ray.cancel(references[config], force=True)
     errors = {config.name: future.exception() for config, future in futures.items()}
     # Ray wraps what the worker raised.
     return {name: getattr(error, "cause", None) or error for name, error in errors.items() if error is not None}
+
+
+def _show(configs: list[RunConfig], out: Path, watch: Watch) -> None:
+    """Tell the epochs that workers wrote into the folders of their runs."""
+    for config in configs:
+        with contextlib.suppress(OSError):  # the run has no epoch yet
+            watch(config, json.loads((out / config.name / PROGRESS).read_text()))

@@ -2,16 +2,16 @@
 
 OUT/sfsd-shd-norse-learned-seed0/
     config.toml     the configuration, as `--config` reads it
-    record.json     configuration, versions, data, every epoch, accuracies, seconds, memory, parameters
+    record.json     configuration, versions, data with checksums, every epoch, accuracies, seconds, memory, parameters
     model.pt        state dict after the last epoch, delays before and after training, spikes of one test recording
     checkpoint.pt   only while the run is not finished: everything up to the last whole epoch
 """
 
+import io
 import json
-import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -20,21 +20,27 @@ from typing import Any, NotRequired, TypedDict
 import torch
 from torch import Tensor
 
-from ...errors import RunError
+from ...errors import ArgumentError, RunError
 from ...toolkits import plugins
 from ..config import RunConfig
 from ..serialise import to_toml
-from ..task import Task
+from ..stopping import uninterrupted
+from ..task import FILES, Task
 from ..training.outcome import Epoch, Outcome
+from ..typed_json import mismatch
+from ..whole_files import write_whole
 from .planted import planted_correlation
 
 FORMAT = 3
-CHECKPOINT = "checkpoint.pt"
+RECORD, MODEL, CONFIG, CHECKPOINT = "record.json", "model.pt", "config.toml", "checkpoint.pt"
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
 
 
 class Data(TypedDict):
-    """The data of a run: numbers of recordings, shape of the frames, names of the classes, and the split in words."""
+    """The data of a run: numbers of recordings, shape of the frames, names of the classes, and the split in words.
+
+    Its checksums are those of `Task`; records of early versions have none.
+    """
 
     train: int
     valid: int
@@ -43,6 +49,7 @@ class Data(TypedDict):
     channels: int
     classes: list[str]
     split: str
+    checksums: NotRequired[dict[str, str]]
 
 
 class Record(TypedDict):
@@ -68,29 +75,38 @@ class Record(TypedDict):
     planted_correlation: NotRequired[dict[str, float | None]]
 
 
-def finished(folder: Path, config: RunConfig) -> Record | None:
-    """The record of a run that is finished; None if it is still to be made.
-
-    Raises:
-        RunError: the folder holds a run of another configuration, or something that is not a record.
-    """
-    path = folder / "record.json"
-    if not path.exists() or not (folder / "model.pt").exists():
-        return None
-    record = read_record(path)
-    config.check_same(record["config"], str(folder))
-    return record
-
-
 def read_record(path: Path) -> Record:
-    """A record, or RunError if the file is not one."""
+    """A record, or RunError if the file is not one, or a part of it is missing or something else."""
     try:
         record: Record = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise RunError(f"{path}: expected the record of a run (format {FORMAT}), got other content")
+    if wrong := mismatch(record, Record) or _incomplete(record):
+        advice = "Move it away to make the run again"
+        raise RunError(f"{path}: expected the record of a run, got a damaged one: {wrong}. {advice}")
+    try:
+        RunConfig(**record["config"])
+    except (TypeError, ArgumentError) as error:
+        raise RunError(f"{path}: expected the configuration of a run, got another one: {error}") from error
     return record
+
+
+def _incomplete(record: Record) -> str:
+    return "" if record["epochs"] and "last epoch" in record["accuracy"] else "it has no epochs, or no accuracy"
+
+
+def check_comparable(records: Sequence[Record], where: Path) -> None:
+    """Raise RunError unless records of runs that read the same files have the same checksums of what was in them."""
+    first: dict[tuple[object, ...], Record] = {}
+    for record in records:
+        files = tuple(record["config"][name] for name in FILES)
+        other = first.setdefault(files, record)
+        if other["data"].get("checksums") != record["data"].get("checksums"):
+            names = " and ".join(RunConfig(**each["config"]).name for each in (other, record))
+            advice = "Move one of them away"
+            raise RunError(f"{where}: expected runs of the same data, got other checksums in {names}. {advice}")
 
 
 def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) -> Record:
@@ -113,6 +129,7 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
             "channels": task.train.channels,
             "classes": list(task.train.classes),
             "split": task.split,
+            "checksums": dict(task.checksums),
         },
         "parameters": outcome.parameters,
         "epochs": outcome.epochs,
@@ -131,18 +148,20 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
     return record
 
 
-def write_run(folder: Path, record: Record, outcome: Outcome) -> None:
-    """Save a run, after `write_config`. The record is written last: a folder that has one has everything."""
-    model = {"state": outcome.state, "delays": outcome.delays, "example": outcome.example}
-    replace_file(folder / "model.pt", lambda path: torch.save(model, path))
-    replace_file(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+def write_run(folder: Path, config: RunConfig, record: Record, outcome: Outcome) -> None:
+    """Save a run. The record is written last: a folder that has one has everything that belongs to it."""
+    buffer = io.BytesIO()
+    torch.save({"state": outcome.state, "delays": outcome.delays, "example": outcome.example}, buffer)
+    with uninterrupted():
+        write_config(folder, config)
+        write_whole(folder / MODEL, buffer.getvalue())
+        write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")
+        (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
     """Save the configuration, which makes the run again: `delayplug bench run --config FOLDER/config.toml`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / "config.toml", lambda path: path.write_text(to_toml(config)))
+    write_whole(folder / CONFIG, to_toml(config))
 
 
 def make_folder(out: Path) -> None:
@@ -159,20 +178,30 @@ def make_folder(out: Path) -> None:
         raise RunError(f"out: expected a folder that can be written to, got {out}: {error}") from error
 
 
+def read_model(folder: Path) -> dict[str, Any]:
+    """The trained network of a run: "state", "delays" and "example", as `write_run` saves them.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        model: dict[str, Any] = torch.load(folder / MODEL, weights_only=True)
+        if model.keys() >= {"state", "delays", "example"}:
+            return model
+        error: object = "other content"
+    except Exception as caught:  # whatever unpickling raises
+        error = caught
+    advice = "Move the folder away to make the run again"
+    raise RunError(f"{folder / MODEL}: expected a trained network, got a damaged file: {error}. {advice}")
+
+
 def read_delays(folder: Path) -> list[tuple[Tensor, Tensor]]:
     """(before, after) training of each delay layer, in steps."""
-    delays = torch.load(folder / "model.pt", weights_only=True)["delays"]
+    delays = read_model(folder)["delays"]
     return list(zip(delays["before"], delays["after"], strict=True))
 
 
 def read_example(folder: Path) -> list[Tensor]:
     """(time, channel) of the events and of the hidden spikes of one test recording, (2, E) for each layer."""
-    example: list[Tensor] = torch.load(folder / "model.pt", weights_only=True)["example"]
+    example: list[Tensor] = read_model(folder)["example"]
     return example
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file as a whole or not at all: `write` writes another one in the same folder, which then replaces it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    write(temporary)
-    temporary.replace(path)

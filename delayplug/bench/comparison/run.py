@@ -10,6 +10,8 @@ from ..resources import Resources
 from ..task import Task, load_task
 from ..training.outcome import OnEpoch
 from ..training.trainer import train
+from ..whole_files import locked, remove_leftovers
+from .existing import existing
 from .records import CHECKPOINT, make_record, write_config, write_run
 
 
@@ -18,17 +20,27 @@ def make_run(
 ) -> None:
     """Make a run, or resume one that was interrupted, and write its record into a folder of its own in `out`.
 
-    With several processes all of them call this; the first one writes.
+    With several processes all of them call this; the first one writes. A run that is finished is not made again.
+
+    Raises:
+        RunError: the folder has another run, or another process is making it; nothing in it was changed.
     """
     if resources.threads is not None:
         torch.set_num_threads(resources.threads)
     folder = out / config.name
     task = task or load_task(config)
-    if is_first():
+    if not is_first():
+        if existing(folder, config, lambda _: task.checksums).record is None:
+            train(config, task, resources, checkpoint=folder / CHECKPOINT)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        if existing(folder, config, lambda _: task.checksums).record is not None:
+            return
         write_config(folder, config)
-    outcome = train(config, task, resources, on_epoch=on_epoch if is_first() else None, checkpoint=folder / CHECKPOINT)
-    if is_first():
-        write_run(folder, make_record(config, task, outcome, resources.label), outcome)
+        remove_leftovers(folder)
+        outcome = train(config, task, resources, on_epoch=on_epoch, checkpoint=folder / CHECKPOINT)
+        write_run(folder, config, make_record(config, task, outcome, resources.label), outcome)
 
 
 def is_first() -> bool:

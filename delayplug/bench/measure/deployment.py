@@ -15,7 +15,8 @@ from ...deploy.freeze import freeze_delays
 from ...deploy.summary import Freezing
 from ...errors import RunError
 from ...surgery.find import named_delays
-from ..comparison.records import read_record
+from ..comparison.existing import check_same_data
+from ..comparison.records import read_model, read_record
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
 from ..task import Task, load_task
@@ -66,14 +67,16 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
         progress: called with the constraint that is measured next.
 
     Raises:
-        RunError: there is no finished run with delays.
+        RunError: there is no finished run with delays, or its data is not what it was.
         DataError: its data cannot be read.
     """
-    config = RunConfig(**read_record(folder / "record.json")["config"])
+    record = read_record(folder / "record.json")
+    config = RunConfig(**record["config"])
     if config.delays == "none":
         raise RunError(f"{folder}: expected a run with delays, got one without. Take one of the other variants")
     task = load_task(config)
-    state = torch.load(folder / "model.pt", weights_only=True)["state"]
+    check_same_data(config, record["data"].get("checksums"), task.checksums, str(folder))
+    state = read_model(folder)["state"]
     example, _ = task.test.batch(range(min(_EXAMPLE, len(task.test))))
     rows = {}
     for name, constrain in CONSTRAINTS.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from ..._tables import make_table, number, text
-from ...data import cached_frames, find_splits
+from ...data import TimeUnit, cached_frames, find_splits
 from ..training.batches import training_loader
 
 
@@ -39,6 +39,7 @@ def measure_loading(
     batch_size: int,
     step_ms: float = 10.0,
     pool: int = 5,
+    time_unit: TimeUnit = "check",
     seconds: float = 5.0,
     progress: Callable[[str], object],
 ) -> dict[str, Loading]:
@@ -48,6 +49,7 @@ def measure_loading(
         folder: with files in SHD's layout.
         batch_size: recordings per batch.
         step_ms, pool: as for `bin_recordings`.
+        time_unit: as for `read_recordings`.
         seconds: how long batches are drawn from each file, at least one epoch.
         progress: called with the part that is measured next.
     """
@@ -55,7 +57,7 @@ def measure_loading(
     for name, path in find_splits(folder).items():
         progress(name)
         with tempfile.TemporaryDirectory() as cache:
-            read = partial(cached_frames, path, step_ms=step_ms, pool=pool, cache=Path(cache))
+            read = partial(cached_frames, path, step_ms=step_ms, pool=pool, time_unit=time_unit, cache=Path(cache))
             start = time.perf_counter()
             read()
             binned = time.perf_counter()

@@ -7,11 +7,9 @@ own for each side.
 
 import itertools
 import json
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +32,7 @@ from ...toolkits.vocabulary import Mode
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
 from ..training.peak_memory import PeakMemory
+from ..workers import run_in_worker
 from .paper import PaperNetwork, dcls_forward, dcls_layer
 
 Run = Callable[[], object]
@@ -150,11 +149,9 @@ def _seconds(run: Run, device: torch.device) -> float:
 
 def _memory(comparison: Comparison, device: torch.device) -> tuple[float, float]:
     """Peak memory of each side, measured in a process of its own."""
-    peaks = []
-    for side in ("ours", "theirs"):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            peaks.append(process.submit(_peak, comparison.name, side, device, torch.get_num_threads()).result())
-    return peaks[0], peaks[1]
+    threads = torch.get_num_threads()
+    ours, theirs = (run_in_worker(_peak, comparison.name, side, device, threads) for side in ("ours", "theirs"))
+    return ours, theirs
 
 
 def _peak(name: str, side: str, device: torch.device, threads: int) -> float:

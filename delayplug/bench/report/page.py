@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ...errors import RunError
-from ..comparison.records import Record, read_example, read_record
+from ..comparison.records import Record, check_comparable, read_example, read_record
 from ..config import RunConfig
 from ..serialise import to_command
 from ..variants import learns_delays
@@ -40,6 +40,7 @@ def read_records(folder: Path) -> list[Record]:
     same = {str({k: v for k, v in record["config"].items() if k not in varied}) for record in records}
     if len(same) > 1:
         raise RunError(f"{folder}: expected runs that differ in backend, variant and seed only, got others too")
+    check_comparable(records, folder)
     return records
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import subprocess
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -12,6 +14,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from ...errors import ArgumentError
 from ..resources import Resources
+from ..stopping import PARENT, adopt_rank, handle_signals
+from .checkpoints import WholeFileIO
 
 
 def make_trainer(
@@ -35,11 +39,43 @@ def make_trainer(
         max_epochs=epochs,
         logger=False,
         enable_checkpointing=bool(callbacks),
-        callbacks=list(callbacks),
+        callbacks=[OurSignals(), *callbacks],
+        plugins=[WholeFileIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+class OurSignals(Callback):
+    """Signals are left to `stopping`: Lightning's handler of SIGTERM waits for processes that may wait for it."""
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        handle_signals()
+
+    def on_test_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        handle_signals()
+
+
+def adopt_ranks(trainer: lightning.Trainer) -> None:
+    """Have the processes that Lightning started end with this one, and this one with them.
+
+    Lightning itself watches over those in its list, and would end this process without a word.
+    """
+    ranks: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    for rank in ranks:
+        adopt_rank(rank)
+    ranks.clear()
+
+
+@contextlib.contextmanager
+def fitting() -> Iterator[None]:
+    """A training: processes that Lightning starts for it know which one started them."""
+    os.environ[PARENT] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[PARENT]
 
 
 def check_devices(resources: Resources) -> None:

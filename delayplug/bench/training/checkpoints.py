@@ -1,39 +1,79 @@
 """The checkpoint of a run that is not finished: one file, replaced after every epoch."""
 
-import os
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ...errors import RunError
+from ..config import RunConfig
+from ..whole_files import write_whole
 
 
 class CheckpointEveryEpoch(Checkpoint):
-    """Writes a checkpoint, whole or not at all, when everything else of an epoch is done."""
+    """Writes a checkpoint when everything else of an epoch is done."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        trainer.save_checkpoint(temporary)  # by the first process, after all have come so far
-        if trainer.is_global_zero:
-            temporary.replace(self.path)
+        trainer.save_checkpoint(self.path)  # by the first process, after all have come so far
 
 
-def checkpoint_exists(path: Path) -> bool:
-    """Whether there is a checkpoint to resume from.
+class WholeFileIO(TorchCheckpointIO):
+    """Lightning's way to write checkpoints, whole or not at all."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | PathLike[str], storage_options: object = None
+    ) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_whole(Path(path), buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The part of a run that its checkpoint holds.
+
+    Attributes:
+        config: of the run, as JSON.
+        checksums: of the data that it was trained on; None if a version wrote it that took none.
+        epochs: how many are trained.
+        written: when.
+    """
+
+    config: dict[str, Any]
+    checksums: Mapping[str, str] | None
+    epochs: int
+    written: datetime
+
+    def next_step(self, config: RunConfig) -> str:
+        """What is left to do, in words."""
+        if self.epochs >= config.epochs:
+            return f"the test: all {config.epochs} epochs are trained"
+        return f"epoch {self.epochs + 1} of {config.epochs}"
+
+
+def read_checkpoint(path: Path) -> Kept | None:
+    """What there is to resume from; None if there is no checkpoint.
 
     Raises:
         RunError: there is one, and it cannot be read.
     """
-    if not path.exists():
-        return False
     try:
-        torch.load(path, map_location="cpu", weights_only=True)["delayplug"]
+        written = datetime.fromtimestamp(path.stat().st_mtime)
+        progress = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["delayplug"]
+        return Kept(progress["config"], progress.get("checksums"), len(progress["epochs"]), written)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except Exception as error:
         advice = "Delete it to start the run again"
         raise RunError(f"{path}: expected a checkpoint of a run, got a damaged file ({error}). {advice}") from error
-    return True

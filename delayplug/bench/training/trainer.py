@@ -13,9 +13,9 @@ from ..config import RunConfig
 from ..model.network import DelayNetwork
 from ..resources import Resources
 from ..task import Task
-from .accelerators import make_trainer, quiet
+from .accelerators import fitting, make_trainer, quiet
 from .batches import EVALUATION_BATCH, evaluation_loader, training_loader
-from .checkpoints import CheckpointEveryEpoch, checkpoint_exists
+from .checkpoints import CheckpointEveryEpoch
 from .outcome import OnEpoch, Outcome
 from .peak_memory import PeakMemory
 from .training_module import TrainingModule
@@ -39,28 +39,31 @@ def train(
         task: its data.
         resources: its devices.
         on_epoch: called with each epoch, those before an interruption included.
-        checkpoint: file to write after every epoch, and to resume from if it exists. A run that was interrupted at any
-            point ends with the numbers of one that was not: every epoch draws from a seed of its own.
+        checkpoint: file to write after every epoch, and to resume from if it exists; `read_checkpoint` tells whether
+            it is this run's. A run that was interrupted at any point ends with the numbers of one that was not: every
+            epoch draws from a seed of its own, and the checkpoint has the states of all random generators.
 
     Raises:
-        RunError: the checkpoint is of another configuration, or damaged.
+        RunError: processes of the run have other data, or a file cannot be written.
     """
     with quiet():
         lightning.seed_everything(config.seed, verbose=False)
         network = build_network(config, task)
         outcome = Outcome(parameters=network.trainable())
-        module = TrainingModule(network, config, on_epoch, every_epoch=task.rule == "best on test")
+        every_epoch = task.rule == "best on test"
+        module = TrainingModule(network, config, task.checksums, on_epoch, every_epoch=every_epoch)
         callbacks = [] if checkpoint is None else [CheckpointEveryEpoch(checkpoint)]
         trainer = make_trainer(resources, epochs=config.epochs, callbacks=callbacks)
         valid, test = evaluation_loader(task.valid), evaluation_loader(task.test)
         with PeakMemory() as peak:
-            trainer.fit(
-                module,
-                training_loader(_augmented(task.train, config), config.batch_size, config.seed),
-                valid,
-                ckpt_path=checkpoint if checkpoint is not None and checkpoint_exists(checkpoint) else None,
-                weights_only=True,
-            )
+            with fitting():
+                trainer.fit(
+                    module,
+                    training_loader(_augmented(task.train, config), config.batch_size, config.seed),
+                    valid,
+                    ckpt_path=checkpoint if checkpoint is not None and checkpoint.exists() else None,
+                    weights_only=True,
+                )
             final = copy.deepcopy(network.state_dict())
             for rule, state in {"last epoch": final, task.rule: module.progress.best_state}.items():
                 network.load_state_dict(state)

@@ -2,21 +2,25 @@
 
 import copy
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 
 from ...learning.schedules import ScheduleState, SigmaSchedule, parameter_groups
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
-from ..processes import summed, world
+from ..processes import check_same_everywhere, summed, world
 from ..variants import ANNEALED
+from .accelerators import adopt_ranks
 from .batches import Batch, seed_of
 from .outcome import Epoch, OnEpoch
+from .random_states import RandomStates, set_own_states, states_of_all
 
 
 @dataclass
@@ -29,15 +33,19 @@ class Progress:
         best_epoch, best_accuracy, best_state: the best of them, its validation accuracy and the state dict after it.
         initial: delays of each layer before training.
         sigma: state of the schedule; None where sigma does not shrink.
+        checksums: of the data.
+        random: states of the random generators, after the last of the epochs, of each process.
     """
 
     config: dict[str, Any]
     initial: list[Tensor]
+    checksums: dict[str, str]
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best_accuracy: float = -1.0
     best_state: dict[str, Tensor] = field(default_factory=dict)
     sigma: ScheduleState | None = None
+    random: list[RandomStates] = field(default_factory=list)
 
 
 class TrainingModule(lightning.LightningModule):
@@ -46,6 +54,7 @@ class TrainingModule(lightning.LightningModule):
     Args:
         network: to train.
         config: of the run.
+        checksums: of its data.
         on_epoch: called with each epoch.
         every_epoch: choose the best of all epochs, and not only of those after sigma stopped shrinking.
 
@@ -55,14 +64,20 @@ class TrainingModule(lightning.LightningModule):
     """
 
     def __init__(
-        self, network: DelayNetwork, config: RunConfig, on_epoch: OnEpoch | None, *, every_epoch: bool
+        self,
+        network: DelayNetwork,
+        config: RunConfig,
+        checksums: Mapping[str, str],
+        on_epoch: OnEpoch | None,
+        *,
+        every_epoch: bool,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network, self.config, self.on_epoch, self.every_epoch = network, config, on_epoch, every_epoch
         annealed = config.delays in ANNEALED
         self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if annealed else None
-        self.progress = Progress(config.to_json(), network.delays_now())
+        self.progress = Progress(config.to_json(), network.delays_now(), dict(checksums))
         self.accuracy = 0.0
         self._start_counting()
 
@@ -81,16 +96,28 @@ class TrainingModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.sigma is not None:
             self.progress.sigma = self.sigma.state_dict()
+        self.progress.random = states_of_all()
         checkpoint["delayplug"] = vars(self.progress)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.progress = Progress(**checkpoint["delayplug"])
-        self.config.check_same(self.progress.config, "the run that was interrupted")
         if self.sigma is not None and self.progress.sigma is not None:
             self.sigma.load_state_dict(self.progress.sigma)
         if self.on_epoch is not None:
             for entry in self.progress.epochs:
                 self.on_epoch(entry)
+
+    def configure_callbacks(self) -> list[Callback]:
+        # The one hook between the start of the other processes and the wait for them.
+        adopt_ranks(self.trainer)
+        return []
+
+    def on_fit_start(self) -> None:
+        check_same_everywhere(self.progress.checksums, "recordings")
+
+    def on_train_start(self) -> None:
+        if self.progress.random:  # after whatever the preparations drew
+            set_own_states(self.progress.random)
 
     def on_train_epoch_start(self) -> None:
         # Dropout of an epoch does not depend on whether those before it were made by the same process.

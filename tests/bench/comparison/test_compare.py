@@ -19,6 +19,10 @@ def test_finished_runs_are_not_made_again(comparison: Comparison) -> None:
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
+def test_a_value_given_twice_makes_one_run() -> None:
+    assert len(configurations("quick", backends=["norse"], delays=["none", "fixed", "none"], seeds=[1, 1])) == 2
+
+
 def test_unknown_backends() -> None:
     with pytest.raises(UnknownBackendError, match="Did you mean 'snntorch'"):
         configurations("quick", backends=["snntroch"])

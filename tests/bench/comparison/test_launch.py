@@ -18,6 +18,7 @@ import torch
 from delayplug import ArgumentError, RunError
 from delayplug.bench.comparison.compare import compare, configurations
 from delayplug.bench.comparison.launch import PROGRESS, launch
+from delayplug.bench.comparison.records import CHECKPOINT
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.resources import Resources
 
@@ -37,9 +38,10 @@ class Killer(threading.Thread):
         for _ in range(15_000):  # five minutes
             with contextlib.suppress(OSError, json.JSONDecodeError):
                 entry = json.loads((self.folder / PROGRESS).read_text())
-                self.killed = entry["epoch"]
-                os.kill(entry["pid"], signal.SIGKILL)
-                return
+                if (self.folder / CHECKPOINT).exists():  # which is written after the progress is told
+                    self.killed = entry["epoch"]
+                    os.kill(entry["pid"], signal.SIGKILL)
+                    return
             time.sleep(0.02)
 
 
@@ -63,6 +65,7 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tmp_path: Path) -> None:
     configs = cells(epochs=6, hidden=(8,), max_delay=6)
     seen: dict[str, list[int]] = {}
+    said: list[str] = []
 
     def watch(config: RunConfig, entry: dict) -> None:
         seen.setdefault(config.delays, []).append(entry["epoch"])
@@ -75,7 +78,9 @@ def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tm
     killer = Killer(tmp_path / configs[-1].name)
     killer.start()
     try:
-        found = compare(configs, tmp_path, resources=Resources("cpu", threads=1), launcher=launcher, watch=watch)
+        found = compare(
+            configs, tmp_path, resources=Resources("cpu", threads=1), launcher=launcher, watch=watch, say=said.append
+        )
     finally:
         if launcher == "ray":
             ray.shutdown()
@@ -84,6 +89,13 @@ def test_a_killed_worker_loses_nothing(launcher: Any, one_by_one: list[dict], tm
     assert not list(tmp_path.glob(f"*/{PROGRESS}"))
     assert not list(tmp_path.glob("*/*.tmp"))
     assert {epochs[-1] for epochs in seen.values()} == {6}, "its progress was not shown"
+    if launcher == "local":
+        died, goes_on = said
+        assert "ended with code -9, and another one takes over" in died
+        assert any(
+            f"{configs[-1].name} goes on from epoch {epoch} of 6" in goes_on
+            for epoch in (killer.killed, killer.killed + 1)  # the checkpoint of the last epoch may not be written yet
+        )
 
 
 DYING = """
@@ -106,7 +118,7 @@ if __name__ == "__main__":
     configs = [configure("quick", seed=seed) for seed in range(2)]
     means = SimpleNamespace(devices=1, nodes=1, threads=1)  # as Resources has them
     try:
-        launch.launch("local", configs, Path(sys.argv[1]), means, 2, None)
+        launch.launch("local", configs, Path(sys.argv[1]), means, 2, None, print)
     except Exception as error:
         print(error)
 """
@@ -119,6 +131,7 @@ def test_a_run_whose_process_always_dies_takes_nobody_along(tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path)
     assert "1 of 2 runs failed, the others are done" in done.stdout, done.stderr
     assert "its process died 2 times" in done.stdout
+    assert done.stdout.count("ended with code -9, and another one takes over") == 1
     assert (tmp_path / "deaths").read_text() == "xx"
     assert (tmp_path / "0").read_text() == str(tmp_path)
 
@@ -134,11 +147,11 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_impossible_launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments: Any = ([], tmp_path, Resources(), 2, None)
+    arguments: Any = ([], tmp_path, Resources(), 2, None, None)
     with pytest.raises(ArgumentError, match=r"launcher: expected one of here, local, ray, got 'kubernetes'"):
         launch("kubernetes", *arguments)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="workers: expected at least 1, got 0"):
-        launch("local", [], tmp_path, Resources(), 0, lambda *_: None)  # type: ignore[arg-type]
+        launch("local", [], tmp_path, Resources(), 0, lambda *_: None, print)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ArgumentError, match=r"launcher: expected Ray.*pip install 'delayplug\[ray\]'"):
         launch("ray", *arguments)

@@ -9,8 +9,7 @@ import torch
 
 from delayplug import RunError
 from delayplug.bench.comparison.compare import compare
-from delayplug.bench.comparison.records import finished, read_delays
-from delayplug.bench.config import RunConfig
+from delayplug.bench.comparison.records import check_comparable, read_delays, read_example, read_record
 from delayplug.bench.serialise import read_toml
 from tests.bench.runs import Comparison
 
@@ -57,10 +56,47 @@ def test_another_configuration_is_refused(comparison: Comparison) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 3, "config": [1]}', "\xff"])
 def test_unreadable_record(tmp_path: Path, content: str) -> None:
-    (tmp_path / "model.pt").touch()
     (tmp_path / "record.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(RunError, match=r"record\.json: expected the record of a run"):
-        finished(tmp_path, RunConfig())
+        read_record(tmp_path / "record.json")
+
+
+@pytest.mark.trains
+def test_damaged_record(comparison: Comparison, tmp_path: Path) -> None:
+    """Every part of a record may be missing, or something else."""
+    _, _, records = comparison
+    path = tmp_path / "record.json"
+    for name in records[0].keys() - {"planted_correlation"}:
+        for damaged in ({k: v for k, v in records[0].items() if k != name}, {**records[0], name: None}):
+            path.write_text(json.dumps(damaged))
+            with pytest.raises(RunError, match=r"record\.json: expected the record of a run"):
+                read_record(path)
+    for name, value in {"epochs": [], "accuracy": {}, "config": {"colour": 1}, "data": {}}.items():
+        path.write_text(json.dumps({**records[0], name: value}))
+        with pytest.raises(RunError, match=r"record\.json: expected the (record|configuration) of a run"):
+            read_record(path)
+
+
+def test_damaged_model(tmp_path: Path) -> None:
+    for damage in ("missing", "empty", "other"):
+        if damage == "empty":
+            (tmp_path / "model.pt").touch()
+        if damage == "other":
+            torch.save({"weights": []}, tmp_path / "model.pt")
+        for read in (read_delays, read_example):
+            with pytest.raises(RunError, match=r"model\.pt: expected a trained network"):
+                read(tmp_path)
+
+
+@pytest.mark.trains
+def test_records_of_other_data_are_not_mixed(comparison: Comparison) -> None:
+    _, out, records = comparison
+    check_comparable(records, out)
+    other = {**records[1], "data": {**records[1]["data"], "checksums": {"train": "0", "test": "0", "valid": "0"}}}
+    with pytest.raises(
+        RunError, match=r"runs of the same data, got other checksums in .*-none-seed0 and .*-fixed-seed0"
+    ):
+        check_comparable([records[0], other], out)
 
 
 @pytest.mark.trains

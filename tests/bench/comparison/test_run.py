@@ -1,17 +1,21 @@
 """One run, from its configuration to its record."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from delayplug import RunError
+from delayplug.bench import whole_files
 from delayplug.bench.comparison import run
 from delayplug.bench.comparison.records import read_record
 from delayplug.bench.config import configure
 from delayplug.bench.resources import Resources
 from delayplug.bench.serialise import read_toml
 from delayplug.bench.training.outcome import Epoch, Outcome
+from tests.bench.runs import put_checkpoint, put_record
 
 CONFIG = configure("quick", backend="norse", delays="none")
 
@@ -49,5 +53,48 @@ def test_only_the_first_process_writes(
 ) -> None:
     monkeypatch.setattr(run.rank_zero_only, "rank", 1)
     run.make_run(CONFIG, tmp_path, Resources("cpu"), on_epoch=lambda entry: None)
-    assert trained[0]["on_epoch"] is None
+    assert "on_epoch" not in trained[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_run_changes_nothing(trained: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Its folder has a checkpoint, or a record without its network, of another configuration or of other data."""
+    folder = tmp_path / CONFIG.name
+    for put in (put_checkpoint, put_record):
+        for other in (dataclasses.replace(CONFIG, epochs=3), CONFIG):
+            put(folder, other, {"train": "0" * 64})
+            (folder / "config.toml").write_text("epochs = 3\n")
+            (folder / "checkpoint.pt.1.tmp").touch()
+            before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+            with pytest.raises(RunError, match="Choose another --out"):
+                run.make_run(CONFIG, tmp_path, Resources("cpu"))
+            assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert trained == []
+
+
+def test_a_finished_run_is_not_made_again(trained: list[dict[str, Any]], tmp_path: Path) -> None:
+    for _ in range(2):
+        run.make_run(CONFIG, tmp_path, Resources("cpu"))
+    assert len(trained) == 1
+
+
+def test_leftovers_of_a_killed_process_are_removed(trained: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / CONFIG.name).mkdir()
+    (tmp_path / CONFIG.name / "checkpoint.pt.1.tmp").touch()
+    run.make_run(CONFIG, tmp_path, Resources("cpu"))
+    assert sorted(path.name for path in (tmp_path / CONFIG.name).iterdir()) == [
+        "config.toml",
+        "model.pt",
+        "record.json",
+    ]
+
+
+def test_one_process_at_a_time(trained: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole_files, "_PATIENCE", 0.0)
+    (tmp_path / CONFIG.name).mkdir()
+    with whole_files.locked(tmp_path / CONFIG.name):
+        with pytest.raises(RunError, match="another process is making this run"):
+            run.make_run(CONFIG, tmp_path, Resources("cpu"))
+        assert list((tmp_path / CONFIG.name).iterdir()) == []
+    run.make_run(CONFIG, tmp_path, Resources("cpu"))
+    assert len(trained) == 1

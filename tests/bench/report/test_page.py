@@ -1,16 +1,14 @@
 """The report on a folder of runs."""
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
 
 from delayplug import RunError
-from delayplug.bench.comparison.records import FORMAT
 from delayplug.bench.config import configure
 from delayplug.bench.report.page import read_records, write_csv, write_page
-from tests.bench.runs import Comparison
+from tests.bench.runs import Comparison, put_record
 
 
 @pytest.mark.trains
@@ -37,8 +35,19 @@ def test_report_on_what_is_no_comparison(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected finished runs, got none"):
         read_records(tmp_path)
     for name, epochs in (("a", 1), ("b", 2)):
-        (tmp_path / name).mkdir()
-        config = configure("quick", epochs=epochs).to_json()
-        (tmp_path / name / "record.json").write_text(json.dumps({"format": FORMAT, "config": config}))
+        put_record(tmp_path / name, configure("quick", epochs=epochs))
     with pytest.raises(RunError, match="differ in backend, variant and seed only"):
         read_records(tmp_path)
+
+
+def test_report_on_runs_of_other_data(tmp_path: Path) -> None:
+    """The same words for two data sets: their accuracies are not averaged."""
+    put_record(tmp_path / "a", configure("quick", seed=0))
+    put_record(tmp_path / "b", configure("quick", seed=1))
+    assert len(read_records(tmp_path)) == 2
+    put_record(tmp_path / "b", configure("quick", seed=1), {"train": "3" * 64, "test": "4" * 64})
+    with pytest.raises(RunError, match="expected runs of the same data, got other checksums in"):
+        read_records(tmp_path)
+    for name, seed in (("a", 0), ("b", 1)):
+        put_record(tmp_path / name, configure("quick", seed=seed), None)  # of a version without checksums
+    assert len(read_records(tmp_path)) == 2

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +17,7 @@ from delayplug import RunError
 from delayplug.bench.comparison.compare import compare
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.resources import Resources
+from delayplug.bench.training.checkpoints import read_checkpoint
 from delayplug.bench.training.training_module import TrainingModule
 from tests.bench.runs import TINY
 
@@ -118,11 +122,48 @@ def test_killed_while_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.trains
+def test_every_random_generator_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a toolkit draws from: a run that was interrupted draws what one that was not would have drawn."""
+    config = configure("quick", backend="spikingjelly", delays="none", **{**TINY, "epochs": 3})
+    plain, drawn = TrainingModule.training_step, []
+
+    def drawing(self: TrainingModule, batch: Any, index: int) -> None:
+        drawn.append((random.random(), np.random.rand(), float(torch.rand(()))))
+        plain(self, batch, index)
+
+    monkeypatch.setattr(TrainingModule, "training_step", drawing)
+    compare([config], tmp_path / "whole", resources=Resources("cpu"))
+    expected, steps = drawn.copy(), len(drawn) // 3
+    drawn.clear()
+
+    def stopping(self: TrainingModule, batch: Any, index: int) -> None:
+        if (self.current_epoch, index) == (1, 3):
+            raise LateError
+        drawing(self, batch, index)
+
+    monkeypatch.setattr(TrainingModule, "training_step", stopping)
+    with pytest.raises(LateError):
+        compare([config], tmp_path / "stopped", resources=Resources("cpu"))
+    monkeypatch.setattr(TrainingModule, "training_step", drawing)
+    drawn.clear()
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    compare([config], tmp_path / "stopped", resources=Resources("cpu"))
+    assert drawn == expected[steps:]
+
+
+@pytest.mark.trains
 def test_a_checkpoint_of_another_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configure("quick", backend="norse", **TINY)
     interrupted(config, tmp_path, monkeypatch)
+    kept = read_checkpoint(tmp_path / config.name / "checkpoint.pt")
+    assert kept is not None
+    assert (kept.config, kept.epochs, sorted(kept.checksums or ())) == (config.to_json(), 2, ["test", "train", "valid"])
+    assert kept.next_step(config) == "the test: all 2 epochs are trained"
+    assert kept.next_step(dataclasses.replace(config, epochs=3)) == "epoch 3 of 3"
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
     with pytest.raises(RunError, match=r"another configuration \(lr: 0.005 there, 0.1 here\). Choose another --out"):
         compare([dataclasses.replace(config, lr=0.1)], tmp_path, resources=Resources("cpu"))
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == before
     checkpoint = tmp_path / config.name / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(

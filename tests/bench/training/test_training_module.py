@@ -24,7 +24,7 @@ def test_rates_follow_the_paper() -> None:
     """Adam with OneCycle per epoch for weights, Adam with cosine for delays; decay on weights alone."""
     config = configure("shd", backend="spikingjelly")
     task = load_task(configure("quick"))
-    module = TrainingModule(build_network(config, task), config, None, every_epoch=False)
+    module = TrainingModule(build_network(config, task), config, {}, None, every_epoch=False)
     (weights, delays), (one_cycle, cosine) = module.configure_optimizers()
     assert {type(weights), type(delays)} == {torch.optim.Adam}
     decay = {group["name"]: group["weight_decay"] for group in (*weights.param_groups, *delays.param_groups)}
