@@ -59,10 +59,21 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
     def passed_state(
         self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, ...] | None:
-        return tuple(tensors_in((args[1:], kwargs)))
+        return tuple(tensors_in((args[1:], kwargs.get("state"))))
 
     def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
         return tuple(tensors_in(output[1]))
+
+    def is_fresh(self, neuron: nn.Module, state: tuple[Tensor, ...], x: Tensor | None = None) -> Tensor | bool | None:
+        made_by: Any = getattr(neuron, "state_fallback", None)
+        if made_by is None or not state:
+            return None
+        made = tensors_in(made_by(state[-1] if x is None else x))
+        if len(made) != len(state) or any(
+            m.dim() and m.shape[-1:] != t.shape[-1:] for m, t in zip(made, state, strict=True)
+        ):
+            return None
+        return torch.stack([(m == t.detach()).all() for m, t in zip(made, state, strict=True)]).all()
 
     def reset_signal(self, neuron: nn.Module) -> str:
         return "a call of the model without the state it returned last"

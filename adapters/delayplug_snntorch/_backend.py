@@ -7,12 +7,25 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from delayplug import Benchmarks, Cell, ExchangeError, Exchanges, Mode, OwnWeights, Reset, Streams, Toolkit, over_steps
+from delayplug import (
+    Benchmarks,
+    Cell,
+    ExchangeError,
+    Exchanges,
+    Mode,
+    OwnWeights,
+    Reset,
+    Streams,
+    Toolkit,
+    over_steps,
+    tensors_in,
+)
 
 _STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
 _RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
 _WITH_WEIGHTS = (snntorch.LeakyParallel, snntorch.LinearLeaky, snntorch.AssociativeLeaky)
 _SEQUENCE = (*_WITH_WEIGHTS, snntorch.StateLeaky)
+_OF_OTHER_SHAPE = (snntorch.SLSTM, snntorch.SConv2dLSTM)  # than their input
 
 
 class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
@@ -57,11 +70,19 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
     ) -> tuple[Tensor, ...] | None:
         if isinstance(neuron, _SEQUENCE):
             return ()
-        passed = [value for value in (*args[1:], *kwargs.values()) if isinstance(value, Tensor)]
-        return tuple(passed) or None
+        states = {name: value for name, value in kwargs.items() if name != "input_"}
+        return tuple(tensors_in((args[1:], states))) or None
 
     def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
-        return tuple(value for value in self.held_state(neuron) if isinstance(value, Tensor))
+        returned = tensors_in(output[1:]) if isinstance(output, tuple) else []
+        return (*returned, *(value for value in self.held_state(neuron) if isinstance(value, Tensor)))
+
+    def is_fresh(self, neuron: nn.Module, state: tuple[Tensor, ...], x: Tensor | None = None) -> Tensor | bool | None:
+        # A state of another shape than the input is made again, of zeros, by those whose state has that of the input.
+        own = type(neuron).__module__.startswith("snntorch.") and not isinstance(neuron, _OF_OTHER_SHAPE)
+        if own and x is not None and any(tensor.shape != x.shape for tensor in state):
+            return True
+        return torch.stack([~tensor.detach().any() for tensor in state]).all() if state else None
 
     def reset_signal(self, neuron: nn.Module) -> str:
         if isinstance(neuron, _SEQUENCE):
@@ -69,6 +90,14 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
         if getattr(neuron, "init_hidden", False):
             return "reset_mem() of the neuron, or snntorch.utils.reset(model)"
         return "reset_mem() or init_*() of the neuron, or a call of the model without the state it returned last"
+
+    def reset_methods(self, neuron: nn.Module) -> tuple[str, ...]:
+        return ("reset_mem",) if hasattr(neuron, "reset_mem") else ()
+
+    def class_resets(self, neuron: nn.Module) -> tuple[tuple[type[nn.Module], str], ...]:
+        # What snntorch.utils.reset calls.
+        kinds = type(neuron).__mro__
+        return tuple((kind, "reset_hidden") for kind in kinds if "reset_hidden" in vars(kind))
 
     def reset(self, module: nn.Module) -> None:
         # Not reset_mem(), which keeps the batch, and forgets the spikes of some classes.

@@ -5,8 +5,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
+from spikingjelly.activation_based import base, functional, layer, neuron, rnn, surrogate
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from delayplug import (
     Benchmarks,
@@ -20,6 +21,7 @@ from delayplug import (
     Streams,
     TimeInside,
     Toolkit,
+    tensors_in,
 )
 
 _NEURONS = "spikingjelly.activation_based.neuron"
@@ -62,9 +64,11 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         return "" if _comes_from(module, _RECURRENT) else None
 
     def is_plain(self, layer_: nn.Module) -> bool:
-        return type(layer_) in _PLAIN
+        return parametrize.type_before_parametrizations(layer_) in _PLAIN
 
     def mode(self, neuron_: nn.Module) -> Mode:
+        if isinstance(neuron_, rnn.SpikingRNNCellBase):
+            return Mode.STEP
         return Mode.STEP if getattr(neuron_, "step_mode", "m") == "s" else Mode.SEQUENCE
 
     def held_state(self, neuron_: nn.Module) -> tuple[object, ...]:
@@ -76,10 +80,28 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
     def passed_state(
         self, neuron_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, ...] | None:
-        return None if self.held_state(neuron_) else ()
+        if isinstance(neuron_, base.MemoryModule):
+            return None
+        # The cells and layers of rnn.py.
+        passed = tensors_in((args[1:], {name: value for name, value in kwargs.items() if name != "x"}))
+        return _batch_first(neuron_, passed)
 
     def returned_state(self, neuron_: nn.Module, output: Any) -> tuple[Tensor, ...]:
-        return ()
+        if isinstance(neuron_, base.MemoryModule):
+            return ()
+        if isinstance(neuron_, rnn.SpikingRNNBase):
+            return _batch_first(neuron_, tensors_in(output[1:]))
+        # A cell returns its state, of which its output is the first or the only part.
+        return tuple(tensors_in(output)) if isinstance(neuron_, rnn.SpikingRNNCellBase) else ()
+
+    def is_fresh(self, neuron_: nn.Module, state: tuple[Tensor, ...], x: Tensor | None = None) -> Tensor | bool | None:
+        # A neuron's own reset is seen; any other tensor in its memory was put there by hand.
+        if isinstance(neuron_, base.MemoryModule) or not state:
+            return None
+        return torch.stack([~tensor.detach().any() for tensor in state]).all()
+
+    def reset_methods(self, neuron_: nn.Module) -> tuple[str, ...]:
+        return ("reset",) if isinstance(neuron_, base.MemoryModule) else ()
 
     def reset_signal(self, neuron_: nn.Module) -> str:
         return "functional.reset_net(model)" if self.held_state(neuron_) else "each call of the model"
@@ -96,6 +118,9 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         if isinstance(container, layer.SeqToANNContainer):
             return TimeInside.FOLDED
         return TimeInside.STEPS if isinstance(container, layer.MultiStepContainer) else TimeInside.SAME
+
+    def explicit_forward(self, neuron_: nn.Module) -> str:
+        return "functional_forward" if isinstance(neuron_, base.MemoryModule) else ""
 
     def remembers(self, module: nn.Module) -> bool:
         return isinstance(module, base.MemoryModule) and not self.is_neuron(module)
@@ -205,6 +230,12 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
 def _never_fires(node: Any) -> bool:
     """Whether a neuron is used as a readout: its threshold is infinite, or so high that it might as well be."""
     return bool(getattr(node, "v_threshold", 0.0) >= _NEVER)
+
+
+def _batch_first(neuron_: nn.Module, state: list[Tensor]) -> tuple[Tensor, ...]:
+    """The state of a layer of rnn.py, (layers, B, F), as (B, layers, F)."""
+    layers = isinstance(neuron_, rnn.SpikingRNNBase)
+    return tuple(tensor.movedim(1, 0) if layers and tensor.dim() == 3 else tensor for tensor in state)
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from ..errors import SequenceError
 from ..layers.base import DelayLayer
 from ..layers.state import DelayState
 from ..surgery.delayed import Delayed, StatefulDelayed
+from ..surgery.patch import replaced_forward
 from ..toolkits.capabilities import Streams, streams
 from ..toolkits.states import with_own_containers
 from ..toolkits.toolkit import Toolkit
-from .patch import replaced_forward
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..neurons.loops import compiled_loops, over_steps, stacked
 from ..surgery.dataflow import preserved
-from ..surgery.find import reset_delays
 from ..surgery.inventory import Network
+from ..surgery.underway import reset_delays
 from ..toolkits.capabilities import streams
 from ..toolkits.toolkit import Toolkit
 

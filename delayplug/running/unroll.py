@@ -22,11 +22,11 @@ from ..surgery.by_example import fed_back
 from ..surgery.dataflow import preserved, trace
 from ..surgery.delayed import Delayed, StatefulDelayed
 from ..surgery.inventory import Network
+from ..surgery.patch import replaced_forward
 from ..toolkits import plugins
 from ..toolkits.capabilities import streams
 from ..toolkits.vocabulary import Mode, TimeInside, Turns
 from .loop import Forward, call, from_fresh_state, has_loop, over_time, step_by_step
-from .patch import replaced_forward
 from .selfcheck import agree, longest_delay
 
 _NORMS = nn.modules.batchnorm._NormBase

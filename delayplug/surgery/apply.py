@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, WiringError
 from ..layers.base import DelayLayer
 from ..layers.checks import check_delays
-from ..layers.conv import ConvDelay, Convolution
+from ..layers.conv import Convolution, KernelDelay
 from ..layers.engines.convolve import Engine
 from ..layers.linear import LearnableDelay
 from ..layers.options import KernelOptions, LearnSigma, check_engine
@@ -18,11 +18,12 @@ from ..layers.taps import Interpolation
 from ..toolkits import plugins
 from ..toolkits.capabilities import containers
 from ..toolkits.vocabulary import Granularity
+from .called import ModelWatch, watch_of
 from .dataflow import Example, drive, preserved
 from .delayed import StatefulDelayed, attach, undo
 from .find import delayed_layers
 from .plan import Connection, Plan, plan_delays
-from .sequence import Memory, ModelWatch, watch_of
+from .sequence import Memory
 from .verdict import HAS_DELAYS, Filter
 
 Init = str | float | Mapping[str, float | Tensor]
@@ -93,7 +94,7 @@ def add_delays(
         )
         watch.memories.append(memory)
     if watch_of(model) is None:
-        model.register_forward_pre_hook(watch, with_kwargs=True)
+        watch.attach(model)
     if example is not None:
         _verify(model, example, [c.layer for c in plan.connections])
     watch.plans.append(plan)
@@ -130,7 +131,7 @@ def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOption
     delay: DelayLayer
     if c.granularity is Granularity.SYNAPTIC and isinstance(weights, Convolution):
         check_engine(options.engine, "convolution", f"{c.layer} is one")
-        delay = ConvDelay(
+        delay = KernelDelay(
             weights,
             max_delay=max_delay,
             interpolation=options.interpolation,
@@ -155,6 +156,7 @@ def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOption
             device=device,
             dtype=dtype,
         )
+    delay.layer_name = c.layer
     return delay.train(layer.training)
 
 
@@ -186,7 +188,7 @@ def _verify(model: nn.Module, example: Example, names: list[str]) -> None:
             for name in names:
                 # The hook is on the layer, not on its delay, which may also run when the layer's own forward does not.
                 layer = model.get_submodule(name)
-                stack.enter_context(layer.register_forward_hook(lambda *_, name=name: idle.discard(name)))
+                stack.enter_context(layer.register_forward_pre_hook(lambda *_, name=name: idle.discard(name)))
             drive(model, example)
         if idle:
             raise WiringError(f"the delays of {', '.join(sorted(idle))} did not run")
@@ -204,7 +206,7 @@ def _take_out(model: nn.Module, names: set[str]) -> None:
             containers(layer.delay_memory.toolkit).set_stateful(model.get_submodule(parent), child, False)
         for root in model.modules():  # delays may have been added to parts of the model one by one
             _unwatch(root, layer.delay_memory)
-        undo(layer)
+        undo(layer, model)
 
 
 def _unwatch(root: nn.Module, memory: Memory) -> None:
@@ -213,7 +215,4 @@ def _unwatch(root: nn.Module, memory: Memory) -> None:
         return
     watch.memories.remove(memory)
     if not watch.memories:
-        for key, hook in list(root._forward_pre_hooks.items()):
-            if hook is watch:
-                del root._forward_pre_hooks[key]
-                root._forward_pre_hooks_with_kwargs.pop(key, None)
+        watch.detach(root)

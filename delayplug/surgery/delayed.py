@@ -1,29 +1,35 @@
 """Delays inside of a layer that stays the user's own.
 
 A delayed layer is the user's module with its class exchanged for a subclass made here, and a child `delay` in it. Its
-weight and bias are the very Parameters it had; its name, its place and its `isinstance` are unchanged; undoing it puts
-the class back.
+weight and bias are the very Parameters it had; its name, its place, its `isinstance` and the name of its class are
+unchanged; undoing it puts the class back.
 
 Inputs that are under way between two calls are in a `DelayState`. Where a container hands every child its state
 (Norse's `SequentialState`), the delayed layer takes and returns one like any stateful module. Everywhere else a
 `Memory` has it.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor, fx, nn
 
 from ..layers.base import DelayLayer
 from ..layers.conv import Convolution
 from ..layers.state import DelayState
+from ..layers.tracing import refuse_other_exporters, traced_call
 from ..neurons.loops import eager
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Granularity, Mode, TimeAxis, Turns
-from .sequence import InnerMemory, Memory
+from .called import remove_hooks
+from .classes import mixed, mixed_in, put_in, take_out
+from .inner import InnerMemory
+from .patch import replaced_forward
+from .sequence import Memory
+from .watched import unwatch_methods, watch_methods
 
 
 @dataclass(frozen=True)
@@ -68,28 +74,45 @@ class Delayed(nn.Module):
         delay: the delays.
         delay_place: where they are in the layer.
         delay_memory: what is remembered between two calls.
-        delay_handles: of the hooks that belong to the delay.
     """
 
     delay: DelayLayer
     delay_place: Place
     delay_memory: Memory
-    delay_handles: list[RemovableHandle]
 
     @eager
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not args:  # the input came as a keyword argument, whatever the layer calls it
             name = next(iter(kwargs))
             args, kwargs = (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
-        return self._run(self._remembering, args[0], args[1:], kwargs)
+        if isinstance(args[0], fx.Proxy):
+            return traced_call(self, args, kwargs)
+        refuse_other_exporters(self, within=True)
+        memory, x, rest = self.delay_memory, args[0], args[1:]
 
-    def _remembering(self, value: Tensor, weight: Tensor | None) -> Tensor:
-        memory = self.delay_memory
-        frame = self._frame(value, weight)
-        state = memory.read(frame.step_shape, frame.steps)
-        y, state = frame.advance(self.delay, state, weight)
-        memory.write(state)
+        def remembering(value: Tensor, weight: Tensor | None) -> Tensor:
+            frame = self._frame(value, weight)
+            y, state = frame.advance(self.delay, memory.read(frame.step_shape, frame.steps), weight)
+            memory.write(state)
+            return y
+
+        y = self._run(remembering, x, rest, kwargs)
+        # Hooks of the user's have seen this output; it cannot be taken back.
+        memory.delivered(y, None if self._forward_hooks else functools.partial(self._run_from, x, rest, kwargs))
         return y
+
+    def _run_from(
+        self, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any], state: DelayState | None
+    ) -> tuple[Any, DelayState | None]:
+        """The layer from a state of its delay; returns the output and the next state."""
+        after = state
+
+        def through(value: Tensor, weight: Tensor | None) -> Tensor:
+            nonlocal after
+            y, after = self._frame(value, weight).advance(self.delay, state, weight)
+            return y
+
+        return self._run(through, x, args, kwargs), after
 
     def _frame(self, value: Tensor, weight: Tensor | None) -> "_Frame":
         memory, place = self.delay_memory, self.delay_place
@@ -111,7 +134,12 @@ class Delayed(nn.Module):
         # Norse's Lift may be called with (x, state), and hands the state on.
         value, rest = (x[0], x[1:]) if isinstance(x, tuple) else (x, None)
         if place.granularity is Granularity.SYNAPTIC:
-            return _plus(through(value, _affine(self).weight), _bias(self))
+            layer = _affine(self)
+            if not place.inner:
+                return _plus(through(value, layer.weight), _bias(self))
+            # A call of the child that holds the weights, for its hooks: weight norm and pruning make the weight there.
+            with replaced_forward(layer, lambda value: _plus(through(value, layer.weight), _bias(self))):
+                return layer(value)
         if place.granularity is Granularity.AXONAL:
             value = through(value, None)
             return plain(value if rest is None else (value, *rest), *args, **kwargs)
@@ -127,6 +155,12 @@ class Delayed(nn.Module):
         answer: Tensor = plain(torch.zeros_like(x[:1, :1] if has_time else x[:1]), *args, **kwargs)
         return answer
 
+    def _replicate_for_data_parallel(self) -> "Delayed":
+        # A replica lives for one call, and is one of several: it shares no memory with them.
+        replica: Delayed = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica.delay_memory = self.delay_memory.replica()
+        return replica
+
     def _load_from_state_dict(self, state_dict: dict[str, object], prefix: str, *args: object) -> None:
         # The checkpoint of the plain network has no delays: it loads, and the delays stay as they are.
         inner = f"{prefix}delay."
@@ -135,11 +169,13 @@ class Delayed(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
-        # The class is made at run time and cannot be imported by name; its two parents can.
-        mixin, plain = type(self).__bases__
         reduced = super().__reduce_ex__(protocol)
         assert isinstance(reduced, tuple)
-        return (_blank, (mixin, plain), *reduced[2:])
+        parts = mixed_in(type(self))
+        if type(self) is not mixed(*parts):  # another tool made a class out of it: copies are that tool's business
+            return reduced
+        # The class is made at run time and cannot be imported by name; its two parents can.
+        return (_blank, parts, *reduced[2:])
 
 
 class StatefulDelayed(Delayed):
@@ -149,14 +185,8 @@ class StatefulDelayed(Delayed):
 
     @eager
     def forward(self, x: Any, state: DelayState | None = None) -> tuple[Any, DelayState | None]:
-        after = state
-
-        def through(value: Tensor, weight: Tensor | None) -> Tensor:
-            nonlocal after
-            y, after = self._frame(value, weight).advance(self.delay, state, weight)
-            return y
-
-        return self._run(through, x, (), {}), after
+        refuse_other_exporters(self, within=True)
+        return self._run_from(x, (), {}, state)
 
 
 class _Frame:
@@ -226,41 +256,32 @@ def attach(
         fold: the module whose input still has the time, for a time that is folded into the batch.
     """
     memory = InnerMemory(neuron, toolkit) if place.turns is Turns.INSIDE else Memory(neuron, toolkit, place.turns)
-    layer.__class__ = _delayed_class(StatefulDelayed if stateful else Delayed, type(layer))
+    put_in(StatefulDelayed if stateful else Delayed, layer)
     assert isinstance(layer, Delayed)
     layer.delay, layer.delay_place, layer.delay_memory = delay, place, memory
-    handles = []
     if not stateful:
-        handles.append(neuron.register_forward_pre_hook(memory.before_neuron, with_kwargs=True))
-        handles.append(neuron.register_forward_hook(memory.after_neuron, with_kwargs=True))
+        neuron.register_forward_pre_hook(memory.link.before_neuron, with_kwargs=True)
+        neuron.register_forward_hook(memory.link.after_neuron, with_kwargs=True)
+        watch_methods(neuron, toolkit, memory.link)
     if fold is not None:
-        handles.append(fold.register_forward_pre_hook(memory.see_fold, with_kwargs=True))
-    layer.delay_handles = handles
+        fold.register_forward_pre_hook(memory.link.see_fold, with_kwargs=True)
     return memory
 
 
-def undo(layer: Delayed) -> None:
-    """Undo `attach`."""
-    for handle in layer.delay_handles:
-        handle.remove()
-    del layer.delay, layer.delay_place, layer.delay_memory, layer.delay_handles
-    _, plain = type(layer).__bases__
-    layer.__class__ = plain
+def undo(layer: Delayed, model: nn.Module) -> None:
+    """Undo `attach` in a model that has the layer."""
+    memory = layer.delay_memory
+    for module in {*model.modules(), memory.neuron}:
+        unwatch_methods(module, memory.link)
+        for own in (memory.link, memory):  # the memory's are of a model that delayplug 0.1 saved
+            remove_hooks(module, own)
+    del layer.delay, layer.delay_place, layer.delay_memory
+    layer.__dict__.pop("delay_handles", None)  # of such a model, too
+    take_out(layer)
 
 
-_classes: dict[tuple[type[Delayed], type[nn.Module]], type[Delayed]] = {}  # those made so far
-
-
-def _delayed_class(mixin: type[Delayed], plain: type[nn.Module]) -> type[Delayed]:
-    if (mixin, plain) not in _classes:
-        about = {"__doc__": f"{plain.__name__} with learnable delays."}
-        _classes[mixin, plain] = type(f"Delayed{plain.__name__}", (mixin, plain), about)
-    return _classes[mixin, plain]
-
-
-def _blank(mixin: type[Delayed], plain: type[nn.Module]) -> Delayed:
-    cls = _delayed_class(mixin, plain)
-    return cls.__new__(cls)
+def _blank(mixin: type[Delayed], plain: type[nn.Module]) -> object:
+    return object.__new__(mixed(mixin, plain))
 
 
 def weights_of(layer: nn.Module) -> nn.Module:

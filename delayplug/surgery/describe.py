@@ -13,10 +13,10 @@ from .._tables import make_table, number, text, to_text
 from ..layers.base import DelayLayer
 from ..layers.frozen import Frozen
 from ..toolkits.vocabulary import Mode, TimeAxis
+from .called import watch_of
 from .delayed import Delayed, StatefulDelayed
 from .find import named_delays
 from .plan import Plan
-from .sequence import watch_of
 from .verdict import Skipped
 
 if TYPE_CHECKING:

@@ -33,26 +33,6 @@ def delayed_layers(model: nn.Module) -> Iterator[tuple[str, Delayed]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Delayed))
 
 
-def reset_delays(model: nn.Module) -> None:
-    """Begin a new sequence with the next call: inputs that have not arrived yet are forgotten.
-
-    Needed only where no reset of the toolkit can be seen; `plan_delays` says what is. Delays whose state travels with
-    the caller's, as in Norse's `SequentialState`, keep nothing: pass a state of None there.
-    """
-    for _, layer in delayed_layers(model):
-        layer.delay_memory.forget()
-
-
-def detach_delays(model: nn.Module) -> None:
-    """Cut the inputs that have not arrived yet off from the graph, as for truncated backpropagation through time.
-
-    Needed only where the neurons' own state is not detached in a way that can be seen. Delays whose state travels with
-    the caller's, as in Norse's `SequentialState`, keep nothing: detach that state (`DelayState.detach`).
-    """
-    for _, layer in delayed_layers(model):
-        layer.delay_memory.detach()
-
-
 def all_delays(model: nn.Module) -> list[tuple[str, DelayLayer]]:
     """`named_delays` as a list; raises ArgumentError if there are none."""
     delays = list(named_delays(model))

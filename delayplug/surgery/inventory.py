@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ..layers.base import DelayLayer
 from ..layers.conv import Convolution
@@ -80,8 +81,9 @@ class Network:
     def is_torch(self, layer: nn.Module) -> bool:
         """Whether a layer computes what torch's own linear layer or convolution does, with `weight` and `bias`."""
         weights = self.weights_of(layer)
+        cls = parametrize.type_before_parametrizations(weights)
         own = any(isinstance(weights, kind) and type(weights).forward is kind.forward for kind in _TORCH)
-        convolves = type(weights).__dict__.get("_conv_forward") is None or type(weights) in _TORCH
+        convolves = cls.__dict__.get("_conv_forward") is None or cls in _TORCH
         return (own and convolves) or self.own_weights.is_plain(weights)
 
     def in_order(self, module: nn.Module) -> bool:
@@ -92,7 +94,7 @@ class Network:
     def knows_no_time(self, name: str) -> bool:
         """Whether a layer takes no whole sequences: torch's own convolutions know no time."""
         layer = self.layers[name]
-        return isinstance(layer, Convolution) and type(layer) in _TORCH
+        return isinstance(layer, Convolution) and parametrize.type_before_parametrizations(layer) in _TORCH
 
     def takes_sequences(self, neuron: nn.Module) -> bool:
         """Whether a call of a neuron, as it is set now, is a whole sequence."""

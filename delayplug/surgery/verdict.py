@@ -107,6 +107,10 @@ def reason_against_layer(network: Network, name: str, request: Request) -> str |
         return f"{kind} holds a neuron of its own, {inside}: make them two modules"
     if name in network.recurrent and not request.recurrent:
         return f"the recurrent connection of {network.recurrent[name] or 'the model'}: pass recurrent=True"
+    if "forward" in vars(layer) or "forward" in vars(weights):
+        return (
+            f"the forward of this {kind} was replaced on the object, which hides what a delay would do: undo that first"
+        )
     if is_lazy(weights):
         return "its size is not known yet: run the model once first"
     if isinstance(weights, OTHER):

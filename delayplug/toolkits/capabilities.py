@@ -96,6 +96,21 @@ class Streams:
         """Whether the neuron cuts its state off from the graph at every step by itself, as for online learning."""
         return False
 
+    def reset_methods(self, neuron: nn.Module) -> tuple[str, ...]:
+        """The names of methods of the neuron by which its user resets its state, in place or not."""
+        return ()
+
+    def class_resets(self, neuron: nn.Module) -> tuple[tuple[type[nn.Module], str], ...]:
+        """(class, name) of class methods by which the toolkit resets all neurons of a class at once."""
+        return ()
+
+    def explicit_forward(self, neuron: nn.Module) -> str:
+        """The name of a method by which a neuron may be called with its state, past its hooks; "" if there is none.
+
+        The method takes (inputs, states) and returns (outputs, states), all of them tuples.
+        """
+        return ""
+
     def as_sequence(self, neuron: nn.Module) -> AbstractContextManager[None] | None:
         """A block within which the forward of a neuron of single steps takes a whole sequence, (T, B, ...).
 

@@ -64,7 +64,12 @@ def from_leaves(template: Any, leaves: dict[str, Any], name: str = "state") -> A
 
 def with_own_containers(state: Any) -> Any:
     """The same leaves in new containers, for those who write into them."""
-    return _rebuilt(state, "", lambda path, leaf: leaf, keep=True)
+    return mapped(state, lambda leaf: leaf)
+
+
+def mapped(state: Any, change: Callable[[Any], Any]) -> Any:
+    """The same containers with changed leaves; a `DelayState` is one."""
+    return _rebuilt(state, "", lambda path, leaf: change(leaf), keep=True)
 
 
 def _checked(path: str, value: Any, like: Leaf) -> Leaf:

@@ -55,21 +55,34 @@ class Toolkit(ABC):
 
     @abstractmethod
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
-        """The objects on the neuron that each call and each reset replaces; empty if there are none.
+        """The state on the neuron from which its next call goes on, the batch first; empty if it keeps none.
 
-        Tensors as such, not inside of something; a flag or a number if that is what a reset changes. A tensor that is
-        detached, in place or by `v = v.detach()`, goes on; any other object in its place is a new sequence.
+        The tensors as such, not inside of something and no copies: what is under way in a delay is found by them.
+        Empty, too, where the next call begins a sequence whatever the neuron holds, as by a flag that its reset sets.
+        What is no tensor does not count.
         """
 
     @abstractmethod
     def passed_state(
         self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, ...] | None:
-        """The state in the arguments of a call: () for a fresh start, None to go on from what the neuron holds."""
+        """The state in the arguments of a call, tensors with the batch first: themselves, or views of them.
+
+        () for a fresh start, None to go on from what the neuron holds.
+        """
 
     @abstractmethod
     def returned_state(self, neuron: nn.Module, output: Any) -> tuple[Tensor, ...]:
-        """The state tensors in the result of a call; empty if the neuron keeps them to itself."""
+        """The state tensors in the result of a call, with the batch first; empty if the neuron keeps them to itself."""
+
+    def is_fresh(self, neuron: nn.Module, state: tuple[Tensor, ...], x: Tensor | None = None) -> Tensor | bool | None:
+        """Whether state tensors, held or passed, have the values with which the toolkit itself begins a sequence.
+
+        A tensor of one bool is read only if it has to be, so that a device is not waited for in vain. True without a
+        tensor is for a state that the neuron will not use, whatever its values: one that does not fit the input `x`.
+        None: the toolkit cannot know. By default it cannot.
+        """
+        return None
 
     @abstractmethod
     def reset_signal(self, neuron: nn.Module) -> str:

@@ -104,3 +104,8 @@ class Folded(nn.Module):
 
     def forward(self, x):
         return self.lif1(functional.seq_to_ann_forward(x, self.fc1))
+
+
+def shifted(x: Tensor, steps: int) -> Tensor:
+    """A sequence so many steps later, with nothing at first."""
+    return torch.cat((torch.zeros_like(x[:steps]), x[:-steps]))

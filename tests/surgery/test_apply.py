@@ -4,6 +4,7 @@ import norse.torch as norse
 import pytest
 import snntorch
 import torch
+from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 import delayplug
@@ -188,3 +189,73 @@ def test_an_attribute_named_delay_is_not_overwritten():
         add_delays(net, MAX_DELAY)
     assert not list(named_delays(net))
     assert net.fc2.delay == 3
+
+
+def _dcgan(module: nn.Module) -> None:
+    name = type(module).__name__
+    if name.find("Conv") != -1:
+        nn.init.normal_(module.weight.data, 0.0, 0.02)
+    elif name.find("BatchNorm") != -1:
+        nn.init.normal_(module.weight.data, 1.0, 0.02)
+        nn.init.constant_(module.bias.data, 0)
+
+
+def _by_attribute_and_name(module: nn.Module) -> None:
+    name = module.__class__.__name__
+    if hasattr(module, "weight") and ("Conv" in name or "Linear" in name or "Norm" in name):
+        nn.init.normal_(module.weight.data, 0.0, 0.1)
+        if getattr(module, "bias", None) is not None:
+            nn.init.constant_(module.bias.data, 0.1)
+
+
+def _by_exact_name(module: nn.Module) -> None:
+    if module.__class__.__name__ in ("Linear", "Conv1d"):
+        nn.init.orthogonal_(module.weight)
+
+
+def _by_class(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    elif isinstance(module, nn.Conv1d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    elif isinstance(module, nn.BatchNorm1d):
+        nn.init.ones_(module.weight)
+
+
+def _redrawn(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Conv1d):
+        module.reset_parameters()
+
+
+@pytest.mark.parametrize("initialise", [_dcgan, _by_attribute_and_name, _by_exact_name, _by_class, _redrawn])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_initialisation_of_weights_does_what_it_does_to_the_plain_network(initialise, frozen):
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(
+            *(layer.Conv1d(2, 4, 3), layer.BatchNorm1d(4), neuron.LIFNode()),
+            *(nn.Conv1d(4, 4, 3), neuron.LIFNode(), layer.Flatten(), layer.Linear(4, 5), neuron.LIFNode()),
+        )
+
+    plain, net = network(), add_delays(network(), 4, init=2)
+    kinds = [type(m).__name__ for m in plain.modules()]
+    if frozen:
+        delayplug.freeze_delays(net)
+    delays = {name: delay.delays.clone() for name, delay in named_delays(net)}
+    assert len(delays) == 3
+    for model in (plain, net):
+        torch.manual_seed(1)
+        model.apply(initialise)
+    weights = net.state_dict()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(weights[name], value), name
+    for name, delay in named_delays(net):
+        assert torch.equal(delay.delays, delays[name])
+    # Summaries and groups of parameters by class see the same layers, and the delays as others.
+    assert [type(m).__name__ for m in net.modules() if not isinstance(m, delayplug.DelayLayer)] == kinds
+    for kind in (nn.Linear, nn.Conv1d, nn.BatchNorm1d):
+        counts = [
+            [sum(p.numel() for p in m.parameters(recurse=False)) for m in model.modules() if isinstance(m, kind)]
+            for model in (plain, net)
+        ]
+        assert counts[0] == counts[1]

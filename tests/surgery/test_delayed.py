@@ -1,14 +1,18 @@
 """Layers with delays compute what they should: convolutions, forwards of their own, cells with weights, recurrence."""
 
+import copy
+import functools
+
 import norse.torch as norse
 import pytest
 import snntorch
 import torch
-from spikingjelly.activation_based import functional, layer, neuron, rnn
+from spikingjelly.activation_based import functional, layer, neuron, rnn, surrogate
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils import parametrizations, prune
 
-from delayplug import add_delays, named_delays, plan_delays, remove_delays
+from delayplug import ArgumentError, add_delays, freeze_delays, named_delays, plan_delays, remove_delays
 from tests.networks import MAX_DELAY, B, F, H, O, jelly, sequence
 from tests.surgery.networks import Masked, Own, layers, leaky, reasons, stepped
 
@@ -210,3 +214,88 @@ def test_monitors_and_hooks_by_name_go_on() -> None:
     assert torch.equal(before["3"][-1], y)
     assert torch.equal(after["2"][-1], seen[-1])
     assert seen[-1].shape == (*sequence().shape[:2], O)
+
+
+# ------------------------------------------------------------------------------------------------ values of parameters
+
+
+def smooth_jelly(mode):
+    torch.manual_seed(1)
+    make = functools.partial(neuron.LIFNode, surrogate_function=surrogate.Sigmoid(2.0))
+    net = nn.Sequential(layer.Linear(F, H), make(), layer.Linear(H, O), make()).double()
+    functional.set_step_mode(net, mode)
+    for linear in (net[0], net[2]):
+        linear.weight.data *= 4
+    return net
+
+
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_meta_gradients_are_those_of_the_plain_network(mode):
+    """MAML: the gradient of a loss after a step of training. Delays of zero, so that the networks are the same."""
+    x, y = (torch.rand(10, 4, F) < 0.4).double(), torch.rand(4, O).double()
+
+    def loss(net, parameters):
+        functional.reset_net(net)
+        steps = [x] if mode == "m" else x
+        outputs = [functional_call(net, parameters, (part,)) for part in steps]
+        return ((outputs[0] if mode == "m" else torch.stack(outputs)).mean(0) - y).square().mean()
+
+    def meta_gradient(net):
+        parameters = {name: p for name, p in net.named_parameters() if "delay" not in name}
+        first = torch.autograd.grad(loss(net, parameters), [*parameters.values()], create_graph=True)
+        after = {name: p - 2 * g for (name, p), g in zip(parameters.items(), first, strict=True)}
+        loss(net, after).backward()
+        return [p.grad for p in parameters.values()]
+
+    delayed = add_delays(smooth_jelly(mode), 4, init=0, interpolation="linear")
+    for found, expected in zip(meta_gradient(delayed), meta_gradient(smooth_jelly(mode)), strict=True):
+        assert expected.any()
+        assert torch.allclose(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_derivatives_by_transforms_are_those_of_autograd(mode):
+    net = add_delays(smooth_jelly(mode), 4)
+    x = (torch.rand(10, 4, F) < 0.4).double()
+
+    def loss(parameters):
+        functional.reset_net(net)
+        steps = [x] if mode == "m" else x
+        return sum(functional_call(net, parameters, (part,)).square().sum() for part in steps)
+
+    parameters = {name: p.detach() for name, p in net.named_parameters()}
+    found = torch.func.grad(loss)(parameters)
+    loss(dict(net.named_parameters())).backward()
+    for name, parameter in net.named_parameters():
+        assert torch.allclose(found[name], parameter.grad)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_a_target_network_follows_its_source(mode, frozen):
+    """Averages of weights are written to `.data`, which autograd does not count."""
+    source, x = add_delays(smooth_jelly(mode), 4), (torch.rand(14, 3, F) < 0.4).double()
+    if frozen:
+        freeze_delays(source)
+    target = copy.deepcopy(source).eval()
+
+    @torch.no_grad()
+    def run(net):
+        functional.reset_net(net)
+        return net(x) if mode == "m" else torch.stack([net(x_t) for x_t in x])
+
+    before = run(target)
+    for t, s in zip(target.parameters(), source.parameters(), strict=True):
+        t.data.mul_(0.1).add_(-0.9 * s.data if s.dim() == 2 else 0.9 * s.data)
+    found = run(target)
+    assert not torch.equal(found, before)
+    assert torch.equal(found, run(copy.deepcopy(target)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_diverged_delays_are_named_by_their_layer(training):
+    net = add_delays(nn.Sequential(nn.Sequential(nn.Linear(F, H), leaky())), 4).train(training)
+    for _, delay in named_delays(net):
+        delay.delays.data[0, 0] = torch.nan
+    with pytest.raises(ArgumentError, match=r"delays of 0\.0 .*Training diverged"):
+        stepped(net, sequence())

@@ -1,65 +1,132 @@
-"""Which tensor is the state that was left, and which is another one."""
+"""What is known of a tensor: marks on its memory, found again by views and detached copies, and its version."""
 
+import gc
+import weakref
+
+import pytest
 import torch
 
-from delayplug.surgery.identity import any_nonzero, has_graph, is_copy, is_same_state, version_of, was_zeroed
+from delayplug.surgery.identity import has_graph, mark, mark_of, memory_of, samples_of, unchanged, version_of
 
 
-def test_the_same_state_may_be_detached_but_not_written_to() -> None:
-    state = torch.ones(3, requires_grad=True) * 2
-    version = version_of(state)
-    assert is_same_state(state, state, version)
-    assert is_same_state(state.detach(), state, version)
-    assert not is_same_state(state.clone(), state, version)
-    assert not is_same_state(state[:2], state, version)
-    state.detach().add_(1)
-    assert not is_same_state(state.detach(), state, version)
+class Note:
+    """Something that can be referred to weakly."""
 
 
-def test_what_is_no_tensor_is_compared_by_identity() -> None:
-    value = [0.0]
-    assert is_same_state(value, value, 0)
-    assert not is_same_state([0.0], value, 0)
-    assert not is_same_state(torch.zeros(1), 0.0, 0)
+def test_a_mark_is_found_by_all_that_shares_the_memory() -> None:
+    tensor, note = torch.ones(4, 3, requires_grad=True) * 2, Note()
+    mark(tensor, "key", note)
+    for same in (tensor, tensor.detach(), tensor[1:3], tensor.view(3, 4), tensor.data):
+        found = mark_of(same, "key")
+        assert found is not None
+        assert found.note is note
+    assert mark_of(tensor.clone(), "key") is None
+    assert mark_of(tensor[[0, 1]], "key") is None
+    assert mark_of(tensor, "another key") is None
+    mark(tensor, "key", None)
+    assert mark_of(tensor, "key").note is None
 
 
-def test_empty_states_are_never_the_same_but_by_identity() -> None:
-    empty = torch.zeros(0)
-    assert is_same_state(empty, empty, 0)
-    assert not is_same_state(torch.zeros(0), empty, 0)
+def test_a_mark_lives_as_long_as_the_memory() -> None:
+    tensor, note = torch.ones(4), Note()
+    alive = weakref.ref(note)
+    mark(tensor, "key", note)
+    view = tensor[:2]
+    del note, tensor
+    gc.collect()
+    assert alive() is not None
+    del view
+    gc.collect()
+    assert alive() is None
 
 
-def test_zeroed_in_place() -> None:
-    held = (torch.ones(2), torch.ones(2), "no tensor")
-    versions = tuple(map(version_of, held))
-    assert not was_zeroed(held, versions)
-    held[0].zero_()
-    assert was_zeroed(held, versions)
-    held[1].add_(1)
-    assert not was_zeroed(held, versions)  # what was written to is not all zero
+def test_what_was_written_to_is_changed() -> None:
+    tensor = torch.zeros(4)
+    mark(tensor, "key", None)
+    assert unchanged(tensor.detach(), mark_of(tensor, "key")) is True
+    tensor[1:2].add_(0)
+    assert unchanged(tensor, mark_of(tensor, "key")) is False
+    mark(tensor, "key", None)
+    assert unchanged(tensor, mark_of(tensor, "key")) is True
 
 
-def test_copies_are_known_unless_they_are_zero() -> None:
-    state = torch.tensor([0.0, 1.0])
-    assert is_copy(state.view(1, 2), state)
-    assert is_copy(state.clone(), state)
-    assert not is_copy(state + 1, state)
-    assert not is_copy(state.double(), state)
-    assert not is_copy(torch.zeros(2), torch.zeros(2))
-    assert not is_copy(torch.zeros(0), torch.zeros(0))
-
-
-def test_versions_of_inference_tensors_are_not_counted() -> None:
+def test_in_inference_mode_values_tell_what_was_written_to() -> None:
     with torch.inference_mode():
-        state = torch.zeros(2)
-        state.add_(1)
-    assert version_of(state) == 0
+        tensor = torch.zeros(4, 2)
+        assert version_of(tensor) == 0
+        mark(tensor, "key", None)
+        part = tensor[1:3]
+        assert unchanged(tensor, mark_of(tensor, "key")) is True
+        assert unchanged(part, mark_of(tensor, "key")) is True
+        tensor[0] = 1
+        assert unchanged(tensor, mark_of(tensor, "key")) is False
+        assert unchanged(part, mark_of(tensor, "key")) is True
+
+
+BATCH = torch.arange(24.0).view(6, 4)
+
+
+@pytest.mark.parametrize(
+    ("part", "samples"),
+    [
+        (BATCH, slice(None)),
+        (BATCH[:2], slice(0, 2, 1)),
+        (BATCH[3:], slice(3, 6, 1)),
+        (BATCH[1:6:2], slice(1, 6, 2)),
+        (BATCH[2:3], slice(2, 3, 1)),
+        (BATCH[:0], slice(0, 0)),
+        (BATCH.view(6, 4), slice(None)),
+        (BATCH[:, :2], None),
+        (BATCH.t(), None),
+        (BATCH.view(4, 6), None),
+        (BATCH[0], None),
+        (BATCH.view(3, 8), None),
+    ],
+)
+def test_samples_of_a_batch(part: torch.Tensor, samples: slice | None) -> None:
+    mark(BATCH, "key", None)
+    assert samples_of(part, mark_of(part, "key")) == samples
+    if samples is not None:
+        assert torch.equal(BATCH[samples], part)
+
+
+def test_samples_of_a_value_repeated_along_the_batch_are_not_known() -> None:
+    expanded = torch.ones(3).expand(4, 3)
+    mark(expanded, "key", None)
+    assert samples_of(expanded, mark_of(expanded, "key")) == slice(None)
+    assert samples_of(expanded[:2], mark_of(expanded, "key")) is None
+
+
+def test_several_states_in_one_memory() -> None:
+    both, note = torch.zeros(2, 3, 4), Note()
+    mark(both[0], "key", note)
+    mark(both[1], "key", note)
+    found = mark_of(both, "key")
+    assert samples_of(both[0], found) == samples_of(both[1], found) == slice(None)
+    assert samples_of(both[1, 1:], found) == slice(1, 3, 1)
+    assert samples_of(both, found) is None
+    mark(both[1], "key", Note())  # of another note: the first is no more
+    assert samples_of(both[1], mark_of(both, "key")) == slice(None)
+    assert samples_of(both[0], mark_of(both, "key")) is None
+
+
+def test_a_tensor_without_memory_is_its_own() -> None:
+    sparse = torch.eye(2).to_sparse()
+    assert memory_of(sparse) is sparse
+    dense = torch.zeros(2)
+    assert memory_of(dense) is memory_of(dense.detach())
+    assert memory_of(dense) is not memory_of(torch.zeros(2))
+
+
+def test_versions_count_what_is_written() -> None:
+    tensor = torch.zeros(2)
+    before = version_of(tensor)
+    tensor.add_(1)
+    assert version_of(tensor) == before + 1
     assert version_of(3) == 0
 
 
-def test_graphs_and_zeros() -> None:
+def test_graphs() -> None:
     leaf = torch.zeros(2, requires_grad=True)
     assert has_graph((None, leaf * 1))
     assert not has_graph((leaf, leaf.detach(), 3))
-    assert any_nonzero((torch.zeros(2), torch.ones(1)))
-    assert not any_nonzero((torch.zeros(2), torch.zeros(0)))

@@ -1,6 +1,8 @@
 """What may happen between two steps of one sequence."""
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import nn
 import delayplug
 from delayplug import ArgumentError, LearnableDelay, SequenceError, add_delays
 from tests.networks import MAX_DELAY, B, CarriedCells, CellNet, F, FreshZeros, H, O, sequence
-from tests.surgery.networks import Hoisted
+from tests.surgery.networks import Hoisted, shifted
 
 
 @pytest.mark.parametrize("change", ["weight", "delays", "sigma", "load", "eval"])
@@ -60,25 +62,39 @@ def delayed_sequential() -> tuple[nn.Sequential, snntorch.Leaky]:
     return net, neuron
 
 
-def test_a_state_zeroed_in_place_is_a_new_sequence() -> None:
+@contextmanager
+def refused() -> Iterator[None]:
+    """The next call is refused, with the ways out."""
+    with pytest.raises(SequenceError, match=r"reset_delays.*select_delays.*set_delay_state.*new_sequence"):
+        yield
+
+
+@pytest.mark.parametrize("write", [torch.Tensor.zero_, lambda mem: mem.add_(0.5)], ids=["zeroed", "moved"])
+def test_a_held_state_written_in_place_is_refused(write: Callable[[torch.Tensor], object]) -> None:
     net, neuron = delayed_sequential()
     x = torch.rand(8, 2, 4) * 4
     with torch.no_grad():
-        utils.reset(net)
         first = torch.stack([net(x_t) for x_t in x])
-        neuron.mem.zero_()
+        write(neuron.mem)
+        mem = neuron.mem.clone()
+        with refused():
+            net(x[0])
+        delayplug.reset_delays(net)
         second = torch.stack([net(x_t) for x_t in x])
-    assert torch.equal(first, second)
+        fresh, neuron = delayed_sequential()
+        neuron.mem = mem
+        assert torch.equal(second, torch.stack([fresh(x_t) for x_t in x]))
+    assert first.any()
 
 
-def test_a_state_edited_in_place_goes_on() -> None:
+def test_a_reset_in_place_by_the_toolkit_is_a_new_sequence() -> None:
     net, neuron = delayed_sequential()
+    x = torch.rand(8, 2, 4) * 4
     with torch.no_grad():
-        utils.reset(net)
-        for x_t in torch.rand(4, 2, 4) * 4:
-            net(x_t)
-        neuron.mem.add_(0.5)
-        assert net[0].delay_memory.read(torch.Size((2, 4)), None) is not None
+        first = torch.stack([net(x_t) for x_t in x])
+        neuron.reset_mem()
+        assert torch.equal(torch.stack([net(x_t) for x_t in x]), first)
+    assert first.any()
 
 
 def test_a_snapshot_is_where_it_was_taken() -> None:
@@ -142,16 +158,22 @@ def test_a_memory_saved_by_an_older_version_in_the_middle_goes_on() -> None:
             net(x_t)
         snapshot, mem = memory.snapshot(), neuron.mem
         expected = [net(x_t) for x_t in x[4:]]
-        public = {"probe": memory.toolkit, "neuron": neuron, "turns": "together", "state": snapshot.state, "fold": None}
+        state = snapshot.last.state.detach()
+        public = {"probe": memory.toolkit, "neuron": neuron, "turns": "together", "state": state, "fold": None}
         private = {
-            **{"_held": snapshot.held, "_versions": snapshot.versions, "_returned": snapshot.returned},
+            **{"_held": (mem,), "_versions": (mem._version,), "_returned": (mem,)},
             **{"_had_graph": False, "_caller_keeps_state": False, "_dropped": False, "_continues": True},
             **{"_length": 4, "_single": 0, "_missed": 0, "_given": 0, "_is_fed": True},
         }
-        memory.__setstate__({**public, **private})
-        neuron.mem = mem
-        assert memory.snapshot() == snapshot
+        old = type(memory).__new__(type(memory))
+        old.__setstate__({**public, **private})
+        net[0].delay_memory, neuron.mem = old, mem
+        # There the hooks are methods of the memory.
+        neuron._forward_pre_hooks[next(iter(neuron._forward_pre_hooks))] = old.before_neuron
+        neuron._forward_hooks[next(iter(neuron._forward_hooks))] = old.after_neuron
+        assert torch.equal(old.state.history, state.history)
         assert all(map(torch.equal, [net(x_t) for x_t in x[4:]], expected))
+        assert torch.stack(expected).any()
 
 
 class OneStep(nn.Module):
@@ -165,23 +187,98 @@ class OneStep(nn.Module):
         return spikes, mem
 
 
-def test_a_foreign_state_is_told_about() -> None:
+def test_a_foreign_state_is_refused() -> None:
     net = OneStep()
     delayplug.add_delays(net, 5)
     _, mem = net(torch.rand(2, 4) * 4, torch.zeros(2, 6))
-    with pytest.warns(UserWarning, match="a state that it did not return"):
+    with refused():
         net(torch.rand(2, 4), torch.ones_like(mem))
 
 
-@pytest.mark.parametrize("carry", [torch.clone, lambda mem: mem.detach().clone(), lambda mem: mem.double().float()])
-def test_a_copied_state_is_carried(carry) -> None:
-    net = OneStep()
-    delayplug.add_delays(net, 5)
-    x = torch.rand(2, 4) * 4
-    _, mem = net(x, torch.zeros(2, 6))
-    _, mem = net(torch.rand(2, 4), carry(mem))
-    assert torch.equal(net.fc.delay_memory.state.history[-2], x)
-    mem.sum().backward()
+def steps(net: nn.Module, x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor], said: Any = None) -> Any:
+    """A sequence with a change of the state in its middle; returns the spikes after it."""
+    mem, out = torch.zeros(x.shape[1], 6), []
+    for t, x_t in enumerate(x):
+        if t == 4:
+            mem = change(mem)
+            if said is not None:
+                said(net)
+        spikes, mem = net(x_t, mem)
+        out.append(spikes)
+    return torch.stack(out[4:])
+
+
+def late_net() -> tuple[OneStep, OneStep]:
+    """A network whose inputs arrive two steps late, and the same without delays."""
+    torch.manual_seed(0)
+    plain = OneStep()
+    return delayplug.add_delays(copy.deepcopy(plain), 5, init=2, interpolation="linear"), plain
+
+
+COPIES = {
+    "clone": torch.clone,
+    "detached": lambda mem: mem.detach().clone(),
+    "cast": lambda mem: mem.double().float(),
+    "clamped": lambda mem: mem.clamp(-0.5, 0.5),
+    "permuted": lambda mem: mem[[1, 0]],
+    "written": lambda mem: mem.detach().mul_(0.5),
+}
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_a_state_that_cannot_be_followed_is_refused_and_exact_after_the_way_out(change: str) -> None:
+    net, plain = late_net()
+    x = torch.rand(10, 2, 4) * 4
+    earlier = shifted(x, 2)
+    with refused():
+        steps(net, x, COPIES[change])
+
+    def carry(net: nn.Module) -> None:
+        if change == "permuted":
+            delayplug.select_delays(net, [1, 0])
+        else:
+            delayplug.set_delay_state(net, delayplug.delay_state(net))
+
+    # A beginning: the delays are empty, whatever the state.
+    late = steps(net, x, COPIES[change], delayplug.reset_delays)
+    cut = earlier.clone()
+    cut[4:6] = 0
+    expected = steps(plain, cut, COPIES[change])
+    torch.testing.assert_close(late, expected)
+    y = steps(net, x, COPIES[change], carry)
+    mem = torch.zeros(2, 6)
+    for x_t in earlier[:4]:
+        _, mem = plain(x_t, mem)
+    mem, out = COPIES[change](mem), []
+    for x_t in earlier[4:6, [1, 0]] if change == "permuted" else earlier[4:6]:
+        spikes, mem = plain(x_t, mem)
+        out.append(spikes)
+    for x_t in x[4:8]:
+        spikes, mem = plain(x_t, mem)
+        out.append(spikes)
+    torch.testing.assert_close(y, torch.stack(out))
+    assert not torch.equal(y, late)
+
+
+def test_a_block_of_one_sequence_follows_its_calls_whatever_happens_to_the_states() -> None:
+    net, plain = late_net()
+    x = torch.rand(10, 2, 4) * 4
+
+    def clamped(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        mem, out = torch.zeros(2, 6), []
+        for x_t in x:
+            spikes, mem = net(x_t, mem)
+            mem = mem.clamp(-0.5, 0.5)
+            out.append(spikes)
+        return torch.stack(out)
+
+    for _ in range(2):
+        with delayplug.new_sequence(net):
+            y = clamped(net, x)
+        assert y.any()
+        torch.testing.assert_close(y, clamped(plain, shifted(x, 2)))
+    with refused():
+        clamped(net, x)
 
 
 class ObjectState:
@@ -211,23 +308,38 @@ def test_a_state_in_an_object_of_the_users_is_carried(state_class: type[Any]) ->
     assert all(step.any() for step in net.fc.delay_memory.state.history[-3:])
 
 
-def test_a_reset_between_layer_and_neuron_is_an_error() -> None:
-    class Late(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc, self.lif = nn.Linear(4, 6), snntorch.Leaky(beta=0.9, init_hidden=True)
+class ResetBetween(nn.Module):
+    """The neuron is reset when its layer has run over the sequence already."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            currents = self.fc(x)
-            self.lif.reset_mem()
-            return torch.stack([self.lif(current) for current in currents])
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif = nn.Linear(4, 6), snntorch.Leaky(beta=0.9, init_hidden=True)
 
-    net = Late()
-    x = torch.rand(8, 2, 4)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        currents = self.fc(x)
+        self.lif.reset_mem()
+        return torch.stack([self.lif(current) for current in currents])
+
+
+def test_a_reset_between_layer_and_neuron_begins_with_the_layer_computed_again() -> None:
+    torch.manual_seed(0)
+    plain, x = ResetBetween(), torch.rand(8, 2, 4) * 4
+    net = delayplug.add_delays(copy.deepcopy(plain), 3, example=x, init=2, interpolation="linear")
+    expected = plain(shifted(x, 2))
+    assert expected.any()
+    for _ in range(3):
+        assert torch.equal(net(x), expected)
+
+
+def test_a_reset_between_layer_and_neuron_is_refused_where_something_lies_between() -> None:
+    net, x = ResetBetween(), torch.rand(8, 2, 4)
     delayplug.add_delays(net, 3, example=x)
+    net.fc.register_forward_hook(lambda module, args, output: output * 1)
     net(x)
-    with pytest.raises(delayplug.SequenceError, match="reset it before"):
+    with pytest.raises(SequenceError, match=r"something lies between the two.*reset_delays"):
         net(x)
+    delayplug.reset_delays(net)
+    assert net(x).shape == (8, 2, 6)
 
 
 def test_a_detached_state_is_carried() -> None:
@@ -257,7 +369,7 @@ def test_recordings_kept_on_the_model_are_not_states() -> None:
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_an_edited_state_may_still_be_zero(grad: bool) -> None:
+def test_a_quiet_clamped_state_is_no_beginning_while_spikes_are_under_way(grad: bool) -> None:
     class Clamped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -265,19 +377,24 @@ def test_an_edited_state_may_still_be_zero(grad: bool) -> None:
             self.lif = snntorch.Leaky(beta=0.9)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            mem = torch.zeros(x.shape[1], 6)
+            mem, out = torch.zeros(x.shape[1], 6), []
             for x_t in x.unbind(0):
                 _, mem = self.lif(self.fc(x_t), mem)
                 mem = mem.clamp(-1, 1)
-            return mem
+                out.append(mem)
+            return torch.stack(out)
 
-    net = Clamped()
-    delayplug.add_delays(net, 3, init=2, interpolation="linear")
+    plain = Clamped()
+    net = delayplug.add_delays(copy.deepcopy(plain), 3, init=2, interpolation="linear")
     x = torch.rand(8, 2, 4)
-    x[:3] = 0  # silence at first: the membrane stays at zero
+    x[:2] = 0  # silence at first: the membrane stays at zero while the third input is under way
     with torch.set_grad_enabled(grad):
-        assert net(x).any()
-        assert torch.equal(net(x), net(x))
+        with refused():
+            net(x)
+        delayplug.reset_delays(net)
+        for _ in range(2):
+            with delayplug.new_sequence(net):
+                torch.testing.assert_close(net(x), plain(shifted(x, 2)))
 
 
 def test_a_state_made_anew_at_every_step_is_told_about() -> None:
@@ -313,7 +430,7 @@ def test_a_layer_whose_neuron_does_not_run_any_more_is_an_error() -> None:
     net, x = Bypassed(), torch.rand(8, 2, 4)
     delayplug.add_delays(net, 3, example=x)
     net.bypass = True
-    with pytest.raises(delayplug.SequenceError, match="was not called between two calls"):
+    with pytest.raises(delayplug.SequenceError, match="was not called after its delayed input"):
         net(x)
 
 
@@ -408,10 +525,9 @@ def test_fresh_states_without_a_call_of_the_model(make, loop):
     net = add_delays(make(), MAX_DELAY)
     x = sequence()
     first = loop(net, x)
-    with pytest.raises(SequenceError, match="reset_delays"):
-        loop(net, x)
-    delayplug.reset_delays(net)
-    assert torch.equal(loop(net, x), first)
+    assert first.any()
+    for _ in range(2):  # zeros that the user made, or no state, begin
+        assert torch.equal(loop(net, x), first)
 
 
 @pytest.mark.parametrize(("make", "loop"), [(FreshZeros, by_hand), (CellNet, by_hand_norse)])

@@ -175,3 +175,13 @@ def test_time_behind_everything_is_refused():
     for example in (None, sequence().permute(1, 2, 0)):
         with pytest.raises(WiringError, match="hides the time from it"):
             add_delays(net, MAX_DELAY, example=example)
+
+
+@pytest.mark.parametrize("granularity", ["synaptic", "axonal", "dendritic"])
+def test_a_forward_that_was_replaced_on_the_object_is_refused(granularity):
+    net = nn.Sequential(nn.Linear(F, H), leaky())
+    net[0].forward = net[0].forward  # as tools do that wrap what a module computes
+    plan = plan_delays(net, granularity=granularity)
+    assert "was replaced on the object" in reasons(plan)["0"]
+    del net[0].forward
+    assert layers(plan_delays(net, granularity=granularity)) == ["0"]

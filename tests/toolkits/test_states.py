@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from delayplug import ArgumentError, DelayState, tensors_in
-from delayplug.toolkits.states import from_leaves, to_leaves, with_own_containers
+from delayplug.toolkits.states import from_leaves, mapped, to_leaves, with_own_containers
 
 
 class Pair(NamedTuple):
@@ -87,6 +87,20 @@ def test_own_containers_hold_the_same_leaves() -> None:
     assert after is not before
     assert after["list"] is not before["list"]
     assert all(a is b for a, b in zip(tensors_in(before), tensors_in(after), strict=True))
+
+
+def test_every_leaf_is_changed_once_and_a_delay_state_is_one() -> None:
+    before, seen = state(), []
+
+    def change(leaf: Any) -> Any:
+        seen.append(leaf)
+        return leaf + 1 if isinstance(leaf, Tensor) else leaf
+
+    after = mapped(before, change)
+    tensors = [leaf for leaf in seen if isinstance(leaf, Tensor)]
+    expected = [t + 1 if any(t is leaf for leaf in tensors) else t for t in tensors_in(before)]
+    assert all(torch.equal(a, b) for a, b in zip(tensors_in(after), expected, strict=True))
+    assert sum(isinstance(leaf, DelayState) for leaf in seen) == 1
 
 
 def test_tensors_in_everything_that_holds_some() -> None:
