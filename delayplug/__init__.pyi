@@ -38,12 +38,16 @@ from .running.stream import Stream as Stream, stream as stream
 from .running.unroll import unroll as unroll
 from .surgery.apply import add_delays as add_delays, remove_delays as remove_delays
 from .surgery.describe import Description as Description, describe_delays as describe_delays
-from .surgery.find import (
-    detach_delays as detach_delays,
-    named_delays as named_delays,
-    reset_delays as reset_delays,
-)
+from .surgery.find import named_delays as named_delays
 from .surgery.plan import Connection as Connection, Plan as Plan, plan_delays as plan_delays
+from .surgery.underway import (
+    delay_state as delay_state,
+    detach_delays as detach_delays,
+    new_sequence as new_sequence,
+    reset_delays as reset_delays,
+    select_delays as select_delays,
+    set_delay_state as set_delay_state,
+)
 from .surgery.verdict import Skipped as Skipped
 from .toolkits.capabilities import (
     Benchmarks as Benchmarks,

@@ -13,7 +13,7 @@ MOVED = {
     "delayplug.delays": "delayplug.layers.base",
     "delayplug.exchange.running": "delayplug.exchange.to_module",
     "delayplug.frozen": "delayplug.layers.frozen",
-    "delayplug.memory": "delayplug.surgery.sequence",
+    "delayplug.memory": "delayplug.surgery.inner",
     "delayplug.spatial": "delayplug.layers.conv",
     "delayplug.structure": "delayplug.surgery.verdict",
     "delayplug.tape": "delayplug.layers.state",

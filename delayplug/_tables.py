@@ -52,15 +52,17 @@ def make_table(
 
     Args:
         columns: from `text` and `number`.
-        title: above the table.
-        caption: below it.
+        title: above the table; plain text, and so is the caption below it.
+        caption: None for no such text.
         title_justify: where the title stands.
         gap: spaces between two columns.
         borders: draw lines around all cells, not only below the headings.
     """
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
+    title, caption = (None if plain is None else escape(plain) for plain in (title, caption))
     if borders:
         return Table(*columns, title=title, caption=caption, title_justify=title_justify)
     padding = {1: (0, 0, 0, 0), 2: (0, 1, 0, 0), 3: (0, 1, 0, 1)}[gap]  # beside the one space that the box has itself

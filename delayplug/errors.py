@@ -7,7 +7,7 @@ DelayplugError
 |   |-- BackendMissingError (ImportError)   the plugin is there, its toolkit is not installed
 |   `-- BackendBrokenError                  the plugin or its toolkit fails to load
 |-- WiringError                           a model cannot be delayed as asked
-|-- SequenceError (RuntimeError)          where a sequence begins is not known
+|-- SequenceError (RuntimeError)          what a call goes on from is not known
 |-- UnrollError                           a model cannot be run layer by layer
 |-- ExtraMissingError (ImportError)       a package that an extra installs is missing
 |-- ExchangeError (ValueError)            another format does not support a network or a graph
@@ -57,7 +57,10 @@ class WiringError(DelayplugError):
 
 
 class SequenceError(DelayplugError, RuntimeError):
-    """A delay does not know whether a new sequence began."""
+    """A delay does not know whether a call begins a sequence, or which one it goes on from.
+
+    The message names what came and the ways out: `reset_delays`, `set_delay_state`, `select_delays`, `new_sequence`.
+    """
 
 
 class UnrollError(DelayplugError):

@@ -6,6 +6,7 @@ At the end of a run: how many networks of each toolkit kept each law.
 import gc
 import os
 import re
+import signal
 import tempfile
 from typing import Any
 
@@ -17,6 +18,10 @@ from tests.profiles import PROFILE
 settings.load_profile(PROFILE)
 
 torch.set_num_threads(1)
+
+# A shell that runs the tests in the background lets all that they start ignore Ctrl-C, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing that tests bin stays behind, in whatever process they do it.
 _cache = tempfile.TemporaryDirectory(prefix="delayplug-cache-")

@@ -11,7 +11,7 @@ In a test module of the plugin:
 pytest then runs every law on every network. For failures with values, a conftest.py next to it says
 `pytest.register_assert_rewrite("delayplug.testing")`. Importing this needs no pytest.
 
-Read `laws.Laws` first. May import: everything but bench, plot and cli.
+Read `laws.Laws` first; what a call goes on from is in `sequence_laws`. May import: everything but bench, plot and cli.
 """
 
 from .cases import GRANULARITIES

@@ -11,19 +11,21 @@ from ..deploy.freeze import freeze_delays
 from ..learning.schedules import parameter_groups
 from ..surgery.apply import add_delays, remove_delays
 from ..surgery.delayed import Delayed
-from ..surgery.find import detach_delays, named_delays, reset_delays
+from ..surgery.find import named_delays
 from ..surgery.plan import plan_delays
+from ..surgery.underway import detach_delays, reset_delays
 from ..toolkits.capabilities import containers
 from ..toolkits.vocabulary import Granularity, Mode
 from .capability_laws import CapabilityLaws
 from .networks import Network
 from .oracle import MAX_DELAY, draw_whole_delays, shift_cell, shift_inputs
+from .sequence_laws import SequenceLaws
 from .snapshots import can_pickle, copies, is_same, snapshot, states
 
 EXACT: dict[str, Any] = {"init": 0, "interpolation": "linear"}
 
 
-class Laws(CapabilityLaws):
+class Laws(SequenceLaws, CapabilityLaws):
     """The laws, as a test class for pytest: subclass it and give it a backend and networks.
 
     Attributes:

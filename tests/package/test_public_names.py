@@ -21,11 +21,14 @@ costs delay_penalty describe_delays detach_delays freeze_delays from_nir hookimp
 parameter_groups plan_delays remove_delays reset_delays restart_delays stream tensors_in to_nir to_onnx unroll
 """
 
-SINCE = "Benchmarks Containers Exchanges OwnWeights Reset Streams clear_caches"
+SINCE = """
+Benchmarks Containers Exchanges OwnWeights Reset Streams clear_caches delay_state new_sequence select_delays
+set_delay_state
+"""
 
 ROOMS = {
     "delayplug.data": "BINNINGS Augmented Binning Frames HoldOut Recordings bin_recordings cached_frames find_splits "
-    "hold_out read_recordings stream_recordings",
+    "hold_out read_recordings stream_recordings TimeUnit",
     "delayplug.plot": "histogram histograms kernel matrix realigned trajectory",
     "delayplug.testing": "EXACT GRANULARITIES MAX_DELAY Advance Laws Network Sees can_pickle copies draw_whole_delays "
     "reference_neuron shift_cell shift_inputs snapshot states",
@@ -34,12 +37,12 @@ ROOMS = {
 COMMANDS = {
     "backends": "",
     "bench run": "ablation accelerator backend batch-size binning compile config dataset delays devices epochs fan-in "
-    "hidden launcher nodes out preset protocol seeds taps threads validation workers",
+    "hidden launcher nodes out preset protocol seeds taps threads time-unit validation workers",
     "bench report": "",
     "bench deploy": "",
     "data download": "packing root url",
-    "data info": "channels plot",
-    "data speed": "batch-size pool step-ms",
+    "data info": "channels plot time-unit",
+    "data speed": "batch-size pool step-ms time-unit",
     "speed": "backend device only out rounds seconds threads",
 }
 

@@ -32,16 +32,16 @@ class TestSeesTheChargeOnly(Mistaken):
     def held_state(self, neuron):
         return (neuron.charge,)
 
-class TestSeesNoCut(Mistaken):
+class TestShowsCopies(Mistaken):
     def held_state(self, neuron):
-        return (neuron.fresh,)
+        return () if neuron.fresh else (neuron.charge.clone(),)
 """
 
 # Which law notices it.
 MISTAKES = {
     "TestSeesNoReset": "test_each_sequence_starts_fresh",
     "TestSeesTheChargeOnly": "test_each_sequence_starts_fresh",
-    "TestSeesNoCut": "test_carried_truncated_backpropagation",
+    "TestShowsCopies": "test_carried_streams_in_turns_are_each_by_itself",
 }
 
 AGREE = """

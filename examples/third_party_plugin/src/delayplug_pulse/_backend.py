@@ -27,9 +27,8 @@ class Pulse(Toolkit, Containers, OwnWeights, Streams, Benchmarks):
         return Mode.SEQUENCE if neuron.over_time else Mode.STEP
 
     def held_state(self, neuron: nn.Module) -> tuple[object, ...]:
-        # A new sequence leaves the charge where it is and only raises the flag, so the flag belongs to the state. The
-        # charge tells whether it was cut off from the graph.
-        return (neuron.charge, neuron.fresh)
+        # A new sequence leaves the charge where it is and only raises the flag: then the neuron does not go on from it.
+        return () if neuron.fresh or neuron.charge is None else (neuron.charge,)
 
     def kept_state(self, module: nn.Module) -> dict[str, Any]:
         return {"charge": module.charge, "fresh": module.fresh} if isinstance(module, pulse.Neuron) else {}
