@@ -108,8 +108,10 @@ class ModelWatch:
     def __call__(self, model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         if not self.sees_ends:
             self._see_ends(model)
-        neurons = frozenset(id(memory.neuron) for memory in self.memories)
-        call = Call(model, tensors_in((args, kwargs), objects=True), neurons)
+        arguments = [value for value in args if isinstance(value, Tensor)]
+        if kwargs or len(arguments) < len(args):
+            arguments = tensors_in((args, kwargs), objects=True)
+        call = Call(model, arguments, frozenset(id(memory.neuron) for memory in self.memories))
         for memory in self.memories:
             memory.calls.stack.append(call)
 

@@ -77,6 +77,11 @@ def unchanged(tensor: Tensor, marked: Mark) -> bool | Tensor:
     return version == marked.version or version == 0
 
 
+def is_as_marked(tensor: Tensor, marked: Mark) -> bool:
+    """Whether a tensor lies where it was marked, and nothing was written to it since; False if that takes more."""
+    return not marked.copies and version_of(tensor) == marked.version and marked.places == (_place(tensor),)
+
+
 def samples_of(tensor: Tensor, marked: Mark) -> slice | None:
     """Which samples, of the first dimension, of a marked tensor a tensor in its memory is; None if it is no such part.
 

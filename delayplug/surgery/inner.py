@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.state import DelayState
-from ..toolkits.states import tensors_in
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Turns
 from .beginnings import tensor_attributes
 from .called import ModelWatch as ModelWatch  # exported, and `Memory`: models that delayplug 0.1 saved whole look here
 from .lineage import memories_of
-from .offer import Again, Offer
+from .offer import Again, Offer, input_of
 from .resolve import not_empty
 from .sequence import Memory as Memory
 
@@ -49,8 +48,7 @@ class InnerMemory(Memory):
         now = self._now
         if now.names is None and now.attributes is None:
             self._now = now._replace(attributes=tensor_attributes(neuron))
-        inputs = tensors_in((args[:1], kwargs))
-        start = self._start_of(passed, inputs[0] if inputs else None)
+        start = self._start_of(passed, input_of(args, kwargs))
         before = memories_of(not_empty(self._state(passed)))
         offer = Offer(start, start.state(), taken=1, before=before, opened=True)
         self._now = self._now._replace(offer=offer, passes=passed is not None)

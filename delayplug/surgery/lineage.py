@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..layers.state import DelayState
-from .identity import Mark, mark_of, memory_of, samples_of, unchanged, version_of
+from .identity import Mark, is_as_marked, mark_of, memory_of, samples_of, unchanged, version_of
 
 _serials = itertools.count()
 ALL = slice(None)
@@ -94,6 +94,10 @@ def found_start(tensors: list[Tensor], key: Hashable) -> Start | None:
     Raises:
         Conflict: the tensors are of different calls, or of different samples, or no samples of a batch.
     """
+    if len(tensors) == 1:  # the usual case, in short
+        marked = mark_of(tensors[0], key)
+        if marked is not None and marked.note is not None and is_as_marked(tensors[0], marked):
+            return Start(marked.note, ALL, marked.note.had_graph and tensors[0].grad_fn is None)
     marks = [(t, m) for t in tensors if (m := mark_of(t, key)) is not None]
     answers = [unchanged(t, m) for t, m in marks]
     found = marks if all(answer is not False for answer in answers) else []  # else something was written to

@@ -1,11 +1,13 @@
 """What a delayed layer has delivered, and where it lies in what its neuron takes."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from ..layers.state import DelayState
+from ..toolkits.states import tensors_in
 from .identity import memory_of, version_of
 from .lineage import Memories, Start
 
@@ -15,7 +17,8 @@ Again = Callable[[DelayState | None], tuple[Any, DelayState | None]]
 Changed = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-class Offer(NamedTuple):
+@dataclass(eq=False, slots=True)
+class Offer:
     """What the layer has delivered and the neuron has not taken yet."""
 
     start: Start  # from which the layer computed
@@ -27,8 +30,18 @@ class Offer(NamedTuple):
     again: Again | None = None
     taken: int = 0  # steps that the neuron has taken
     replaced: Tensor | None = None  # the output from another start
-    before: Memories = []  # noqa: RUF012  never changed: the neuron's state before the present call
+    before: Memories = field(default_factory=list)  # the neuron's state before the present call
     opened: bool = False  # the neuron is being called
+    seen: list[tuple[Tensor, int]] | None = None  # the state, and its versions, that the layer looked at
+
+    def is_for(self, state: list[Tensor]) -> bool:
+        """Whether the layer looked at this very state, to which nothing was written since."""
+        if self.taken or self.seen is None or len(self.seen) != len(state):
+            return False
+        return all(
+            tensor is other and version_of(tensor) == version and not tensor.is_inference()
+            for tensor, (other, version) in zip(state, self.seen, strict=True)
+        )
 
 
 def place_in(offer: Offer, x: Tensor) -> tuple[int, int] | tuple[()] | None:
@@ -58,3 +71,11 @@ def with_input(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, new: Te
     if args:
         return (new, *args[1:]), kwargs
     return args, {name: new if value is x else value for name, value in kwargs.items()}
+
+
+def input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """The input among the arguments of a neuron: the first tensor."""
+    if args and isinstance(args[0], Tensor):
+        return args[0]
+    tensors = tensors_in((args[:1], kwargs))
+    return tensors[0] if tensors else None

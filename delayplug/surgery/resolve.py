@@ -59,6 +59,7 @@ class Resolver:
         self.link = Link(toolkit, turns)
         self.knows_its_neuron = True
         self._now = Snapshot()
+        self._seen: list[tuple[Tensor, int]] | None = None  # by the present call of the layer
 
     @property
     def state(self) -> DelayState | None:

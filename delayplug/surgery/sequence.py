@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from ..errors import SequenceError
 from ..layers.state import DelayState
-from ..toolkits.states import tensors_in
 from ..toolkits.vocabulary import Mode, Turns
 from .beginnings import changed_attributes, held_by, tensor_attributes
 from .called import Call
 from .copying import Copyable
 from .identity import has_graph, version_of
-from .lineage import BEGIN, Record, Start, made_by_call, memories_of, records_of
-from .offer import Again, Changed, Offer, place_in, with_input
+from .lineage import ALL, BEGIN, Record, Start, made_by_call, memories_of, records_of
+from .offer import Again, Changed, Offer, input_of, place_in, with_input
 from .resolve import Snapshot, not_empty
 
 
@@ -116,12 +115,14 @@ class Memory(Copyable):
             return self._now.state
         offer, call = self._now.offer, self.call_serial()
         if offer is not None and self.turns is Turns.STEPS_THEN_SEQUENCE and offer.call == call and not offer.taken:
-            self._now = self._now._replace(offer=offer._replace(steps=offer.steps + 1))
+            offer.steps += 1
             return offer.state
+        self._seen = None
         start = self._expected(shape)
         if offer is not None:
             self._drop(offer, begins=start.record is None)
-        self._now = self._now._replace(offer=Offer(start, steps=1 if steps is None else steps, call=call))
+        new = Offer(start, steps=1 if steps is None else steps, call=call, seen=self._seen)
+        self._now = self._now._replace(offer=new)
         return start.state()
 
     def write(self, state: DelayState) -> None:
@@ -130,7 +131,7 @@ class Memory(Copyable):
         if now.carried:
             self._now = now._replace(state=state)
         elif now.offer is not None:
-            self._now = now._replace(offer=now.offer._replace(state=state))
+            now.offer.state = state
 
     def delivered(self, output: Any, again: Again | None) -> None:
         """The layer has run: its output, and how to run it once more from another state."""
@@ -139,8 +140,7 @@ class Memory(Copyable):
             return
         first = output[0] if isinstance(output, tuple) and output else output
         if isinstance(first, Tensor):
-            offer = offer._replace(output=first, version=version_of(first), again=again)
-            self._now = self._now._replace(offer=offer)
+            offer.output, offer.version, offer.again = first, version_of(first), again
         self.link.delivered(self)
 
     def _expected(self, shape: torch.Size) -> Start:
@@ -159,6 +159,7 @@ class Memory(Copyable):
             return BEGIN
         else:
             start = self._start_of(None)
+            self._seen = [(tensor, version_of(tensor)) for tensor in not_empty(self._state(None))]
         return self._fitting(start, shape)
 
     def _after_last(self) -> Start:
@@ -174,13 +175,16 @@ class Memory(Copyable):
             return start
         held, wanted = start.record.state.history.shape[1:], shape
         smaller = len(held) == len(wanted) > 1 and held[1:] == wanted[1:] and wanted[0] < held[0]
-        if self._now.passes and smaller and start.samples == slice(None):
+        if self._now.passes and smaller and start.samples == ALL:
             return start._replace(samples=slice(0, wanted[0], 1))
         return BEGIN
 
     def _fits(self, start: Start, shape: torch.Size) -> bool:
         state = None if start.record is None else start.record.state
-        return state is None or state.history[:, start.samples].shape[1:] == shape
+        if state is None:
+            return True
+        history = state.history if start.samples == ALL else state.history[:, start.samples]
+        return history.shape[1:] == shape
 
     def _is_apart(self, call: Call | None) -> bool:
         """Whether the neuron that a copy of the layer knows is no part of the model that is called."""
@@ -216,23 +220,21 @@ class Memory(Copyable):
             return None
         self.neuron, self.knows_its_neuron = neuron, True
         now, offer = self._now, self._now.offer
-        inputs = tensors_in((args[:1], kwargs))
-        x = inputs[0] if inputs else None
+        x = input_of(args, kwargs)
         if now.names is None and now.attributes is None:
             self._now = now._replace(attributes=tensor_attributes(neuron))
         if offer is None:
             self._take_nothing(passed, x)
             return None
-        state = self._state(passed)
-        start = self._taking(offer, passed, x)
-        offer = offer._replace(
-            taken=offer.taken + self._steps_taken(x, offer), before=memories_of(not_empty(state)), opened=True
-        )
-        self._now = self._now._replace(offer=offer, passes=passed is not None, missed=0)
+        state = not_empty(self._state(passed))
+        start = offer.start if passed is None and offer.is_for(state) else self._taking(offer, passed, x)
+        steps = self._steps_taken(x, offer)
         if not start.is_same(offer.start):
             self._compute_again(offer, start, x)
-        offer = self._now.offer
-        if offer is None or offer.replaced is None or x is None:
+        offer.taken, offer.before, offer.opened = offer.taken + steps, memories_of(state), True
+        if now.passes is not (passed is not None) or now.missed:
+            self._now = self._now._replace(passes=passed is not None, missed=0)
+        if offer.replaced is None or x is None:
             return None
         place = place_in(offer, x)
         if place is None:
@@ -278,7 +280,7 @@ class Memory(Copyable):
             self._unknown(f"got the state of another batch than its input, {tuple(x.shape)}")
         output, state = offer.again(start.state())
         first = output[0] if isinstance(output, tuple) else output
-        self._now = self._now._replace(offer=offer._replace(start=start, state=state, replaced=first))
+        offer.start, offer.state, offer.replaced = start, state, first
 
     def _take_nothing(self, passed: tuple[Tensor, ...] | None, x: Tensor | None) -> None:
         """The neuron is called, and the layer has delivered nothing for it: it is fed by another layer."""
@@ -336,32 +338,34 @@ class Memory(Copyable):
             older=records_of(older, self.link),
         )
         self._note(made, record)
+        offer.opened = False
+        holds = any(isinstance(value, Tensor) and value.numel() for value in held)
+        length, single = self._lengths(offer) if offer.taken == 1 or done else (now.length, now.single)
         self._now = now._replace(
             last=record,
             left=tuple(tensor.detach() for tensor in made),
             given=None,
-            offer=None if done else offer._replace(opened=False),
+            offer=None if done else offer,
             call=self.call_serial(),
-            passes=now.passes or (bool(not_empty(returned)) and not not_empty(held)),
+            passes=now.passes or (not holds and bool(not_empty(returned))),
+            length=length,
+            single=single,
         )
-        if offer.taken == 1 or done:
-            self._count(offer)
-
-    def _count(self, offer: Offer) -> None:
-        """Warn where every step is a sequence of its own: then no delay ever delivers anything."""
-        now = self._now
-        if offer.start.record is not None and offer.start.record.state is not None:
-            self._now = now._replace(length=now.length + 1)
-            return
-        is_step = self.turns is Turns.TOGETHER and self.mode() is Mode.STEP
-        self._now = now._replace(single=now.single + 1 if now.length == 1 and is_step else 0, length=1)
-        if self._now.single == 3:
+        if single == 3 > now.single:
             warnings.warn(
                 f"every call of {type(self.neuron).__name__} seems to begin a new sequence, so that what is delayed "
                 "never arrives. Carry its state from step to step, as the very tensors that it returned (or tuples, "
                 "lists, dicts or dataclasses of them)",
                 stacklevel=2,
             )
+
+    def _lengths(self, offer: Offer) -> tuple[int, int]:
+        """Of the present sequence in calls, and how many in a row were of one step: then no delay delivers anything."""
+        now = self._now
+        if offer.start.record is not None and offer.start.record.state is not None:
+            return now.length + 1, now.single
+        is_step = self.turns is Turns.TOGETHER and self.mode() is Mode.STEP
+        return 1, now.single + 1 if now.length == 1 and is_step else 0
 
     def see_fold(self, container: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """A hook of models that delayplug 0.1 saved: that of the link."""
