@@ -6,7 +6,16 @@ import weakref
 import pytest
 import torch
 
-from delayplug.surgery.identity import has_graph, mark, mark_of, memory_of, samples_of, unchanged, version_of
+from delayplug.surgery.identity import (
+    has_graph,
+    is_as_marked,
+    mark,
+    mark_of,
+    memory_of,
+    samples_of,
+    unchanged,
+    version_of,
+)
 
 
 class Note:
@@ -130,3 +139,19 @@ def test_graphs() -> None:
     leaf = torch.zeros(2, requires_grad=True)
     assert has_graph((None, leaf * 1))
     assert not has_graph((leaf, leaf.detach(), 3))
+
+
+def test_as_marked_is_where_it_was_and_not_written_to() -> None:
+    tensor = torch.zeros(4, 3)
+    mark(tensor, "key", None)
+    marked = mark_of(tensor, "key")
+    assert is_as_marked(tensor, marked)
+    assert is_as_marked(tensor.detach(), marked)
+    assert not is_as_marked(tensor[:2], marked)
+    assert not is_as_marked(tensor.view(3, 4), marked)
+    tensor.zero_()
+    assert not is_as_marked(tensor, marked)
+    with torch.inference_mode():
+        uncounted = torch.zeros(2)
+        mark(uncounted, "key", None)
+        assert not is_as_marked(uncounted, mark_of(uncounted, "key")), "only its values tell"

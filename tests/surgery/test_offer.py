@@ -5,7 +5,7 @@ import torch
 
 from delayplug.surgery.identity import version_of
 from delayplug.surgery.lineage import BEGIN
-from delayplug.surgery.offer import Offer, place_in, with_input
+from delayplug.surgery.offer import Offer, input_of, place_in, with_input
 
 
 def offer(output: torch.Tensor) -> Offer:
@@ -70,3 +70,27 @@ def test_the_input_is_exchanged_where_it_stands() -> None:
     assert args == ()
     assert kwargs["input_"] is new
     assert kwargs["mem"] is mem
+
+
+def test_an_offer_is_for_the_very_state_that_the_layer_looked_at() -> None:
+    state = torch.zeros(2, 3)
+    made = Offer(BEGIN, seen=[(state, version_of(state))])
+    assert made.is_for([state])
+    assert not made.is_for([state.detach()])
+    assert not made.is_for([])
+    assert not Offer(BEGIN).is_for([state])
+    state.add_(1)
+    assert not made.is_for([state]), "it was written to"
+    taken = Offer(BEGIN, seen=[(state, version_of(state))], taken=1)
+    assert not taken.is_for([state]), "the neuron has a state of its own by now"
+    with torch.inference_mode():
+        uncounted = torch.zeros(2)
+    assert not Offer(BEGIN, seen=[(uncounted, 0)]).is_for([uncounted]), "nobody counts what is written to it"
+
+
+def test_the_input_is_the_first_tensor() -> None:
+    x, state = torch.zeros(1), torch.zeros(2)
+    assert input_of((x, state), {}) is x
+    assert input_of(((x, state),), {}) is x
+    assert input_of((), {"x": x, "state": state}) is x
+    assert input_of((), {}) is None
