@@ -94,11 +94,15 @@ class DelayLayer(DelayParameters, ABC):
         On a CPU that is what the last sequence used if all values are the same, entry by entry: comparing takes less
         than making it. On a GPU it would wait.
         """
-        (delays, _), weight = self._in_range(), self._weight(weight)
+        weight = self._weight(weight)
         if not self._checks_values():
-            return make(delays, weight)
+            return make(self._in_range()[0], weight)
         every: dict[str, Built] = self.__dict__.setdefault("_built", {})
         built = every.get(form)
+        if built is not None and self.active is None and built.fits(self.delays, weight, self.max_delay):
+            known: V = built.value  # from delays that were in their range, and are these
+            return known
+        delays, _ = self._in_range()
         if built is None or not built.fits(delays, weight, self.max_delay):
             built = every[form] = Built(delays, weight, self.max_delay, make(delays, weight))
         value: V = built.value  # of this call, whatever another thread puts there
