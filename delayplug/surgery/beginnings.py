@@ -51,8 +51,8 @@ def begins_for_sure(state: tuple[Answer, Answer], left: tuple[Answer, Answer], r
         left: the same of the state that the last call left.
         record: of that call; None if it does not matter.
     """
-    under_way: Answer = record is not None and record.state is not None
-    if under_way and record is not None and record.state is not None and not (left[0] is False and left[1] is False):
+    under_way: Answer = False
+    if record is not None and record.state is not None and any(answer is not False for answer in left):
         under_way = record.state.history.detach().any()
     *values, is_under_way = _read([*state, *left, under_way])
     return any(new and not (is_under_way and old) for new, old in zip(values[:2], values[2:], strict=True))

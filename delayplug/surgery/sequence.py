@@ -10,6 +10,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,8 +40,9 @@ class Memory(Copyable):
     # ------------------------------------------------------------------------------------------ seen from outside
 
     def snapshot(self) -> Snapshot:
-        """All that is remembered now, for `restore`; it does not change with later calls."""
-        return self._now
+        """All that is remembered now, for `restore`; later calls do not change it, `detach` does."""
+        offer = self._now.offer
+        return self._now if offer is None else self._now._replace(offer=replace(offer))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from what `snapshot` returned."""
