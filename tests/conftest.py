@@ -19,6 +19,10 @@ settings.load_profile(PROFILE)
 
 torch.set_num_threads(1)
 
+# Kernels in Triton run on a CPU in its interpreter, which has to be asked for before Triton is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # A shell that runs the tests in the background lets all that they start ignore Ctrl-C, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,43 @@
+"""`exact`: what is known to be spikes or small counts."""
+
+import pytest
+import torch
+
+from delayplug.layers.exact import is_exact, mark_exact
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.bfloat16])
+def test_some_dtypes_hold_nothing_else(dtype: torch.dtype) -> None:
+    assert is_exact(torch.ones(3, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int16, torch.int64])
+def test_others_may_hold_anything(dtype: torch.dtype) -> None:
+    assert not is_exact(torch.ones(3, dtype=dtype))
+
+
+def test_a_mark_counts_for_views_and_not_for_results() -> None:
+    x = mark_exact(torch.ones(4, 3))
+    assert is_exact(x)
+    assert is_exact(x.flatten())
+    assert is_exact(x.detach()[1:])
+    assert not is_exact(x * 1)
+
+
+def test_a_mark_counts_until_somebody_writes() -> None:
+    x = mark_exact(torch.ones(3))
+    x.view(-1).mul_(0.3)
+    assert not is_exact(x)
+
+
+def test_where_writing_is_not_counted_nothing_is_known() -> None:
+    with torch.inference_mode():
+        x = mark_exact(torch.ones(3))
+        x.mul_(0.3)
+        assert not is_exact(x)
+
+
+def test_within_transforms_nothing_is_known() -> None:
+    known = []
+    torch.func.vmap(lambda x: known.append(is_exact(mark_exact(x))) or x)(torch.ones(2, 3))
+    assert known == [False]
