@@ -76,11 +76,8 @@ def _compile(job: Job) -> Compiled:
     signature = {n: job.signature.get(n, "constexpr") for n in names}
     missing = [n for n in names if n not in job.signature and n not in job.constants]
     assert not missing, f"{job.kernel}: neither a type nor a value for {missing}"
-    divisible = {
-        (i,): [["tt.divisibility", 16]]
-        for i, n in enumerate(names)
-        if signature[n] in ("i32", "i64") or signature[n][0] == "*"
-    }
+    sizes_and_pointers = [i for i, n in enumerate(names) if signature[n][0] in "*i"]
+    divisible = {(i,): [["tt.divisibility", 16]] for i in sizes_and_pointers}
     source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=job.constants, attrs=divisible)
     compiled = triton.compile(source, target=GPUTarget("cuda", job.capability, 32), options=job.options)
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
