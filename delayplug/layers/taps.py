@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from .autograd import gradients, is_transformed, needs_graph
+from .construct import can_construct, construct, construct_backward
 from .engines.scratch import Scratch
 
 Interpolation = Literal["gauss", "triangle", "linear"]
@@ -114,6 +115,10 @@ class _Taps(torch.autograd.Function):
     def forward(
         ctx: Any, delays: Tensor, weights: Tensor | None, sigma: Tensor | None, size: int, interpolation: str
     ) -> Tensor:
+        ctx.interpolation, ctx.at_once = interpolation, can_construct(delays)
+        if ctx.at_once:
+            ctx.save_for_backward(delays, weights, sigma, None)
+            return construct(delays, weights, sigma, size, interpolation, _epsilon(delays.dtype))
         shape, count = delays.shape[:-1], delays.shape[-1]
         out = delays.new_empty((size, *shape))
         norms = delays.new_empty((count, *shape))
@@ -132,7 +137,6 @@ class _Taps(torch.autograd.Function):
                 else:
                     flat_out[:, part].addcmul_(bump, factor)
         ctx.save_for_backward(delays, weights, sigma, norms)
-        ctx.interpolation = interpolation
         return out
 
     @staticmethod
@@ -143,6 +147,9 @@ class _Taps(torch.autograd.Function):
         #   dL/dw = n sum(G e),   dL/dp = w n [sum(G e') - n sum(G e) sum(e')],   e' = de/dp
         delays, weights, sigma, norms = ctx.saved_tensors
         wants = ctx.needs_input_grad[:3]
+        if ctx.at_once:
+            there = delays, weights, sigma
+            return *construct_backward(grad, *there, ctx.interpolation, _epsilon(delays.dtype), wants), None, None
         # Each of them by tap first, and with the synapses in a row.
         by_delay, by_weight, by_sigma = (norms.new_empty(norms.shape).flatten(1) if want else None for want in wants)
         size, flat_grad, flat_norms = grad.shape[0], grad.reshape(grad.shape[0], -1), norms.flatten(1)
