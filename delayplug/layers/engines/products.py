@@ -2,8 +2,8 @@
 
 With time first, the input of k steps ago lies k B rows above in memory, so a kernel of K taps is K products of matrices
 on the same memory. Tensor cores multiply bf16 and add up in float32: float32 factors are cut into parts of bf16, see
-`precision.parts`; spikes and small counts are exact in bf16, see `exact`, and need no second one. Nothing is added up in
-an order that could differ from run to run.
+`precision.parts`; spikes and small counts are exact in bf16, see `exact`, and need no second one. Sums are added up in
+the same order in every run.
 
 Shapes: T steps, B batch, I inputs, O outputs, K taps; M = T B rows.
 """
@@ -118,9 +118,7 @@ def row_tiles(rows: int, columns: int, depth: int, factors: tuple[int, int], sha
 
 def tap_tiles(inputs: int, outputs: int, factors: tuple[int, int], shared_bytes: int) -> Tiles:
     """The same for a `taps_product`: rows are inputs, columns outputs, and the depth is that of the sum over rows."""
-    wide = _width(outputs)
-    if factors == (1, 1) and 0 < outputs - 128 and _blocks(outputs, 256) * 256 <= _blocks(outputs, 128) * 128:
-        wide = 256
+    wide = _width(outputs, 256 if factors == (1, 1) else 128)
     tall = 64 if inputs <= 64 or wide < 128 else 128
     return _fitting(tall, wide, 64, 8 if tall * wide >= 128 * 128 else 4, factors, shared_bytes)
 
@@ -132,11 +130,11 @@ def _fitting(tall: int, wide: int, deep: int, warps: int, factors: tuple[int, in
     return Tiles(tall, wide, 16, warps, 2)
 
 
-def _width(columns: int) -> int:
+def _width(columns: int, most: int = 128) -> int:
     """The widest of some tiles that computes the fewest columns in vain."""
     if columns <= 64:
         return max(16, 1 << (columns - 1).bit_length())
-    return min((128, 64), key=lambda width: _blocks(columns, width) * width)
+    return min((most, 128, 64), key=lambda width: _blocks(columns, width) * width)
 
 
 def _blocks(count: int, size: int) -> int:

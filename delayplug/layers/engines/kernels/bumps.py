@@ -33,10 +33,7 @@ def widths(sigma, at, there, EACH: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.c
     """(TAPS, BLOCK): one for each tap, one for all, or 1 without any."""
     width = tl.full((TAPS, BLOCK), 1.0, tl.float32)
     if sigma is not None:
-        if EACH:
-            width = tl.load(sigma + at, mask=there, other=1.0)
-        else:
-            width = width * tl.load(sigma)
+        width = tl.load(sigma + at, mask=there, other=1.0) if EACH else width * tl.load(sigma)
     return width
 
 
@@ -111,17 +108,11 @@ def taps_gradients(
         e_sum += e
         ge_sum += g * e
         if by_delay is not None:
-            if GAUSS:
-                slope = z * e
-            else:
-                slope = tl.where(e > 0, tl.where(z > 0, 1.0, tl.where(z < 0, -1.0, 0.0)), 0.0)
+            slope = z * e if GAUSS else tl.where(e > 0, tl.where(z > 0, 1.0, tl.where(z < 0, -1.0, 0.0)), 0.0)
             d_sum += slope
             gd_sum += g * slope
         if by_sigma is not None:
-            if GAUSS:
-                slope = z * z * e
-            else:
-                slope = tl.where(e > 0, 1.0, 0.0)
+            slope = z * z * e if GAUSS else tl.where(e > 0, 1.0, 0.0)
             w_sum += slope
             gw_sum += g * slope
     norm = 1.0 / (e_sum + epsilon)

@@ -4,7 +4,7 @@ With time first, activations (T, B, C) are T B rows, and the input of k steps ag
 over time is one product of matrices per tap, on shifted rows of the same memory, without padding or unfolding.
 
 Factors come in parts of bf16 (see `cut`): of a and w, the products a1 w2, a2 w1 and a1 w1 are added up, the small ones
-first; a factor without a second part is exact, or is wanted no better. Tensor cores cut off bits where they add, so with
+first; a factor without a second part is exact, or is wanted no better. Tensor cores cut off bits where they add: with
 more than one product the sum over each slice of the depth begins at zero, and slices are added up outside of them.
 
 Shapes: I inputs, O outputs, K taps; rows in memory are padded with zeros to multiples of 16 numbers.
@@ -37,7 +37,9 @@ def shifted_product(
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """out[m, o] = sum over k, i of a[m - k batch, i] w[k, o, i]; with BACK, out[m, i] = sum of a[m + k batch, o] w[k, o, i].
+    """out[m, o] = sum over k, i of a[m - k batch, i] w[k, o, i].
+
+    With BACK, the gradient for the input: out[m, i] = sum over k, o of a[m + k batch, o] w[k, o, i].
 
     a: (rows_a, I) padded, with BACK (rows_a, O) padded; w: (K, O, I), its rows padded; out: (rows, O) or (rows, I).
     a2 and w2 may be None. The grid is blocks of rows x blocks of columns.

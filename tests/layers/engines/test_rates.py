@@ -1,0 +1,71 @@
+"""`rates`: which engine costs least on which device."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from delayplug.layers.engines.fourier import Shape
+from delayplug.layers.engines.rates import Kind, cost, kind_of
+
+PAPER = Shape(100, 100, 25, 256, 256, 256)
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def cheapest(shape: Shape, kind: Kind, *, exact: bool = True) -> str:
+    return min(("fft", "direct", "products"), key=lambda engine: cost(engine, shape, kind, exact=exact))
+
+
+def test_on_a_cpu_fft_takes_the_papers_shape_and_direct_short_kernels() -> None:
+    assert cheapest(PAPER, "cpu") == "fft"
+    assert cheapest(PAPER._replace(taps=2), "cpu") == "direct"
+    assert cheapest(Shape(1, 1, 25, 256, 256, 256), "cpu") == "direct"
+
+
+@pytest.mark.parametrize("kind", ["h100", "a100"])
+def test_tensor_cores_take_short_kernels_and_transforms_long_ones(kind: Kind) -> None:
+    assert cheapest(PAPER, kind) == "products"
+    assert cheapest(Shape(100, 100, 25, 256, 140, 256), kind) == "products"
+    assert cheapest(Shape(100, 100, 25, 256, 256, 20), kind) == "products"
+    assert cheapest(Shape(1000, 1000, 250, 32, 256, 256), kind) == "fft"
+    assert cheapest(Shape(1127, 1127, 513, 256, 700, 256), kind) == "fft"
+
+
+def test_fewer_products_cost_less() -> None:
+    exact, inexact = (cost("products", PAPER, "h100", exact=exact) for exact in (True, False))
+    torch.set_float32_matmul_precision("medium")
+    assert cost("products", PAPER, "h100") < exact < inexact
+    assert cost("products", PAPER, "h100") == cost("products", PAPER, "h100", exact=True)
+
+
+def test_tf32_counts_where_it_is_allowed() -> None:
+    full = cost("direct", PAPER, "h100")
+    torch.set_float32_matmul_precision("high")
+    assert cost("direct", PAPER, "h100") < full
+
+
+def test_the_measured_shapes_cost_what_they_took() -> None:
+    """On an H100: 1 ms of products; transforms took 2.4 ms with the construction of the kernel, which takes 1.2."""
+    assert 0.8e3 < cost("products", PAPER, "h100", exact=True) < 1.2e3
+    assert 1e3 < cost("fft", PAPER, "h100") < 2.4e3
+
+
+def test_a_device_is_of_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kind_of(torch.device("cpu")) == "cpu"
+    known = {
+        (8, 0): "a100",
+        (8, 6): "consumer",
+        (8, 9): "consumer",
+        (9, 0): "h100",
+        (10, 0): "h100",
+        (12, 0): "consumer",
+    }
+    for index, (capability, kind) in enumerate(known.items()):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
+        assert kind_of(torch.device("cuda", 90 + index)) == kind
