@@ -84,7 +84,7 @@ class DelayLayer(DelayParameters, ABC):
 
     def _shared_kernel(self, weight: Tensor | None) -> Tensor:
         """The taps for a sequence, which nobody writes to."""
-        if not self.rounds or self._learns(weight):
+        if not self.rounds or self._learns(weight) or not self._checks_values():
             return self.kernel(weight)
         return self._from_whole("taps", weight, lambda *_: self.kernel(weight))
 

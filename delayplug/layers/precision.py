@@ -16,7 +16,9 @@ import torch
 
 
 def setting() -> str:
-    """The setting: "highest", "high" or "medium"."""
+    """The setting: "highest", "high" or "medium"; "highest" while `torch.compile` traces, which cannot ask."""
+    if torch.compiler.is_compiling():
+        return "highest"
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:  # torch keeps apart what `torch.backends.cuda.matmul.fp32_precision` was set to
