@@ -45,24 +45,24 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TBI: Tensor, taps_KOI: Tensor, steps: int, exact: bool) -> Tensor:
         (_, B, I), (_, O, _) = x_TBI.shape, taps_KOI.shape  # noqa: E741
-        taps = in_parts(taps_KOI, parts())
+        ctx.exact, ctx.parts = exact, parts()
+        taps = in_parts(taps_KOI, ctx.parts)
         ctx.save_for_backward(x_TBI, taps_KOI, *taps)
-        ctx.exact = exact
         y_TBO = taps_KOI.new_empty((steps, B, O))
-        shifted_product(*in_parts(x_TBI, parts(), exact), *taps, I, O, B, False, y_TBO)
+        shifted_product(*in_parts(x_TBI, ctx.parts, exact), *taps, I, O, B, False, y_TBO)
         return y_TBO
 
     @staticmethod
     def backward(ctx: Any, grad_TBO: Tensor) -> tuple[Tensor | None, ...]:
-        x_TBI, taps_KOI, *taps = ctx.saved_tensors
+        x_TBI, taps_KOI, taps1, taps2 = ctx.saved_tensors
         if needs_graph():
             plain = functools.partial(direct, steps=grad_TBO.shape[0])
             return *gradients(plain, (x_TBI, taps_KOI), grad_TBO, ctx.needs_input_grad[:2]), None, None
         (T, B, I), (K, O, _) = x_TBI.shape, taps_KOI.shape  # noqa: E741
         grad_x = grad_taps = None
-        grad = in_parts(grad_TBO, parts())
+        grad = in_parts(grad_TBO, ctx.parts)
         if ctx.needs_input_grad[1]:
-            x = in_parts(x_TBI, parts(), ctx.exact)
+            x = in_parts(x_TBI, ctx.parts, ctx.exact)
             factors = 1 + (x[1] is not None), 1 + (grad[1] is not None)
             count = shares(K, O, I, min(T, grad_TBO.shape[0]) * B, factors)
             sums_SKOI = taps_KOI.new_empty((count, K, O, I))
@@ -71,7 +71,7 @@ class _Products(torch.autograd.Function):
             del x, sums_SKOI  # before the gradient of x takes memory
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty(x_TBI.shape, dtype=x_TBI.dtype, device=x_TBI.device)
-            shifted_product(*grad, *taps, I, O, B, True, grad_x)
+            shifted_product(*grad, taps1, taps2, I, O, B, True, grad_x)
         return grad_x, grad_taps, None, None
 
 
