@@ -31,6 +31,13 @@ def construct(
     return out
 
 
+def construct_whole(delays: Tensor, weights: Tensor | None, size: int) -> Tensor:
+    """`taps.integer_taps` with K = size, (K, *S), without a graph."""
+    out = delays.new_empty((size, *delays.shape[:-1]))
+    whole_taps(delays.detach().contiguous(), None if weights is None else weights.detach().contiguous(), out)
+    return out
+
+
 def construct_backward(
     grad: Tensor,
     delays: Tensor,
@@ -77,6 +84,16 @@ def make_taps(
         kernels.make_taps[(programs,)](
             delays, weights, sigma, out, synapses, out.shape[0], epsilon, delays.shape[-1], gauss, each, place, block
         )
+
+
+@operator("whole_taps(Tensor delays, Tensor? weights, Tensor(a!) out) -> ()")
+def whole_taps(delays: Tensor, weights: Tensor | None, out: Tensor) -> None:
+    """Taps (K, *S) of delays (*S, N) rounded to whole steps; all contiguous."""
+    from .engines.kernels import bumps as kernels
+
+    programs, synapses, place, block = _programs(delays)
+    with torch.cuda.device_of(out):
+        kernels.whole_taps[(programs,)](delays, weights, out, synapses, out.shape[0], delays.shape[-1], place, block)
 
 
 @operator(

@@ -24,7 +24,8 @@ Parts = tuple[Tensor, Tensor | None]
 
 _PROGRAMS = 132  # at once: a large one on each multiprocessor of an H100
 _MOST_SHARES = 16
-_SHARED_BYTES = 99 << 10  # that the smallest devices have for a program
+# Bytes of shared memory of a program, by compute capability; 99 KB on all others.
+_SHARED_BYTES = {(8, 0): 163 << 10, (8, 7): 163 << 10, (9, 0): 227 << 10, (10, 0): 227 << 10, (10, 3): 227 << 10}
 
 
 def can_run(x_TBI: Tensor, taps_KOI: Tensor) -> bool:
@@ -111,7 +112,7 @@ def row_tiles(rows: int, columns: int, depth: int, factors: tuple[int, int], sha
         half_as_wide = _rounds(rows, columns, 128, 128) * 1.15
         wide = 256 if 2 * _rounds(rows, columns, 128, 256) <= half_as_wide else wide
     tall = 128 if _blocks(rows, 128) * _blocks(columns, wide) >= _PROGRAMS else 64
-    deep = 32 if 0 < depth % 64 <= 32 else 64
+    deep = 16 if depth == 16 else 32 if 0 < depth % 64 <= 32 else 64
     warps = 8 if tall == 128 and wide >= 128 else 4
     return _fitting(tall, wide, deep, warps, factors, shared_bytes)
 
@@ -148,7 +149,7 @@ def _rounds(rows: int, columns: int, tall: int, wide: int) -> int:
 @functools.cache
 def shares(taps: int, outputs: int, inputs: int, rows: int, factors: tuple[int, int]) -> int:
     """Into how many shares the rows are cut for the gradient of the taps: the fewest that fill the device."""
-    tiles = tap_tiles(inputs, outputs, factors, _SHARED_BYTES)
+    tiles = tap_tiles(inputs, outputs, factors, 99 << 10)  # on which the depth alone depends
     programs = taps * _blocks(inputs, tiles.rows) * _blocks(outputs, tiles.columns)
 
     def filled(count: int) -> float:
@@ -160,9 +161,8 @@ def shares(taps: int, outputs: int, inputs: int, rows: int, factors: tuple[int, 
 
 @functools.cache
 def _shared_bytes(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 227 << 10
-    return int(getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", _SHARED_BYTES))
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
+    return _SHARED_BYTES.get(capability, 99 << 10)
 
 
 # ------------------------------------------------------------------------------------------------------ launches

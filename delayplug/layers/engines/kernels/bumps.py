@@ -73,6 +73,21 @@ def make_taps(
 
 
 @triton.jit
+def whole_taps(delays, weights, out, S, K, N: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr):
+    """The same for delays rounded to whole steps, where the bump is 1; all taps are NaN for one out of 0..K - 1."""
+    at, there, synapse = place(S, N, TAPS, BLOCK)
+    rounded = tl.floor(tl.load(delays + at, mask=there, other=0.0) + 0.5)
+    value = tl.full((TAPS, BLOCK), 1.0, tl.float32)
+    if weights is not None:
+        value = tl.load(weights + at, mask=there, other=0.0)
+    value = tl.where(there, value, 0.0)
+    elsewhere = tl.where((rounded >= 0) & (rounded < K), 0.0, float("nan"))
+    for k in range(K):
+        tap = tl.sum(tl.where(rounded == k, value, elsewhere), axis=0)
+        tl.store(out + (tl.zeros((), tl.int64) + k) * S + synapse, tap, mask=synapse < S)
+
+
+@triton.jit
 def taps_gradients(
     grad,
     delays,
