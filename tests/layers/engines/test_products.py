@@ -49,7 +49,9 @@ def test_it_equals_the_loop(T: int, K: int, steps: int) -> None:
 @settings(max_examples=examples(10), deadline=None)
 @given(st.data())
 def test_any_shape(data: st.DataObject) -> None:
-    T, K, batch, inputs, outputs = (data.draw(st.integers(1, most)) for most in (9, 9, 5, 40, 70))
+    T, K, batch = (data.draw(st.integers(1, most)) for most in (9, 9, 5))
+    # Some only: on a GPU each compiles kernels of its own.
+    inputs, outputs = data.draw(st.sampled_from([1, 17, 40])), data.draw(st.sampled_from([1, 18, 70]))
     x, taps = tensors(T, K, batch, inputs, outputs)
     # That of one product of two numbers at its worst; in sums errors cancel out.
     assert max(errors(x, taps, data.draw(st.integers(1, T + K - 1)))) < 2**-16
@@ -203,9 +205,9 @@ def test_a_layer_forward_and_backward_is_few_launches() -> None:
 
 
 def test_a_layer_where_it_does_not_run() -> None:
-    layer = LearnableDelay(20, 18, max_delay=4, engine="products")
+    layer = LearnableDelay(20, 18, max_delay=4, engine="products", device="cpu")
     with pytest.raises(ArgumentError, match=r"engine: expected 'products' on an NVIDIA GPU .*engine='auto'"):
-        layer(torch.zeros(9, 3, 20))
+        layer(torch.zeros(9, 3, 20, device="cpu"))
 
 
 def test_it_compiles_as_a_whole() -> None:
