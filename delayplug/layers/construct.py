@@ -16,8 +16,9 @@ _MOST_TAPS = 64
 
 def can_construct(delays: Tensor) -> bool:
     """Whether there are kernels for these delays (*S, N): float32 on a GPU, and some."""
-    fits = delays.dtype == torch.float32 and delays.numel() > 0 and delays.shape[-1] <= _MOST_TAPS
-    return fits and runs_on(delays.device)
+    if not runs_on(delays.device) or delays.dtype != torch.float32:
+        return False
+    return delays.numel() > 0 and delays.shape[-1] <= _MOST_TAPS
 
 
 def construct(

@@ -10,7 +10,7 @@ precision. Other dtypes than float32 are computed in their own precision.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -35,24 +35,36 @@ def allows_tf32() -> bool:
     return setting() != "highest"
 
 
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
     """Within the block, autocast is off, and cuDNN's convolutions use TF32 only if the setting allows it.
 
     For what runs within the block: the backward pass of a convolution of torch's does not. While `torch.compile`
     traces, what cuDNN may use is left to its own setting.
     """
     kind = device.type
-    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
-        if kind != "cuda" or torch.compiler.is_compiling() or allows_tf32():
-            yield
-            return
-        # torch 2.9 made a setting of it for convolutions alone; asking for the one before is an error once that is set.
-        cudnn = torch.backends.cudnn
-        holder, name = (cudnn.conv, "fp32_precision") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32")
-        before = getattr(holder, name)
-        setattr(holder, name, "ieee" if name == "fp32_precision" else False)
-        try:
-            yield
-        finally:
-            setattr(holder, name, before)
+    if torch.is_autocast_enabled(kind):
+        return _without_autocast(kind)
+    return nullcontext() if _leaves_cudnn(kind) else _without_tf32()
+
+
+def _leaves_cudnn(kind: str) -> bool:
+    return kind != "cuda" or torch.compiler.is_compiling() or allows_tf32()
+
+
+@contextmanager
+def _without_autocast(kind: str) -> Iterator[None]:
+    with torch.autocast(kind, enabled=False), nullcontext() if _leaves_cudnn(kind) else _without_tf32():
+        yield
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    # torch 2.9 made a setting of it for convolutions alone; asking for the one before is an error once that is set.
+    cudnn = torch.backends.cudnn
+    holder, name = (cudnn.conv, "fp32_precision") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32")
+    before = getattr(holder, name)
+    setattr(holder, name, "ieee" if name == "fp32_precision" else False)
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)

@@ -70,8 +70,7 @@ def integer_taps(delays: Tensor, weights: Tensor | None, *, max_delay: int) -> T
     Shapes as in `taps`, delays of integers included. Differentiable in the weights; rounding passes no gradient to the
     delays. A delay that is NaN or out of range makes the taps of its synapse NaN: that takes no waiting for a device.
     """
-    learns = weights is not None and weights.requires_grad and torch.is_grad_enabled()
-    if not learns and not is_transformed() and can_construct(delays):
+    if can_construct(delays) and not is_transformed() and not _learns(weights):
         return construct_whole(delays, weights, max_delay + 1)
     rounded = round_delays(delays)
     index = rounded.long().clamp(0, max_delay)
@@ -93,6 +92,10 @@ def check_interpolation(interpolation: str) -> None:
 def round_delays(delays: Tensor) -> Tensor:
     """Delays in whole steps; halves go up. Does not pass a gradient."""
     return (delays.detach() + 0.5).floor()
+
+
+def _learns(weights: Tensor | None) -> bool:
+    return weights is not None and weights.requires_grad and torch.is_grad_enabled()
 
 
 def _plain(delays: Tensor, weights: Tensor | None, sigma: Tensor | None, size: int, interpolation: str) -> Tensor:

@@ -18,11 +18,11 @@ from ..._triton import runs_on
 from ...errors import ArgumentError
 from ..checks import output_steps
 from ..exact import is_exact
-from ..precision import full_precision
+from ..precision import full_precision, setting
 from .direct import direct
 from .fourier import fourier, shape_of
 from .products import can_run, products
-from .rates import cost, kind_of
+from .rates import cheapest, kind_of
 
 Engine = Literal["auto", "fft", "direct", "products", "dcls", "channel"]
 
@@ -50,18 +50,18 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
         expected = "'products' on an NVIDIA GPU of compute capability 8.0 or more, with Triton installed"
         raise ArgumentError("engine", expected, f"'products' on {taps_KOI.device}", advice)
     with full_precision(taps_KOI.device):
-        if engine == "auto":
-            engine = _cheapest(x_TBI, taps_KOI, steps)
-        if engine == "products" and can_run(x_TBI, taps_KOI):
+        chosen = _cheapest(x_TBI, taps_KOI, steps) if engine == "auto" else engine
+        if chosen == "products" and can_run(x_TBI, taps_KOI):
             return products(x_TBI, taps_KOI, steps)
         x_TBI = x_TBI.to(taps_KOI.dtype) if x_TBI.is_floating_point() else x_TBI
-        if engine == "fft" and x_TBI.numel():
+        if chosen == "fft" and x_TBI.numel():
             return fourier(x_TBI, taps_KOI, steps)
         return direct(x_TBI, taps_KOI, steps)
 
 
-def _cheapest(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Engine:
+def _cheapest(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> str:
     """The engine that costs least, of those that can run."""
-    engines: tuple[Engine, ...] = ("fft", "direct", "products") if can_run(x_TBI, taps_KOI) else ("fft", "direct")
-    shape, kind, exact = shape_of(x_TBI, taps_KOI, steps), kind_of(taps_KOI.device), is_exact(x_TBI)
-    return min(engines, key=lambda engine: cost(engine, shape, kind, exact=exact))
+    shape, kind = shape_of(x_TBI, taps_KOI, steps), kind_of(taps_KOI.device)
+    if can_run(x_TBI, taps_KOI):
+        return cheapest(("fft", "direct", "products"), shape, kind, is_exact(x_TBI), setting())
+    return cheapest(("fft", "direct"), shape, kind, False, "highest" if kind == "cpu" else setting())

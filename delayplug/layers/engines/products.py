@@ -30,8 +30,9 @@ _SHARED_BYTES = {(8, 0): 163 << 10, (8, 7): 163 << 10, (9, 0): 227 << 10, (10, 0
 
 def can_run(x_TBI: Tensor, taps_KOI: Tensor) -> bool:
     """Whether the engine takes these: float32 taps on a device with tensor cores, and no empty tensor."""
-    fits = taps_KOI.dtype == torch.float32 and x_TBI.dtype != torch.float64 and x_TBI.numel() > 0
-    return fits and taps_KOI.numel() > 0 and runs_on(taps_KOI.device)
+    if not runs_on(taps_KOI.device) or taps_KOI.dtype != torch.float32 or x_TBI.dtype == torch.float64:
+        return False
+    return x_TBI.numel() > 0 and taps_KOI.numel() > 0
 
 
 def products(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:

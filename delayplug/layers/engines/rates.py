@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from ..precision import allows_tf32, parts
 from .fourier import Shape, blocks
 
 Kind = Literal["cpu", "h100", "a100", "consumer"]
@@ -56,7 +55,13 @@ def _kind_of_gpu(device: torch.device) -> Kind:
     return "a100" if major <= 8 else "h100"
 
 
-def cost(engine: str, shape: Shape, kind: Kind, *, exact: bool = False) -> float:
+@functools.lru_cache(maxsize=256)
+def cheapest(engines: tuple[str, ...], shape: Shape, kind: Kind, exact: bool, setting: str) -> str:
+    """The engine that costs least; arguments as for `cost`."""
+    return min(engines, key=lambda engine: cost(engine, shape, kind, exact=exact, setting=setting))
+
+
+def cost(engine: str, shape: Shape, kind: Kind, *, exact: bool = False, setting: str = "highest") -> float:
     """Microseconds (on a CPU: of no unit) of a forward and a backward pass.
 
     Args:
@@ -64,14 +69,16 @@ def cost(engine: str, shape: Shape, kind: Kind, *, exact: bool = False) -> float
         shape: of the convolution.
         kind: of device.
         exact: whether the input is known to be exact in bf16.
+        setting: of `precision`.
     """
     rates = _RATES[kind]
     one_pass = shape.steps_in * shape.taps * shape.batch * shape.inputs * shape.outputs
     if engine == "fft":
         return blocks(shape)[1] / rates.fft + _FFT_LAUNCHES * rates.launch
     if engine == "products":
-        inexact = 3 if parts() > 1 else 1
-        with_input = 2 if exact and parts() > 1 else inexact
+        medium = setting == "medium"
+        inexact = 1 if medium else 3
+        with_input = 2 if exact and not medium else inexact
         return (2 * with_input + inexact) * one_pass / rates.products + _PRODUCTS_LAUNCHES * rates.launch
-    rate = rates.direct_tf32 if allows_tf32() else rates.direct
+    rate = rates.direct if setting == "highest" else rates.direct_tf32
     return 3 * one_pass / rate + 3 * shape.taps * rates.launch

@@ -1,53 +1,41 @@
 """`rates`: which engine costs least on which device."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from delayplug.layers.engines.fourier import Shape
-from delayplug.layers.engines.rates import Kind, cost, kind_of
+from delayplug.layers.engines.rates import Kind, cheapest, cost, kind_of
 
 PAPER = Shape(100, 100, 25, 256, 256, 256)
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
-def cheapest(shape: Shape, kind: Kind, *, exact: bool = True) -> str:
-    return min(("fft", "direct", "products"), key=lambda engine: cost(engine, shape, kind, exact=exact))
+def best(shape: Shape, kind: Kind, *, exact: bool = True, setting: str = "highest") -> str:
+    return cheapest(("fft", "direct", "products"), shape, kind, exact, setting)
 
 
 def test_on_a_cpu_fft_takes_the_papers_shape_and_direct_short_kernels() -> None:
-    assert cheapest(PAPER, "cpu") == "fft"
-    assert cheapest(PAPER._replace(taps=2), "cpu") == "direct"
-    assert cheapest(Shape(1, 1, 25, 256, 256, 256), "cpu") == "direct"
+    assert best(PAPER, "cpu") == "fft"
+    assert best(PAPER._replace(taps=2), "cpu") == "direct"
+    assert best(Shape(1, 1, 25, 256, 256, 256), "cpu") == "direct"
 
 
 @pytest.mark.parametrize("kind", ["h100", "a100"])
 def test_tensor_cores_take_short_kernels_and_transforms_long_ones(kind: Kind) -> None:
-    assert cheapest(PAPER, kind) == "products"
-    assert cheapest(Shape(100, 100, 25, 256, 140, 256), kind) == "products"
-    assert cheapest(Shape(100, 100, 25, 256, 256, 20), kind) == "products"
-    assert cheapest(Shape(1000, 1000, 250, 32, 256, 256), kind) == "fft"
-    assert cheapest(Shape(1127, 1127, 513, 256, 700, 256), kind) == "fft"
+    assert best(PAPER, kind) == "products"
+    assert best(Shape(100, 100, 25, 256, 140, 256), kind) == "products"
+    assert best(Shape(100, 100, 25, 256, 256, 20), kind) == "products"
+    assert best(Shape(1000, 1000, 250, 32, 256, 256), kind) == "fft"
+    assert best(Shape(1127, 1127, 513, 256, 700, 256), kind) == "fft"
 
 
 def test_fewer_products_cost_less() -> None:
     exact, inexact = (cost("products", PAPER, "h100", exact=exact) for exact in (True, False))
-    torch.set_float32_matmul_precision("medium")
-    assert cost("products", PAPER, "h100") < exact < inexact
-    assert cost("products", PAPER, "h100") == cost("products", PAPER, "h100", exact=True)
+    assert cost("products", PAPER, "h100", setting="medium") < exact < inexact
+    assert cost("products", PAPER, "h100", setting="high") == inexact
 
 
 def test_tf32_counts_where_it_is_allowed() -> None:
-    full = cost("direct", PAPER, "h100")
-    torch.set_float32_matmul_precision("high")
-    assert cost("direct", PAPER, "h100") < full
+    assert cost("direct", PAPER, "h100", setting="high") < cost("direct", PAPER, "h100")
 
 
 def test_the_measured_shapes_cost_what_they_took() -> None:

@@ -67,9 +67,10 @@ def make_taps(
     if weights is not None:
         factor *= tl.load(weights + at, mask=there, other=0.0)
     factor = tl.where(there, factor, 0.0)
+    target = out + synapse
     for k in range(K):
-        tap = tl.sum(bump(k - d, form, GAUSS) * factor, axis=0)
-        tl.store(out + (tl.zeros((), tl.int64) + k) * S + synapse, tap, mask=synapse < S)
+        tl.store(target, tl.sum(bump(k - d, form, GAUSS) * factor, axis=0), mask=synapse < S)
+        target += S
 
 
 @triton.jit
@@ -82,9 +83,10 @@ def whole_taps(delays, weights, out, S, K, N: tl.constexpr, TAPS: tl.constexpr, 
         value = tl.load(weights + at, mask=there, other=0.0)
     value = tl.where(there, value, 0.0)
     elsewhere = tl.where((rounded >= 0) & (rounded < K), 0.0, float("nan"))
+    target = out + synapse
     for k in range(K):
-        tap = tl.sum(tl.where(rounded == k, value, elsewhere), axis=0)
-        tl.store(out + (tl.zeros((), tl.int64) + k) * S + synapse, tap, mask=synapse < S)
+        tl.store(target, tl.sum(tl.where(rounded == k, value, elsewhere), axis=0), mask=synapse < S)
+        target += S
 
 
 @triton.jit
@@ -116,8 +118,10 @@ def taps_gradients(
     # With bumps e, their slopes e' by the delay and e" by the width, and the gradient G: sums of e, G e, e', G e' ...
     zero = tl.zeros((TAPS, BLOCK), tl.float32)
     e_sum, ge_sum, d_sum, gd_sum, w_sum, gw_sum = zero, zero, zero, zero, zero, zero
+    source = grad + synapse
     for k in range(K):
-        g = tl.load(grad + (tl.zeros((), tl.int64) + k) * S + synapse, mask=synapse < S, other=0.0)[None, :]
+        g = tl.load(source, mask=synapse < S, other=0.0)[None, :]
+        source += S
         z = k - d
         e = bump(z, form, GAUSS)
         e_sum += e
