@@ -3,8 +3,8 @@
     y[t] = sum_k taps[k] x[t - k],        x[t] = 0 for t < 0,        t = 0..steps-1
 
 `steps` may exceed the length of x by up to K - 1, which flushes what is still under way. Two engines compute the same:
-`direct` (a convolution) costs T K B I O products, `fft` (see `fourier`) hardly depends on K. Delays per channel have an
-arithmetic of their own, in `channels`, and those of convolutions in `spatial`.
+`direct` (a convolution) costs T K B I O products, `fft` (see `fourier`, on GPUs `spectral`) hardly depends on K. Delays
+per channel have an arithmetic of their own, in `channels`, and those of convolutions in `spatial`.
 
 Shapes: T steps, B batch, I inputs, O outputs, K taps.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..checks import output_steps
 from .direct import direct
 from .fourier import Shape, blocks, fourier, shape_of
+from .spectral import convolve_spectral, is_spectral
 
 Engine = Literal["auto", "fft", "direct", "dcls", "channel"]
 
@@ -37,7 +38,7 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
     if engine == "auto":
         engine = _cheaper(shape_of(x_TBI, taps_KOI, steps))
     if engine == "fft" and x_TBI.numel():
-        return fourier(x_TBI, taps_KOI, steps)
+        return (convolve_spectral if is_spectral(taps_KOI) else fourier)(x_TBI, taps_KOI, steps)
     return direct(x_TBI, taps_KOI, steps)
 
 
