@@ -42,19 +42,19 @@ def runs_on_columns(taps: Tensor) -> bool:
 
 def convolve_columns(x_TBC: Tensor, taps_KC: Tensor, steps: int) -> Tensor:
     """The convolution, (steps, B, C), in float32; x may be bool or integers."""
-    if is_transformed() or not x_TBC.numel():
+    if is_transformed():
         return _plain(x_TBC, taps_KC, steps)
-    engine = _Long if is_long(x_TBC.shape[0], taps_KC.shape[0], steps) else _Short
+    engine = _Long if x_TBC.numel() and is_long(x_TBC.shape[0], taps_KC.shape[0], steps) else _Short
     result: Tensor = engine.apply(x_TBC, taps_KC, steps)
     return result
 
 
 def is_long(steps_in: int, taps: int, steps_out: int) -> bool:
     """Whether transforms are expected to be faster."""
-    used = min(taps, steps_out)
-    short = 3 * used * max(steps_in, steps_out) / _PRODUCTS
+    length, used = min(steps_in, steps_out), min(taps, steps_out)
+    short = 3 * used * length / _PRODUCTS
     # Five transforms of each column with about five passes over memory each.
-    long = 5 * 5 * 4 * smooth(min(steps_in, steps_out) + used - 1) / _BYTES
+    long = 5 * 5 * 4 * smooth(length + used - 1) / _BYTES
     return long < short
 
 
@@ -79,7 +79,7 @@ class _Short(torch.autograd.Function):
     def forward(ctx: Any, x_TBC: Tensor, taps_KC: Tensor, steps: int) -> Tensor:
         ctx.save_for_backward(x_TBC, taps_KC)
         y_TBC = taps_KC.new_empty((steps, *x_TBC.shape[1:]))
-        _depthwise(bytes_for_bool(x_TBC).contiguous(), taps_KC.contiguous(), y_TBC, False)
+        depthwise(bytes_for_bool(x_TBC).contiguous(), taps_KC.contiguous(), y_TBC, False)
         return y_TBC
 
     @staticmethod
@@ -91,11 +91,13 @@ class _Short(torch.autograd.Function):
         grad_x = grad_taps = None
         if ctx.needs_input_grad[0]:
             grad_x = taps_KC.new_empty(x_TBC.shape)
-            _depthwise(grad_TBC, taps_KC, grad_x, True)
-        if ctx.needs_input_grad[1]:
+            depthwise(grad_TBC, taps_KC, grad_x, True)
+        if ctx.needs_input_grad[1] and not x_TBC.numel():
+            grad_taps = torch.zeros_like(taps_KC)
+        elif ctx.needs_input_grad[1]:
             samples, steps, shares = _shares(grad_TBC.shape, taps_KC.shape[0])
             parts = taps_KC.new_empty((shares, *taps_KC.shape))
-            _depthwise_taps(bytes_for_bool(x_TBC), grad_TBC, parts, samples, steps)
+            depthwise_taps(bytes_for_bool(x_TBC), grad_TBC, parts, samples, steps)
             grad_taps = parts.sum(0)
         return grad_x, grad_taps, None
 
@@ -165,7 +167,7 @@ def _filter(x_BJCF: Tensor, taps_CF: Tensor, windows: Windows, out_TBC: Tensor, 
     if has_kernels(out_TBC):
         samples, _, channels, _ = x_BJCF.shape
         pairs = x_BJCF.new_empty((samples, 1, -(-channels // 2), windows.size))
-        _filter_pairs(as_integers(x_BJCF), as_integers(taps_CF), as_integers(pairs), conjugate)
+        filter_pairs(as_integers(x_BJCF), as_integers(taps_CF), as_integers(pairs), conjugate)
         add_up_pairs(pairs, windows, out_TBC)
     else:
         add_up(x_BJCF * (taps_CF.conj() if conjugate else taps_CF), windows, out_TBC)
@@ -178,60 +180,64 @@ def _correlation(x_BJCF: Tensor, grad_BJCF: Tensor) -> Tensor:
     samples, numbers = x_BJCF.shape[0], x_BJCF[0].numel()
     share = -(-samples // max(1, min(samples, 4 * _PROGRAMS * 512 // numbers)))
     parts = x_BJCF.new_empty((-(-samples // share), *x_BJCF.shape[2:]))
-    _correlate(as_integers(x_BJCF), as_integers(grad_BJCF), as_integers(parts), share)
+    correlate(as_integers(x_BJCF), as_integers(grad_BJCF), as_integers(parts), share)
     return parts.sum(0)
 
 
 @operator("depthwise(Tensor x, Tensor taps, Tensor(a!) out, bool back) -> ()")
-def _depthwise(x: Tensor, taps: Tensor, out: Tensor, back: bool) -> None:
+def depthwise(x: Tensor, taps: Tensor, out: Tensor, back: bool) -> None:
     """x and out (T, B, C), contiguous, with taps (K, C)."""
-    from .kernels.depthwise import depthwise
+    from .kernels import depthwise as kernels
 
     (size, channels), (steps, batch, _) = taps.shape, out.shape
     columns = batch * channels
     flat = channels < _COLUMNS
     blocks = -(-columns // _COLUMNS) if flat else batch * -(-channels // _COLUMNS)
     rows = min(_STEPS, power(steps))
+    if not blocks:
+        return
     with torch.cuda.device_of(out):
-        depthwise[blocks, -(-steps // rows)](
+        kernels.depthwise[blocks, -(-steps // rows)](
             x, taps, out, x.shape[0], steps, columns, channels, size,
             BACK=back, FLAT=flat, BT=rows, BN=_COLUMNS, num_warps=4,
         )  # fmt: skip
 
 
 @operator("depthwise_taps(Tensor x, Tensor grad, Tensor(a!) out, int samples, int steps) -> ()")
-def _depthwise_taps(x: Tensor, grad: Tensor, out: Tensor, samples: int, steps: int) -> None:
+def depthwise_taps(x: Tensor, grad: Tensor, out: Tensor, samples: int, steps: int) -> None:
     """x and grad (T, B, C), contiguous; out (shares, K, C), each share of so many samples and steps."""
-    from .kernels.depthwise import depthwise_taps
+    from .kernels import depthwise as kernels
 
     shares, size, channels = out.shape
     block, taps = min(_COLUMNS, max(16, power(channels))), min(_TAPS, power(size))
     grid = -(-channels // block), -(-size // taps), shares
     with torch.cuda.device_of(out):
-        depthwise_taps[grid](
+        kernels.depthwise_taps[grid](
             x, grad, out, x.shape[0], grad.shape[0], grad.shape[1], channels, size, samples, steps,
             -(-grad.shape[0] // steps), BK=taps, BC=block, UNROLL=4, num_warps=4,
         )  # fmt: skip
 
 
 @operator("filter_pairs(Tensor x, Tensor taps, Tensor(a!) out, bool conjugate) -> ()")
-def _filter_pairs(x: Tensor, taps: Tensor, out: Tensor, conjugate: bool) -> None:
+def filter_pairs(x: Tensor, taps: Tensor, out: Tensor, conjugate: bool) -> None:
     """x (B, 1, C, F) times taps (C, F), to out (B, 1, C / 2, n): complex numbers as int64."""
-    from .kernels.spectra import filter_pair
+    from .kernels import spectra as kernels
 
     (samples, _, columns, frequencies), (_, _, pairs, size) = x.shape, out.shape
     grid = samples, -(-pairs // 4), -(-frequencies // 256)
     with torch.cuda.device_of(out):
-        filter_pair[grid](
+        kernels.filter_pair[grid](
             x, taps, out, columns, pairs, frequencies, size, CONJUGATE=conjugate, BP=4, BF=256, num_warps=4
         )
 
 
 @operator("correlate(Tensor x, Tensor grad, Tensor(a!) out, int share) -> ()")
-def _correlate(x: Tensor, grad: Tensor, out: Tensor, share: int) -> None:
+def correlate(x: Tensor, grad: Tensor, out: Tensor, share: int) -> None:
     """x and grad (B, 1, C, F), out (shares, C, F): complex numbers as int64."""
-    from .kernels.spectra import correlation
+    from .kernels import spectra as kernels
 
     numbers = x[0].numel()
     with torch.cuda.device_of(out):
-        correlation[-(-numbers // 512), out.shape[0]](x, grad, out, x.shape[0], share, numbers, BLOCK=512, num_warps=4)
+        kernels.correlation[-(-numbers // 512), out.shape[0]](
+            x, grad, out, x.shape[0], share, numbers, BLOCK=512, num_warps=4
+        )

@@ -232,17 +232,18 @@ class _TensorCores:
 
     def factor(self, x_TRC: Tensor, windows: Windows, *, conjugate: bool = False) -> Tensor:
         _, rows, columns = x_TRC.shape
-        shape = 2 * self._parts, windows.frequencies, _filled(rows * windows.count), _filled(columns)
+        height = rows * windows.count
+        shape = 2 * self._parts, windows.frequencies, _filled(height), _filled(columns)
         planes = torch.empty(shape, dtype=half(x_TRC.device), device=x_TRC.device)
+        planes[:, :, height:].zero_()
         for some in pieces(rows, columns, windows):
             part = spectra(x_TRC[:, some], windows, torch.float32).flatten(0, 1)
-            last = some.stop == rows
-            _split(as_integers(part), planes, some.start * windows.count, conjugate, last)
+            split_spectra(as_integers(part), planes, some.start * windows.count, conjugate)
         return planes
 
     def product(self, a: Tensor, b: Tensor, rows: int, total: Tensor | None) -> Tensor:
         out = a.new_empty((2, a.shape[1], rows, b.shape[3]), dtype=torch.float32) if total is None else total
-        _product(a, b, out, total is not None)
+        complex_product(a, b, out, total is not None)
         return out
 
     def back(self, product: Tensor, windows: Windows, out_TRC: Tensor) -> None:
@@ -251,7 +252,7 @@ class _TensorCores:
         for some in pieces(rows, columns, windows):
             shape = some.stop - some.start, windows.count, pairs, windows.size
             joined = torch.empty(shape, dtype=torch.complex64, device=out_TRC.device)
-            _pair(product.view(torch.int64), as_integers(joined), some.start * windows.count)
+            pair_spectra(product.view(torch.int64), as_integers(joined), some.start * windows.count)
             add_up_pairs(joined, windows, out_TRC[:, some])
 
 
@@ -259,24 +260,24 @@ def _filled(number: int) -> int:
     return -(-number // 16) * 16
 
 
-@operator("split_spectra(Tensor spectra, Tensor(a!) out, int first, bool conjugate, bool fill) -> ()")
-def _split(spectra: Tensor, out: Tensor, first: int, conjugate: bool, fill: bool) -> None:
-    """Spectra (Q, C, F), complex numbers as int64, to rows of planes from `first` on; with `fill` zeros behind them."""
+@operator("split_spectra(Tensor spectra, Tensor(a!) out, int first, bool conjugate) -> ()")
+def split_spectra(spectra: Tensor, out: Tensor, first: int, conjugate: bool) -> None:
+    """Spectra (Q, C, F), complex numbers as int64, to rows of planes from `first` on."""
     from .kernels import spectra as kernels
 
     (rows, columns, frequencies), stride = spectra.shape, out.shape[3]
-    grid = out.shape[2] - first if fill else rows, -(-stride // 64), -(-frequencies // 32)
+    grid = rows, -(-stride // 64), -(-frequencies // 32)
     with torch.cuda.device_of(out):
         kernels.split[grid](
-            spectra, out, rows, columns, frequencies, first, stride, out.stride(1), out.stride(0),
+            spectra, out, columns, frequencies, first, stride, out.stride(1), out.stride(0),
             CONJUGATE=conjugate, PARTS=out.shape[0] // 2, BC=64, BF=32, num_warps=4,
         )  # fmt: skip
 
 
 @operator("complex_product(Tensor a, Tensor b, Tensor(a!) out, bool add) -> ()")
-def _product(a: Tensor, b: Tensor, out: Tensor, add: bool) -> None:
+def complex_product(a: Tensor, b: Tensor, out: Tensor, add: bool) -> None:
     """Planes (2 parts, F, M, D) times (2 parts, F, D, N), to planes (2, F, rows, N) of float32."""
-    from .kernels.complex_product import complex_product
+    from .kernels import complex_product as kernels
 
     _, frequencies, rows, columns = out.shape
     # 192 KiB of shared memory, which GPUs for data centres have, and no others.
@@ -284,14 +285,14 @@ def _product(a: Tensor, b: Tensor, out: Tensor, add: bool) -> None:
     block, depth = (128, 64) if large else (64, 32)
     grid = (frequencies * -(-rows // block) * -(-columns // 64),)
     with torch.cuda.device_of(out):
-        complex_product[grid](
+        kernels.complex_product[grid](
             a, b, out, a.shape[2], rows, columns, a.shape[3], *a.stride(), *b.stride(), *out.stride()[:3],
             PARTS=a.shape[0] // 2, ADD=add, BM=block, BN=64, BK=depth, num_warps=8, num_stages=2,
         )  # fmt: skip
 
 
 @operator("pair_spectra(Tensor planes, Tensor(a!) out, int first) -> ()")
-def _pair(planes: Tensor, out: Tensor, first: int) -> None:
+def pair_spectra(planes: Tensor, out: Tensor, first: int) -> None:
     """Rows of planes (2, F, Q, C / 2), two columns as one int64, from `first` on, to complex (R, J, C / 2, n)."""
     from .kernels import spectra as kernels
 

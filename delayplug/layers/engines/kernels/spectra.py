@@ -78,7 +78,6 @@ def windows(
 def split(
     spectrum,
     out,
-    rows,
     columns,
     frequencies,
     first,
@@ -91,16 +90,16 @@ def split(
     BF: tl.constexpr,
 ):
     """A spectrum (rows, C, F) as planes of bf16: out[p, f, first + row, c], p the real and the imaginary first part,
-    then the second ones. What is beyond the rows and columns is written as zeros.
+    then the second ones. Columns of out beyond those of the spectrum become zeros.
 
-    CONJUGATE: of the conjugated spectrum. stride_row: columns of out, a multiple of BC or not. The grid is rows of out
-    x blocks of columns x blocks of frequencies.
+    CONJUGATE: of the conjugated spectrum. stride_row: columns of out. The grid is rows x blocks of columns of out x
+    blocks of frequencies.
     """
     row = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     f = tl.program_id(2) * BF + tl.arange(0, BF)
     at = (row * columns + c[:, None]) * frequencies + f[None, :]
-    z = tl.load(spectrum + at, mask=(row < rows) & (c < columns)[:, None] & (f < frequencies)[None, :], other=0)
+    z = tl.load(spectrum + at, mask=(c < columns)[:, None] & (f < frequencies)[None, :], other=0)
     real, imaginary = _real(z), _imaginary(z)
     if CONJUGATE:
         imaginary = -imaginary
