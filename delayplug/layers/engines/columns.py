@@ -197,7 +197,7 @@ def depthwise(x: Tensor, taps: Tensor, out: Tensor, back: bool) -> None:
     if not blocks:
         return
     with torch.cuda.device_of(out):
-        kernels.depthwise[blocks, -(-steps // rows)](
+        kernels.depthwise[(blocks * -(-steps // rows),)](
             x, taps, out, x.shape[0], steps, columns, channels, size,
             BACK=back, FLAT=flat, BT=rows, BN=_COLUMNS, num_warps=4,
         )  # fmt: skip

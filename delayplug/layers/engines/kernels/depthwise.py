@@ -27,20 +27,25 @@ def depthwise(
 ):
     """out[t, n] = sum over k of taps[k, n % channels] x[t - k, n], with BACK of x[t + k, n].
 
-    steps_in, steps_out: of x and out. The grid is blocks of columns x blocks of steps. With FLAT, for few channels,
-    blocks are of columns, whatever sample they belong to; otherwise each is of one sample.
+    steps_in, steps_out: of x and out. With FLAT, for few channels, blocks are of columns, whatever sample they belong
+    to; otherwise each is of one sample. The grid is blocks of columns times blocks of steps: those of the same columns
+    are neighbours, since they share input.
     """
+    steps = tl.cdiv(steps_out, BT)
+    start = tl.program_id(0) % steps * BT
+    block = tl.program_id(0) // steps
     if FLAT:
-        n = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
+        n = block.to(tl.int64) * BN + tl.arange(0, BN)
         c = (n % channels).to(tl.int32)
         inside = n < columns
     else:
         blocks = tl.cdiv(channels, BN)
-        c = tl.program_id(0) % blocks * BN + tl.arange(0, BN)
-        n = (tl.program_id(0) // blocks).to(tl.int64) * channels + c
+        c = block % blocks * BN + tl.arange(0, BN)
+        n = (block // blocks).to(tl.int64) * channels + c
         inside = c < channels
-    start = tl.program_id(1) * BT
     i = tl.arange(0, BT)
+    # Four columns of a thread, whatever the type of x, so that numbers of x and of out are in the same threads.
+    n = tl.max_contiguous(n, 4)
     place = i[:, None].to(tl.int64) * columns + n[None, :]
     # Only taps that meet a step of x.
     if BACK:
@@ -82,7 +87,7 @@ def depthwise_taps(
     samples, steps: of one share; shares go through steps first, `shares_of_steps` of them. out: (shares, K, C). The
     grid is blocks of channels x blocks of taps x shares.
     """
-    c = tl.program_id(0) * BC + tl.arange(0, BC)
+    c = tl.max_contiguous(tl.program_id(0) * BC + tl.arange(0, BC), 4)  # of a thread, as above
     k = tl.program_id(1) * BK + tl.arange(0, BK)
     share = tl.program_id(2)
     columns = tl.cast(batch, tl.int64) * channels

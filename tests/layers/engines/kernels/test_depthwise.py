@@ -39,17 +39,19 @@ def test_whole_numbers_give_exact_sums() -> None:
 
 def test_they_compile_without_spilling_and_read_four_numbers_at_once() -> None:
     tile = {"BT": 32, "BN": 64}
-    forward, backward, few, flat, taps = compile_ahead(
+    forward, backward, bits, half, flat, taps, of_half = compile_ahead(
         [
             job("depthwise", BACK=False, FLAT=False, **tile),
             job("depthwise", BACK=True, FLAT=False, **tile),
             job("depthwise", A100, "*u8", BACK=False, FLAT=False, **tile),
+            job("depthwise", dtype="*bf16", BACK=False, FLAT=False, **tile),
             job("depthwise", A100, BACK=False, FLAT=True, **tile),
             job("depthwise_taps", BK=32, BC=64, UNROLL=4),
+            job("depthwise_taps", dtype="*bf16", BK=32, BC=64, UNROLL=4),
         ]
     )
-    assert all(compiled.spilled == 0 for compiled in (forward, backward, few, flat, taps))
-    for compiled in (forward, backward):  # 16 numbers of a thread, and the taps
+    for compiled in (forward, backward, bits, half, flat, taps, of_half):
+        assert (compiled.spilled, compiled.shared) == (0, 0)  # so nothing goes from thread to thread
+    for compiled in (forward, backward, bits, half):  # 16 numbers of a thread, and the taps
         assert compiled.instructions["LDG"] == 5
         assert compiled.instructions["FFMA"] == 16
-        assert compiled.shared == 0
