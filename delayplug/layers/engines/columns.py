@@ -224,7 +224,7 @@ def filter_pairs(x: Tensor, taps: Tensor, out: Tensor, conjugate: bool) -> None:
     from .kernels import spectra as kernels
 
     (samples, _, columns, frequencies), (_, _, pairs, size) = x.shape, out.shape
-    grid = samples, -(-pairs // 4), -(-frequencies // 256)
+    grid = (samples * -(-pairs // 4) * -(-frequencies // 256),)
     with torch.cuda.device_of(out):
         kernels.filter_pair[grid](
             x, taps, out, columns, pairs, frequencies, size, CONJUGATE=conjugate, BP=4, BF=256, num_warps=4

@@ -266,7 +266,7 @@ def split_spectra(spectra: Tensor, out: Tensor, first: int, conjugate: bool) -> 
     from .kernels import spectra as kernels
 
     (rows, columns, frequencies), stride = spectra.shape, out.shape[3]
-    grid = rows, -(-stride // 64), -(-frequencies // 32)
+    grid = (rows * -(-stride // 64) * -(-frequencies // 32),)
     with torch.cuda.device_of(out):
         kernels.split[grid](
             spectra, out, columns, frequencies, first, stride, out.stride(1), out.stride(0),
@@ -297,7 +297,7 @@ def pair_spectra(planes: Tensor, out: Tensor, first: int) -> None:
     from .kernels import spectra as kernels
 
     rows, count, pairs, size = out.shape
-    grid = rows * count, -(-pairs // 32), -(-planes.shape[1] // 32)
+    grid = (rows * count * -(-pairs // 32) * -(-planes.shape[1] // 32),)
     with torch.cuda.device_of(out):
         kernels.pair[grid](
             planes, out, pairs, planes.shape[1], size, first, *planes.stride()[2:0:-1], planes.stride(0),

@@ -121,7 +121,7 @@ def _cut_windows(x: Tensor, out: Tensor, stride: int, length: int) -> None:
     from .kernels import spectra as kernels
 
     (rows, count, columns, size), block = out.shape, min(_TILE, max(16, power(out.shape[2])))
-    grid = rows * count, -(-columns // block), -(-size // _TILE)
+    grid = (rows * count * -(-columns // block) * -(-size // _TILE),)
     with torch.cuda.device_of(out):
         kernels.windows[grid](
             x, out, x.shape[0], count, stride, length, columns, size, *x.stride(), BT=_TILE, BC=block, num_warps=4
@@ -135,7 +135,7 @@ def _overlap(z: Tensor, out: Tensor, stride: int, length: int) -> None:
 
     (rows, count, pairs, size), (steps, _, columns) = z.shape, out.shape
     block = min(_TILE // 2, max(16, power(pairs)))
-    grid = rows, -(-pairs // block), -(-steps // _TILE)
+    grid = (rows * -(-pairs // block) * -(-steps // _TILE),)
     with torch.cuda.device_of(out):
         kernels.overlap[grid](
             z, out, steps, count, stride, length, columns, pairs, size, *out.stride()[:2], 1 / size,

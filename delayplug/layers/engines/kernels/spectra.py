@@ -44,6 +44,17 @@ def _store_pair(out, f, size, a_real, a_imag, b_real, b_imag, mask):
 
 
 @triton.jit
+def _block(columns, lines):
+    """Of a row, blocks of columns and blocks of lines (steps or frequencies), which one a program has.
+
+    The blocks of lines are neighbours, then those of columns: so memory is read and written in long stretches at any
+    time, whichever of both lies side by side.
+    """
+    pid = tl.program_id(0)
+    return (pid // lines // columns).to(tl.int64), pid // lines % columns, pid % lines
+
+
+@triton.jit
 def windows(
     x,
     out,
@@ -61,11 +72,11 @@ def windows(
 ):
     """out[r, j, c, t] = x[j stride + t, r, c] for t < length, 0 beyond and outside of x. out: (R, J, C, n) float32.
 
-    The grid is R J x blocks of columns x blocks of n.
+    The grid is R J times blocks of columns times blocks of n.
     """
-    row = tl.program_id(0).to(tl.int64)
-    c = tl.program_id(1) * BC + tl.arange(0, BC)
-    n = tl.program_id(2) * BT + tl.arange(0, BT)
+    row, of_c, of_n = _block(tl.cdiv(columns, BC), tl.cdiv(size, BT))
+    c = of_c * BC + tl.arange(0, BC)
+    n = of_n * BT + tl.arange(0, BT)
     t = (row % count).to(tl.int32) * stride + n
     at = row // count * stride_r + t[:, None].to(tl.int64) * stride_t + c[None, :].to(tl.int64) * stride_c
     mask = ((n < length) & (t < steps))[:, None] & (c < columns)[None, :]
@@ -92,12 +103,12 @@ def split(
     """A spectrum (rows, C, F) as planes of bf16: out[p, f, first + row, c], p the real and the imaginary first part,
     then the second ones. Columns of out beyond those of the spectrum become zeros.
 
-    CONJUGATE: of the conjugated spectrum. stride_row: columns of out. The grid is rows x blocks of columns of out x
-    blocks of frequencies.
+    CONJUGATE: of the conjugated spectrum. stride_row: columns of out. The grid is rows times blocks of columns of
+    out times blocks of frequencies.
     """
-    row = tl.program_id(0).to(tl.int64)
-    c = tl.program_id(1) * BC + tl.arange(0, BC)
-    f = tl.program_id(2) * BF + tl.arange(0, BF)
+    row, of_c, of_f = _block(tl.cdiv(stride_row, BC), tl.cdiv(frequencies, BF))
+    c = of_c * BC + tl.arange(0, BC)
+    f = of_f * BF + tl.arange(0, BF)
     at = (row * columns + c[:, None]) * frequencies + f[None, :]
     z = tl.load(spectrum + at, mask=(c < columns)[:, None] & (f < frequencies)[None, :], other=0)
     real, imaginary = _real(z), _imaginary(z)
@@ -130,12 +141,12 @@ def pair(
 ):
     """Planes (2, F, rows, C), real and imaginary, of rows from `first` on, two columns as one: out (rows, C / 2, n).
 
-    planes: as int64, so two columns are one number, and strides are counted in these. The grid is rows x blocks of
-    pairs x blocks of frequencies.
+    planes: as int64, so two columns are one number, and strides are counted in these. The grid is rows times blocks
+    of pairs times blocks of frequencies.
     """
-    row = tl.program_id(0).to(tl.int64)
-    p = tl.program_id(1) * BP + tl.arange(0, BP)
-    f = tl.program_id(2) * BF + tl.arange(0, BF)
+    row, of_p, of_f = _block(tl.cdiv(pairs, BP), tl.cdiv(frequencies, BF))
+    p = of_p * BP + tl.arange(0, BP)
+    f = of_f * BF + tl.arange(0, BF)
     mask = (p < pairs)[:, None] & (f < frequencies)[None, :]
     at = f[None, :].to(tl.int64) * stride_f + (first + row) * stride_row + p[:, None]
     real = tl.load(planes + at, mask=mask, other=0)
@@ -164,11 +175,11 @@ def overlap(
     """out[t, r, c] = scale times the sum over j of the column c of z[r, j, c // 2, t - j stride], its first `length`.
 
     z: (R, J, C / 2, n) complex, two columns in one; those of out are side by side. Windows are added from the first to
-    the last. The grid is R x blocks of pairs x blocks of steps.
+    the last. The grid is R times blocks of pairs times blocks of steps.
     """
-    r = tl.program_id(0).to(tl.int64)
-    p = tl.program_id(1) * BP + tl.arange(0, BP)
-    start = tl.program_id(2) * BT
+    r, of_p, of_t = _block(tl.cdiv(pairs, BP), tl.cdiv(steps, BT))
+    p = of_p * BP + tl.arange(0, BP)
+    start = of_t * BT
     t = start + tl.arange(0, BT)
     first = tl.maximum(start - length + stride, 0) // stride
     last = tl.minimum((start + BT - 1) // stride + 1, count)
@@ -191,11 +202,11 @@ def filter_pair(
 ):
     """Spectra x (rows, C, F) times those of taps (C, F), conjugated or not, two columns as one: out (rows, C / 2, n).
 
-    The grid is rows x blocks of pairs x blocks of frequencies.
+    The grid is rows times blocks of pairs times blocks of frequencies.
     """
-    row = tl.program_id(0).to(tl.int64)
-    p = tl.program_id(1) * BP + tl.arange(0, BP)[:, None]
-    f = tl.program_id(2) * BF + tl.arange(0, BF)[None, :]
+    row, of_p, of_f = _block(tl.cdiv(pairs, BP), tl.cdiv(frequencies, BF))
+    p = of_p * BP + tl.arange(0, BP)[:, None]
+    f = of_f * BF + tl.arange(0, BF)[None, :]
     mask = (p < pairs) & (f < frequencies)
     both = mask & (2 * p + 1 < columns)
     at = 2 * p.to(tl.int64) * frequencies + f
