@@ -46,7 +46,7 @@ def convolve_spectral(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
     """The convolution, (steps, B, O), in the dtype of the taps, under autocast too; x is not empty."""
     if is_transformed():
         return _plain(x_TBI, taps_KOI, steps)
-    result: Tensor = _Spectral.apply(x_TBI, taps_KOI, steps)
+    result: Tensor = _Spectral.apply(x_TBI, taps_KOI, steps, parts())
     return result
 
 
@@ -104,9 +104,10 @@ def _plain(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
 
 class _Spectral(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
+    def forward(ctx: Any, x_TBI: Tensor, taps_KOI: Tensor, steps: int, parts: int) -> Tensor:
         ctx.save_for_backward(x_TBI, taps_KOI)
-        cut, work = _start(x_TBI, taps_KOI, steps)
+        ctx.parts = parts
+        cut, work = _start(x_TBI, taps_KOI, steps, parts)
         _, batch, inputs = x_TBI.shape
         outputs = taps_KOI.shape[1]
         y_TBO = taps_KOI.new_empty((steps, batch, outputs))
@@ -129,8 +130,8 @@ class _Spectral(torch.autograd.Function):
         steps, batch, outputs = grad_TBO.shape
         if needs_graph():
             plain = functools.partial(_plain, steps=steps)
-            return *gradients(plain, (x_TBI, taps_KOI), grad_TBO, ctx.needs_input_grad[:2]), None
-        cut, work = _start(x_TBI, taps_KOI, steps)
+            return *gradients(plain, (x_TBI, taps_KOI), grad_TBO, ctx.needs_input_grad[:2]), None, None
+        cut, work = _start(x_TBI, taps_KOI, steps, ctx.parts)
         inputs = x_TBI.shape[2]
         grad_x = taps_KOI.new_empty(x_TBI.shape) if ctx.needs_input_grad[0] else None
         if grad_x is not None:
@@ -156,12 +157,12 @@ class _Spectral(torch.autograd.Function):
             del taps_FOI
             if grad_taps is not None and gt_FOI is not None:
                 work.back(gt_FOI, cut.taps, grad_taps[:, :, some])
-        return grad_x, grad_taps, None
+        return grad_x, grad_taps, None, None
 
 
-def _start(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> tuple[Plan, "_Work"]:
-    cut, _ = plan(shape_of(x_TBI, taps_KOI, steps), parts())
-    return cut, _TensorCores(parts()) if has_kernels(taps_KOI) else _Complex(taps_KOI.dtype)
+def _start(x_TBI: Tensor, taps_KOI: Tensor, steps: int, parts: int) -> tuple[Plan, "_Work"]:
+    cut, _ = plan(shape_of(x_TBI, taps_KOI, steps), parts)
+    return cut, _TensorCores(parts) if has_kernels(taps_KOI) else _Complex(taps_KOI.dtype)
 
 
 def _columns(limit: int, column: int) -> int:
