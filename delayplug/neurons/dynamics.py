@@ -105,7 +105,8 @@ class Dynamics:
         is_detached: whether the spike of `after` has no gradient.
         surrogate: the derivative of the spike.
         scale: what the spikes are multiplied by, a tensor; None for spikes of 1.
-        start: the membrane of a fresh neuron, without a gradient. A current begins at zero.
+        is_unscaled: whether the scale is known to be 1, so that the spikes are known to be exact in bf16.
+        start: the membrane of a fresh neuron. A current begins at zero.
         divisor: what the input is divided by before all else.
         factors: what the input is multiplied by before all else, one after the other.
         gives_membrane: whether the output is the membrane after the step in place of spikes.
@@ -126,6 +127,7 @@ class Dynamics:
     is_detached: bool = False
     surrogate: Surrogate | None = None
     scale: Tensor | None = None
+    is_unscaled: bool = False
     start: float | Tensor = 0.0
     divisor: float | None = None
     factors: tuple[float | Tensor, ...] = ()
@@ -156,6 +158,10 @@ class Dynamics:
             "scale": True,
         }
         return {name: getattr(self, name) for name in CONSTANTS if takes[name]}
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those of its constants that are tensors."""
+        return tuple(value for value in (*self.used().values(), self.start) if isinstance(value, Tensor))
 
 
 # The constants that may have a gradient, in the order in which the kernels take them.

@@ -65,23 +65,24 @@ def run_fused(
     """
     if dynamics is None or not fuses(dynamics, x.device) or is_transformed() or x.dim() < 2 or not x.numel():
         return None
-    if any(
-        t.dtype != torch.float32 or t.device != x.device or t.is_sparse for t in (x, membrane, current) if t is not None
-    ):
+    for factor in dynamics.factors:
+        x = x * factor
+    start = dynamics.start
+    if membrane is None and isinstance(start, Tensor) and start.requires_grad:
+        membrane = start.to(x.device)
+    given = [tensor for tensor in (x, membrane, current) if tensor is not None]
+    if any(t.dtype != torch.float32 or t.device != x.device or t.layout != torch.strided for t in given):
         return None
     plan = _plan(dynamics, x)
     if plan is None:
         return None
-    for factor in dynamics.factors:
-        x = x * factor
-    if x.dtype != torch.float32:
-        return None
     states = [None if state is None else state.expand_as(x[0]).contiguous() for state in (membrane, current)]
     spikes, membranes, currents, *last, _, _ = _Fused.apply(x.contiguous(), *states, plan, *plan.tensors)
-    if spikes is not None and dynamics.scale is None:
+    if spikes is not None and (dynamics.scale is None or dynamics.is_unscaled):
         mark_exact(spikes)
     shows = dynamics.gives_membrane or dynamics.shows_membrane
-    return Activity(spikes, membranes if shows else None, currents, *last)
+    output = membranes if dynamics.gives_membrane else spikes
+    return Activity(output, spikes, membranes if shows else None, currents, *last)
 
 
 # ------------------------------------------------------------------------------------------------ constants

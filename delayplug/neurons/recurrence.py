@@ -16,12 +16,14 @@ class Activity(NamedTuple):
     """What a layer of neurons did over a sequence.
 
     Attributes:
+        output: the spikes, or the membranes of a neuron that gives them, (T, B, ...).
         spikes: (T, B, ...), times the scale; None for a readout.
         membranes: after each step, (T, B, ...); None where nobody asked.
         currents: after each step, likewise; None for a neuron without a current, too.
         membrane, current: after the last step, (B, ...).
     """
 
+    output: Tensor
     spikes: Tensor | None
     membranes: Tensor | None
     currents: Tensor | None
@@ -49,17 +51,21 @@ class Spike(torch.autograd.Function):
         return grad * derivative(ctx.surrogate, z), None, None
 
 
-def in_steps(dynamics: Dynamics, x: Tensor, membrane: Tensor, current: Tensor | None) -> Activity:
+def in_steps(dynamics: Dynamics, x: Tensor, membrane: Tensor | None = None, current: Tensor | None = None) -> Activity:
     """A layer of neurons over a sequence, in plain operations.
 
     Args:
         dynamics: of the neurons.
-        x: the input (T, B, ...), already multiplied by the factors.
-        membrane: before the first step, broadcasts to (B, ...).
-        current: likewise; None for neurons without one.
+        x: the input, (T, B, ...).
+        membrane: before the first step, broadcasts to (B, ...); None for fresh neurons.
+        current: likewise, for neurons that have one.
     """
-    d, v, i = dynamics, membrane.expand_as(x[0]), None if current is None else current.expand_as(x[0])
+    d, v, i = dynamics, torch.zeros_like(x[0]) + (dynamics.start if membrane is None else membrane), None
+    if d.current is not Current.NONE:
+        i = torch.zeros_like(x[0]) + (0.0 if current is None else current)
     spikes, membranes, currents = [], [], []
+    for factor in d.factors:
+        x = x * factor
     for x_t in x.unbind(0):
         u = x_t if d.divisor is None else x_t / d.divisor
         if i is not None:
@@ -69,13 +75,16 @@ def in_steps(dynamics: Dynamics, x: Tensor, membrane: Tensor, current: Tensor | 
         spikes.append(s)
         membranes.append(v)
         currents.append(i)
-    return Activity(
-        None if d.threshold is None else torch.stack([s for s in spikes if s is not None]),
-        torch.stack(membranes) if d.shows_membrane or d.gives_membrane else None,
-        torch.stack([i for i in currents if i is not None]) if d.shows_current and i is not None else None,
-        v,
-        i,
-    )
+    out = _stacked(spikes)
+    over_time = torch.stack(membranes) if out is None or d.gives_membrane or d.shows_membrane else None
+    output = out if out is not None and (over_time is None or not d.gives_membrane) else over_time
+    assert output is not None
+    return Activity(output, out, over_time, _stacked(currents) if d.shows_current else None, v, i)
+
+
+def _stacked(steps: list[Tensor | None]) -> Tensor | None:
+    there = [step for step in steps if step is not None]
+    return torch.stack(there) if there else None
 
 
 def _step(d: Dynamics, v: Tensor, u: Tensor) -> tuple[Tensor | None, Tensor]:
