@@ -44,7 +44,7 @@ def dynamics(neuron: nn.Module) -> Dynamics | None:
     """Of LIF, LI and IAF, with and without a current, as cells and as layers, with any of Norse's own surrogates."""
     module: Any = neuron
     step = _STEPS.get(type(neuron))
-    if step is None or module.activation is not step or not starts_by_itself(neuron) or "forward" in vars(neuron):
+    if step is None or module.activation is not step or not starts_by_itself(neuron):
         return None
     if getattr(module, "record_states", False):
         return None

@@ -19,7 +19,7 @@ _BEFORE = {
 }
 _MECHANISMS = ("subtract", "zero", "none")
 _METHODS = ("_base_sub", "_base_zero", "_base_int")
-_REPLACED = ("forward", "fire", "mem_reset", "_base_state_function", "_base_state_reset_zero")
+_REPLACED = ("fire", "mem_reset", "_base_state_function", "_base_state_reset_zero")
 
 
 def dynamics(neuron: nn.Module, kind: type[nn.Module], gives_membrane: bool) -> Dynamics | None:

@@ -11,7 +11,7 @@ from delayplug import Activity, After, Charge, Current, Dynamics, Form, Surrogat
 
 _READOUTS = (neuron.NonSpikingIFNode, neuron.NonSpikingLIFNode)
 _SPIKING = (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode)
-_REPLACED = ("forward", "single_step_forward", "multi_step_forward", "neuronal_charge")
+_REPLACED = ("single_step_forward", "multi_step_forward", "neuronal_charge")
 
 
 def dynamics(neuron_: nn.Module) -> Dynamics | None:

@@ -178,7 +178,7 @@ class FusedNeurons(ABC):
 
     @abstractmethod
     def dynamics(self, neuron: nn.Module) -> Dynamics | None:
-        """What a step of a neuron computes, by its own tensors and in its own order of operations.
+        """What the forward of its class computes in a step, by its own tensors and in its own order of operations.
 
         None for a neuron that does anything else besides, such as one of a class that derives from a known one: it
         keeps its loop. Asked at each run, so that it takes the tensors as they are, and waits for no device.
