@@ -219,7 +219,8 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         wanted: tuple[bool, ...] = ctx.needs_input_grad
-        run = _plain_backward if needs_graph() or any(grad is not None for grad in grads[5:]) else _kernel_backward
+        is_plain = needs_graph() or any(grad is not None for grad in grads[5:]) or _are_batched(grads)
+        run = _plain_backward if is_plain else _kernel_backward
         for_x, for_membrane, for_current, sums = run(ctx, *grads)
         constants = ctx.saved_tensors[6:]
         summed = [
@@ -232,6 +233,11 @@ class _Fused(torch.autograd.Function):
 
 # The gradients for x, the first membrane and current, and by their names for constants, summed over the steps.
 _Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, dict[str, Tensor]]
+
+
+def _are_batched(grads: tuple[Tensor | None, ...]) -> bool:
+    """Whether gradients are several at once, as for `is_grads_batched=True`, which is no transform of `torch.func`."""
+    return any(grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad) for grad in grads)
 
 
 def _kernel_backward(ctx: Any, *grads: Tensor | None) -> _Gradients:

@@ -217,12 +217,12 @@ def _fused(network: Network, device: torch.device) -> Iterator[None]:
 def _sequence(network: Network, neuron: nn.Module) -> Forward:
     toolkit, plain = network.toolkit, neuron.forward
 
-    def forward(*args: Any, **more: Any) -> Any:
-        goes_on = toolkit.passed_state(neuron, args, more) or not_empty(tuple(tensors_in(toolkit.held_state(neuron))))
-        if not isinstance(toolkit, FusedNeurons) or goes_on or more or len(args) != 1:
-            return plain(*args, **more)
-        activity = run_fused(toolkit.dynamics(neuron), args[0])
-        return plain(*args) if activity is None else toolkit.fused_output(neuron, activity)
+    def forward(x: Tensor, *args: Any, **more: Any) -> Any:
+        goes_on = any(value is not None for value in (*args, *more.values())) or tensors_in(toolkit.held_state(neuron))
+        activity = None if goes_on else run_fused(dynamics(toolkit, neuron), x)
+        if activity is None or not isinstance(toolkit, FusedNeurons):
+            return plain(x, *args, **more)
+        return toolkit.fused_output(neuron, activity)
 
     return forward
 

@@ -7,9 +7,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from delayplug import Activity
 from delayplug.neurons.dynamics import CONSTANTS, After, Before, Charge, Current, Dynamics
 from delayplug.neurons.surrogates import Form, Surrogate
 
+CHANNELS = 3
 GRID = 2.0**-4  # inputs and constants are multiples: membranes come to thresholds exactly
 
 
@@ -70,3 +72,22 @@ def leaves(neurons: Dynamics) -> list[Tensor]:
     """The constants that are learned."""
     values = (getattr(neurons, name) for name in CONSTANTS)
     return [value for value in values if isinstance(value, Tensor) and value.requires_grad]
+
+
+def inputs(
+    neurons: Dynamics, steps: int, given_state: bool, seed: int
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """x (T, 2, 3), and the membrane and current before the first step, or None."""
+    generator = torch.Generator().manual_seed(seed)
+    x = ((2 * torch.rand(steps, 2, CHANNELS, generator=generator) - 0.5) / GRID).round() * GRID
+    membrane, current = (torch.rand(2, CHANNELS, generator=generator).requires_grad_() for _ in range(2))
+    if not given_state:
+        return x.requires_grad_(), None, None
+    return x.requires_grad_(), membrane, current if neurons.current else None
+
+
+def projected(did: Activity) -> Tensor:
+    """A random linear function of all that neurons did."""
+    generator = torch.Generator().manual_seed(5)
+    there = [value for value in did[1:] if value is not None]
+    return torch.stack([(value * torch.randn(value.shape, generator=generator)).sum() for value in there]).sum()
