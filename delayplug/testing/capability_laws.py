@@ -180,10 +180,10 @@ class CapabilityLaws(Cases):
             if dynamics is None:
                 continue
             generator = torch.Generator().manual_seed(3)
-            shape = torch.broadcast_shapes((4,), *(t.shape for t in dynamics.tensors()))
-            for steps in (1, 12):
-                # Multiples of 1/8: some membranes come to their threshold exactly.
-                x = torch.randint(-4, 16, (steps, 3, *shape), generator=generator) / 8
+            shape = torch.broadcast_shapes(*(t.shape for t in dynamics.tensors())) or (4,)
+            for steps in (1, 24):
+                # Multiples of 1/2: some membranes come to their threshold exactly.
+                x = torch.randint(-2, 5, (steps, 8, *shape), generator=generator) / 2
                 assert_dynamics(self.toolkit, neuron, x)
 
 
