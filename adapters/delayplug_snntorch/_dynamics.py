@@ -73,7 +73,11 @@ def _mechanism(module: Any, kind: type[nn.Module]) -> int | None:
     """
     step = module.state_function
     for place, name in enumerate(_METHODS):
-        if getattr(step, "__func__", None) is getattr(kind, name) and step.__self__ is module and name not in vars(module):
+        if (
+            getattr(step, "__func__", None) is getattr(kind, name)
+            and step.__self__ is module
+            and name not in vars(module)
+        ):
             agrees = module.reset_mechanism == _MECHANISMS[place] and _value(module, "reset_mechanism_val") == place
             return place if agrees else None
     return None
@@ -120,5 +124,5 @@ _FORMS: dict[types.CodeType, Callable[..., Surrogate]] = {
     _code(surrogate.atan()): lambda alpha: Surrogate(Form.ARCTAN, alpha),
     _code(surrogate.sigmoid()): lambda slope: Surrogate(Form.SIGMOID, slope, slope),
     _code(surrogate.spike_rate_escape()): lambda beta, slope: Surrogate(Form.EXPONENTIAL, beta, slope, 1.0),
-    _code(surrogate.SFS()): lambda slope, B: Surrogate(Form.SPARSE_FAST_SIGMOID, slope, B),  # noqa: N803
+    _code(surrogate.SFS()): lambda slope, B: Surrogate(Form.SPARSE_FAST_SIGMOID, slope, B),
 }

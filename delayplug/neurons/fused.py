@@ -115,7 +115,7 @@ class _Plan:
     def as_dynamics(self, tensors: Sequence[Tensor | None]) -> Dynamics:
         """The dynamics with constants that broadcast to (..., size, repeat)."""
         given = zip(CONSTANTS, tensors, strict=True)
-        columns = {name: t if t.dim() == 0 else t.unsqueeze(-1) for name, t in given if t is not None}
+        columns: dict[str, Any] = {name: t if t.dim() == 0 else t.unsqueeze(-1) for name, t in given if t is not None}
         return replace(self.dynamics, **columns)
 
 
@@ -202,8 +202,9 @@ class _Fused(torch.autograd.Function):
         start = plan.start if membrane is None else membrane
         kinds = [*plan.kinds[:-1], plan.kinds[-1] if membrane is None else _FULL]
         ctx.run = (list(plan.numbers), kinds, [x.shape[0], x[0].numel(), plan.size, plan.repeat], plan.rules())
+        numbers, kinds, layout, rules = ctx.run
         forward(
-            *(x, current, [*constants, start], *ctx.run),
+            *(x, current, [*constants, start], numbers, kinds, layout, rules),
             *(spikes, charged, membranes, drives, currents, last, last_current),
         )
         ctx.plan, ctx.learned, ctx.is_given, ctx.shape = plan, learned, membrane is not None, x.shape
@@ -254,12 +255,12 @@ def _kernel_backward(ctx: Any, *grads: Tensor | None) -> _Gradients:
     for_membrane, for_current = some(wants_membrane, *ctx.shape[1:]), some(wants_current, *ctx.shape[1:])
     sums = [like.new_empty(ctx.shape[1:]) for _ in ctx.learned]
     surrogate = plan.dynamics.surrogate or Surrogate(Form.CONSTANT)
+    rules = [*rules, int(plan.dynamics.is_detached), int(surrogate.form)]
+    parameters = [surrogate.a, surrogate.b, surrogate.c]
+    given = [None if grad is None else grad.contiguous() for grad in grads[:5]]
     backward(
-        *(like if x is None else x, current, [*constants, start], numbers, kinds, layout),
-        *([*rules, int(plan.dynamics.is_detached), int(surrogate.form)], ctx.needs),
-        *([surrogate.a, surrogate.b, surrogate.c], charged, membranes, drives),
-        [None if grad is None else grad.contiguous() for grad in grads[:5]],
-        *(for_x, for_membrane, for_current, sums, ctx.learned),
+        *(like if x is None else x, current, [*constants, start], numbers, kinds, layout, rules, ctx.needs, parameters),
+        *(charged, membranes, drives, given, for_x, for_membrane, for_current, sums, ctx.learned),
     )
     names = [CONSTANTS[place] for place in ctx.learned]
     return for_x, for_membrane, for_current, dict(zip(names, sums, strict=True))
@@ -272,25 +273,21 @@ def _plain_backward(ctx: Any, *grads: Tensor | None) -> _Gradients:
     def columns(tensor: Tensor | None, leading: int) -> Tensor | None:
         return None if tensor is None else tensor.reshape(*tensor.shape[:leading], -1, plan.size, plan.repeat)
 
-    first: float | Tensor
-    if ctx.is_given:
-        first = columns(start, 0)
-    elif start is None:
-        first = plan.numbers[-2]
-    else:
-        first = start.unsqueeze(-1) if start.dim() else start
+    first: float | Tensor | None = plan.numbers[-2]
+    if start is not None:
+        first = columns(start, 0) if ctx.is_given else start.unsqueeze(-1) if start.dim() else start
     if x is not None and plan.dynamics.divisor is not None:
         x = x / plan.dynamics.divisor
-    over_time = [columns(tensor, 1) for tensor in (charged, membranes, drives if x is None else x)]
+    assert first is not None
+    charged, membranes, drives = (columns(t, 1) for t in (charged, membranes, drives if x is None else x))
     leading = (1, 1, 1, 0, 0, 1, 1)
     given = Gradients(*(columns(grad, place) for grad, place in zip(grads, leading, strict=True)))
     like = next(grad for grad in grads if grad is not None).new_empty(()).expand(ctx.shape)
     like = like.reshape(ctx.shape[0], -1, plan.size, plan.repeat)
-    for_x, *states, sums = reverse(
-        plan.as_dynamics(constants), Saved(*over_time, first, columns(current, 0)), given, like
-    )
-    shaped = [state.reshape(ctx.shape[1:]) for state in states]
-    return for_x.reshape(ctx.shape), *shaped, sums
+    saved = Saved(charged, membranes, drives, first, columns(current, 0))
+    for_x, for_membrane, for_current, sums = reverse(plan.as_dynamics(constants), saved, given, like)
+    shape = ctx.shape[1:]
+    return for_x.reshape(ctx.shape), for_membrane.reshape(shape), for_current.reshape(shape), sums
 
 
 def _total(plan: _Plan, sums: Tensor, constant: Tensor) -> Tensor:

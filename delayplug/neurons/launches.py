@@ -37,10 +37,10 @@ def forward(
     current: Tensor | None,
 ) -> None:
     """See `kernels.membranes.forward`; layout is T, N, size, repeat."""
-    from .kernels import membranes as kernels
+    from .kernels.membranes import forward as kernel
 
     with torch.cuda.device_of(x):
-        kernels.forward[_programs(layout)](
+        kernel[_programs(layout)](
             x,
             *constants,
             *numbers,
@@ -81,14 +81,14 @@ def backward(
     for_constants: list[Tensor],
     learned: list[int],
 ) -> None:
-    """See `kernels.membranes.backward`; `learned` says whose sums `for_constants` are."""
-    from .kernels import membranes as kernels
+    """See `kernels.gradients.backward`; `learned` says whose sums `for_constants` are."""
+    from .kernels.gradients import backward as kernel
 
     sums: list[Tensor | None] = [None] * (len(constants) - 1)
     for place, out in zip(learned, for_constants, strict=True):
         sums[place] = out
     with torch.cuda.device_of(x):
-        kernels.backward[_programs(layout)](
+        kernel[_programs(layout)](
             x,
             *constants,
             *numbers,

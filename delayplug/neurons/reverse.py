@@ -127,7 +127,7 @@ def _before(d: Dynamics, saved: Saved, t: int, zero: Tensor) -> Tensor:
     h = saved.charged[t - 1]
     if d.threshold is None or d.surrogate is None or d.after is After.NONE:
         return h
-    s = Spike.apply(h - d.threshold, d.surrogate, d.fires_at)
+    s: Tensor = Spike.apply(h - d.threshold, d.surrogate, d.fires_at)
     s = s.detach() if d.is_detached else s
     return (1 - s) * h + s * d.reset if d.after is After.VALUE else h - s * d.threshold
 

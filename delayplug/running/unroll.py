@@ -227,9 +227,7 @@ def _sequence(network: Network, neuron: nn.Module) -> Forward:
     return forward
 
 
-def _neuron(
-    network: Network, name: str, neuron: nn.Module, steps: int, passed: dict[str, list[Tensor]]
-) -> Forward:
+def _neuron(network: Network, name: str, neuron: nn.Module, steps: int, passed: dict[str, list[Tensor]]) -> Forward:
     toolkit, plain, called = network.toolkit, neuron.forward, False
 
     def forward(x: Tensor, *state: Any, **more: Any) -> Any:

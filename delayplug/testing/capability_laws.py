@@ -25,7 +25,6 @@ from .networks import Network
 from .oracle import reference_neuron
 from .snapshots import is_same, snapshot, states
 
-
 # run(dynamics, x) gives what the neurons did, or None
 Run = Callable[[Dynamics, Tensor], Activity | None]
 

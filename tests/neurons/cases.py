@@ -74,9 +74,7 @@ def leaves(neurons: Dynamics) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor) and value.requires_grad]
 
 
-def inputs(
-    neurons: Dynamics, steps: int, given_state: bool, seed: int
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def inputs(neurons: Dynamics, steps: int, given_state: bool, seed: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """x (T, 2, 3), and the membrane and current before the first step, or None."""
     generator = torch.Generator().manual_seed(seed)
     x = ((2 * torch.rand(steps, 2, CHANNELS, generator=generator) - 0.5) / GRID).round() * GRID

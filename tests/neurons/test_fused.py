@@ -114,7 +114,9 @@ def test_a_compiled_model_breaks_its_graph() -> None:
         assert torch.equal(torch.compile(model, backend="eager")(x), 3 * run(LEAKY, 2 * x).output)
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (5,), (1, 5), (4, 1), (4, 5), (3, 1, 1), (3, 4, 5), (3, 1, 5), (1, 1, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (5,), (1, 5), (4, 1), (4, 5), (3, 1, 1), (3, 4, 5), (3, 1, 5), (1, 1, 1, 1)]
+)
 def test_constants_broadcast(shape: tuple[int, ...]) -> None:
     """Against neurons of (3, 4, 5), such as those behind a convolution; gradients come in the constant's shape."""
     torch.manual_seed(0)

@@ -39,7 +39,9 @@ def test_by_hand() -> None:
 
 
 def test_a_reset_in_the_next_step() -> None:
-    late = Dynamics(Charge.DECAY, leak=0.5, threshold=1.0, before=Before.SUBTRACT, surrogate=ARCTAN, shows_membrane=True)
+    late = Dynamics(
+        Charge.DECAY, leak=0.5, threshold=1.0, before=Before.SUBTRACT, surrogate=ARCTAN, shows_membrane=True
+    )
     assert in_steps(late, drive(2.0, 1.0, 0.0)).membranes.flatten().tolist() == [2, 1, 0.5]
     lost = dataclasses.replace(late, before=Before.ZERO_ALL)
     assert in_steps(lost, drive(2.0, 1.0, 0.5)).membranes.flatten().tolist() == [2, 0, 0.5]

@@ -108,8 +108,8 @@ def norse_neurons(draw: st.DrawFn) -> nn.Module:
     if kind == "IAF":
         numbers["v_reset"] = numbers["v_reset"].detach().clone()
     parameters = getattr(norse, f"{kind.removesuffix('Cell')}Parameters")(**numbers)
-    made = getattr(norse, kind)(parameters, dt=draw(st.sampled_from([2.0**-10, 0.001])))
-    return made
+    layer: nn.Module = getattr(norse, kind)(parameters, dt=draw(st.sampled_from([2.0**-10, 0.001])))
+    return layer
 
 
 def _with_gain(draw: st.DrawFn) -> nn.Module:

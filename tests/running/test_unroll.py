@@ -195,9 +195,7 @@ def test_sequence_networks_are_run_as_they_are() -> None:
 
 # --------------------------------------------------------------------------------------------- on a device
 
-kernels = pytest.mark.skipif(
-    not is_installed() or torch.cuda.is_available(), reason="needs Triton and its interpreter"
-)
+kernels = pytest.mark.skipif(not is_installed() or torch.cuda.is_available(), reason="needs Triton and its interpreter")
 FUSED: dict[str, Callable[[], nn.Module]] = {
     "a loop of its own": InitLeaky,
     "snntorch": lambda: nn.Sequential(nn.Linear(F, H), snntorch.Leaky(beta=0.8, init_hidden=True, threshold=0.2)),
@@ -289,7 +287,7 @@ def test_a_model_is_compared_with_its_loop_once() -> None:
                 out.append(mem)
             return torch.stack(out)
 
-    CALLS: list[int] = []  # noqa: N806
+    CALLS: list[int] = []
     net = Counted()
     for _ in range(2):  # the neuron has no buffers of that shape at the very first call
         unroll(net, sequence())

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from delayplug import BackendError, Cell, Containers, ExchangeError, Mode, Streams, TimeInside, Toolkit
+from delayplug.toolkits import plugins
 from delayplug.toolkits.capabilities import (
     benchmarks,
     check_toolkit,
@@ -16,7 +17,6 @@ from delayplug.toolkits.capabilities import (
     own_weights,
     streams,
 )
-from delayplug.toolkits import plugins
 from tests.toolkits.described import LOOPS
 
 
