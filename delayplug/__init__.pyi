@@ -33,7 +33,17 @@ from .learning.pruning import DelayPruning as DelayPruning, Pruned as Pruned
 from .learning.restarts import DelayRestarts as DelayRestarts, restart_delays as restart_delays
 from .learning.schedules import SigmaSchedule as SigmaSchedule, parameter_groups as parameter_groups
 from .neurons.cell import Cell as Cell, Reset as Reset
+from .neurons.dynamics import (
+    After as After,
+    Before as Before,
+    Charge as Charge,
+    Current as Current,
+    Dynamics as Dynamics,
+)
+from .neurons.fused import fused_neurons as fused_neurons, run_fused as run_fused
 from .neurons.loops import over_steps as over_steps
+from .neurons.recurrence import Activity as Activity
+from .neurons.surrogates import Form as Form, Surrogate as Surrogate
 from .running.stream import Stream as Stream, stream as stream
 from .running.unroll import unroll as unroll
 from .surgery.apply import add_delays as add_delays, remove_delays as remove_delays
@@ -53,6 +63,7 @@ from .toolkits.capabilities import (
     Benchmarks as Benchmarks,
     Containers as Containers,
     Exchanges as Exchanges,
+    FusedNeurons as FusedNeurons,
     OwnWeights as OwnWeights,
     Streams as Streams,
 )

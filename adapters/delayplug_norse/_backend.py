@@ -1,5 +1,6 @@
 """Norse: cells that take one step and layers that take a sequence, all with an explicit state."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,19 +13,30 @@ from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
 from delayplug import (
+    Activity,
+    After,
     Benchmarks,
     Cell,
+    Charge,
     Containers,
+    Current,
+    Dynamics,
     ExchangeError,
     Exchanges,
+    Form,
+    FusedNeurons,
     Mode,
     OwnWeights,
     Reset,
+    Surrogate,
     TimeInside,
     Toolkit,
     over_steps,
+    run_fused,
     tensors_in,
 )
+
+from . import _dynamics
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
@@ -33,7 +45,7 @@ _INTEGRATORS = (norse.IAFCell, norse.IAF)
 _RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
 
 
-class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
+class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons):
     """Neurons of Norse 1.1. A call without a state starts afresh."""
 
     def is_neuron(self, module: nn.Module) -> bool:
@@ -156,6 +168,17 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
             return (torch.ones_like(cell.leak),)
         return (cell.leak,) if cell.threshold is None else (cell.leak, cell.gain)
 
+    def dynamics(self, neuron: nn.Module) -> Dynamics | None:
+        """LIF, LI and IAF, with and without a current, as cells and as layers."""
+        if type(neuron) is _ArctanCell:
+            return _arctan_dynamics(neuron)
+        if type(neuron) in (_GainBoxCell, _GainCell):
+            return _gained_dynamics(neuron)
+        return _dynamics.dynamics(neuron)
+
+    def fused_output(self, neuron: nn.Module, activity: Activity) -> Any:
+        return _dynamics.output(neuron, activity)
+
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         return _ArctanCell(tau, threshold, alpha)
 
@@ -166,6 +189,12 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks):
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
         # Norse scales its input by dt / tau; the paper's neuron does not.
         parameters: Any = neuron.p
+        tau = parameters.tau_mem_inv
+        dynamics = self.dynamics(neuron)
+        if dynamics is not None and tau.device.type == "cpu" and not tau.requires_grad:
+            activity = run_fused(dataclasses.replace(dynamics, shows_membrane=False, divisor=float(tau)), x)
+            if activity is not None:
+                return activity.output
         y: Tensor = over_steps(_step, neuron, x / parameters.tau_mem_inv, None)
         return y
 
@@ -209,6 +238,29 @@ class _GainCell(_Gained, norse.LIFCell):  # type: ignore[misc]
     """With a current."""
 
 
+def _gained_dynamics(neuron: Any) -> Dynamics | None:
+    p, has_current = neuron.p, type(neuron) is _GainCell
+    surrogate = _dynamics.known_surrogate(p.method, p.alpha)
+    after = After.VALUE if has_current else _dynamics.RESETS.get(p.reset_method)
+    if surrogate is None or after is None or not _dynamics.starts_by_itself(neuron):
+        return None
+    return Dynamics(
+        charge=Charge.LEAK_AND_GAIN,
+        leak=p.tau_mem_inv,
+        rest=p.v_leak,
+        gain=neuron.gain,
+        current=Current.JUMP if has_current else Current.NONE,
+        synapse=-p.tau_syn_inv if has_current else 0.0,
+        threshold=p.v_th,
+        after=after,
+        reset=p.v_reset if after is After.VALUE else 0.0,
+        surrogate=surrogate,
+        start=_dynamics.detached(p.v_leak),
+        shows_membrane=True,
+        shows_current=has_current,
+    )
+
+
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
     """`LIFBoxCell` with two things that its parameters have no name for: an arctan surrogate and a detached reset.
 
@@ -230,6 +282,25 @@ def _arctan_step(x: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, Any]
     v = state.v + dt * p.tau_mem_inv * (x + p.v_leak - state.v)
     spikes = _Arctan.apply(v - p.v_th, p.alpha)
     return spikes, norse.LIFBoxFeedForwardState(v=p.reset_method(spikes, v, p.v_reset, p.v_th))
+
+
+def _arctan_dynamics(neuron: Any) -> Dynamics | None:
+    p = neuron.p
+    known = neuron.activation is _arctan_step and p.reset_method is _detached_reset
+    if not known or not _dynamics.starts_by_itself(neuron) or p.alpha.device.type != "cpu":
+        return None
+    return Dynamics(
+        charge=Charge.LEAK_INPUT_FIRST,
+        leak=neuron.dt * p.tau_mem_inv,
+        rest=p.v_leak,
+        threshold=p.v_th,
+        after=After.VALUE,
+        reset=p.v_reset,
+        is_detached=True,
+        surrogate=Surrogate(Form.ARCTAN, float(p.alpha)),
+        start=_dynamics.detached(p.v_leak),
+        shows_membrane=True,
+    )
 
 
 def _detached_reset(spikes: Tensor, v: Tensor, reset: Tensor, threshold: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """snnTorch: step neurons that return their state and also leave it on themselves, and a few that take sequences."""
 
+import dataclasses
 from typing import Any
 
 import snntorch
@@ -8,18 +9,24 @@ from snntorch import surrogate
 from torch import Tensor, nn
 
 from delayplug import (
+    Activity,
     Benchmarks,
     Cell,
+    Dynamics,
     ExchangeError,
     Exchanges,
+    FusedNeurons,
     Mode,
     OwnWeights,
     Reset,
     Streams,
     Toolkit,
     over_steps,
+    run_fused,
     tensors_in,
 )
+
+from . import _dynamics
 
 _STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
 _RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
@@ -28,7 +35,7 @@ _SEQUENCE = (*_WITH_WEIGHTS, snntorch.StateLeaky)
 _OF_OTHER_SHAPE = (snntorch.SLSTM, snntorch.SConv2dLSTM)  # than their input
 
 
-class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
+class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons):
     """Neurons of snnTorch 1.0.
 
     A call without a state goes on from what the last one left on the neuron, with or without `init_hidden`.
@@ -141,6 +148,20 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
         neuron: nn.Module = getattr(snntorch, kind)(**options)
         return neuron
 
+    def dynamics(self, neuron: nn.Module) -> Dynamics | None:
+        """`Leaky`, `Synaptic` and `Lapicque`."""
+        readouts = {_Membrane: snntorch.Leaky, _SynapticMembrane: snntorch.Synaptic}
+        own = type(neuron)
+        return _dynamics.dynamics(neuron, readouts.get(own, own), own in readouts)
+
+    def fused_output(self, neuron: nn.Module, activity: Activity) -> Any:
+        keeper: Any = neuron
+        keeper.mem = activity.membrane
+        if activity.current is not None:
+            keeper.syn = activity.current
+        states = [state for state in (activity.currents, activity.membranes) if state is not None]
+        return (activity.output, *states) if states else activity.output
+
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         # reset_delay=True resets before the next input, with the spike detached: the reset of the paper's neuron.
         neuron: nn.Module = snntorch.Leaky(
@@ -157,6 +178,14 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks):
         return neuron
 
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
+        dynamics = self.dynamics(neuron)
+        if dynamics is not None and neuron.reset_mechanism == "none":  # nobody looks at the spikes
+            dynamics = dataclasses.replace(dynamics, threshold=None, scale=None, gives_membrane=True)
+        elif dynamics is not None:
+            dynamics = dataclasses.replace(dynamics, shows_membrane=False)
+        activity = run_fused(dynamics, x)
+        if activity is not None:
+            return activity.output
         read = _membrane if neuron.reset_mechanism == "none" else _spikes
         y: Tensor = over_steps(read, neuron, x, torch.zeros_like(x[0]))
         return y

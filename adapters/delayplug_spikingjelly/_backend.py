@@ -1,5 +1,6 @@
 """SpikingJelly: neurons that keep their state and switch between steps ("s") and sequences ("m")."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -10,19 +11,26 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from delayplug import (
+    Activity,
+    After,
     Benchmarks,
     Cell,
     Containers,
+    Dynamics,
     ExchangeError,
     Exchanges,
+    FusedNeurons,
     Mode,
     OwnWeights,
     Reset,
     Streams,
     TimeInside,
     Toolkit,
+    run_fused,
     tensors_in,
 )
+
+from . import _dynamics
 
 _NEURONS = "spikingjelly.activation_based.neuron"
 _RECURRENT = "spikingjelly.activation_based.rnn"
@@ -43,7 +51,7 @@ _DESCRIBED = (
 _NEVER = 1e9
 
 
-class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmarks):
+class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons):
     """Neurons of SpikingJelly 2.0: whatever its neuron package defines, and subclasses of it."""
 
     def is_neuron(self, module: nn.Module) -> bool:
@@ -200,6 +208,13 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
             return (one,)
         return (cell.leak,) if cell.threshold is None else (one, cell.leak)
 
+    def dynamics(self, neuron_: nn.Module) -> Dynamics | None:
+        """IFNode, LIFNode, ParametricLIFNode, CUBALIFNode and the two that do not spike."""
+        return _dynamics.dynamics(neuron_)
+
+    def fused_output(self, neuron_: nn.Module, activity: Activity) -> Any:
+        return _dynamics.output(neuron_, activity)
+
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         node: nn.Module = neuron.LIFNode(
             tau=tau,
@@ -221,6 +236,12 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
     def run(self, neuron_: nn.Module, x: Tensor) -> Tensor:
         functional.reset_net(neuron_)
         node: Any = neuron_
+        dynamics = self.dynamics(node)
+        if dynamics is not None and _never_fires(node):
+            dynamics = dataclasses.replace(dynamics, threshold=None, after=After.NONE, gives_membrane=True)
+        activity = run_fused(dynamics, x)
+        if activity is not None:
+            return activity.output
         spikes = node(x)
         out: Tensor = node.v_seq if node.store_v_seq else spikes
         functional.reset_net(node)  # leave nothing of the sequence, or of its graph, behind

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..neurons.fused import fuses, run_fused
 from ..neurons.loops import compiled_loops, over_steps, stacked
 from ..surgery.dataflow import preserved
 from ..surgery.inventory import Network
 from ..surgery.underway import reset_delays
-from ..toolkits.capabilities import streams
+from ..toolkits.capabilities import FusedNeurons, dynamics, streams
 from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Mode
 
 Result = TypeVar("Result")
 Forward = Callable[..., Any]
@@ -94,7 +96,7 @@ def has_loop(network: Network, x: Tensor) -> bool:
 
 
 def over_time(toolkit: Toolkit, neuron: nn.Module, forward: Forward, x: Tensor) -> Any:
-    """A neuron of single steps over a whole sequence, from a fresh state.
+    """A neuron of single steps over a whole sequence, from a fresh state: in a kernel, its toolkit's way, or its loop.
 
     Args:
         toolkit: the neuron's.
@@ -105,15 +107,39 @@ def over_time(toolkit: Toolkit, neuron: nn.Module, forward: Forward, x: Tensor) 
     Returns:
         What its forward returns, with every tensor stacked over time.
     """
+    is_own = getattr(forward, "__func__", None) is type(neuron).forward  # nobody has replaced it
+    if is_own and isinstance(toolkit, FusedNeurons):
+        activity = run_fused(toolkit.dynamics(neuron), x)
+        if activity is not None:
+            return toolkit.fused_output(neuron, activity)
     block = streams(toolkit).as_sequence(neuron)
     if block is not None:
         with block:
             return forward(x)
     step = _holding if toolkit.held_state(neuron) else _carrying
-    if getattr(forward, "__func__", None) is type(neuron).forward:
+    if is_own:
         return over_steps(step, neuron, x, ())
     with compiled_loops(False):  # a compiled loop would be cached for a function that the next call does not use
         return over_steps(functools.partial(step, forward=forward), neuron, x, ())
+
+
+def implementation(toolkit: Toolkit, neuron: nn.Module, device: torch.device, *, compiled: bool = False) -> str:
+    """How a neuron runs over a sequence on a device, in float32, by `unroll` or in the benchmark.
+
+    Args:
+        toolkit: the neuron's.
+        neuron: nothing of it is run.
+        device: of its input.
+        compiled: whether loops are compiled.
+
+    Returns:
+        "fused kernel"; "toolkit", for its own way over a sequence; "compiled loop"; or "loop".
+    """
+    if fuses(dynamics(toolkit, neuron), device):
+        return "fused kernel"
+    if toolkit.mode(neuron) is Mode.SEQUENCE or streams(toolkit).as_sequence(neuron) is not None:
+        return "toolkit"
+    return "compiled loop" if compiled else "loop"
 
 
 # At the top of the module, as `over_steps` wants its steps.

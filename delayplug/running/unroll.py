@@ -8,35 +8,44 @@ Shapes: T steps, B batch.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ..errors import ArgumentError, UnrollError, WiringError
+from ..neurons.fused import fuses, run_fused
 from ..neurons.loops import compiled_loops
 from ..surgery.by_example import fed_back
 from ..surgery.dataflow import preserved, trace
 from ..surgery.delayed import Delayed, StatefulDelayed
 from ..surgery.inventory import Network
 from ..surgery.patch import replaced_forward
+from ..surgery.resolve import not_empty
 from ..toolkits import plugins
-from ..toolkits.capabilities import streams
+from ..toolkits.capabilities import FusedNeurons, dynamics, streams
+from ..toolkits.states import tensors_in
 from ..toolkits.vocabulary import Mode, TimeInside, Turns
+from .fingerprint import fingerprint
 from .loop import Forward, call, from_fresh_state, has_loop, over_time, step_by_step
 from .selfcheck import agree, longest_delay
 
 _NORMS = nn.modules.batchnorm._NormBase
+# Whether models loop by themselves, by how they looked when that was found out, and whether they were checked.
+_looked_at: "WeakKeyDictionary[nn.Module, dict[tuple[Hashable, bool], bool]]" = WeakKeyDictionary()
+_MOST_KEYS = 16
 
 
 def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = False) -> Any:
     """Run a feed-forward network over a whole sequence, layer by layer, from a fresh state.
 
     Equal to the model's own time loop, or to yours around it, and much faster: layers without memory run once over all
-    steps, delays by their sequence engine, neurons by their toolkit's way over a sequence. Batch norm in training takes
+    steps, delays by their sequence engine, neurons in one kernel for all steps (on a GPU, those that their toolkit
+    describes), by their toolkit's way over a sequence, or in a loop. Batch norm in training takes
     its statistics step by step, as in the loop. The model is in a fresh state afterwards.
 
     Args:
@@ -45,7 +54,8 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
         x: (T, B, ...).
         check: for a model with a forward of its own, compare with its own loop on a few steps of two samples: a value
             that flows back in time, or a state that is changed between steps, does not show otherwise. Costs what these
-            steps cost.
+            steps cost, at the first call; and again after anything of the model has changed but the values of its
+            tensors. What its forward takes from outside of the model, such as a global variable, is not seen.
         compile: compile the neurons' loops over time (`torch.compile`), where their toolkit has no faster way of
             its own: some seconds at the first call for each neuron, a fraction of the loop's time at all others.
 
@@ -65,25 +75,41 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
     network = Network(model, toolkit)
     modes = {toolkit.mode(neuron) for neuron in network.neurons.values()}
     if modes == {Mode.SEQUENCE}:
-        return from_fresh_state(network, lambda: call(model, x)[0])
+        with _fused(network, x.device):
+            return from_fresh_state(network, lambda: call(model, x)[0])
     if Mode.SEQUENCE in modes:
         raise UnrollError("some neurons take steps and others sequences: run the model as it is")
     _check_layers(network)
     own_forward = any(not network.in_order(module) for module in _containers(network))
-    loops = own_forward and has_loop(network, x)
-    if check and own_forward:
-        _check(network, x[: 3 + longest_delay(model), :2], loops)  # long enough for the last delayed value to arrive
+    loops = own_forward and _seen(network, x, check)
     with compiled_loops(compile):
         return _unrolled(network, x, loops)
+
+
+def _seen(network: Network, x: Tensor, check: bool) -> bool:
+    """Whether the model loops by itself, checked if wanted; looked at once for as long as the model stays the same."""
+    piece = x[: 3 + longest_delay(network.model), :2]  # long enough for the last delayed value to arrive
+    key = (piece.shape, x.dtype, x.device, fingerprint(network.model))
+    known = _looked_at.setdefault(network.model, {})
+    if (key, check) not in known:
+        loops = known[key, True] if (key, True) in known else has_loop(network, x)
+        if check:
+            _check(network, piece, loops)
+        while len(known) >= _MOST_KEYS:
+            del known[next(iter(known))]
+        known[key, check] = loops
+    return known[key, check]
 
 
 def _unrolled(network: Network, x: Tensor, loops: bool) -> Any:
     steps, batch = x.shape[:2]
     folded = x.flatten(0, 1)
     folded = folded.unsqueeze(0) if loops else folded
-    with _patched(network, steps):
+    passed = dict[str, list[Tensor]]()  # the states that neurons were passed, by the neuron's name
+    with _patched(network, steps, passed):
         try:
             out = from_fresh_state(network, lambda: call(network.model, folded)[0])
+            _check_beginnings(passed)
         except UnrollError:
             raise
         except Exception as error:
@@ -98,6 +124,17 @@ def _unrolled(network: Network, x: Tensor, loops: bool) -> Any:
         return value.unflatten(0, (steps, batch))
 
     return tree_map(unfold, out)
+
+
+def _check_beginnings(passed: dict[str, list[Tensor]]) -> None:
+    """Raise UnrollError if a state that was passed has anything but zeros: each has its own, from which it starts."""
+    names = [name for name, states in passed.items() for _ in states]
+    if not names or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+        return  # a graph is captured after the same was run and checked
+    flags = torch.stack([state.detach().any() for states in passed.values() for state in states])
+    for name, flag in zip(names, flags.tolist(), strict=True):  # the only place that waits for the device
+        if flag:
+            raise UnrollError(f"{name} starts from a state of its own: run the model step by step")
 
 
 def _looped(network: Network, x: Tensor, loops: bool) -> Any:
@@ -151,12 +188,12 @@ def _check_layers(network: Network) -> None:
 
 
 @contextmanager
-def _patched(network: Network, steps: int) -> Iterator[None]:
+def _patched(network: Network, steps: int, passed: dict[str, list[Tensor]]) -> Iterator[None]:
     """Within the block, whatever has a memory takes all steps folded into the batch."""
     with ExitStack() as stack:
         for name, module in network.modules.items():
             if name in network.neurons:
-                forward = _neuron(network, name, module, steps)
+                forward = _neuron(network, name, module, steps, passed)
             elif isinstance(module, Delayed):
                 forward = _delay(module, steps)
             elif streams(network.toolkit).remembers(module) or (isinstance(module, _NORMS) and module.training):
@@ -167,7 +204,30 @@ def _patched(network: Network, steps: int) -> Iterator[None]:
         yield
 
 
-def _neuron(network: Network, name: str, neuron: nn.Module, steps: int) -> Forward:
+@contextmanager
+def _fused(network: Network, device: torch.device) -> Iterator[None]:
+    """Within the block, neurons that take sequences run in kernels where they can."""
+    with ExitStack() as stack:
+        for neuron in network.neurons.values():
+            if "forward" not in vars(neuron) and fuses(dynamics(network.toolkit, neuron), device):
+                stack.enter_context(replaced_forward(neuron, _sequence(network, neuron)))
+        yield
+
+
+def _sequence(network: Network, neuron: nn.Module) -> Forward:
+    toolkit, plain = network.toolkit, neuron.forward
+
+    def forward(x: Tensor, *args: Any, **more: Any) -> Any:
+        goes_on = any(value is not None for value in (*args, *more.values())) or tensors_in(toolkit.held_state(neuron))
+        activity = None if goes_on else run_fused(dynamics(toolkit, neuron), x)
+        if activity is None or not isinstance(toolkit, FusedNeurons):
+            return plain(x, *args, **more)
+        return toolkit.fused_output(neuron, activity)
+
+    return forward
+
+
+def _neuron(network: Network, name: str, neuron: nn.Module, steps: int, passed: dict[str, list[Tensor]]) -> Forward:
     toolkit, plain, called = network.toolkit, neuron.forward, False
 
     def forward(x: Tensor, *state: Any, **more: Any) -> Any:
@@ -175,9 +235,7 @@ def _neuron(network: Network, name: str, neuron: nn.Module, steps: int) -> Forwa
         if called:
             raise UnrollError(f"{name} runs more than once: the model has a loop that is not over its input")
         called = True
-        passed = toolkit.passed_state(neuron, (x, *state), more)
-        if passed and any(bool(tensor.any()) for tensor in passed):
-            raise UnrollError(f"{name} starts from a state of its own: run the model step by step")
+        passed[name] = not_empty(toolkit.passed_state(neuron, (x, *state), more) or ())
         out = over_time(toolkit, neuron, plain, x.unflatten(0, (steps, -1)))
         return tree_map(lambda value: value.flatten(0, 1) if isinstance(value, Tensor) else value, out)
 

@@ -2,25 +2,35 @@
 
 import copy
 import io
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ..deploy.freeze import freeze_delays
 from ..errors import ExchangeError, SequenceError
 from ..exchange.to_module import run_neuron
+from ..neurons.dynamics import Dynamics
+from ..neurons.fused import fused_neurons
+from ..neurons.recurrence import Activity, in_steps
+from ..running.loop import over_time
 from ..running.stream import stream
 from ..toolkits import capabilities
-from ..toolkits.vocabulary import TimeInside
+from ..toolkits.toolkit import Toolkit
+from ..toolkits.vocabulary import Mode, TimeInside
 from .cases import Cases
 from .networks import Network
 from .oracle import reference_neuron
 from .snapshots import is_same, snapshot, states
 
+# run(dynamics, x) gives what the neurons did, or None
+Run = Callable[[Dynamics, Tensor], Activity | None]
+
 
 class CapabilityLaws(Cases):
-    """Laws of `Containers`, `OwnWeights`, `Streams`, `Exchanges` and `Benchmarks`."""
+    """Laws of `Containers`, `OwnWeights`, `Streams`, `Exchanges`, `Benchmarks` and `FusedNeurons`."""
 
     # ---------------------------------------------------------------------------- containers and weights of their own
 
@@ -159,3 +169,61 @@ class CapabilityLaws(Cases):
         readout = toolkit.readout_neuron(tau=tau)
         for _ in range(2):  # the second run starts afresh
             torch.testing.assert_close(toolkit.run(readout, x), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+    # ----------------------------------------------------------------------------------------- fused neurons
+
+    def test_neurons_compute_their_dynamics(self, network: Network) -> None:
+        self.skip_without(capabilities.FusedNeurons)
+        for neuron in network.build().modules():
+            dynamics = capabilities.dynamics(self.toolkit, neuron) if self.toolkit.is_neuron(neuron) else None
+            if dynamics is None:
+                continue
+            generator = torch.Generator().manual_seed(3)
+            shape = torch.broadcast_shapes(*(t.shape for t in dynamics.tensors())) or (4,)
+            for steps in (1, 24):
+                # Multiples of 1/2: some membranes come to their threshold exactly.
+                x = torch.randint(-2, 5, (steps, 8, *shape), generator=generator) / 2
+                assert_dynamics(self.toolkit, neuron, x)
+
+
+def assert_dynamics(
+    toolkit: Toolkit, neuron: nn.Module, x: Tensor, run: Run = in_steps, learned: Sequence[Tensor] = ()
+) -> None:
+    """Assert that a neuron and its `dynamics` give equal spikes and states over x (T, B, ...), and the same gradients.
+
+    Args:
+        toolkit: the neuron's, with `FusedNeurons`.
+        neuron: one that has dynamics; it is left in a fresh state.
+        x: the input.
+        run: how its dynamics run.
+        learned: tensors with gradients besides its parameters.
+    """
+    assert isinstance(toolkit, capabilities.FusedNeurons)
+    others = [*(parameter for parameter in neuron.parameters() if parameter.requires_grad), *learned]
+    results = []
+    for is_fused in (False, True):
+        leaf = x.clone().requires_grad_()
+        capabilities.streams(toolkit).reset(neuron)
+        if is_fused:
+            dynamics = toolkit.dynamics(neuron)
+            activity = None if dynamics is None else run(dynamics, leaf)
+            assert activity is not None, f"{neuron} does not run by its dynamics"
+            out = toolkit.fused_output(neuron, activity)
+        else:
+            with fused_neurons(False):
+                is_sequence = toolkit.mode(neuron) == Mode.SEQUENCE
+                out = neuron(leaf) if is_sequence else over_time(toolkit, neuron, neuron.forward, leaf)
+        kept = {**capabilities.streams(toolkit).kept_state(neuron)}
+        capabilities.streams(toolkit).reset(neuron)
+        outputs = [leaf for leaf in tree_leaves((out, kept)) if isinstance(leaf, Tensor)]
+        generator = torch.Generator().manual_seed(4)
+        total = torch.stack([(torch.randn(y.shape, generator=generator) * y).sum() for y in outputs]).sum()
+        grads = torch.autograd.grad(total, [leaf, *others], allow_unused=True) if total.requires_grad else []
+        results.append((outputs, [torch.zeros(()) if grad is None else grad for grad in grads]))
+    (outputs, grads), (got, got_grads) = results
+    assert len(got) == len(outputs), f"{neuron} gives {len(outputs)} tensors, and by its dynamics {len(got)}"
+    for expected, value in zip(outputs, got, strict=True):
+        assert torch.equal(value, expected), f"{neuron}: {int((value != expected).sum())} values are not equal"
+    for expected, value in zip(grads, got_grads, strict=True):
+        error = (value - expected).abs().max() / expected.abs().max().clamp_min(1)
+        assert error < 1e-5, f"{neuron}: a gradient is wrong by {error:.1e}"

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from ..errors import BackendError, ExchangeError
 from ..neurons.cell import Cell
+from ..neurons.dynamics import Dynamics
+from ..neurons.recurrence import Activity
 from .toolkit import Toolkit
 from .vocabulary import TimeInside
 
@@ -171,7 +173,31 @@ class Benchmarks(ABC):
         """One of these two neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
 
 
-_CAPABILITIES = (Containers, OwnWeights, Streams, Exchanges, Benchmarks)
+class FusedNeurons(ABC):
+    """Neurons by their live tensors: on a GPU they run over a whole sequence in one kernel, those of every toolkit."""
+
+    @abstractmethod
+    def dynamics(self, neuron: nn.Module) -> Dynamics | None:
+        """What the forward of its class computes in a step, by its own tensors and in its own order of operations.
+
+        None for a neuron that does anything else besides, such as one of a class that derives from a known one: it
+        keeps its loop. Asked at each run, so that it takes the tensors as they are, and waits for no device.
+        """
+
+    def fused_output(self, neuron: nn.Module, activity: Activity) -> Any:
+        """What the forward of the neuron returns, over the sequence; the neuron keeps the state that it would keep.
+
+        Of a neuron of single steps, every tensor of what it returns at a step, stacked over time. By default, the
+        spikes, or the membranes of a readout.
+
+        Args:
+            neuron: in a fresh state.
+            activity: what its `dynamics` did.
+        """
+        return activity.output
+
+
+_CAPABILITIES = (Containers, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons)
 _NO_CONTAINERS, _NO_WEIGHTS, _NO_STREAMS = Containers(), OwnWeights(), Streams()
 
 
@@ -207,6 +233,11 @@ def benchmarks(toolkit: Toolkit) -> Benchmarks:
     raise BackendError(
         f"the backend {type(toolkit).__name__} takes no part in the benchmark: its adapter lacks delayplug.Benchmarks"
     )
+
+
+def dynamics(toolkit: Toolkit, neuron: nn.Module) -> Dynamics | None:
+    """What a step of a neuron computes, by its live tensors; None if its toolkit does not say."""
+    return toolkit.dynamics(neuron) if isinstance(toolkit, FusedNeurons) else None
 
 
 def check_toolkit(toolkit: object) -> Toolkit:

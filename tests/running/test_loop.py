@@ -10,8 +10,11 @@ import snntorch
 import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from delayplug.running.loop import call, from_fresh_state, has_loop, over_time, step_by_step
+from delayplug import _triton
+from delayplug._triton import interpreted, is_installed
+from delayplug.running.loop import call, from_fresh_state, has_loop, implementation, over_time, step_by_step
 from delayplug.surgery.inventory import Network
 from delayplug.toolkits import plugins
 from tests.running.models import NETS, build, sequence, spikes
@@ -102,6 +105,40 @@ def test_a_neuron_over_time_is_its_steps(name: str) -> None:
     got = spikes_of(over_time(plugins.toolkit(backend), made, made.forward, x))
     assert 0 < expected.sum() < expected.numel()
     assert torch.equal(got, expected)
+
+
+@pytest.mark.skipif(not is_installed() or torch.cuda.is_available(), reason="needs Triton and its interpreter")
+@pytest.mark.parametrize("name", MADE)
+def test_a_neuron_over_time_is_the_same_in_a_kernel(name: str) -> None:
+    backend, make = MADE[name]
+    x = torch.rand(9, 3, 4, generator=torch.Generator().manual_seed(0)) * 3
+    toolkit, made = plugins.toolkit(backend), make()
+    expected = over_time(toolkit, made, made.forward, x)
+    made = make()
+    with interpreted():
+        got = over_time(toolkit, made, made.forward, x.requires_grad_())
+    assert type(got) is type(expected)
+    for a, b in zip(tree_leaves(expected), tree_leaves(got), strict=True):
+        assert torch.equal(a, b)
+        assert b.grad_fn is not None
+    assert "Fused" in spikes_of(got).grad_fn.name()
+
+
+@pytest.mark.parametrize(
+    ("name", "ways"),
+    [
+        ("returned", ("loop", "compiled loop", "fused kernel")),
+        ("passed", ("loop", "compiled loop", "fused kernel")),
+        ("switched", ("toolkit", "toolkit", "fused kernel")),
+    ],
+)
+def test_how_a_neuron_will_run(name: str, ways: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, make = MADE[name]
+    toolkit, cpu = plugins.toolkit(backend), torch.device("cpu")
+    assert implementation(toolkit, make(), cpu) == ways[0]
+    assert implementation(toolkit, make(), cpu, compiled=True) == ways[1]
+    monkeypatch.setattr(_triton, "runs_on", lambda device: True)
+    assert implementation(toolkit, make(), cpu) == ways[2]
 
 
 def test_a_forward_that_is_not_the_classs_own_is_the_one_that_runs() -> None:

@@ -1,13 +1,18 @@
 """Layer by layer over a whole sequence: equal to the user's own time loop, or refused with a reason."""
 
+from collections.abc import Callable
+
 import norse.torch as norse
 import pytest
 import snntorch
 import torch
-from spikingjelly.activation_based import functional, layer, neuron
+from norse.torch.module.snn import SNN, SNNCell
+from spikingjelly.activation_based import base, functional, layer, neuron
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from delayplug import ArgumentError, UnrollError, WiringError, add_delays, named_delays, unroll
+from delayplug import ArgumentError, UnrollError, WiringError, add_delays, fused_neurons, named_delays, unroll
+from delayplug._triton import interpreted, is_installed
 from delayplug.testing.laws import MAX_DELAY, Network
 from tests.corpus import FAST_NETWORKS, norse_networks, snntorch_networks, spikingjelly_networks
 from tests.networks import B, F, H, InitLeaky, O, sequence
@@ -186,3 +191,113 @@ def test_sequence_networks_are_run_as_they_are() -> None:
     net = norse.SequentialState(nn.Linear(F, H), norse.LIF())
     assert torch.equal(unroll(net, sequence()), net(sequence())[0])
     assert unroll(net, sequence()).shape == (*sequence().shape[:1], B, H)
+
+
+# --------------------------------------------------------------------------------------------- on a device
+
+kernels = pytest.mark.skipif(not is_installed() or torch.cuda.is_available(), reason="needs Triton and its interpreter")
+FUSED: dict[str, Callable[[], nn.Module]] = {
+    "a loop of its own": InitLeaky,
+    "snntorch": lambda: nn.Sequential(nn.Linear(F, H), snntorch.Leaky(beta=0.8, init_hidden=True, threshold=0.2)),
+    "norse cells": lambda: norse.SequentialState(nn.Linear(F, H), norse.LIFBoxCell(dt=0.01), norse.LICell(dt=0.01)),
+    "norse layers": lambda: norse.SequentialState(nn.Linear(F, H), norse.LIF(dt=0.01), norse.LI(dt=0.01)),
+    "spikingjelly": lambda: nn.Sequential(nn.Linear(F, H), neuron.LIFNode(), neuron.IFNode(v_reset=None)),
+}
+
+
+VIEWS = "view _unsafe_view select slice t unsqueeze squeeze expand detach unbind split alias as_strided transpose"
+IDLE = {*VIEWS.split(), "empty", "empty_like", "new_empty"}
+NEURONS = (snntorch.SpikingNeuron, SNNCell, SNN, base.MemoryModule)
+
+
+class Operators(TorchDispatchMode):
+    """Notes what launches something within the block: all but views and new memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = str(function)
+        if name.split(".")[1] not in IDLE:
+            self.names.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@kernels
+@pytest.mark.parametrize("name", FUSED)
+def test_the_number_of_operations_does_not_depend_on_the_steps(name: str) -> None:
+    torch.manual_seed(0)
+    net, counts = FUSED[name](), []
+    with interpreted():
+        for steps in (5, 5, 5, 12):
+            with Operators() as operators:
+                out = unroll(net, torch.rand(steps, B, F) * 3)
+                out.sum().backward()
+            net.zero_grad()
+            counts.append(len(operators.names))
+        fused = [operator for operator in operators.names if "neurons_" in operator]
+        assert len(fused) == 2 * sum(isinstance(m, NEURONS) for m in net.modules())
+    assert counts[-2] == counts[-1] < 32
+
+
+@kernels
+@pytest.mark.parametrize("name", FUSED)
+def test_the_same_in_kernels(name: str) -> None:
+    torch.manual_seed(0)
+    net, x = FUSED[name](), torch.rand(9, B, F) * 3
+    results = []
+    for fused in (False, True):
+        with interpreted(), fused_neurons(fused):
+            out = unroll(net, x)
+            results.append((out, *torch.autograd.grad((out * out).sum(), list(net.parameters()))))
+    for expected, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(results[0][0], results[1][0])
+
+
+@kernels
+def test_a_state_that_a_layer_is_passed_keeps_its_loop() -> None:
+    class Carries(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lif = norse.LIF(dt=0.01)
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, state = self.lif(x[:2])
+            return torch.cat([first, self.lif(x[2:], state)[0]])
+
+    net, x = Carries(), torch.rand(6, B, F) * 20
+    expected = norse.LIF(dt=0.01)(x)[0]
+    with interpreted():
+        assert torch.equal(unroll(net, x), expected)
+    assert expected.any()
+
+
+def test_a_model_is_compared_with_its_loop_once() -> None:
+    class Counted(InitLeaky):
+        switched = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            CALLS.append(1)
+            mem, out = self.lif1.init_leaky(), []
+            for x_t in x:
+                _, mem = self.lif1(self.fc1(x_t), mem)
+                mem = mem / 2 if self.switched else mem
+                out.append(mem)
+            return torch.stack(out)
+
+    CALLS: list[int] = []
+    net = Counted()
+    for _ in range(2):  # the neuron has no buffers of that shape at the very first call
+        unroll(net, sequence())
+    CALLS.clear()
+    unroll(net, sequence())
+    assert len(CALLS) == 1
+    with torch.no_grad():
+        net.fc1.weight.mul_(2)
+    unroll(net, sequence())
+    assert len(CALLS) == 2
+    net.switched = True
+    with pytest.raises(UnrollError, match="a state is changed between steps"):
+        unroll(net, sequence())

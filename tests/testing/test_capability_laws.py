@@ -1,6 +1,8 @@
 """The laws of the capabilities notice what they are for: each is broken on purpose."""
 
+import dataclasses
 import unittest
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import nn
 
-from delayplug import Cell
+from delayplug import Cell, Dynamics, Form, Surrogate
 from delayplug.testing import Laws, Network
 from delayplug.toolkits import plugins
 from tests.corpus import norse_networks, snntorch_networks, spikingjelly_networks
@@ -74,6 +76,40 @@ def test_a_benchmark_neuron_with_another_time_constant(tau: float, monkeypatch: 
     monkeypatch.setattr(toolkit, "spiking_neuron", lambda *, tau: made(tau=tau + 1))
     with pytest.raises(AssertionError):
         laws.test_the_benchmarks_neuron_is_the_papers(tau)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda d: {"leak": d.leak * 1.01}, "values are not equal"),
+        (lambda d: {"fires_at": False}, "values are not equal"),
+        (lambda d: {"is_detached": not d.is_detached}, "a gradient is wrong"),
+        (lambda d: {"surrogate": Surrogate(Form.ARCTAN, 2.5)}, "a gradient is wrong"),
+    ],
+)
+def test_dynamics_that_are_not_the_neurons(
+    wrong: Callable[[Dynamics], dict[str, Any]], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolkit, laws = plugins.toolkit("spikingjelly"), Spiking()
+    described = toolkit.dynamics
+    network = next(n for n in laws.networks if any(type(m) is neuron.LIFNode for m in n.build().modules()))
+    laws.test_neurons_compute_their_dynamics(network)
+
+    def mistaken(node: nn.Module) -> Any:
+        dynamics = described(node)
+        return dataclasses.replace(dynamics, **wrong(dynamics)) if type(node) is neuron.LIFNode else dynamics
+
+    monkeypatch.setattr(toolkit, "dynamics", mistaken)
+    with pytest.raises(AssertionError, match=message):
+        laws.test_neurons_compute_their_dynamics(network)
+
+
+def test_a_state_that_dynamics_leave_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit, laws = plugins.toolkit("snntorch"), SnnTorch()
+    laws.test_neurons_compute_their_dynamics(laws.networks[0])
+    monkeypatch.setattr(toolkit, "fused_output", lambda neuron, activity: activity.output)
+    with pytest.raises(AssertionError):
+        laws.test_neurons_compute_their_dynamics(laws.networks[0])
 
 
 def test_a_toolkit_without_a_capability_skips_its_laws() -> None:

@@ -3,17 +3,21 @@
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from delayplug import BackendError, Cell, Containers, ExchangeError, Mode, Streams, TimeInside, Toolkit
+from delayplug.toolkits import plugins
 from delayplug.toolkits.capabilities import (
     benchmarks,
     check_toolkit,
     containers,
+    dynamics,
     exchanges,
     own_weights,
     streams,
 )
+from tests.toolkits.described import LOOPS
 
 
 class Plain(Toolkit):
@@ -98,3 +102,31 @@ def test_an_answer_that_would_never_be_asked_for_is_an_error() -> None:
 def test_what_is_no_toolkit_is_refused() -> None:
     with pytest.raises(TypeError, match=r"expected a delayplug\.Toolkit, got 3"):
         check_toolkit(3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", LOOPS)
+def test_neurons_that_keep_their_loop(name: str) -> None:
+    backend, make = LOOPS[name]
+    toolkit = plugins.toolkit(backend)
+    made = make()
+    assert toolkit.is_neuron(made)
+    assert dynamics(toolkit, made) is None
+
+
+def test_dynamics_are_asked_of_toolkits_that_have_them() -> None:
+    assert dynamics(Plain(), nn.ReLU()) is None
+
+
+def test_dynamics_take_the_tensors_as_they_are() -> None:
+    """Also what was written past torch's version counters."""
+    toolkit: Any = plugins.toolkit("snntorch")
+    neuron = toolkit.spiking_neuron(tau=2.0)
+    assert toolkit.dynamics(neuron).is_unscaled
+    neuron.beta.data.fill_(0.25)
+    assert toolkit.dynamics(neuron).leak.item() == 0.25
+    neuron.graded_spikes_factor.fill_(0.5)
+    assert not toolkit.dynamics(neuron).is_unscaled
+    assert toolkit.dynamics(neuron).scale is neuron.graded_spikes_factor
+    neuron.graded_spikes_factor = torch.tensor(1.0)
+    assert toolkit.dynamics(neuron).is_unscaled

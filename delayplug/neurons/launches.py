@@ -1,0 +1,108 @@
+"""The operators that launch the kernels of neurons.
+
+Shapes: T steps, N columns, one for each neuron of each sample.
+"""
+
+import torch
+from torch import Tensor
+
+from .. import _triton
+
+_BLOCK, _WARPS = 128, 4
+
+# Constants come in the order of `dynamics.CONSTANTS`, and after them what the membrane starts from. `rules` are charge,
+# current, before, after, fires, fires_at, divides; of `backward` then is_detached and the form of the surrogate.
+_SHARED = "Tensor?[] constants, float[] numbers, int[] kinds, int[] layout, int[] rules"
+
+
+@_triton.operator(
+    f"neurons_forward(Tensor x, Tensor? first_current, {_SHARED}, "
+    "Tensor(a!)? spikes, Tensor(b!)? charged, Tensor(c!)? membranes, Tensor(d!)? drives, Tensor(e!)? currents, "
+    "Tensor(f!) membrane, Tensor(g!)? current) -> ()"
+)
+def forward(
+    x: Tensor,
+    first_current: Tensor | None,
+    constants: list[Tensor | None],
+    numbers: list[float],
+    kinds: list[int],
+    layout: list[int],
+    rules: list[int],
+    spikes: Tensor | None,
+    charged: Tensor | None,
+    membranes: Tensor | None,
+    drives: Tensor | None,
+    currents: Tensor | None,
+    membrane: Tensor,
+    current: Tensor | None,
+) -> None:
+    """See `kernels.membranes.forward`; layout is T, N, size, repeat."""
+    from .kernels.membranes import forward as kernel
+
+    with torch.cuda.device_of(x):
+        kernel[_programs(layout)](
+            x,
+            *constants,
+            *numbers,
+            first_current,
+            *(spikes, charged, membranes, drives, currents, membrane, current),
+            *layout,
+            *kinds,
+            *rules,
+            BLOCK=_BLOCK,
+            num_warps=_WARPS,
+            enable_fp_fusion=False,  # equal spikes: each operation is rounded, as in torch
+        )
+
+
+@_triton.operator(
+    f"neurons_backward(Tensor x, Tensor? first_current, {_SHARED}, int[] needs, float[] surrogate, "
+    "Tensor? charged, Tensor? membranes, Tensor? drives, Tensor?[] gradients, "
+    "Tensor(a!)? for_x, Tensor(b!)? for_start, Tensor(c!)? for_current, Tensor(d!)[] for_constants, int[] learned) "
+    "-> ()"
+)
+def backward(
+    x: Tensor,
+    first_current: Tensor | None,
+    constants: list[Tensor | None],
+    numbers: list[float],
+    kinds: list[int],
+    layout: list[int],
+    rules: list[int],
+    needs: list[int],
+    surrogate: list[float],
+    charged: Tensor | None,
+    membranes: Tensor | None,
+    drives: Tensor | None,
+    gradients: list[Tensor | None],
+    for_x: Tensor | None,
+    for_start: Tensor | None,
+    for_current: Tensor | None,
+    for_constants: list[Tensor],
+    learned: list[int],
+) -> None:
+    """See `kernels.gradients.backward`; `learned` says whose sums `for_constants` are."""
+    from .kernels.gradients import backward as kernel
+
+    sums: list[Tensor | None] = [None] * (len(constants) - 1)
+    for place, out in zip(learned, for_constants, strict=True):
+        sums[place] = out
+    with torch.cuda.device_of(x):
+        kernel[_programs(layout)](
+            x,
+            *constants,
+            *numbers,
+            *surrogate,
+            first_current,
+            *(charged, membranes, drives, *gradients, for_x, for_start, for_current, *sums),
+            *layout,
+            *kinds,
+            *needs,
+            *rules,
+            BLOCK=_BLOCK,
+            num_warps=_WARPS,
+        )
+
+
+def _programs(layout: list[int]) -> tuple[int]:
+    return (-(-layout[1] // _BLOCK),)

@@ -1,0 +1,139 @@
+"""`Dynamics` in plain operations of torch, step by step: what the kernels must equal, and their stand-in.
+
+The kernels' backward pass hands over to this where it is differentiated itself. Shapes: T steps, B batch.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .dynamics import After, Before, Charge, Current, Dynamics
+from .surrogates import Surrogate, derivative
+
+
+class Activity(NamedTuple):
+    """What a layer of neurons did over a sequence.
+
+    Attributes:
+        output: the spikes, or the membranes of a neuron that gives them, (T, B, ...).
+        spikes: (T, B, ...), times the scale; None for a readout.
+        membranes: after each step, (T, B, ...); None where nobody asked.
+        currents: after each step, likewise; None for a neuron without a current, too.
+        membrane, current: after the last step, (B, ...).
+    """
+
+    output: Tensor
+    spikes: Tensor | None
+    membranes: Tensor | None
+    currents: Tensor | None
+    membrane: Tensor
+    current: Tensor | None
+
+
+class Spike(torch.autograd.Function):
+    """The step function with a surrogate gradient; differentiable again, and within `torch.func`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor, surrogate: Surrogate, fires_at: bool) -> Tensor:
+        return (z >= 0 if fires_at else z > 0).to(z.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Surrogate, bool], output: Tensor) -> None:
+        z, ctx.surrogate, _ = inputs
+        ctx.save_for_backward(z)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        return grad * derivative(ctx.surrogate, z), None, None
+
+
+def in_steps(dynamics: Dynamics, x: Tensor, membrane: Tensor | None = None, current: Tensor | None = None) -> Activity:
+    """A layer of neurons over a sequence, in plain operations.
+
+    Args:
+        dynamics: of the neurons.
+        x: the input, (T, B, ...).
+        membrane: before the first step, broadcasts to (B, ...); None for fresh neurons.
+        current: likewise, for neurons that have one.
+    """
+    d, v, i = dynamics, torch.zeros_like(x[0]) + (dynamics.start if membrane is None else membrane), None
+    if d.current is not Current.NONE:
+        i = torch.zeros_like(x[0]) + (0.0 if current is None else current)
+    spikes, membranes, currents = [], [], []
+    for factor in d.factors:
+        x = x * factor
+    for x_t in x.unbind(0):
+        u = x_t if d.divisor is None else x_t / d.divisor
+        if i is not None:
+            u = d.synapse * i + u if d.current is Current.DECAY else i + u
+            i = u if d.current is Current.DECAY else u + d.synapse * u
+        s, v = _step(d, v, u)
+        spikes.append(s)
+        membranes.append(v)
+        currents.append(i)
+    out = _stacked(spikes)
+    over_time = torch.stack(membranes) if out is None or d.gives_membrane or d.shows_membrane else None
+    output = out if out is not None and (over_time is None or not d.gives_membrane) else over_time
+    assert output is not None
+    return Activity(output, out, over_time, _stacked(currents) if d.shows_current else None, v, i)
+
+
+def _stacked(steps: list[Tensor | None]) -> Tensor | None:
+    there = [step for step in steps if step is not None]
+    return torch.stack(there) if there else None
+
+
+def _step(d: Dynamics, v: Tensor, u: Tensor) -> tuple[Tensor | None, Tensor]:
+    """The membrane v, driven by u: spikes, and the next membrane."""
+    if d.threshold is None or d.surrogate is None:
+        return None, _charged(d, v, u)
+    if d.before is Before.NONE:
+        h = _charged(d, v, u)
+        s = Spike.apply(h - d.threshold, d.surrogate, d.fires_at)
+        spike = s.detach() if d.is_detached else s
+    else:
+        r = (v - d.threshold).detach()
+        r = (r >= 0 if d.fires_at else r > 0).to(v.dtype)
+        h = _charged(d, (1 - r) * v if d.before is Before.ZERO else v, u)
+        if d.before is Before.SUBTRACT:
+            h = h - r * d.threshold
+        elif d.before is Before.ZERO_ALL:
+            h = h - h * r
+        s = Spike.apply(h - d.threshold, d.surrogate, d.fires_at)
+        spike = (s.detach() if d.is_detached else s) - r
+    if d.after is After.NONE:
+        v = h
+    elif d.after is After.SUBTRACT:
+        v = h - spike * d.threshold
+    elif d.before is Before.NONE:
+        v = (1 - spike) * h + spike * d.reset
+    else:
+        v = h - spike * h
+    return s if d.scale is None else s * d.scale, v
+
+
+def _charged(d: Dynamics, v: Tensor, u: Tensor) -> Tensor:
+    leak, rest = d.leak, d.rest
+    match d.charge:
+        case Charge.ADD:
+            return v + u
+        case Charge.DECAY:
+            return leak * v + u
+        case Charge.LEAK_INPUT_FIRST:
+            return v + leak * ((u + rest) - v)
+        case Charge.LEAK_REST_FIRST:
+            return v + leak * ((rest - v) + u)
+        case Charge.LEAK_LAST:
+            return v + (u - (v - rest)) * leak
+        case Charge.LEAK_AND_GAIN:
+            return (v + leak * (rest - v)) + d.gain * u
+        case Charge.LEAK_AND_ADD:
+            return (v - (v - rest) * leak) + u
+        case Charge.DIVIDED:
+            return v + (u - (v - rest)) / leak
+        case Charge.DIVIDED_AND_ADD:
+            return (v - (v - rest) / leak) + u

@@ -1,0 +1,91 @@
+"""Random neurons for the tests of the kernels."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from delayplug import Activity
+from delayplug.neurons.dynamics import CONSTANTS, After, Before, Charge, Current, Dynamics
+from delayplug.neurons.surrogates import Form, Surrogate
+
+CHANNELS = 3
+GRID = 2.0**-4  # inputs and constants are multiples: membranes come to thresholds exactly
+
+
+@st.composite
+def dynamics(draw: st.DrawFn, channels: int) -> Dynamics:
+    """Any that `Dynamics` takes, with numbers, tensors of one element and one for each channel."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
+
+    def constant(low: float, high: float, tensors: bool = True) -> float | Tensor:
+        kind = draw(st.sampled_from(["number", "one", "each"] if tensors else ["number"]))
+        value = low + (high - low) * torch.rand(channels if kind == "each" else (), generator=generator)
+        if draw(st.booleans()):
+            value = (value / GRID).round() * GRID
+        return float(value) if kind == "number" else value.requires_grad_(draw(st.booleans()))
+
+    charge = draw(st.sampled_from(Charge))
+    divided = charge in (Charge.DIVIDED, Charge.DIVIDED_AND_ADD)
+    current = draw(st.sampled_from(Current))
+    fires = draw(st.integers(0, 4)) > 0
+    before = draw(st.sampled_from(Before)) if fires else Before.NONE
+    after = draw(st.sampled_from(After)) if fires else After.NONE
+    surrogate = Surrogate(draw(st.sampled_from(Form)), draw(st.sampled_from([0.5, 2.0, 3.0])), 0.75, 0.25)
+    gives = not fires or draw(st.booleans())
+    return Dynamics(
+        charge=charge,
+        leak=constant(1.0, 4.0, tensors=False) if divided else constant(0.0, 1.0),
+        rest=constant(-0.5, 0.5),
+        gain=constant(0.5, 2.0),
+        current=current,
+        synapse=constant(-1.0, 0.0) if current is Current.JUMP else constant(0.0, 1.0),
+        threshold=constant(0.25, 1.5) if fires else None,
+        fires_at=draw(st.booleans()),
+        before=before,
+        after=after,
+        reset=constant(-0.5, 0.25) if not before and after is After.VALUE else 0.0,
+        is_detached=draw(st.booleans()),
+        surrogate=surrogate if fires else None,
+        scale=torch.tensor(0.5, requires_grad=True) if fires and draw(st.integers(0, 3)) == 0 else None,
+        start=constant(-0.5, 0.5),
+        divisor=draw(st.sampled_from([None, None, 0.75])),
+        gives_membrane=gives,
+        shows_membrane=draw(st.booleans()),
+        shows_current=draw(st.booleans()),
+    )
+
+
+def copy(neurons: Dynamics) -> Dynamics:
+    """The same with leaves of its own."""
+    changed: dict[str, Any] = {}
+    for name in CONSTANTS:
+        value = getattr(neurons, name)
+        if isinstance(value, Tensor):
+            changed[name] = value.detach().clone().requires_grad_(value.requires_grad)
+    return dataclasses.replace(neurons, **changed)
+
+
+def leaves(neurons: Dynamics) -> list[Tensor]:
+    """The constants that are learned."""
+    values = (getattr(neurons, name) for name in CONSTANTS)
+    return [value for value in values if isinstance(value, Tensor) and value.requires_grad]
+
+
+def inputs(neurons: Dynamics, steps: int, given_state: bool, seed: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """x (T, 2, 3), and the membrane and current before the first step, or None."""
+    generator = torch.Generator().manual_seed(seed)
+    x = ((2 * torch.rand(steps, 2, CHANNELS, generator=generator) - 0.5) / GRID).round() * GRID
+    membrane, current = (torch.rand(2, CHANNELS, generator=generator).requires_grad_() for _ in range(2))
+    if not given_state:
+        return x.requires_grad_(), None, None
+    return x.requires_grad_(), membrane, current if neurons.current else None
+
+
+def projected(did: Activity) -> Tensor:
+    """A random linear function of all that neurons did."""
+    generator = torch.Generator().manual_seed(5)
+    there = [value for value in did[1:] if value is not None]
+    return torch.stack([(value * torch.randn(value.shape, generator=generator)).sum() for value in there]).sum()
