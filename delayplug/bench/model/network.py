@@ -59,9 +59,7 @@ class DelayNetwork(nn.Module):
             masks = self.draw_masks(x.shape[1]) if self.training else []
         spikes, scale = [], 1.0
         with compiled_loops(self.compiles):
-            for synapse, norm, neuron, mask in itertools.zip_longest(
-                self.layers[:-1], self.norms, self.neurons, masks
-            ):
+            for synapse, norm, neuron, mask in itertools.zip_longest(self.layers[:-1], self.norms, self.neurons, masks):
                 current: Tensor = synapse(x, tail=self.tail, scale=scale)
                 current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
                 spikes.append(mark_exact(self.benchmark.run(neuron, current)))  # zeros and ones
@@ -111,9 +109,7 @@ class HeldDropout(nn.Dropout):
         """What is not dropped is scaled by this, as in `nn.Dropout`."""
         return 1 / (1 - self.p)
 
-    def draw(
-        self, shape: Sequence[int], device: torch.device, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def draw(self, shape: Sequence[int], device: torch.device, generator: torch.Generator | None = None) -> Tensor:
         """A mask, bool (1, B, ...), True where nothing is dropped.
 
         Args:
