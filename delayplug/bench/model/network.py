@@ -70,12 +70,12 @@ class DelayNetwork(nn.Module):
             return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail, scale=scale))]
 
     def draw_masks(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
-        """The masks of dropout for a batch, bool (1, B, size) for each hidden layer; none if nothing is dropped."""
+        """The masks of dropout for a batch, (1, B, size) for each hidden layer; none if nothing is dropped."""
         if self.dropout.p == 0:
             return []
-        where = next(self.parameters()).device
+        like = next(self.parameters())
         sizes = [norm.num_features for norm in cast(list[nn.BatchNorm1d], list(self.norms))]
-        return [self.dropout.draw((batch, size), where, generator) for size in sizes]
+        return [self.dropout.draw(like, (batch, size), generator) for size in sizes]
 
     @property
     def layers(self) -> list[Synapses]:
@@ -109,29 +109,29 @@ class HeldDropout(nn.Dropout):
         """What is not dropped is scaled by this, as in `nn.Dropout`."""
         return 1 / (1 - self.p)
 
-    def draw(self, shape: Sequence[int], device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-        """A mask, bool (1, B, ...), True where nothing is dropped.
+    def draw(self, like: Tensor, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """A mask (1, B, ...), one where nothing is dropped and zero elsewhere.
 
         Args:
+            like: has its dtype and device.
             shape: of the input without time, (B, ...); B is this process's part of the batch.
-            device: of the mask.
             generator: to draw from, on this device.
         """
-        total, own = (shape[0], slice(None)) if self.total is None else (self.total, share(self.total))
-        # Of float32, then bool: the numbers that `nn.functional.dropout` draws on a CPU.
-        mask = torch.empty(1, total, *shape[1:], device=device).bernoulli_(1 - self.p, generator=generator)
-        return mask[:, own] != 0
+        total = shape[0] if self.total is None else self.total
+        # On a CPU the numbers that `nn.functional.dropout` draws.
+        mask = like.new_empty(1, total, *shape[1:], requires_grad=False).bernoulli_(1 - self.p, generator=generator)
+        return mask if self.total is None else mask[:, share(total)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes that are not dropped are scaled by 1 / (1 - p), as in `nn.Dropout`."""
         if not self.training or self.p == 0:
             return x
-        return x * (self.draw(x.shape[1:], x.device) * self.scale)
+        return x * (self.draw(x, x.shape[1:]) * self.scale)
 
 
 def apply_mask(x: Tensor, mask: Tensor) -> Tensor:
-    """x where the mask is True, else zero; known to be exact in bf16 if x is."""
-    masked = x * mask
+    """x where the mask is one, zero where it is zero; known to be exact in bf16 if x is."""
+    masked = x * mask.to(x.dtype)
     return mark_exact(masked) if is_exact(x) else masked
 
 
