@@ -197,3 +197,29 @@ def test_on_a_cpu_it_just_calls() -> None:
         assert all(map(torch.equal, found, plain.step(x, y)))
     assert torch.equal(training.first.delays.grad, plain.first.delays.grad)
     assert not step.captured
+
+
+def test_under_autocast_weights_are_cast_in_every_replay(recorder: Recorder) -> None:
+    """Autocast remembers the weights that it has cast: a recording must not read those of its first run."""
+    networks = [nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    x, results = torch.rand(6, 5), []
+
+    for network, plain in zip(networks, (False, True), strict=True):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+
+        def step(x: Tensor, network: nn.Module = network) -> Tensor:
+            loss: Tensor = network(x).float().square().sum()
+            loss.backward()
+            return loss.detach()
+
+        run = CapturedStep(step, network)
+        if plain:
+            run.reason = "to compare with"
+        for _ in range(3):
+            with torch.autocast("cpu", torch.bfloat16):
+                results.append(run(x).clone())
+            optimizer.step()
+    assert recorder.replays == 3
+    assert results[:3] == results[3:]
+    assert results[0] != results[1]
