@@ -33,11 +33,9 @@ class ResidentFrames:
 
     def __init__(self, frames: Frames, device: torch.device, sharing: "Sequence[ResidentFrames]" = ()) -> None:
         self.frames = frames
-        shared = (other.rows for other in sharing if other.frames.rows is frames.rows)
-        rows = next(shared, None)
-        self.rows = (
-            torch.cat((frames.rows, frames.rows.new_zeros(1, frames.channels))).to(device) if rows is None else rows
-        )
+        shared = [other.rows for other in sharing if other.frames.rows is frames.rows]
+        empty = frames.rows.new_zeros(1, frames.channels)
+        self.rows: Tensor = shared[0] if shared else torch.cat((frames.rows, empty)).to(device)
         starts, lengths, self.labels = (each.to(device) for each in (frames.starts, frames.lengths, frames.labels))
         step = torch.arange(frames.steps, device=device).unsqueeze(1)
         self.places = (starts + step).where(step < lengths, len(frames.rows))
