@@ -42,13 +42,15 @@ class CapturedStep(Generic[R]):
 
     Gradients of the parameters after a call are those of this call alone: there is nothing to zero, and the optimizer
     steps outside, where its schedule, delays' ranges and a `GradScaler` work as ever. Gradients and results lie in
-    the recording's memory: the next call overwrites them.
+    the recording's memory: the next call overwrites them. What holds the graph of an earlier step of the network, such
+    as neurons that were not reset, can keep the first call from recording.
 
     Args:
         step: the function. It takes tensors, calls `backward()` itself, and returns tensors in whatever structure,
             without a graph.
         module: the network: its parameters, buffers and gradients are restored after the first runs.
         state: other tensors that the function changes in place, such as counters.
+        most: how many recordings there may be; the function is called as it is for shapes that come after these.
 
     Attributes:
         reason: why the function is called as it is, though the device is a GPU; "" if it is not.
@@ -65,8 +67,10 @@ class CapturedStep(Generic[R]):
     ...     optimizer.step()
     """
 
-    def __init__(self, step: Callable[..., R], module: nn.Module, *, state: Iterable[Tensor] = ()) -> None:
-        self.step, self.module, self.reason = step, module, ""
+    def __init__(
+        self, step: Callable[..., R], module: nn.Module, *, state: Iterable[Tensor] = (), most: int = 8
+    ) -> None:
+        self.step, self.module, self.most, self.reason = step, module, most, ""
         self._state = list(state)
         self._recordings: dict[object, _Recording[R]] = {}
         self._recorder: Recorder | None = None
@@ -77,6 +81,8 @@ class CapturedStep(Generic[R]):
             return self._plain(inputs)
         key = self._key(inputs)
         if key not in self._recordings:
+            if len(self._recordings) >= self.most:
+                return self._plain(inputs)
             if self._recorder is None:
                 self._recorder = recorder_on(_device(inputs, self.module))
             recording = None if self._recorder is None else self._record(self._recorder, inputs)

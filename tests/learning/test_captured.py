@@ -1,6 +1,7 @@
 """Steps of training as CUDA graphs; on a CPU by operators that are recorded and executed again."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -56,7 +57,9 @@ def batches(device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def trained(training: Training, step: CapturedStep, device: str = "cpu") -> list[Tensor]:
+def trained(
+    training: Training, step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], device: str = "cpu"
+) -> list[Tensor]:
     """The results of all steps, then all that the training has changed."""
     results = []
     for _ in range(3):
@@ -77,13 +80,11 @@ def test_the_numbers_are_those_of_the_function(recorder: Recorder) -> None:
     assert step.captured
     assert step.reason == ""
 
-    class Plain(CapturedStep):
-        def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-            plain.optimizer.zero_grad()
-            result: tuple[Tensor, Tensor] = self.step(*inputs)
-            return result
+    def run_plain(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        plain.optimizer.zero_grad()
+        return plain.step(x, y)
 
-    expected = trained(plain, Plain(plain.step, plain.network))
+    expected = trained(plain, run_plain)
     assert all(map(torch.equal, found, expected))
     assert int(plain.hits) > 0
     assert bool((graphed.first.delays >= 0).all() & (graphed.first.delays <= 4).all())
@@ -177,6 +178,15 @@ def test_what_cannot_be_recorded_runs_as_it_is(recorder: Recorder) -> None:
     assert all(map(torch.equal, training.network.state_dict().values(), plain.network.state_dict().values()))
     captured_step(x, y)
     assert recorder.replays == 0
+
+
+def test_shapes_beyond_the_most_are_not_recorded(recorder: Recorder) -> None:
+    graphed, plain = Training(), Training()
+    step = CapturedStep(graphed.step, graphed.network, state=[graphed.hits], most=1)
+    off = CapturedStep(plain.step, plain.network)
+    off.reason = "to compare with"
+    assert all(map(torch.equal, trained(graphed, step), trained(plain, off)))
+    assert (len(recorder.recordings), recorder.replays) == (1, 9)
 
 
 def test_errors_of_the_step_itself_are_raised(recorder: Recorder) -> None:

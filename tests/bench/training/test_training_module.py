@@ -80,3 +80,15 @@ def test_what_cannot_be_captured_trains_as_it_is(monkeypatch: pytest.MonkeyPatch
         found = train(config, task, Resources("cpu"))
     assert found.graph == "no: RuntimeError: not here"
     assert all(torch.equal(found.state[name], plain.state[name]) for name in plain.state)
+
+
+@pytest.mark.trains
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
+def test_graphs_on_a_gpu(backend: str) -> None:
+    config = configure("quick", backend=backend, cutmix=0.5, channel_mask=2, **TINY)
+    task = load_task(config)
+    graphed, plain = (train(config, task, Resources("gpu", graph=graph)) for graph in (True, False))
+    assert (graphed.graph, plain.graph) == ("yes", "no")
+    for ours, theirs in zip(graphed.epochs, plain.epochs, strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
