@@ -40,7 +40,6 @@ class Outcome:
         best_epoch: chosen by validation among the epochs after sigma stopped shrinking, or by the test set among all.
         parameters: trainable, delays included.
         peak_memory_mb: of the process, or of the GPU.
-        graph: whether steps ran as CUDA graphs: "yes", or "no", perhaps with the reason.
         spikes: of a neuron in each hidden layer, the mean number per test recording after the last epoch.
         example: (time, channel) of each input event of the first test recording, and of each spike that it causes in
             the hidden layers after the last epoch, int64 (2, E) each.
@@ -48,6 +47,7 @@ class Outcome:
             no synapse, or (C,).
         weights: per layer, after training, (O, I) or (O, I, N); zero where there is no synapse.
         state: state dict of the network after the last epoch.
+        graph: whether steps ran as CUDA graphs: "yes", or "no", perhaps with the reason.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -55,9 +55,9 @@ class Outcome:
     best_epoch: int = 0
     parameters: int = 0
     peak_memory_mb: float = 0.0
-    graph: str = "no"
     spikes: list[float] = field(default_factory=list)
     example: list[Tensor] = field(default_factory=list)
     delays: dict[str, list[Tensor]] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)
     state: dict[str, Tensor] = field(default_factory=dict)
+    graph: str = "no"
