@@ -16,12 +16,14 @@ class Resources:
         devices: processes on each node, one for each device.
         nodes: computers.
         threads: of torch on a CPU; its own choice if None.
+        graph: run the steps of one process on a GPU as CUDA graphs, where they can be.
     """
 
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
     threads: int | None = None
+    graph: bool = True
 
     @property
     def label(self) -> str:

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 _ABLATION = "The paper's: no, fixed and learned delays, constant and shrinking sigma; all and ten synapses per neuron."
 _LAUNCHER = "Runs one after the other, on processes side by side, or on a Ray cluster."
 _CONFIG = "TOML file of settings, such as epochs = 30 or seeds = [0, 1]; options go before it."
+_GRAPH = "Steps on a GPU run as CUDA graphs: one launch instead of hundreds."
+_HOW = "How the runs are made"
 _OUT = "Folder of the runs; a run that is in it already is not made again."
 
 
 def _process(help: str, *, min: int | None = None) -> Any:
     """An option of how runs are made, which does not decide their results."""
-    return typer.Option(help=help, min=min, rich_help_panel="How the runs are made")
+    return typer.Option(help=help, min=min, rich_help_panel=_HOW)
 
 
 bench = typer.Typer(
@@ -47,6 +49,7 @@ def run(
     launcher: Annotated[Launcher, _process(_LAUNCHER)] = "here",
     workers: Annotated[int, _process("Processes of --launcher local.", min=1)] = 2,
     threads: Annotated[int | None, _process("Of torch, for each run (its own choice).", min=1)] = None,
+    graph: Annotated[bool, typer.Option("--graph/--no-graph", help=_GRAPH, rich_help_panel=_HOW)] = True,
     config: Annotated[Path | None, typer.Option(help=_CONFIG)] = None,
     out: Annotated[Path, _process(_OUT)] = Path("runs"),
     **settings: Any,
@@ -79,7 +82,7 @@ def run(
     values |= {name: value for name, value in settings.items() if value is not None}
     preset = values.pop("preset", "quick" if values.get("dataset", SYNTHETIC) == SYNTHETIC else "shd")
     configs = configurations(preset, **values)
-    resources = Resources(accelerator, devices, nodes, threads)
+    resources = Resources(accelerator, devices, nodes, threads, graph)
     console.quiet = not is_first()
     if is_first():
         advise(lambda: left_to_do(configs, out))

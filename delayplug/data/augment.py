@@ -4,14 +4,32 @@ Masks over time and channels as in SpecAugment (Park et al., Interspeech 2019); 
 time. Shapes: T steps, C channels, B recordings of a batch, K classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ArgumentError
 from .frames import Frames, Indices
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What augmentation does to each of N recordings in one epoch: int64 tensors.
+
+    Attributes:
+        other: (N,) the recording of which a stretch of steps is taken.
+        cut: (N, 2) first step of that stretch, and the one behind its last; the same twice where nothing is taken.
+        steps: (N, 2) the steps that are emptied then, likewise.
+        channels: (N, 2) the channels that are emptied, likewise.
+    """
+
+    other: Tensor
+    cut: Tensor
+    steps: Tensor
+    channels: Tensor
 
 
 @dataclass(eq=False)
@@ -19,6 +37,7 @@ class Augmented:
     """A `torch.utils.data.Dataset` of frames of which each is changed a little, differently in every epoch.
 
     The random changes depend on the seed, the epoch and the recording alone: not on batches, workers or processes.
+    They are drawn for all recordings at once, when the first one of an epoch is asked for.
 
     Attributes:
         frames: the recordings.
@@ -36,6 +55,7 @@ class Augmented:
     cutmix: float = 0.0
     seed: int = 0
     epoch: int = 0
+    _drawn: tuple[tuple[float, ...], Changes] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("time_mask", "channel_mask"):
@@ -52,18 +72,30 @@ class Augmented:
         x, label = self.frames[index]
         y = torch.zeros(len(self.frames.classes))
         y[label] = 1
-        steps, channels = x.shape
-        generator = np.random.default_rng((self.seed, self.epoch, index % len(self)))
-        if self.cutmix and generator.random() < self.cutmix:
-            other, other_label = self.frames[int(generator.integers(len(self)))]
-            cut = _stretch(steps, steps, generator)
+        changes, index = self.changes(), index % len(self)
+        cut, steps, channels = (slice(*each[index].tolist()) for each in (changes.cut, changes.steps, changes.channels))
+        if cut.start < cut.stop:
+            other, other_label = self.frames[int(changes.other[index])]
             x[cut] = other[cut]
             foreign = x[cut].sum() / x.sum().clamp(min=1)
             y *= 1 - foreign
             y[other_label] += foreign
-        x[_stretch(self.time_mask, steps, generator)] = 0
-        x[:, _stretch(self.channel_mask, channels, generator)] = 0
+        x[steps] = 0
+        x[:, channels] = 0
         return x, y
+
+    def changes(self) -> Changes:
+        """The random changes of this epoch."""
+        settings = (self.seed, self.epoch, self.time_mask, self.channel_mask, self.cutmix)
+        if self._drawn is None or self._drawn[0] != settings:
+            generator, number = np.random.default_rng((self.seed, self.epoch)), len(self)
+            mixed = generator.random(number) < self.cutmix
+            other = generator.integers(max(1, number), size=number)
+            cut = _stretches(self.frames.steps, self.frames.steps, number, generator) * mixed[:, None]
+            steps = _stretches(self.time_mask, self.frames.steps, number, generator)
+            channels = _stretches(self.channel_mask, self.frames.channels, number, generator)
+            self._drawn = settings, Changes(*map(torch.from_numpy, (other, cut, steps, channels)))
+        return self._drawn[1]
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Inputs float32 (T, B, C) and probabilities float32 (B, K) of the recordings of these positions."""
@@ -71,8 +103,8 @@ class Augmented:
         return torch.stack([x for x, _ in items], 1), torch.stack([y for _, y in items])
 
 
-def _stretch(longest: int, size: int, generator: np.random.Generator) -> slice:
-    """A random slice of 0..size, of a random length from 0 to `longest`."""
-    length = min(int(generator.integers(longest + 1)), size)
-    start = int(generator.integers(size - length + 1))
-    return slice(start, start + length)
+def _stretches(longest: int, size: int, number: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Random slices of 0..size, (number, 2), of random lengths from 0 to `longest`."""
+    length = generator.integers(longest + 1, size=number).clip(max=size)
+    start = generator.integers(size - length + 1)
+    return np.stack((start, start + length), 1)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from delayplug import RunError
+from delayplug.bench.resources import Resources
 from delayplug.bench.training.checkpoints import read_checkpoint
 from delayplug.cli import main
 from tests.cli.command import begin, delayplug, running
@@ -68,6 +70,24 @@ def test_errors_are_one_message_without_traceback(
     assert end.value.code not in (None, 0)
     assert "Traceback" not in printed
     assert all(word in printed for word in words), printed
+
+
+@pytest.mark.parametrize(("options", "expected"), [([], True), (["--graph"], True), (["--no-graph"], False)], ids=str)
+def test_graphs_can_be_switched_off(
+    options: list[str], expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Resources] = []
+
+    def compare(*_: object, resources: Resources, **__: object) -> None:
+        seen.append(resources)
+        raise RunError("this is as far as it goes")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("delayplug.bench.comparison.compare.compare", compare)
+    monkeypatch.setattr(sys, "argv", ["delayplug", "bench", "run", "--backend", "norse", *options])
+    with pytest.raises(SystemExit):
+        main()
+    assert [each.graph for each in seen] == [expected]
 
 
 SMALL = ["bench", "run", "--backend", "spikingjelly", "--hidden", "16", "--accelerator", "cpu", "--threads", "1"]

@@ -22,8 +22,8 @@ parameter_groups plan_delays remove_delays reset_delays restart_delays stream te
 """
 
 SINCE = """
-Benchmarks Containers Exchanges OwnWeights Reset Streams clear_caches delay_state new_sequence select_delays
-set_delay_state
+Benchmarks CapturedStep Containers Exchanges OwnWeights Reset Streams clear_caches delay_state new_sequence
+select_delays set_delay_state
 """
 
 ROOMS = {
@@ -37,7 +37,7 @@ ROOMS = {
 COMMANDS = {
     "backends": "",
     "bench run": "ablation accelerator backend batch-size binning compile config dataset delays devices epochs fan-in "
-    "hidden launcher nodes out preset protocol seeds taps threads time-unit validation workers",
+    "graph hidden launcher nodes out preset protocol seeds taps threads time-unit validation workers",
     "bench report": "",
     "bench deploy": "",
     "data download": "packing root url",

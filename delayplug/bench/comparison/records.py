@@ -4,7 +4,7 @@ OUT/sfsd-shd-norse-learned-seed0/
     config.toml     the configuration, as `--config` reads it
     record.json     configuration, versions, data with checksums, every epoch, accuracies, seconds, memory, parameters
     model.pt        state dict after the last epoch, delays before and after training, spikes of one test recording
-    checkpoint.pt   only while the run is not finished: everything up to the last whole epoch
+    checkpoint.pt   only while the run is not finished: everything up to one of the last whole epochs
 """
 
 import io
@@ -55,7 +55,8 @@ class Data(TypedDict):
 class Record(TypedDict):
     """The record of a run, as it is in record.json.
 
-    Its accuracies are named by the rule that chose the epoch; the machine is its devices, processor and threads.
+    Its accuracies are named by the rule that chose the epoch; the machine is its devices, processor and
+    threads, and whether steps ran as CUDA graphs.
     """
 
     format: int
@@ -120,7 +121,12 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
             "python": platform.python_version(),
             **{package: version for package in packages if (version := plugins.version(package))},
         },
-        "machine": {"device": device, "processor": platform.machine(), "threads": torch.get_num_threads()},
+        "machine": {
+            "device": device,
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "graph": outcome.graph,
+        },
         "data": {
             "train": len(task.train),
             "valid": len(task.valid),

@@ -8,8 +8,10 @@ import itertools
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
+from ...layers.exact import is_exact, mark_exact
 from ...neurons.loops import compiled_loops
 from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
@@ -39,20 +41,41 @@ class DelayNetwork(nn.Module):
         self.dropout = HeldDropout(config.dropout)
         self.readout = self.benchmark.readout_neuron(tau=config.tau)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Input (T, B, C) to the readout's membrane potential (T + layers * tail, B, classes)."""
-        return self.activity(x)[-1]
+    def forward(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
+        """The readout's membrane potential over a sequence.
 
-    def activity(self, x: Tensor) -> list[Tensor]:
+        Args:
+            x: (T, B, C), in events per step; bool and integers may come as they are.
+            masks: of dropout, as from `draw_masks`; None: they are drawn here, while training.
+
+        Returns:
+            (T + layers * tail, B, classes).
+        """
+        return self.activity(x, masks)[-1]
+
+    def activity(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward."""
-        spikes = []
+        if masks is None:
+            masks = self.draw_masks(x.shape[1]) if self.training else []
+        spikes, scale = [], 1.0
         with compiled_loops(self.compiles):
-            for synapse, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=False):
-                current: Tensor = synapse(x, tail=self.tail)
+            for synapse, norm, neuron, mask in itertools.zip_longest(self.layers[:-1], self.norms, self.neurons, masks):
+                current: Tensor = synapse(x, tail=self.tail, scale=scale)
                 current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-                spikes.append(self.benchmark.run(neuron, current))
-                x = self.dropout(spikes[-1])
-            return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail))]
+                spikes.append(mark_exact(self.benchmark.run(neuron, current)))  # zeros and ones
+                x = spikes[-1]
+                if mask is not None:
+                    # Zeros and ones, too: what dropout scales them by is a factor of the next layer's weights.
+                    x, scale = apply_mask(x, mask), self.dropout.scale
+            return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail, scale=scale))]
+
+    def draw_masks(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
+        """The masks of dropout for a batch, (1, B, size) for each hidden layer; none if nothing is dropped."""
+        if self.dropout.p == 0:
+            return []
+        like = next(self.parameters())
+        sizes = [norm.num_features for norm in cast(list[nn.BatchNorm1d], list(self.norms))]
+        return [self.dropout.draw(like, (batch, size), generator) for size in sizes]
 
     @property
     def layers(self) -> list[Synapses]:
@@ -81,12 +104,35 @@ class HeldDropout(nn.Dropout):
         super().__init__(p)
         self.total: int | None = None
 
+    @property
+    def scale(self) -> float:
+        """What is not dropped is scaled by this, as in `nn.Dropout`."""
+        return 1 / (1 - self.p)
+
+    def draw(self, like: Tensor, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """A mask (1, B, ...), one where nothing is dropped and zero elsewhere.
+
+        Args:
+            like: has its dtype and device.
+            shape: of the input without time, (B, ...); B is this process's part of the batch.
+            generator: to draw from, on this device.
+        """
+        total = shape[0] if self.total is None else self.total
+        # On a CPU the numbers that `nn.functional.dropout` draws.
+        mask = like.new_empty(1, total, *shape[1:], requires_grad=False).bernoulli_(1 - self.p, generator=generator)
+        return mask if self.total is None else mask[:, share(total)]
+
     def forward(self, x: Tensor) -> Tensor:
         """Spikes that are not dropped are scaled by 1 / (1 - p), as in `nn.Dropout`."""
         if not self.training or self.p == 0:
             return x
-        total, own = (x.shape[1], slice(None)) if self.total is None else (self.total, share(self.total))
-        return x * nn.functional.dropout(x.new_ones(1, total, *x.shape[2:]), self.p)[:, own]
+        return x * (self.draw(x, x.shape[1:]) * self.scale)
+
+
+def apply_mask(x: Tensor, mask: Tensor) -> Tensor:
+    """x where the mask is one, zero where it is zero; known to be exact in bf16 if x is."""
+    masked = x * mask.to(x.dtype)
+    return mark_exact(masked) if is_exact(x) else masked
 
 
 def class_scores(membrane: Tensor) -> Tensor:

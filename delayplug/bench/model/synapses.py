@@ -62,13 +62,31 @@ class Synapses(nn.Module):
         if inputs < in_features:
             parametrize.register_parametrization(self.weights, "weight", Sparse(self.weights.weight, inputs))
 
-    def forward(self, x: Tensor, tail: int = 0) -> Tensor:
-        """(T, B, I) to (T + tail, B, O); `tail` more steps for delayed input that arrives after the sequence."""
+    def forward(self, x: Tensor, tail: int = 0, scale: float = 1.0) -> Tensor:
+        """(T, B, I) to (T + tail, B, O).
+
+        Args:
+            x: input; bool and integers may come as they are.
+            tail: more steps for delayed input that arrives after the sequence.
+            scale: of the input: a factor of the weights, so that spikes stay zeros and ones.
+        """
         for part in (self.before, self.weights, self.after):
-            if part is not None:
+            if part is None:
+                continue
+            weight = self._scaled(scale) if part is self.weights and scale != 1 else None
+            if isinstance(part, LearnableDelay):
                 # A delay may reach less far after `freeze_delays(max_delay=...)`.
-                x = part(x, tail=min(tail, part.max_delay)) if isinstance(part, LearnableDelay) else part(x)
+                x = part(x, tail=min(tail, part.max_delay), weight=weight)
+            elif weight is not None:
+                x = nn.functional.linear(x.to(weight.dtype), weight)
+            else:
+                x = part(x if x.is_floating_point() else x.to(next(part.parameters()).dtype))
         return x
+
+    def _scaled(self, scale: float) -> Tensor:
+        weight = self.weights.weight
+        assert weight is not None
+        return weight * scale
 
     @property
     def delays(self) -> LearnableDelay | None:

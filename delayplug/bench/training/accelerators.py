@@ -44,6 +44,8 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        # In that mode nobody may note that spikes are exact: see `layers.exact`.
+        inference_mode=False,
     )
 
 

@@ -5,6 +5,7 @@ global batch.
 """
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,14 +21,24 @@ EVALUATION_BATCH = 256
 Batch = tuple[Tensor, Tensor, int]
 
 
+class Batches(Protocol):
+    """The batches of each epoch: a `DataLoader`, or what takes its place."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of an epoch, each a `Batch`."""
+
+    def __len__(self) -> int:
+        """How many there are in an epoch."""
+
+
 def training_loader(frames: Frames | Augmented, batch_size: int, seed: int) -> "DataLoader[int]":
     """Shuffled batches; `batch_size` is that of all processes together."""
-    return _loader(frames, _Shuffled(frames, batch_size, seed))
+    return _loader(frames, Shuffled(frames, batch_size, seed))
 
 
 def evaluation_loader(frames: Frames) -> "DataLoader[int]":
     """All recordings in order, each on one of the processes."""
-    return _loader(frames, _InOrder(len(frames)))
+    return _loader(frames, InOrder(len(frames)))
 
 
 def seed_of(seed: int, epoch: int) -> int:
@@ -56,7 +67,7 @@ class _Positions(torch.utils.data.Dataset[int]):
         return index
 
 
-class _Shuffled(Sampler[list[int]]):
+class Shuffled(Sampler[list[int]]):
     """Batches in another order in every epoch: this process's part of each, followed by the size of the whole batch."""
 
     def __init__(self, frames: Frames | Augmented, batch_size: int, seed: int) -> None:
@@ -81,7 +92,9 @@ class _Shuffled(Sampler[list[int]]):
         return whole + int(rest >= max(2, world()) or (rest > 0 and whole == 0))
 
 
-class _InOrder(Sampler[list[int]]):
+class InOrder(Sampler[list[int]]):
+    """This process's part of all recordings, batch by batch, followed by the number of all."""
+
     def __init__(self, number: int) -> None:
         self.number = number
 

@@ -1,6 +1,7 @@
-"""The checkpoint of a run that is not finished: one file, replaced after every epoch."""
+"""The checkpoint of a run that is not finished: one file, replaced after epochs."""
 
 import io
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,15 +18,25 @@ from ...errors import RunError
 from ..config import RunConfig
 from ..whole_files import write_whole
 
+# Of the time, at most this share is spent on checkpoints: epochs on a GPU can be shorter than ten of them.
+_SHARE = 0.02
 
-class CheckpointEveryEpoch(Checkpoint):
-    """Writes a checkpoint when everything else of an epoch is done."""
+
+class CheckpointAfterEpochs(Checkpoint):
+    """Writes a checkpoint when everything else of an epoch is done: of each epoch, if that takes a small share of time.
+
+    Where epochs are short, some are left out, but never the last; an interrupted run goes on from a few epochs before.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._started, self._took = path, 0.0, 0.0
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        trainer.save_checkpoint(self.path)  # by the first process, after all have come so far
+        now = time.monotonic()
+        due = now - self._started >= self._took / _SHARE or trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.strategy.broadcast(due):  # the first process decides, for clocks differ
+            trainer.save_checkpoint(self.path)  # by the first process, after all have come so far
+            self._started, self._took = now, time.monotonic() - now
 
 
 class WholeFileIO(TorchCheckpointIO):

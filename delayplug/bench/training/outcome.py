@@ -47,6 +47,7 @@ class Outcome:
             no synapse, or (C,).
         weights: per layer, after training, (O, I) or (O, I, N); zero where there is no synapse.
         state: state dict of the network after the last epoch.
+        graph: whether steps ran as CUDA graphs: "yes", or "no", perhaps with the reason.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -59,3 +60,4 @@ class Outcome:
     delays: dict[str, list[Tensor]] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)
     state: dict[str, Tensor] = field(default_factory=dict)
+    graph: str = "no"

@@ -1,6 +1,7 @@
 """Training one network, on Lightning, and testing it."""
 
 import copy
+import warnings
 from pathlib import Path
 
 import lightning
@@ -14,10 +15,11 @@ from ..model.network import DelayNetwork
 from ..resources import Resources
 from ..task import Task
 from .accelerators import fitting, make_trainer, quiet
-from .batches import EVALUATION_BATCH, evaluation_loader, training_loader
-from .checkpoints import CheckpointEveryEpoch
+from .batches import EVALUATION_BATCH, Batches, InOrder, Shuffled, evaluation_loader, training_loader
+from .checkpoints import CheckpointAfterEpochs
 from .outcome import OnEpoch, Outcome
 from .peak_memory import PeakMemory
+from .resident import ResidentBatches, ResidentFrames, fits
 from .training_module import TrainingModule
 
 
@@ -39,9 +41,10 @@ def train(
         task: its data.
         resources: its devices.
         on_epoch: called with each epoch, those before an interruption included.
-        checkpoint: file to write after every epoch, and to resume from if it exists; `read_checkpoint` tells whether
-            it is this run's. A run that was interrupted at any point ends with the numbers of one that was not: every
-            epoch draws from a seed of its own, and the checkpoint has the states of all random generators.
+        checkpoint: file to write after epochs (see `CheckpointAfterEpochs`), and to resume from if it exists;
+            `read_checkpoint` tells whether it is this run's. A run that was interrupted at any point ends with the
+            numbers of one that was not: every epoch draws from a seed of its own, and the checkpoint has the states
+            of all random generators.
 
     Raises:
         RunError: processes of the run have other data, or a file cannot be written.
@@ -51,15 +54,17 @@ def train(
         network = build_network(config, task)
         outcome = Outcome(parameters=network.trainable())
         every_epoch = task.rule == "best on test"
-        module = TrainingModule(network, config, task.checksums, on_epoch, every_epoch=every_epoch)
-        callbacks = [] if checkpoint is None else [CheckpointEveryEpoch(checkpoint)]
+        module = TrainingModule(
+            network, config, task.checksums, on_epoch, every_epoch=every_epoch, graph=resources.graph
+        )
+        callbacks = [] if checkpoint is None else [CheckpointAfterEpochs(checkpoint)]
         trainer = make_trainer(resources, epochs=config.epochs, callbacks=callbacks)
-        valid, test = evaluation_loader(task.valid), evaluation_loader(task.test)
+        training, valid, test = batches_of(task, config, trainer.strategy.root_device)
         with PeakMemory() as peak:
             with fitting():
                 trainer.fit(
                     module,
-                    training_loader(_augmented(task.train, config), config.batch_size, config.seed),
+                    training,
                     valid,
                     ckpt_path=checkpoint if checkpoint is not None and checkpoint.exists() else None,
                     weights_only=True,
@@ -72,11 +77,40 @@ def train(
         network.load_state_dict(final)
         outcome.spikes, outcome.example = _activity(network.eval(), task.test)
         outcome.peak_memory_mb = peak.megabytes
+    outcome.graph = module.graph
+    if ":" in module.graph:
+        warnings.warn(f"{config.name}: steps did not run as CUDA graphs ({module.graph})", stacklevel=2)
     outcome.epochs, outcome.best_epoch = module.progress.epochs, module.progress.best_epoch
     outcome.delays = {"before": module.progress.initial, "after": network.delays_now()}
     outcome.weights = [layer.weights_now() for layer in network.layers]
     outcome.state = {name: value.cpu() for name, value in final.items()}
     return outcome
+
+
+def batches_of(
+    task: Task, config: RunConfig, device: torch.device, *, resident: bool | None = None
+) -> tuple[Batches, Batches, Batches]:
+    """The batches of training, validation and test.
+
+    Args:
+        task: the recordings.
+        config: of the run: its augmentation, batch size and seed.
+        device: that it is trained on.
+        resident: gather batches on the device, where all recordings are; None: if it is a GPU and they take a small
+            share of its memory. The numbers are the same.
+    """
+    training = _augmented(task.train, config)
+    parts = (task.train, task.valid, task.test)
+    if not (fits(parts, device) if resident is None else resident):
+        loader = training_loader(training, config.batch_size, config.seed)
+        return loader, evaluation_loader(task.valid), evaluation_loader(task.test)
+    frames: list[ResidentFrames] = []
+    for part in parts:
+        frames.append(ResidentFrames(part, device, frames))
+    augmented = training if isinstance(training, Augmented) else None
+    shuffled = Shuffled(training, config.batch_size, config.seed)
+    valid, test = (ResidentBatches(part, InOrder(len(part.frames))) for part in frames[1:])
+    return ResidentBatches(frames[0], shuffled, augmented), valid, test
 
 
 @torch.no_grad()

@@ -1,8 +1,7 @@
 """The training of one network as Lightning runs it: the paper's optimisers, schedules and loss."""
 
-import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 
+from ...learning.captured import CapturedStep
 from ...learning.schedules import ScheduleState, SigmaSchedule, parameter_groups
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
@@ -57,10 +57,13 @@ class TrainingModule(lightning.LightningModule):
         checksums: of its data.
         on_epoch: called with each epoch.
         every_epoch: choose the best of all epochs, and not only of those after sigma stopped shrinking.
+        graph: run the steps as CUDA graphs where they can be; optimizers step outside of them, whose rates and first
+            beta are other ones in every epoch.
 
     Attributes:
         progress: epochs and the best of them; those of the checkpoint after a run was interrupted.
         accuracy: of the last validation or test.
+        graph: whether the steps of training ran as CUDA graphs: "yes", or "no", perhaps with the reason.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class TrainingModule(lightning.LightningModule):
         on_epoch: OnEpoch | None,
         *,
         every_epoch: bool,
+        graph: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -78,18 +82,23 @@ class TrainingModule(lightning.LightningModule):
         annealed = config.delays in ANNEALED
         self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if annealed else None
         self.progress = Progress(config.to_json(), network.delays_now(), dict(checksums))
-        self.accuracy = 0.0
+        self.accuracy, self.graph, self._captures = 0.0, "no", graph
+        self._generator = torch.Generator()
+        self._loss, self._hits = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+        self._learn: Callable[..., None] = self._learn_from
+        self._judge: Callable[..., None] = self._judge_by
         self._start_counting()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         config = self.config
         groups = parameter_groups(self.network, config.lr, config.delay_lr, config.weight_decay)
-        weights = torch.optim.Adam([group for group in groups if group["name"] != "delays"])
+        fused = True if _device(self.network).type == "cuda" else None  # None: torch's choice
+        weights = torch.optim.Adam([group for group in groups if group["name"] != "delays"], fused=fused)
         one_cycle = torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=config.lr, total_steps=config.epochs)
         delays = [group for group in groups if group["name"] == "delays"]
         if not delays:
             return [weights], [one_cycle]
-        positions = torch.optim.Adam(delays)
+        positions = torch.optim.Adam(delays, fused=fused)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(positions, T_max=config.epochs)
         return [weights, positions], [one_cycle, cosine]
 
@@ -114,6 +123,21 @@ class TrainingModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         check_same_everywhere(self.progress.checksums, "recordings")
+        self._generator = torch.Generator(_device(self.network))
+        self._start_counting()
+        if self._captures and world() == 1:
+            self._learn = CapturedStep(self._learn_from, self.network, state=(self._loss, self._hits))
+            self._judge = CapturedStep(self._judge_by, self.network, state=(self._hits,))
+
+    def on_train_end(self) -> None:
+        # The network is about to leave the device, and with it the tensors of which recordings know the addresses.
+        steps = [step for step in (self._learn, self._judge) if isinstance(step, CapturedStep)]
+        if steps:
+            reason = next((step.reason for step in steps if step.reason), "")
+            self.graph = f"no: {reason}" if reason else "yes" if all(step.captured for step in steps) else "no"
+        for step in steps:
+            step.clear()
+        self._learn, self._judge = self._learn_from, self._judge_by
 
     def on_train_start(self) -> None:
         if self.progress.random:  # after whatever the preparations drew
@@ -121,7 +145,9 @@ class TrainingModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Dropout of an epoch does not depend on whether those before it were made by the same process.
-        torch.manual_seed(seed_of(self.config.seed, self.current_epoch))
+        seed = seed_of(self.config.seed, self.current_epoch)
+        torch.manual_seed(seed)  # for toolkits that draw something
+        self._generator.manual_seed(seed)
         self._start_counting()
         self._start = self._waiting_since = time.perf_counter()
         self._waited = 0.0
@@ -135,16 +161,20 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> None:
         x, y, total = batch
         self.network.dropout.total = total
-        scores = class_scores(self.network(x))
+        self._learn(x, y, *self.network.draw_masks(len(y), self._generator))
+        for optimizer in _listed(self.optimizers()):
+            optimizer.step()
+        self._seen += len(y)
+
+    def _learn_from(self, x: Tensor, y: Tensor, *masks: Tensor) -> None:
+        """Gradients, and loss and hits added to those of the epoch; on a GPU it may run as a CUDA graph."""
+        self.network.zero_grad()
+        total = self.network.dropout.total or len(y)  # of all processes; with a graph there is one
+        scores = class_scores(self.network(x, masks))
         # Softmax twice, as in the paper. The mean over the batch of all processes, whose gradients DDP averages.
         loss = nn.functional.cross_entropy(scores, y, reduction="sum") * (world() / total)
-        optimizers = _listed(self.optimizers())
-        for optimizer in optimizers:
-            optimizer.zero_grad()
         self.manual_backward(loss)
-        for optimizer in optimizers:
-            optimizer.step()
-        self._loss += loss.detach() * (total / world())
+        self._loss.add_(loss.detach(), alpha=total / world())
         self._count(scores, y if y.dim() == 1 else y.argmax(-1))
 
     def on_train_epoch_end(self) -> None:
@@ -172,7 +202,7 @@ class TrainingModule(lightning.LightningModule):
         settled = self.sigma is None or entry["epoch"] > self.sigma.length or entry["epoch"] == self.config.epochs
         if (settled or self.every_epoch) and entry["valid_accuracy"] >= self.progress.best_accuracy:
             self.progress.best_epoch, self.progress.best_accuracy = entry["epoch"], entry["valid_accuracy"]
-            self.progress.best_state = copy.deepcopy(self.network.state_dict())
+            self.progress.best_state = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def on_validation_epoch_start(self) -> None:
         self._train_accuracy = self._counted()
@@ -182,6 +212,10 @@ class TrainingModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         x, y, _ = batch
+        self._judge(x, y)
+        self._seen += len(y)
+
+    def _judge_by(self, x: Tensor, y: Tensor) -> None:
         self._count(class_scores(self.network(x)), y)
 
     def on_validation_epoch_end(self) -> None:
@@ -193,21 +227,27 @@ class TrainingModule(lightning.LightningModule):
     test_step, on_test_epoch_end = validation_step, on_validation_epoch_end
 
     def _start_counting(self) -> None:
-        # Where the network is: to ask for a number at every step would wait for the device.
-        device = next(self.network.parameters()).device
-        self._loss = torch.zeros((), device=device)
-        self._hits = torch.zeros((), dtype=torch.int64, device=device)
+        # Where the network is: to ask for a number at every step would wait for the device. In place while it stays
+        # there, since recordings know the addresses.
+        device = _device(self.network)
+        if self._loss.device != device:
+            self._loss, self._hits = self._loss.to(device), self._hits.to(device)
+        self._loss.zero_()
+        self._hits.zero_()
         self._seen = 0
 
     def _count(self, scores: Tensor, y: Tensor) -> None:
         # Counted, not averaged over batches: the accuracy does not depend on how the data was cut.
         self._hits += (scores.argmax(-1) == y).sum()
-        self._seen += len(y)
 
     def _counted(self) -> float:
         """The accuracy over the recordings of all processes since counting started."""
         self._total = int(summed(torch.tensor(self._seen, device=self._hits.device)))
         return int(summed(self._hits)) / self._total
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 def _listed(value: Any) -> list[Any]:

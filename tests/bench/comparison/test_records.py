@@ -27,6 +27,7 @@ def test_record_holds_everything(comparison: Comparison) -> None:
         assert record["accuracy"].keys() == {"last epoch", "best on validation"}
         assert all(0 <= value <= 1 for value in record["accuracy"].values())
         assert record["peak_memory_mb"] > 50
+        assert record["machine"]["graph"] == "no"  # on a CPU
         assert record["seconds_per_epoch"] > 0
     parameters = {record["config"]["delays"]: record["parameters"] for record in records}
     synapses = 20 * 8 + 8 * 10

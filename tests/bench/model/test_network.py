@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from delayplug.bench.config import RunConfig
-from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
+from delayplug.bench.model.network import DelayNetwork, HeldDropout, apply_mask, class_scores
+from delayplug.bench.variants import VARIANTS, Variant
+from delayplug.layers.exact import is_exact
 from delayplug.toolkits import plugins
 
 BACKENDS = ("snntorch", "norse", "spikingjelly")
@@ -50,13 +52,49 @@ def test_networks_agree(delays: str, tau: float) -> None:
 
 
 def _hidden_spikes(network: DelayNetwork, x: Tensor) -> list[Tensor]:
-    """What the dropout module sees: the spikes of each hidden layer."""
-    seen: list[Tensor] = []
-    hook = network.dropout.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    """The spikes of each hidden layer."""
     with torch.no_grad():
-        network(x)
-    hook.remove()
-    return seen
+        return network.activity(x)[:-1]
+
+
+@pytest.mark.parametrize("delays", VARIANTS)
+@pytest.mark.parametrize("fan_in", [0, 5])
+def test_dropout_scales_weights_and_leaves_spikes_as_they_are(delays: Variant, fan_in: int) -> None:
+    """The network is the one whose spikes are scaled, and delays see zeros and ones that are marked as exact."""
+    torch.manual_seed(0)
+    config = RunConfig(delays=delays, fan_in=fan_in, max_delay=4, dropout=0.4)
+    network = DelayNetwork((9, 8, 7, 3), plugins.toolkit("spikingjelly"), config).double()
+    x, seen = torch.randint(0, 3, (12, 5, 9)), []
+    masks = network.draw_masks(5)
+    assert [mask.shape for mask in masks] == [(1, 5, 8), (1, 5, 7)]
+    for layer in network.layers[1:]:
+        layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    membrane = network(x.double(), masks)
+    assert len(seen) == 2
+    assert all(is_exact(each) and set(each.unique().tolist()) == {0.0, 1.0} for each in seen)
+    membrane.square().sum().backward()
+    found = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    network.zero_grad()
+    for layer in network.layers:
+        plain = layer.forward
+        layer.forward = lambda x, tail, scale, plain=plain: plain(x if scale == 1 else x * scale, tail)
+    expected = network(x.to(torch.uint8), masks)
+    expected.square().sum().backward()
+    torch.testing.assert_close(membrane, expected)
+    for ours, theirs in zip(found, [p.grad for p in network.parameters() if p.grad is not None], strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_masks_are_those_of_dropout() -> None:
+    """On a CPU the numbers of `nn.functional.dropout`, whatever generator they are drawn from."""
+    dropout = HeldDropout(0.4)
+    torch.manual_seed(5)
+    expected = torch.nn.functional.dropout(torch.ones(1, 50, 40), 0.4)
+    mask = dropout.draw(torch.ones(()), (50, 40), torch.Generator().manual_seed(5))
+    assert torch.equal(mask != 0, expected != 0)
+    torch.manual_seed(5)
+    torch.testing.assert_close(dropout(torch.ones(3, 50, 40)), expected.expand(3, -1, -1))
+    assert apply_mask(torch.ones(2, 50, 40), mask).equal(mask.expand(2, -1, -1))
 
 
 def test_dropout_holds_its_mask_over_time() -> None:

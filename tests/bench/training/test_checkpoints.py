@@ -17,7 +17,8 @@ from delayplug import RunError
 from delayplug.bench.comparison.compare import compare
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.resources import Resources
-from delayplug.bench.training.checkpoints import read_checkpoint
+from delayplug.bench.training import checkpoints
+from delayplug.bench.training.checkpoints import CheckpointAfterEpochs, read_checkpoint
 from delayplug.bench.training.training_module import TrainingModule
 from tests.bench.runs import TINY
 
@@ -170,3 +171,38 @@ def test_a_checkpoint_of_another_configuration(tmp_path: Path, monkeypatch: pyte
         RunError, match=r"expected a checkpoint of a run, got a damaged file .* Delete it to start the run again"
     ):
         compare([config], tmp_path, resources=Resources("cpu"))
+
+
+class Clock:
+    """Time that passes when it is told to, and a trainer of ten epochs that takes half a second for a checkpoint."""
+
+    def __init__(self) -> None:
+        self.now, self.current_epoch, self.max_epochs = 1000.0, 0, 10
+        self.written: list[int] = []
+        self.strategy = self
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def broadcast(self, due: bool) -> bool:
+        return due
+
+    def save_checkpoint(self, path: Path) -> None:
+        self.written.append(self.current_epoch)
+        self.now += 0.5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(30.0, list(range(10))), (10.0, [0, 3, 6, 9]), (0.1, [0, 9])], ids=str
+)
+def test_checkpoints_take_a_small_share_of_the_time(
+    seconds: float, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of half a second is written every 25 seconds at most, and after the first and the last epoch."""
+    clock: Any = Clock()
+    monkeypatch.setattr(checkpoints, "time", clock)
+    callback = CheckpointAfterEpochs(Path("checkpoint.pt"))
+    for clock.current_epoch in range(10):
+        clock.now += seconds
+        callback.on_train_epoch_end(clock, clock)
+    assert clock.written == expected

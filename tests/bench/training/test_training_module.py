@@ -1,4 +1,6 @@
-"""Schedules and optimisers of the training."""
+"""Schedules and optimisers of the training, and its steps as CUDA graphs."""
+
+import dataclasses
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import build_network, train
 from delayplug.bench.training.training_module import TrainingModule
+from tests.bench.runs import TINY
+from tests.replay import capturing
 
 
 @pytest.mark.trains
@@ -41,3 +45,50 @@ def test_rates_follow_the_paper() -> None:
     assert (betas[0], min(betas), betas[-1]) == pytest.approx((0.95, 0.85, 0.95), rel=1e-3)
     assert delay_rates[0] == 0.1
     assert delays.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
+def test_numbers_with_graphs_are_those_without(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of full and of the last, smaller batches, and validation: recorded once, and replayed in all epochs."""
+    config = configure("quick", backend=backend, time_mask=3, **{**TINY, "epochs": 3, "batch_size": 32})
+    task = load_task(config)
+    task = dataclasses.replace(task, train=task.train.select(range(80)), valid=task.valid.select(range(260)))
+    recorder = capturing(monkeypatch)
+    plain = train(config, task, Resources("cpu", graph=False))
+    assert (plain.graph, recorder.replays) == ("no", 0)
+    graphed = train(config, task, Resources("cpu"))
+    assert graphed.graph == "yes"
+    # 32 + 32 + 16 recordings of training, 256 + 4 of validation, in each of three epochs.
+    assert (len(recorder.recordings), recorder.replays) == (4, 3 * (3 + 2))
+    for ours, theirs in zip(graphed.epochs, plain.epochs, strict=True):
+        assert {**ours, "seconds": 0, "waited": 0} == {**theirs, "seconds": 0, "waited": 0}
+    assert graphed.accuracy == plain.accuracy
+    assert all(torch.equal(graphed.state[name], plain.state[name]) for name in plain.state)
+    assert graphed.epochs[0]["sigma"] != graphed.epochs[1]["sigma"]
+
+
+@pytest.mark.trains
+def test_what_cannot_be_captured_trains_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run says why, and ends with the same numbers."""
+    config = configure("quick", backend="spikingjelly", **TINY)
+    task = load_task(config)
+    plain = train(config, task, Resources("cpu"))
+    recorder = capturing(monkeypatch)
+    monkeypatch.setattr(recorder, "record", lambda run: (_ for _ in ()).throw(RuntimeError("not here\nbut there")))
+    with pytest.warns(UserWarning, match=r"spikingjelly.*did not run as CUDA graphs \(no: RuntimeError: not here\)"):
+        found = train(config, task, Resources("cpu"))
+    assert found.graph == "no: RuntimeError: not here"
+    assert all(torch.equal(found.state[name], plain.state[name]) for name in plain.state)
+
+
+@pytest.mark.trains
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
+def test_graphs_on_a_gpu(backend: str) -> None:
+    config = configure("quick", backend=backend, cutmix=0.5, channel_mask=2, **TINY)
+    task = load_task(config)
+    graphed, plain = (train(config, task, Resources("gpu", graph=graph)) for graph in (True, False))
+    assert (graphed.graph, plain.graph) == ("yes", "no")
+    for ours, theirs in zip(graphed.epochs, plain.epochs, strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
