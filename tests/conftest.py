@@ -1,5 +1,7 @@
 """One thread: the tensors of tests are small, and two processes with two threads each hinder one another.
 
+DELAYPLUG_TEST_DEVICE says on which device they run (`tests/devices.py`).
+
 At the end of a run: how many networks of each toolkit kept each law.
 """
 
@@ -10,9 +12,11 @@ import signal
 import tempfile
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import settings
 
+from tests import devices
 from tests.profiles import PROFILE
 
 settings.load_profile(PROFILE)
@@ -32,6 +36,23 @@ _cache = tempfile.TemporaryDirectory(prefix="delayplug-cache-")
 os.environ["DELAYPLUG_CACHE"] = _cache.name
 
 _LAW = re.compile(r"test_laws\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before modules of tests are imported, as they make tensors, too."""
+    if devices.NAME == "cpu":
+        return
+    if reason := devices.missing():
+        pytest.exit(f"DELAYPLUG_TEST_DEVICE={devices.NAME}: {reason}", returncode=0)
+    config.add_cleanup(devices.follow())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On a device, what is about the CPU is skipped."""
+    if devices.NAME != "cpu":
+        for item in items:
+            if mark := item.get_closest_marker("cpu"):
+                item.add_marker(pytest.mark.skip(reason=f"about the CPU: {mark.args[0]}"))
 
 
 def pytest_collection_finish() -> None:
