@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -103,13 +104,18 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _FROM_VALUES and _is_pretended(kwargs.get("device")):
+        if func in _CONSTRUCTORS and _is_pretended(kwargs.get("device")):
             options = {name: value for name, value in kwargs.items() if name not in ("device", "requires_grad")}
             made = func(*tree_map(_held, args), device="cpu", **options)
             return made.to(NAME).requires_grad_(kwargs.get("requires_grad", False))
         if args and isinstance(args[0], Pretended):
             if func in (Tensor.numpy, Tensor.__array__):
                 raise TypeError("can't convert a tensor of the pretended device to numpy: use Tensor.cpu() first")
+            if func is Tensor.new_tensor:
+                kwargs = {"dtype": args[0].dtype, "device": NAME, **kwargs}
+                return self.__torch_function__(torch.tensor, types, args[1:], kwargs)
+            if func in (Tensor.__getitem__, Tensor.__setitem__):
+                args = (args[0], _with_indices(args[1]), *args[2:])
             if func in (Tensor.tolist, Tensor.data_ptr, Tensor.__repr__, Tensor.__str__, Tensor.__format__):
                 if func is Tensor.tolist:
                     _wait("tolist")
@@ -117,8 +123,15 @@ class _Functions(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-_FROM_VALUES = {torch.tensor, torch.as_tensor, torch.asarray}
+_CONSTRUCTORS = frozenset(_device_constructors())
 _waits: list[list[str]] = []
+
+
+def _with_indices(place: Any) -> Any:
+    """Lists as tensors: torch makes them in a way that a device in Python cannot follow."""
+    if isinstance(place, tuple):
+        return tuple(map(_with_indices, place))
+    return torch.tensor(place, device="cpu") if isinstance(place, list) else place
 
 
 def _is_pretended(device: Any) -> bool:

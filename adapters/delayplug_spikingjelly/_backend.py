@@ -226,6 +226,13 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         functional.reset_net(node)  # leave nothing of the sequence, or of its graph, behind
         return out
 
+    def implementation(self, neuron_: nn.Module, device: torch.device) -> str:
+        try:
+            chosen = functional.neuron_implementation("lif", device)["implementation"]
+        except (ValueError, RuntimeError):  # a kind of device that SpikingJelly does not choose for
+            chosen = "torch-reference"
+        return f"spikingjelly: {str(chosen).removesuffix('-reference')}"
+
 
 def _never_fires(node: Any) -> bool:
     """Whether a neuron is used as a readout: its threshold is infinite, or so high that it might as well be."""

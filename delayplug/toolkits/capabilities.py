@@ -170,6 +170,13 @@ class Benchmarks(ABC):
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
         """One of these two neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
 
+    def implementation(self, neuron: nn.Module, device: torch.device) -> str:
+        """What the toolkit itself runs one of these two neurons with on a device, such as "spikingjelly: triton".
+
+        "" where `run` goes step by step in Python. It is for the record of a run.
+        """
+        return ""
+
 
 _CAPABILITIES = (Containers, OwnWeights, Streams, Exchanges, Benchmarks)
 _NO_CONTAINERS, _NO_WEIGHTS, _NO_STREAMS = Containers(), OwnWeights(), Streams()

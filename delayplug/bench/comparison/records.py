@@ -55,7 +55,8 @@ class Data(TypedDict):
 class Record(TypedDict):
     """The record of a run, as it is in record.json.
 
-    Its accuracies are named by the rule that chose the epoch; the machine is its devices, processor and threads.
+    Its accuracies are named by the rule that chose the epoch. The machine is its devices, the name of the first, what
+    computed the neurons on it, processor and threads; the records of early versions lack name and neurons.
     """
 
     format: int
@@ -120,7 +121,13 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
             "python": platform.python_version(),
             **{package: version for package in packages if (version := plugins.version(package))},
         },
-        "machine": {"device": device, "processor": platform.machine(), "threads": torch.get_num_threads()},
+        "machine": {
+            "device": device,
+            "name": outcome.device,
+            "neurons": outcome.neurons,
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
         "data": {
             "train": len(task.train),
             "valid": len(task.valid),

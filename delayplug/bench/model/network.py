@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from ...neurons.loops import compiled_loops
@@ -15,6 +16,7 @@ from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
 from ..config import RunConfig
 from ..processes import SharedBatchNorm, share
+from .implementation import implementation
 from .synapses import Synapses
 
 
@@ -53,6 +55,12 @@ class DelayNetwork(nn.Module):
                 spikes.append(self.benchmark.run(neuron, current))
                 x = self.dropout(spikes[-1])
             return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail))]
+
+    def implementation(self, device: torch.device) -> str:
+        """What computes the neurons on a device; several, where they differ, in the order of the layers."""
+        neurons = (*self.neurons, self.readout)
+        names = (implementation(self.benchmark, neuron, device, compiles=self.compiles) for neuron in neurons)
+        return ", ".join(dict.fromkeys(names))
 
     @property
     def layers(self) -> list[Synapses]:

@@ -10,6 +10,8 @@ from torch import Tensor
 from ...data import Augmented, Frames
 from ...toolkits import plugins
 from ..config import RunConfig
+from ..hardware import device_name, matmul_precision
+from ..model.implementation import implementation
 from ..model.network import DelayNetwork
 from ..resources import Resources
 from ..task import Task
@@ -46,7 +48,7 @@ def train(
     Raises:
         RunError: processes of the run have other data, or a file cannot be written.
     """
-    with quiet():
+    with quiet(), matmul_precision(config.precision):
         lightning.seed_everything(config.seed, verbose=False)
         network = build_network(config, task)
         outcome = Outcome(parameters=network.trainable())
@@ -70,7 +72,9 @@ def train(
                 trainer.test(module, test, verbose=False)
                 outcome.accuracy[rule] = module.accuracy
         network.load_state_dict(final)
-        outcome.spikes, outcome.example = _activity(network.eval(), task.test)
+        device = trainer.strategy.root_device  # Lightning takes the network off it
+        outcome.spikes, outcome.example = _activity(network.to(device).eval(), task.test)
+        outcome.device, outcome.neurons = device_name(device), network.implementation(device)
         outcome.peak_memory_mb = peak.megabytes
     outcome.epochs, outcome.best_epoch = module.progress.epochs, module.progress.best_epoch
     outcome.delays = {"before": module.progress.initial, "after": network.delays_now()}

@@ -10,6 +10,7 @@ import torch
 from delayplug import RunError
 from delayplug.bench.comparison.compare import compare
 from delayplug.bench.comparison.records import check_comparable, read_delays, read_example, read_record
+from delayplug.bench.hardware import device_name
 from delayplug.bench.serialise import read_toml
 from tests.bench.runs import Comparison
 
@@ -28,6 +29,8 @@ def test_record_holds_everything(comparison: Comparison) -> None:
         assert all(0 <= value <= 1 for value in record["accuracy"].values())
         assert record["peak_memory_mb"] > 50
         assert record["seconds_per_epoch"] > 0
+        assert record["machine"]["name"] == device_name(torch.device("cpu"))
+        assert record["machine"]["neurons"] == "spikingjelly: torch"
     parameters = {record["config"]["delays"]: record["parameters"] for record in records}
     synapses = 20 * 8 + 8 * 10
     assert parameters == {"none": synapses + 16, "fixed": synapses + 16, "learned": 2 * synapses + 16}
