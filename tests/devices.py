@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -51,8 +52,10 @@ class Follow(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _CONSTRUCTORS and kwargs.get("device") is None and _is_for_a_test(sys._getframe(1)):
             if func in _RANDOM:
-                return func(*args, **{**kwargs, "device": "cpu", "requires_grad": False}).to(NAME).requires_grad_(
-                    kwargs.get("requires_grad", False)
+                return (
+                    func(*args, **{**kwargs, "device": "cpu", "requires_grad": False})
+                    .to(NAME)
+                    .requires_grad_(kwargs.get("requires_grad", False))
                 )
             kwargs = {**kwargs, "device": NAME}
         return func(*args, **kwargs)
@@ -64,16 +67,15 @@ _RANDOM = frozenset({torch.rand, torch.randn, torch.randint, torch.randperm})
 
 
 def _is_for_a_test(frame: FrameType | None) -> bool:
-    """Whether it is a test that makes a tensor, by itself or by making a module, or a package in its behalf."""
-    package: str | None = None
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(_OWN):
-            break
-        if file.startswith(_PACKAGE):
-            package = frame.f_code.co_name
+    """Whether it is a test that makes a tensor, by itself or by making a module, and not the package in its work."""
+    called: FrameType | None = None  # of the package's functions the one that the test called
+    while frame is not None and not frame.f_code.co_filename.startswith(_OWN):
+        if frame.f_code.co_filename.startswith(_PACKAGE):
+            called = frame
         frame = frame.f_back
-    return package is None or package == "__init__"
+    if called is None:
+        return True
+    return called.f_code.co_name == "__init__" and isinstance(called.f_locals.get("self"), nn.Module)
 
 
 def follow() -> Callable[[], None]:
@@ -89,4 +91,3 @@ def follow() -> Callable[[], None]:
         stack.enter_context(pretended.provided())
     stack.enter_context(Follow())
     return stack.close
-

@@ -165,7 +165,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
             numbers |= {"leak": leak, "gain": leak if node.decay_input else 1.0}
         if _never_fires(node):
             return Cell.of(**numbers, threshold=None)
-        threshold = Cell.below(torch.tensor(float(node.v_threshold)))
+        threshold = Cell.below(torch.tensor(float(node.v_threshold), device="cpu"))
         return Cell.of(**numbers, threshold=threshold, rule=Reset.SUBTRACT if node.v_reset is None else Reset.VALUE)
 
     def build(self, cell: Cell) -> nn.Module:

@@ -143,7 +143,7 @@ class Exchanges(ABC):
 
     def gains(self, cell: Cell) -> tuple[Tensor, ...]:
         """The gains that `build` takes for such a cell, the preferred one first; whoever calls it scales the input."""
-        return (torch.ones((), dtype=torch.float64),)
+        return (torch.ones((), dtype=torch.float64, device="cpu"),)
 
 
 class Benchmarks(ABC):

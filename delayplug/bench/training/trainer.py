@@ -11,7 +11,6 @@ from ...data import Augmented, Frames
 from ...toolkits import plugins
 from ..config import RunConfig
 from ..hardware import device_name, matmul_precision
-from ..model.implementation import implementation
 from ..model.network import DelayNetwork
 from ..resources import Resources
 from ..task import Task
@@ -87,11 +86,12 @@ def train(
 def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[Tensor]]:
     """(mean spikes per neuron and recording of each hidden layer, (time, channel) of those of the first recording)."""
     device = next(network.parameters()).device
-    total, example = torch.zeros(len(network.neurons), dtype=torch.float64), []
+    total, example = torch.zeros(len(network.neurons), dtype=torch.float64, device=device), []
     for start in range(0, len(frames), EVALUATION_BATCH):
         x, _ = frames.batch(range(start, min(start + EVALUATION_BATCH, len(frames))))
         hidden = network.activity(x.to(device))[:-1]
-        total += torch.tensor([float(spikes.sum()) / spikes.shape[2] for spikes in hidden], dtype=torch.float64)
+        if hidden:  # a network may be a readout alone
+            total += torch.stack([spikes.sum(dtype=torch.float64) / spikes.shape[2] for spikes in hidden])
         if start == 0:
             example = [values[:, 0].nonzero().t().cpu() for values in (x, *hidden)]
     return (total / len(frames)).tolist(), example
