@@ -103,7 +103,7 @@ def test_the_same_graph_again() -> None:
         assert type(other) is type(node)
         for word, value in vars(node).items():
             if isinstance(value, Tensor):
-                assert torch.equal(getattr(other, word), value), (name, word)
+                assert torch.equal(getattr(other, word), value.cpu()), (name, word)
             elif word == "max_delay":
                 assert other.max_delay == value  # type: ignore[union-attr]
 

@@ -13,10 +13,10 @@ from spikingjelly.activation_based import layer, neuron
 from spikingjelly.activation_based.nir_exchange import export_to_nir as export_spikingjelly
 from torch import Tensor, nn
 
-from delayplug import ArgumentError, Cell, from_nir, to_nir
+from delayplug import ArgumentError, Cell, to_nir
 from delayplug.exchange.graph import Graph, Input, Neurons, Output, Pool, Scale, Synapses, Threshold
 from delayplug.exchange.nir.firing import doubtful
-from tests.exchange.models import TOOLKITS, F, O, make, run, spikes
+from tests.exchange.models import TOOLKITS, F, O, from_nir, make, run, spikes
 
 SILENT = pytest.mark.filterwarnings("error::UserWarning")
 

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError, LearnableDelay, add_delays, from_nir, to_nir
+from delayplug import Cell, ExchangeError, LearnableDelay, add_delays, to_nir
 from delayplug.exchange.graph import Delay, Graph, Input, Neurons, Output, Synapses
 from delayplug.exchange.nir.subgraphs import flat
 from delayplug.exchange.nir.write import to_nodes
 from delayplug.exchange.to_module import GraphNetwork
 from delayplug.toolkits import plugins
-from tests.exchange.models import run
+from tests.exchange.models import from_nir, run
 from tests.profiles import examples
 
 DT = 1e-3
