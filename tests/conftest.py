@@ -6,10 +6,12 @@ At the end of a run: how many networks of each toolkit kept each law.
 """
 
 import gc
+import importlib.util
 import os
 import re
 import signal
 import tempfile
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -35,6 +37,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _cache = tempfile.TemporaryDirectory(prefix="delayplug-cache-")
 os.environ["DELAYPLUG_CACHE"] = _cache.name
 
+EXTRAS = frozenset({
+    *("snntorch", "norse", "spikingjelly", "nir", "onnx", "onnxruntime", "ray"),
+    *("h5py", "jinja2", "lightning", "matplotlib", "pooch", "requests", "typer"),
+    *("furo", "myst_parser", "sphinx", "sphinx_copybutton", "yaml"),
+})  # fmt: skip
+
 _LAW = re.compile(r"test_laws\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
 
 
@@ -45,6 +53,46 @@ def pytest_configure(config: pytest.Config) -> None:
     if reason := devices.missing():
         pytest.exit(f"DELAYPLUG_TEST_DEVICE={devices.NAME}: {reason}", returncode=0)
     config.add_cleanup(devices.follow())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A module of tests that imports a package of an extra that is not installed is skipped."""
+    error: BaseException | None
+    try:
+        report = yield
+        error = report.call.excinfo.value if report.outcome == "failed" else None  # type: ignore[attr-defined]
+    except SystemExit as caught:  # of the command line
+        report, error = pytest.CollectReport(collector.nodeid, "failed", str(caught), []), caught
+    if reason := _not_installed(error):
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 1, f"Skipped: {reason}")
+    elif isinstance(error, SystemExit):
+        raise error
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """So is a test that needs one."""
+    report = yield
+    if report.outcome == "failed" and call.excinfo is not None and (reason := _not_installed(call.excinfo.value)):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {reason}")
+    return report
+
+
+def _not_installed(error: BaseException | None) -> str:
+    """Which package of an extra an error says is missing; "" if it says something else."""
+    while error is not None:
+        package = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in EXTRAS and not importlib.util.find_spec(package):
+            return f"{package} is not installed"
+        error = error.__cause__ or getattr(error, "cause", None)  # the latter of a conftest.py
+    return ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -36,6 +36,7 @@ def leaking(tau_mem_inv: float, dt: float) -> nn.Module:
 
 
 @SILENT
+@pytest.mark.cpu("Norse exports networks that are on it")
 @pytest.mark.parametrize("dt", [1e-4, 1e-3, 1.0])
 @pytest.mark.parametrize("backend", TOOLKITS)
 def test_norses_integrators_add_their_input_at_every_step(backend: str, dt: float, tmp_path: Path) -> None:
@@ -48,6 +49,7 @@ def test_norses_integrators_add_their_input_at_every_step(backend: str, dt: floa
     assert torch.equal(out, run("norse", model, x))
 
 
+@pytest.mark.cpu("Norse exports networks that are on it")
 @pytest.mark.parametrize("backend", TOOLKITS)
 def test_a_file_of_norses_with_both_kinds_of_neurons(backend: str) -> None:
     """Norse writes tau = dt / tau_mem_inv, here 1e-3 s / 250: the leak of a quarter per step is that of dt = 1e-6 s."""
