@@ -43,6 +43,20 @@ EXTRAS = frozenset({
     *("furo", "myst_parser", "sphinx", "sphinx_copybutton", "yaml"),
 })  # fmt: skip
 
+# Folders and files of tests that say nothing about a device.
+ABOUT_THE_CPU = {
+    "bench/comparison/": "runs on a device are in tests/bench/model/test_on_device.py",
+    "bench/measure/": "the clock of a CPU; networks of measurements are in other tests",
+    "bench/report/": "numbers of finished runs",
+    "bench/test_": "configurations, processes and files",
+    "bench/training/": "Lightning brings the network to a device: tests/bench/model/test_on_device.py",
+    "cli/": "commands and their texts",
+    "data/": "recordings are read and binned there",
+    "package/": "the package as it is installed, and its documentation",
+    **dict.fromkeys(("test_colours", "test_errors", "test_main", "test_moved", "test_tables"), "no tensors"),
+    "toolkits/test_plugins": "how plugins are found",
+}
+
 _LAW = re.compile(r"test_laws\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
 
 
@@ -99,8 +113,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """On a device, what is about the CPU is skipped."""
     if devices.NAME != "cpu":
         for item in items:
+            room = item.path.relative_to(devices.ROOT / "tests").as_posix()
+            for folder, reason in ABOUT_THE_CPU.items():
+                if room.startswith(folder):
+                    item.add_marker(pytest.mark.cpu(reason))
             if mark := item.get_closest_marker("cpu"):
                 item.add_marker(pytest.mark.skip(reason=f"about the CPU: {mark.args[0]}"))
+            elif devices.NAME == "pretended" and (mark := item.get_closest_marker("real")):
+                item.add_marker(pytest.mark.skip(reason=f"not pretended: {mark.args[0]}"))
 
 
 def pytest_collection_finish() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -48,7 +49,7 @@ class Pretended(Tensor):
 
     @property
     def data(self) -> Tensor:
-        return self.detach()
+        return torch._C.TensorBase.data.__get__(self)  # type: ignore[attr-defined, no-any-return]
 
     @data.setter
     def data(self, new: Tensor) -> None:
@@ -188,6 +189,8 @@ def _fail_if_refused(func: Any, name: str, args: Any, kwargs: Any) -> None:
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
     name = func._schema.name
+    if name == "aten::_thnn_fused_lstm_cell":  # on other devices than CPUs torch asks for this one
+        pytest.skip("the pretended device has no LSTM cell")
     _fail_if_refused(func, name, args, kwargs)
     masks = name in _INDEXED and any(i is not None and i.dtype == torch.bool for i in args[1])
     if name in _WAITS or masks:

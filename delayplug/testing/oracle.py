@@ -31,7 +31,8 @@ def draw_whole_delays(net: nn.Module, seed: int = 5) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     drawn = {}
     for name, delay in named_delays(net):
-        drawn[name] = torch.randint(0, MAX_DELAY + 1, delay.delays.shape, generator=generator, device="cpu").float()
+        whole = torch.randint(0, MAX_DELAY + 1, delay.delays.shape, generator=generator, device="cpu")
+        drawn[name] = whole.float().to(delay.delays.device)
         with torch.no_grad():
             delay.delays.copy_(drawn[name])
     return drawn

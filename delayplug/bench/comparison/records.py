@@ -28,6 +28,7 @@ from ..stopping import uninterrupted
 from ..task import FILES, Task
 from ..training.outcome import Epoch, Outcome
 from ..typed_json import mismatch
+from ..variants import PER_SYNAPSE
 from ..whole_files import write_whole
 from .planted import planted_correlation
 
@@ -147,7 +148,7 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         "peak_memory_mb": outcome.peak_memory_mb,
         "spikes_per_neuron": outcome.spikes,
     }
-    if task.planted is not None and outcome.delays.get("after"):
+    if task.planted is not None and outcome.delays.get("after") and config.delays in PER_SYNAPSE:
         record["planted_correlation"] = {
             f"{when} training": planted_correlation(delays, outcome.weights, task.planted)
             for when, delays in outcome.delays.items()

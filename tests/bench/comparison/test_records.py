@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from delayplug import RunError
-from delayplug.bench.comparison.compare import compare
+from delayplug.bench.comparison.compare import compare, configurations
 from delayplug.bench.comparison.records import check_comparable, read_delays, read_example, read_record
 from delayplug.bench.hardware import device_name
+from delayplug.bench.resources import Resources
 from delayplug.bench.serialise import read_toml
-from tests.bench.runs import Comparison
+from tests.bench.runs import TINY, Comparison
 
 
 @pytest.mark.trains
@@ -110,3 +111,10 @@ def test_what_is_written_on_the_way(comparison: Comparison) -> None:
         assert 0 < record["waiting"] < 1
         assert all(0 <= entry["waited"] <= entry["seconds"] for entry in record["epochs"])
         assert read_toml(out / config.name / "config.toml")["seeds"] == [config.seed]
+
+
+@pytest.mark.trains
+def test_delays_per_channel_have_no_planted_correlation(tmp_path: Path) -> None:
+    configs = configurations("quick", backends=["spikingjelly"], delays=["axonal"], **TINY)
+    (record,) = compare(configs, tmp_path, resources=Resources("cpu"))
+    assert "planted_correlation" not in record
