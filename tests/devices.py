@@ -8,6 +8,7 @@ tests see the same ones everywhere and may use the generators of the CPU.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,3 +92,19 @@ def follow() -> Callable[[], None]:
         stack.enter_context(pretended.provided())
     stack.enter_context(Follow())
     return stack.close
+
+
+def waits(run: Callable[[], Any]) -> int:
+    """How often the host waits for the device."""
+    if DEVICE.type == pretended.NAME:
+        with pretended.waits() as names:
+            run()
+        return len(names)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in said)

@@ -85,6 +85,8 @@ def test_values_along_several_edges_are_added_and_names_may_clash() -> None:
     assert len(net.parts) == 3
     x = torch.ones(1, 1, 2)
     assert net(x).tolist() == [[[7, 7]]]
+    scales = [node.factor for node in net.graph().nodes.values() if isinstance(node, Scale)]
+    assert {factor.device.type for factor in scales} == {"cpu"}, "the numbers of a graph are there"
     values = net.activity(x)
     assert {name: float(value[0, 0, 0]) for name, value in values.items()} == {
         "input": 1, "a.b": 1, "a_b": 2, "forward": 4, "output": 7
