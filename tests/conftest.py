@@ -1,18 +1,24 @@
 """One thread: the tensors of tests are small, and two processes with two threads each hinder one another.
 
+DELAYPLUG_TEST_DEVICE says on which device they run (`tests/devices.py`).
+
 At the end of a run: how many networks of each toolkit kept each law.
 """
 
 import gc
+import importlib.util
 import os
 import re
 import signal
 import tempfile
+from collections.abc import Generator
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import settings
 
+from tests import devices
 from tests.profiles import PROFILE
 
 settings.load_profile(PROFILE)
@@ -31,7 +37,90 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _cache = tempfile.TemporaryDirectory(prefix="delayplug-cache-")
 os.environ["DELAYPLUG_CACHE"] = _cache.name
 
+EXTRAS = frozenset({
+    *("snntorch", "norse", "spikingjelly", "nir", "onnx", "onnxruntime", "ray"),
+    *("h5py", "jinja2", "lightning", "matplotlib", "pooch", "requests", "typer"),
+    *("furo", "myst_parser", "sphinx", "sphinx_copybutton", "yaml"),
+})  # fmt: skip
+
+# Folders and files of tests that say nothing about a device.
+ABOUT_THE_CPU = {
+    "bench/comparison/": "runs on a device are in tests/bench/model/test_on_device.py",
+    "bench/measure/": "the clock of a CPU; networks of measurements are in other tests",
+    "bench/report/": "numbers of finished runs",
+    "bench/test_": "configurations, processes and files",
+    "bench/training/": "Lightning brings the network to a device: tests/bench/model/test_on_device.py",
+    "cli/": "commands and their texts",
+    "data/": "recordings are read and binned there",
+    "package/": "the package as it is installed, and its documentation",
+    **dict.fromkeys(("test_colours", "test_errors", "test_main", "test_moved", "test_tables"), "no tensors"),
+    "toolkits/test_plugins": "how plugins are found",
+}
+
 _LAW = re.compile(r"test_laws\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before modules of tests are imported, as they make tensors, too."""
+    if devices.NAME == "cpu":
+        return
+    if reason := devices.missing():
+        pytest.exit(f"DELAYPLUG_TEST_DEVICE={devices.NAME}: {reason}", returncode=0)
+    config.add_cleanup(devices.follow())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A module of tests that imports a package of an extra that is not installed is skipped."""
+    error: BaseException | None
+    try:
+        report = yield
+        error = report.call.excinfo.value if report.outcome == "failed" else None  # type: ignore[attr-defined]
+    except SystemExit as caught:  # of the command line
+        report, error = pytest.CollectReport(collector.nodeid, "failed", str(caught), []), caught
+    if reason := _not_installed(error):
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 1, f"Skipped: {reason}")
+    elif isinstance(error, SystemExit):
+        raise error
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """So is a test that needs one."""
+    report = yield
+    if report.outcome == "failed" and call.excinfo is not None and (reason := _not_installed(call.excinfo.value)):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {reason}")
+    return report
+
+
+def _not_installed(error: BaseException | None) -> str:
+    """Which package of an extra an error says is missing; "" if it says something else."""
+    while error is not None:
+        package = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in EXTRAS and not importlib.util.find_spec(package):
+            return f"{package} is not installed"
+        error = error.__cause__ or getattr(error, "cause", None)  # the latter of a conftest.py
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On a device, what is about the CPU is skipped."""
+    if devices.NAME != "cpu":
+        for item in items:
+            room = item.path.relative_to(devices.ROOT / "tests").as_posix()
+            for folder, reason in ABOUT_THE_CPU.items():
+                if room.startswith(folder):
+                    item.add_marker(pytest.mark.cpu(reason))
+            if mark := item.get_closest_marker("cpu"):
+                item.add_marker(pytest.mark.skip(reason=f"about the CPU: {mark.args[0]}"))
+            elif devices.NAME == "pretended" and (mark := item.get_closest_marker("real")):
+                item.add_marker(pytest.mark.skip(reason=f"not pretended: {mark.args[0]}"))
 
 
 def pytest_collection_finish() -> None:

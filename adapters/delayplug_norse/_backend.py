@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import norse.torch as norse
@@ -116,7 +117,8 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         constant of dt / tau_mem_inv, which is too short by dt where that is not one, and its cell with a current
         without w_in.)
         """
-        if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, _ArctanCell, _GainBoxCell, _GainCell):
+        own = (_ArctanCell, _GainBoxCell, _GainCell, *_DIFFERENT.values())
+        if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, *own):
             raise ExchangeError("of Norse's neurons, only LIF, LI and IAF are supported")
         p: Any = neuron.p
         if isinstance(neuron, _INTEGRATORS):
@@ -160,7 +162,8 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         parameters = getattr(norse, f"{kind}Parameters")(**numbers)
         if leaks and cell.threshold is not None and not Cell.close(cell.gain, cell.leak):
             return (_GainBoxCell if box else _GainCell)(parameters, cell.gain.float())
-        neuron: nn.Module = getattr(norse, f"{kind}Cell")(parameters, dt=1.0)
+        differ = any(isinstance(value, Tensor) and value.dim() for value in parameters)
+        neuron: nn.Module = (_DIFFERENT[kind] if differ else getattr(norse, f"{kind}Cell"))(parameters, dt=1.0)
         return neuron
 
     def gains(self, cell: Cell) -> tuple[Tensor, ...]:
@@ -204,14 +207,51 @@ def _step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     return out, state
 
 
-class _Gained(nn.Module):
+class _Moving(nn.Module):
+    """Mixin of a cell whose constants differ among its neurons: they move with it to another device.
+
+    Norse's parameters are plain tensors, which stay where they are; single numbers may.
+    """
+
+    p: Any
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_Moving":
+        super()._apply(fn, recurse)
+        differ = (isinstance(value, Tensor) and value.dim() > 0 for value in self.p)
+        self.p = type(self.p)(*(fn(v).to(v.dtype) if d else v for d, v in zip(differ, self.p, strict=True)))
+        return self
+
+
+class _LIFCell(_Moving, norse.LIFCell):  # type: ignore[misc]
+    """With a current."""
+
+
+class _LIFBoxCell(_Moving, norse.LIFBoxCell):  # type: ignore[misc]
+    """Without a current."""
+
+
+class _LICell(_Moving, norse.LICell):  # type: ignore[misc]
+    """A readout with a current."""
+
+
+class _LIBoxCell(_Moving, norse.LIBoxCell):  # type: ignore[misc]
+    """A readout without a current."""
+
+
+class _IAFCell(_Moving, norse.IAFCell):  # type: ignore[misc]
+    """Without a leak."""
+
+
+_DIFFERENT = {"LIF": _LIFCell, "LIFBox": _LIFBoxCell, "LI": _LICell, "LIBox": _LIBoxCell, "IAF": _IAFCell}
+
+
+class _Gained(_Moving):
     """Mixin of a cell that adds its input, or its current, times `gain`, and not times its leak.
 
     Scaling the input instead would round it, and a membrane that comes to the threshold exactly would miss it.
     """
 
     gain: Tensor
-    p: Any
     state_fallback: Any
 
     def __init__(self, p: Any, gain: Tensor) -> None:

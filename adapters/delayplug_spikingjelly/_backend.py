@@ -173,7 +173,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
             numbers |= {"leak": leak, "gain": leak if node.decay_input else 1.0}
         if _never_fires(node):
             return Cell.of(**numbers, threshold=None)
-        threshold = Cell.below(torch.tensor(float(node.v_threshold)))
+        threshold = Cell.below(torch.tensor(float(node.v_threshold), device="cpu"))
         return Cell.of(**numbers, threshold=threshold, rule=Reset.SUBTRACT if node.v_reset is None else Reset.VALUE)
 
     def build(self, cell: Cell) -> nn.Module:
@@ -246,6 +246,13 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         out: Tensor = node.v_seq if node.store_v_seq else spikes
         functional.reset_net(node)  # leave nothing of the sequence, or of its graph, behind
         return out
+
+    def implementation(self, neuron_: nn.Module, device: torch.device) -> str:
+        try:
+            chosen = functional.neuron_implementation("lif", device)["implementation"]
+        except (ValueError, RuntimeError):  # a kind of device that SpikingJelly does not choose for
+            chosen = "torch-reference"
+        return f"spikingjelly: {str(chosen).removesuffix('-reference')}"
 
 
 def _never_fires(node: Any) -> bool:

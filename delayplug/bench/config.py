@@ -15,6 +15,7 @@ from .variants import PER_SYNAPSE, Variant, variant_name
 SYNTHETIC = "synthetic"
 
 Protocol = Literal["heldout", "official", "paper"]
+Precision = Literal["highest", "high", "medium"]
 
 # Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -115,6 +116,9 @@ class RunConfig:
         HoldOut, Setting("What is held out of the training recordings: speakers, or some per class.")
     ] = "auto"
     validation_fraction: Annotated[float, Setting("Share of the training recordings held out.", above=0, below=1)] = 0.2
+    precision: Annotated[
+        Precision, Setting("Of products of float32 numbers, as torch.set_float32_matmul_precision takes it.")
+    ] = "highest"
     compile: Annotated[
         bool,
         Setting(

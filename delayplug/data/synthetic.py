@@ -8,6 +8,7 @@ carry no information and coincidences hardly any; delays that align a pattern te
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,8 +48,8 @@ class TimingTask:
 
     def offsets(self) -> Tensor:
         """(classes, C) int64: steps from the start of a pattern to the spike of each channel."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return torch.stack([torch.randperm(self.channels, generator=generator) for _ in range(self.classes)])
+        numbers: dict[str, Any] = {"generator": torch.Generator().manual_seed(self.seed), "device": "cpu"}
+        return torch.stack([torch.randperm(self.channels, **numbers) for _ in range(self.classes)])
 
     def planted_delays(self) -> Tensor:
         """(classes, C) int64: delays in steps that bring all spikes of a pattern to its last step."""
@@ -64,14 +65,14 @@ class TimingTask:
         Returns:
             Frames (T, N, C), with 1 + distractors spikes per channel in each recording.
         """
-        generator = torch.Generator().manual_seed(seed)
-        labels = torch.arange(size) % self.classes
-        labels = labels[torch.randperm(size, generator=generator)]
-        starts = torch.randint(self.steps - self.channels + 1, (size, 1), generator=generator)
-        jitter = (self.jitter * torch.randn(size, self.channels, generator=generator)).round().long()
+        numbers: dict[str, Any] = {"generator": torch.Generator().manual_seed(seed), "device": "cpu"}
+        labels = torch.arange(size, device="cpu") % self.classes
+        labels = labels[torch.randperm(size, **numbers)]
+        starts = torch.randint(self.steps - self.channels + 1, (size, 1), **numbers)
+        jitter = (self.jitter * torch.randn(size, self.channels, **numbers)).round().long()
         pattern = (starts + self.offsets()[labels] + jitter).clamp(0, self.steps - 1)
-        noise = torch.randint(self.steps, (self.distractors, size, self.channels), generator=generator)
+        noise = torch.randint(self.steps, (self.distractors, size, self.channels), **numbers)
         times = torch.cat((pattern.unsqueeze(0), noise))  # (spikes per channel, N, C)
-        counts = torch.zeros(self.steps, size, self.channels, dtype=torch.uint8)
+        counts = torch.zeros(self.steps, size, self.channels, dtype=torch.uint8, device="cpu")
         counts.scatter_add_(0, times, torch.ones_like(times, dtype=torch.uint8))
         return Frames.dense(counts, labels, tuple(str(label) for label in range(self.classes)))

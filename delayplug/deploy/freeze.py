@@ -219,7 +219,7 @@ def _rows(delay: DelayLayer, delayed: Delayed | None) -> Tensor:
     """The delays among the inputs of each neuron, (G, M): positions in the flat delays."""
     if delay.delays.dim() == 1:
         own = delayed is not None and delayed.delay_place.granularity is Granularity.DENDRITIC
-        return torch.arange(len(delay.delays)).unsqueeze(1 if own else 0)
+        return torch.arange(len(delay.delays), device="cpu").unsqueeze(1 if own else 0)
     return rows_of(tuple(delay.delays.shape), _transposed_groups(delay))
 
 

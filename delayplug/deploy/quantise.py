@@ -16,7 +16,7 @@ def rows_of(shape: tuple[int, ...], transposed_groups: int | None = None) -> Ten
         shape: (O, ...), or of a transposed convolution (I, O / groups, ...).
         transposed_groups: its groups; None for anything else.
     """
-    places = torch.arange(torch.Size(shape).numel()).view(shape)
+    places = torch.arange(torch.Size(shape).numel(), device="cpu").view(shape)
     if transposed_groups is None:
         return places.flatten(1)
     by_group: Tensor = places.unflatten(0, (transposed_groups, -1))
@@ -40,7 +40,9 @@ def few_delays(values_GM: Tensor, count: int, max_delay: int) -> Tensor:
         (G, M) int64. With count > D, the delays rounded, halves up.
     """
     part = max(1, _ELEMENTS // (max_delay + 1) ** 2)
-    return torch.cat([_few(values, min(count, max_delay + 1), max_delay) for values in values_GM.split(part)])
+    # On the CPU: the order of the sums in the table decides between choices that are equally good, and is fixed there.
+    rows = values_GM.cpu().split(part)
+    return torch.cat([_few(values, min(count, max_delay + 1), max_delay) for values in rows]).to(values_GM.device)
 
 
 def _few(values_GM: Tensor, count: int, max_delay: int) -> Tensor:

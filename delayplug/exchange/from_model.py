@@ -170,7 +170,7 @@ class _Builder:
         return ends if len(factors) > 1 or factors == {1.0} else [self._scale(name, factors.pop(), ends)]
 
     def _scale(self, name: str, factor: float, ends: Sequence[str]) -> str:
-        return self.graph.add(f"{name}.scale", Scale(torch.tensor(factor, dtype=torch.float64)), ends)
+        return self.graph.add(f"{name}.scale", Scale(torch.tensor(factor, dtype=torch.float64, device="cpu")), ends)
 
     # ------------------------------------------------------------------------------------------------- shapes
 

@@ -172,7 +172,7 @@ class _Writer:
         moves = _moves(node)
         if node.kind == "average":
             return self.folded("AveragePool", x, before, after, kernel_shape=node.kernel, count_include_pad=1, **moves)
-        ones = self.constant(torch.ones(before[0], 1, *node.kernel))
+        ones = self.constant(torch.ones(before[0], 1, *node.kernel, device="cpu"))
         return self.folded("Conv", x, before, after, ones, group=before[0], **moves)
 
     def folded(self, kind: str, x: str, before: Shape, after: Shape, *inputs: str, **attributes: Any) -> str:
@@ -191,7 +191,7 @@ class _Writer:
         begin = torch.where(cell.leak > 0, cell.rest, cell.reset)
         states = [self.op("Expand", self.constant(begin), sample)]
         if cell.synapse is not None:
-            states.append(self.op("Expand", self.constant(torch.zeros(())), sample))
+            states.append(self.op("Expand", self.constant(torch.zeros((), device="cpu")), sample))
         outer, self.nodes = self.nodes, []
         after, out = self.step(cell)
         names = ["v_in", "i_in"][: len(states)]

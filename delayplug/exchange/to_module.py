@@ -112,9 +112,9 @@ class GraphNetwork(nn.Module):
                 return layers.of_pool(part)
             return Pool("sum", layers.pair(part.kernel_size), layers.pair(part.stride), layers.pair(part.padding))
         if isinstance(part, Scaling):
-            return Scale(part.factor)
+            return Scale(part.factor.cpu())
         if isinstance(part, Above):
-            return Threshold(part.threshold)
+            return Threshold(part.threshold.cpu())
         return Flatten() if isinstance(part, nn.Flatten) else layers.of_weights(part)
 
 

@@ -52,11 +52,14 @@ def verify(graph: Graph, network: Network, run: Run, marks: Mapping[str, Mark], 
 
 
 def _over_time(values: Sequence[Tensor], shape: Shape) -> Tensor | None:
-    """Values of all calls as one sequence (T, B, *shape); None if the calls are neither steps nor one sequence."""
-    dims = len(shape)
+    """Values of all calls as one sequence (T, B, *shape); None if the calls are neither steps nor one sequence.
+
+    On the CPU, where the numbers of a graph are.
+    """
+    dims, values = len(shape), [value.cpu() for value in values]
     if all(value.dim() == dims + 1 and tuple(value.shape[1:]) == shape for value in values):
         same = all(value.shape == values[0].shape for value in values)
-        return torch.stack([*values]) if same else None
+        return torch.stack(values) if same else None
     if len(values) == 1 and values[0].dim() == dims + 2 and tuple(values[0].shape[2:]) == shape:
         return values[0]
     return None

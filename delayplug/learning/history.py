@@ -80,11 +80,12 @@ class DelayHistory:
     def record(self) -> None:
         """Add a record of the delays as they are now."""
         for name, layer in self._layers.items():
-            values = layer.delays.detach().float().cpu().flatten()
+            delays = layer.delays.detach().float().cpu()
+            values = delays.flatten()
             # torch.quantile refuses more than 16 million values; a part of so many gives nearly the same result.
             values = values[:: max(1, -(-values.numel() // 10_000_000))]
-            self._quantiles[name].append(values.quantile(torch.tensor(self.probabilities)))
-            self._delays[name].append(torch.tensor([layer.delays[i].item() for i in self.followed[name]]))
+            self._quantiles[name].append(values.quantile(torch.tensor(self.probabilities, device="cpu")))
+            self._delays[name].append(torch.tensor([delays[i].item() for i in self.followed[name]], device="cpu"))
 
     def __len__(self) -> int:
         return len(next(iter(self._quantiles.values())))
@@ -126,4 +127,4 @@ def _sample(shape: torch.Size, number: int) -> list[tuple[int, ...]]:
     """Indices of `number` entries, or of all if there are fewer: drawn at random with a fixed seed."""
     total = shape.numel()
     flat = sorted(random.Random(0).sample(range(total), min(number, total)))
-    return [tuple(int(i) for i in torch.unravel_index(torch.tensor(n), shape)) for n in flat]
+    return [tuple(int(i) for i in torch.unravel_index(torch.tensor(n, device="cpu"), shape)) for n in flat]

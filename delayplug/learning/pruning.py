@@ -118,9 +118,10 @@ class DelayPruning:
             return
         by_name = strengths(self._model)
         for name, delay in self._layers.items():
-            units, active = _units(delay, self.granularity)
-            scores = delay.delays.new_zeros(len(active))
-            scores.index_add_(0, units.flatten(), (delay.delays * by_name[name]).flatten())
+            units, active = (each.cpu() for each in _units(delay, self.granularity))
+            # On the CPU: a GPU adds in any order, and processes that train one model would prune other delays.
+            each = (delay.delays * by_name[name]).flatten().cpu()
+            scores = each.new_zeros(len(active)).index_add_(0, units.flatten(), each)
             scores[~active] = -1  # before active ones that score zero
             wanted = int(len(active) * self.after(self.epoch) + 0.5)
             least = scores.argsort(stable=True)[: max(wanted, int((~active).sum()))]

@@ -140,7 +140,8 @@ def _draw(
     number = int(where.sum())
     if number:
         # Between the borders, or a draw might be at one again.
-        share = torch.rand(number, generator=generator).clamp(1e-3, 1 - 1e-3)
+        device = "cpu" if generator is None else generator.device
+        share = torch.rand(number, generator=generator, device=device).clamp(1e-3, 1 - 1e-3)
         delay.delays[where] = (share * delay.max_delay).to(delay.delays)
         state = {} if optimizer is None else optimizer.state.get(delay.delays, {})
         for name in _AVERAGES:

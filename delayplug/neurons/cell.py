@@ -109,7 +109,7 @@ class Cell:
     @staticmethod
     def close(a: Tensor, b: Tensor | float) -> bool:
         """Whether two such numbers are the same to float32 (relative difference below 1e-6)."""
-        b = torch.as_tensor(b, dtype=torch.float64)
+        b = torch.as_tensor(b, dtype=torch.float64, device=a.device)
         if a.dim() and b.dim() and a.shape != b.shape:
             return False
         return bool(((a - b).abs() <= _SAME * b.abs()).all())
@@ -117,12 +117,12 @@ class Cell:
     @staticmethod
     def below(value: Tensor) -> Tensor:
         """The next smaller float32, as float64: v >= value is v > below(value), for any float32 v."""
-        return torch.nextafter(value.float(), torch.tensor(-torch.inf)).double()
+        return torch.nextafter(value.float(), torch.tensor(-torch.inf, device=value.device)).double()
 
     @staticmethod
     def above(value: Tensor) -> Tensor:
         """The next larger float32, as float64; the inverse of `below`."""
-        return torch.nextafter(value.float(), torch.tensor(torch.inf)).double()
+        return torch.nextafter(value.float(), torch.tensor(torch.inf, device=value.device)).double()
 
     def only(self, kind: str, *names: str) -> None:
         """Raise ExchangeError if one of these numbers differs among the neurons: `kind` has one for all of them."""

@@ -54,7 +54,7 @@ def realigned(
     panels = ((axes[0], times, "as it comes"), (axes[1], times + delays_I[rows].long(), "as the neuron gets it"))
     sums = []
     for _, arrival, _ in panels:
-        drive = torch.zeros(length)
+        drive = torch.zeros(length, device="cpu")
         sums.append(drive.index_add_(0, arrival, x_TI[times, rows] * weights_I[rows]))
     height, span = 0.3 * len(delays_I), max(max(float(s.abs().max()) for s in sums), 1e-9)
     floor = -1.3 * height if min(float(s.min()) for s in sums) >= 0 else -2.35 * height

@@ -26,8 +26,8 @@ def noise_like(step: Tensor, steps: int) -> Tensor:
     if not step.is_floating_point():
         return step.expand(steps, *step.shape)
     generator = torch.Generator().manual_seed(0)
-    scale = 2 ** (6 * torch.rand(steps, *(1,) * step.dim(), generator=generator))
-    return ((torch.rand(steps, *step.shape, generator=generator) < 0.5) * scale).to(step)
+    scale = 2 ** (6 * torch.rand(steps, *(1,) * step.dim(), generator=generator, device="cpu"))
+    return ((torch.rand(steps, *step.shape, generator=generator, device="cpu") < 0.5) * scale).to(step)
 
 
 def differing(expected: Tensor, got: Tensor) -> int:

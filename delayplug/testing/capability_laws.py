@@ -136,7 +136,7 @@ class CapabilityLaws(Cases):
             gains = toolkit.gains(cell)
             assert any(cell.close(again.gain, gain) for gain in (*gains, cell.gain))
             sizes = {value.numel() for value in (cell.leak, cell.gain, cell.rest, cell.reset) if value.dim()}
-            x = torch.rand(12, 3, *(sizes or {4}), generator=generator) * 2 / cell.gain.float()
+            x = torch.rand(12, 3, *(sizes or {4}), generator=generator, device="cpu") * 2 / cell.gain.float()
             with torch.no_grad():
                 expected = run_neuron(self.toolkit, toolkit.build(again), x)
                 got = run_neuron(self.toolkit, made, x)

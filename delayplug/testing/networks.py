@@ -56,7 +56,8 @@ class Network:
     def sample(self, steps: int = 9, batch: int = 3, seed: int = 1) -> Tensor:
         """Spikes, (T, B, *features)."""
         generator = torch.Generator().manual_seed(seed)
-        return (torch.rand(steps, batch, *self.features, generator=generator) < self.density).float()
+        drawn = torch.rand(steps, batch, *self.features, generator=generator, device="cpu")
+        return (drawn < self.density).float().to(torch.empty(0).device)  # where the network was made
 
     def run(self, net: nn.Module, x: Tensor) -> Tensor:
         """A whole sequence, as the user runs it."""

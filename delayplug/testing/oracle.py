@@ -31,7 +31,8 @@ def draw_whole_delays(net: nn.Module, seed: int = 5) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     drawn = {}
     for name, delay in named_delays(net):
-        drawn[name] = torch.randint(0, MAX_DELAY + 1, delay.delays.shape, generator=generator).float()
+        whole = torch.randint(0, MAX_DELAY + 1, delay.delays.shape, generator=generator, device="cpu")
+        drawn[name] = whole.float().to(delay.delays.device)
         with torch.no_grad():
             delay.delays.copy_(drawn[name])
     return drawn
@@ -89,7 +90,7 @@ def _by_age(past: list[Tensor], x: Tensor) -> list[Tensor]:
 def _of_channels(by_age: list[Tensor], delays: Tensor, space: int) -> Tensor:
     """Of each channel what is as old as its delay."""
     channels = delays.view(-1, *(1,) * space)
-    return sum(((channels == d) * x for d, x in enumerate(by_age)), torch.zeros(()))
+    return sum(((channels == d) * x for d, x in enumerate(by_age)), torch.zeros((), device="cpu"))
 
 
 def _at_delays(weights: Any, by_age: list[Tensor], delays: Tensor, granularity: Granularity) -> Tensor:
@@ -101,7 +102,7 @@ def _at_delays(weights: Any, by_age: list[Tensor], delays: Tensor, granularity: 
         y = _of_channels([_apply(weights, x, weight) for x in by_age], delays, space)
     else:
         parts = (_apply(weights, x, weight * (delays.squeeze(-1) == d)) for d, x in enumerate(by_age))
-        y = sum(parts, torch.zeros(()))
+        y = sum(parts, torch.zeros((), device="cpu"))
     return y if weights.bias is None else y + weights.bias.view(-1, *(1,) * space)
 
 

@@ -145,7 +145,7 @@ class Exchanges(ABC):
 
     def gains(self, cell: Cell) -> tuple[Tensor, ...]:
         """The gains that `build` takes for such a cell, the preferred one first; whoever calls it scales the input."""
-        return (torch.ones((), dtype=torch.float64),)
+        return (torch.ones((), dtype=torch.float64, device="cpu"),)
 
 
 class Benchmarks(ABC):
@@ -171,6 +171,13 @@ class Benchmarks(ABC):
     @abstractmethod
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
         """One of these two neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
+
+    def implementation(self, neuron: nn.Module, device: torch.device) -> str:
+        """What the toolkit itself runs one of these two neurons with on a device, such as "spikingjelly: triton".
+
+        "" where `run` goes step by step in Python. It is for the record of a run.
+        """
+        return ""
 
 
 class FusedNeurons(ABC):

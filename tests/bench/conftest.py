@@ -1,14 +1,17 @@
 """Frames to test on, recorded digits where there are some, random ones everywhere; and a small comparison."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from torch import Tensor
 
-from delayplug.bench.comparison.compare import compare, configurations
 from delayplug.bench.resources import Resources
 from delayplug.data import bin_recordings, read_recordings
-from tests.bench.runs import TINY, Comparison
 from tests.recordings import recorded_digits
+
+if TYPE_CHECKING:
+    from tests.bench.runs import Comparison
 
 
 def recorded_frames() -> Tensor:
@@ -18,7 +21,8 @@ def recorded_frames() -> Tensor:
 
 def random_frames() -> Tensor:
     """(80, 32, 140) counts as sparse as those of speech."""
-    return torch.poisson(torch.full((80, 32, 140), 0.3), generator=torch.Generator().manual_seed(0))
+    rates = torch.full((80, 32, 140), 0.3, device="cpu")
+    return torch.poisson(rates, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="session", params=["recorded", "random"])
@@ -28,8 +32,11 @@ def frames(request: pytest.FixtureRequest) -> Tensor:
 
 
 @pytest.fixture(scope="session")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> "Comparison":
     """Three finished runs of two epochs: without delays, with fixed and with learned ones."""
+    from delayplug.bench.comparison.compare import compare, configurations
+    from tests.bench.runs import TINY, Comparison
+
     out = tmp_path_factory.mktemp("runs")
     configs = configurations("quick", backends=["spikingjelly"], delays=["none", "fixed", "learned"], **TINY)
     return Comparison(configs, out, compare(configs, out, resources=Resources("cpu")))

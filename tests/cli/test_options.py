@@ -90,6 +90,7 @@ CHANGED = {
     "binning": "events",
     "time_unit": "ms",
     "protocol": "paper",
+    "precision": "medium",
     "validation": "speaker",
     "compile": True,
     "hidden": (8, 4),

@@ -3,18 +3,22 @@
 import gzip
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    import h5py
 
 TIMES = [[0.0, 0.25, 0.25, 1.1], [], [0.5]]
 UNITS = [[0, 699, 3, 4], [], [5]]
 Write = Callable[..., Path]
 
 
-def _put(file: h5py.File, name: str, value: Any, vlen: Any) -> None:
+def _put(file: "h5py.File", name: str, value: Any, vlen: Any) -> None:
+    import h5py
+
     if vlen is None or not isinstance(value, list):
         file[name] = value
         return
@@ -26,6 +30,7 @@ def _put(file: h5py.File, name: str, value: Any, vlen: Any) -> None:
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """write(name, **changes) makes a good file of three recordings, but for the changes; None leaves a dataset out."""
+    import h5py
 
     def write(
         name: str = "a_train.h5", *, float_type: Any = np.float16, unit_type: Any = np.uint16, **changes: Any

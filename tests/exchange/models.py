@@ -16,11 +16,17 @@ from torch import Tensor, nn
 
 import delayplug
 from delayplug import Cell, Reset
+from tests.devices import DEVICE
 
 F, H, O = 5, 6, 4  # noqa: E741
 MAX_DELAY = 4
 TOOLKITS = ("snntorch", "norse", "spikingjelly")
 KINDS = ("snntorch", "norse", "spikingjelly-s", "spikingjelly-m")
+
+
+def from_nir(*args: Any, **options: Any) -> Any:
+    """`delayplug.from_nir`, whose network is brought to the device of the tests."""
+    return delayplug.from_nir(*args, **options).to(DEVICE)
 
 
 def toolkit_of(kind: str) -> str:

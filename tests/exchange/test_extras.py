@@ -9,6 +9,7 @@ from torch import nn
 
 import delayplug
 from delayplug import ExtraMissingError
+from tests.exchange.models import from_nir
 
 
 def network(granularity: str = "synaptic") -> nn.Sequential:
@@ -41,5 +42,5 @@ def test_frozen_networks_are_exported(granularity: str) -> None:
         delayplug.freeze_delays(model)
         graph = delayplug.to_nir(model, dt=1e-3)
         for backend in ("snntorch", "norse", "spikingjelly"):
-            assert torch.equal(delayplug.from_nir(graph, backend=backend, dt=1e-3)(x), expected)
+            assert torch.equal(from_nir(graph, backend=backend, dt=1e-3)(x), expected)
     assert 0 < float(expected.mean()) < 1

@@ -9,8 +9,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.nn.utils import parametrizations, prune, weight_norm
 
-from delayplug import ExchangeError, LearnableDelay, WiringError, from_nir, to_nir
-from tests.exchange.models import F, Net, O, X, box, delayed, make, node, spikes
+from delayplug import ExchangeError, LearnableDelay, WiringError, to_nir
+from tests.exchange.models import F, Net, O, X, box, delayed, from_nir, make, node, spikes
 
 DT = 1e-3
 

@@ -30,7 +30,7 @@ def test_a_layer_of_delays() -> None:
     node = of_delay(layer)
     assert isinstance(node, Synapses)
     assert node.weight.shape == node.delays.shape == (2, 3, 2)  # type: ignore[union-attr]
-    assert torch.equal(node.weight, layer.weight.detach())
+    assert torch.equal(node.weight, layer.weight.detach().cpu())
     layer.weight.data.zero_()
     assert node.weight.any(), "a node has numbers of its own"
     with pytest.raises(ExchangeError, match="ConvDelay whose weights come with each call"):
@@ -75,7 +75,8 @@ def test_a_batch_norm_becomes_part_of_weights(affine: bool) -> None:
     node = normed(of_weights(layer), *of_norm(norm))
     x = torch.randn(6, 4)
     with torch.no_grad():
-        torch.testing.assert_close(nn.functional.linear(x, node.weight, node.bias), norm(layer(x)))
+        got = nn.functional.linear(x.cpu(), node.weight, node.bias)
+        torch.testing.assert_close(got, norm(layer(x)).cpu())
     with pytest.raises(ExchangeError, match="running statistics"):
         of_norm(nn.BatchNorm1d(3, track_running_stats=False))
 

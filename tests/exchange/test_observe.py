@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from delayplug import ExchangeError, from_nir, to_nir
-from tests.exchange.models import F, Net, X, spikes
+from delayplug import ExchangeError, to_nir
+from tests.exchange.models import F, Net, X, from_nir, spikes
 
 DT = 1e-3
 

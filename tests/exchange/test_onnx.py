@@ -10,19 +10,19 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from delayplug import ExchangeError, LearnableDelay, from_nir, to_nir, to_onnx
+from delayplug import ExchangeError, LearnableDelay, to_nir, to_onnx
 from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import DelayNetwork
 from delayplug.exchange.graph import Graph, Input, Neurons, Output
 from delayplug.exchange.to_module import GraphNetwork, run_neuron
 from delayplug.toolkits import plugins
-from tests.exchange.models import KINDS, F, O, delayed, drive, make, make_conv, run, spikes
+from tests.exchange.models import KINDS, F, O, delayed, drive, from_nir, make, make_conv, run, spikes
 from tests.neurons.test_cell import NEURONS, currents
 
 
 def play(path: Path, x: Tensor) -> Tensor:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {"input": x.numpy()})[0])
+    return torch.from_numpy(session.run(None, {"input": x.cpu().numpy()})[0]).to(x.device)
 
 
 @pytest.mark.parametrize("granularity", ["synaptic", "axonal", "dendritic"])

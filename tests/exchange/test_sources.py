@@ -6,8 +6,8 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from delayplug import ExchangeError, from_nir, to_nir
-from tests.exchange.models import F, Net, O, X, spikes
+from delayplug import ExchangeError, to_nir
+from tests.exchange.models import F, Net, O, X, from_nir, spikes
 
 DT = 1e-3
 

@@ -85,6 +85,8 @@ def test_values_along_several_edges_are_added_and_names_may_clash() -> None:
     assert len(net.parts) == 3
     x = torch.ones(1, 1, 2)
     assert net(x).tolist() == [[[7, 7]]]
+    scales = [node.factor for node in net.graph().nodes.values() if isinstance(node, Scale)]
+    assert {factor.device.type for factor in scales} == {"cpu"}, "the numbers of a graph are there"
     values = net.activity(x)
     assert {name: float(value[0, 0, 0]) for name, value in values.items()} == {
         "input": 1, "a.b": 1, "a_b": 2, "forward": 4, "output": 7
@@ -103,7 +105,7 @@ def test_the_same_graph_again() -> None:
         assert type(other) is type(node)
         for word, value in vars(node).items():
             if isinstance(value, Tensor):
-                assert torch.equal(getattr(other, word), value), (name, word)
+                assert torch.equal(getattr(other, word), value.cpu()), (name, word)
             elif word == "max_delay":
                 assert other.max_delay == value  # type: ignore[union-attr]
 

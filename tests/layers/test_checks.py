@@ -8,6 +8,7 @@ from delayplug import ArgumentError, LearnableDelay
 from delayplug.layers.checks import check_count, check_delays, check_not_diverged, output_steps
 from tests.layers.running import F64
 
+VALUES = pytest.mark.cpu("values are looked at there alone")
 SYNAPSE, CHANNEL = LearnableDelay(4, 3, max_delay=5), LearnableDelay(4, max_delay=5)
 
 
@@ -25,8 +26,16 @@ SYNAPSE, CHANNEL = LearnableDelay(4, 3, max_delay=5), LearnableDelay(4, max_dela
             "x: expected dtype torch.float32, half .*, got torch.float64",
         ),
         (SYNAPSE, torch.zeros(9, 2, 4, dtype=torch.complex64), "x: expected real values, got torch.complex64"),
-        (SYNAPSE, torch.zeros(9, 2, 4).index_fill(0, torch.tensor(3), math.nan), "x: expected finite values, got NaN"),
-        (CHANNEL, torch.zeros(9, 2, 4).index_fill(1, torch.tensor(1), math.inf), "x: expected finite values, got NaN"),
+        pytest.param(
+            *(SYNAPSE, torch.zeros(9, 2, 4).index_fill(0, torch.tensor(3), math.nan)),
+            "x: expected finite values, got NaN",
+            marks=VALUES,
+        ),
+        pytest.param(
+            *(CHANNEL, torch.zeros(9, 2, 4).index_fill(1, torch.tensor(1), math.inf)),
+            "x: expected finite values, got NaN",
+            marks=VALUES,
+        ),
     ],
 )
 def test_input_errors(layer, x, message):
@@ -36,6 +45,7 @@ def test_input_errors(layer, x, message):
         layer.chunk(x, None)
 
 
+@VALUES
 def test_opposite_infinities_are_found():
     x = torch.zeros(9, 2, 4)
     x[3, 0, 0], x[3, 0, 1] = math.inf, -math.inf

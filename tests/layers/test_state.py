@@ -48,6 +48,7 @@ def test_states_stay_what_they_were(training):
         assert (y - layer(torch.cat((start, one)))[7:]).abs().max() < 1e-10
 
 
+@pytest.mark.real("inference mode")
 def test_between_inference_and_training():
     layer = LearnableDelay(4, 3, max_delay=5, dtype=torch.float64)
     x = sequence(12)
@@ -150,7 +151,8 @@ def test_a_slice_of_a_state_is_a_view_and_the_whole_one_is_the_state():
     assert state.extended(0) is state
     half = state.select(slice(1, 2))
     assert half.history.data_ptr() == state.history[:, 1].data_ptr()
-    assert half.pending.data_ptr() == state.pending[:, 1].data_ptr()
+    if state.pending is not None:  # steps are event-driven on the CPU alone
+        assert half.pending.data_ptr() == state.pending[:, 1].data_ptr()
 
 
 @pytest.mark.parametrize("index", [slice(1, 2), torch.tensor([1]), torch.tensor([False, True])])
@@ -213,6 +215,7 @@ def test_what_was_built_fits_equal_values_only():
     assert not Built(delays, weight, 5, "kernel").fits(delays, weight, 5)
 
 
+@pytest.mark.real("inference mode")
 def test_what_was_built_in_inference_mode_stays_there():
     delays = torch.rand(3)
     with torch.inference_mode():

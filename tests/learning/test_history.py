@@ -24,12 +24,12 @@ def test_followed_delays_are_different_ones_and_always_the_same() -> None:
 def test_records_do_not_follow_the_layer() -> None:
     net = model()
     history = DelayHistory(net)
-    first = net["fc"].delays.detach().clone()
+    first = net["fc"].delays.detach().cpu().clone()
     with torch.no_grad():
         net["fc"].delays.fill_(2)
     assert torch.equal(history.first["fc"], first)
     assert history.quantiles("fc")[0].tolist() == pytest.approx(
-        first.quantile(torch.tensor(history.probabilities)).tolist()
+        first.quantile(torch.tensor(history.probabilities, device="cpu")).tolist()
     )
     history.record()
     assert len(history) == 2

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from delayplug import Cell, ExchangeError, Reset
 from delayplug.exchange.to_module import run_neuron
 from delayplug.toolkits import plugins
+from tests.devices import DEVICE
 from tests.exchange.models import TOOLKITS, reference
 from tests.profiles import examples
 
@@ -63,7 +64,7 @@ def build_scaled(toolkit: Any, cell: Cell) -> tuple[nn.Module, Tensor]:
     """A neuron for the cell, and what its input has to be multiplied with."""
     gains = toolkit.gains(cell)
     gain = next((gain for gain in gains if Cell.close(cell.gain, gain)), gains[0])
-    return toolkit.build(Cell(**{**cell.__dict__, "gain": gain})), cell.gain / gain
+    return toolkit.build(Cell(**{**cell.__dict__, "gain": gain})).to(DEVICE), (cell.gain / gain).to(DEVICE)
 
 
 def same(a: Tensor, b: Tensor, cell: Cell) -> None:
@@ -178,7 +179,7 @@ def test_snntorch_keeps_its_own_resets() -> None:
         cell = toolkit.describe(made)
         x = currents(cell)
         with torch.no_grad():
-            assert torch.equal(run_neuron(toolkit, toolkit.build(cell), x), run_neuron(toolkit, made, x))
+            assert torch.equal(run_neuron(toolkit, toolkit.build(cell).to(DEVICE), x), run_neuron(toolkit, made, x))
         for other in ("norse", "spikingjelly"):
             with pytest.raises(ExchangeError, match="no reset by the rule"):
                 plugins.toolkit(other).build(cell)

@@ -1,6 +1,5 @@
 from collections.abc import Iterator
 
-import matplotlib
 import pytest
 import torch
 
@@ -8,6 +7,8 @@ import torch
 @pytest.fixture(autouse=True)
 def _leaves_no_trace() -> Iterator[None]:
     """No picture makes a figure of pyplot's or changes a setting of matplotlib's."""
+    import matplotlib
+
     torch.manual_seed(0)
     settings = dict(matplotlib.rcParams)
     yield

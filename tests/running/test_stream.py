@@ -200,8 +200,9 @@ def test_what_is_pushed_is_checked():
     for wrong in ([1.0], x[:0]):
         with pytest.raises(ArgumentError, match="steps"):
             coming.push_chunk(wrong)
-    with pytest.raises(ArgumentError, match="finite"):
-        coming.push(torch.full_like(x[0], float("nan")))
+    if x.device.type == "cpu":
+        with pytest.raises(ArgumentError, match="finite"):
+            coming.push(torch.full_like(x[0], float("nan")))
     assert coming.steps == 1
     coming.reset()
     coming.push(x[0, :1])

@@ -77,6 +77,7 @@ def through_a_file(net: nn.Module) -> nn.Module:
 COPIES = {"copy": copy.deepcopy, "file": through_a_file, "twice": lambda net: copy.deepcopy(copy.deepcopy(net))}
 
 
+@pytest.mark.real("memory that is copied with what is noted on it")
 @pytest.mark.parametrize("copied", COPIES)
 @pytest.mark.parametrize("name", MAKE)
 def test_a_copy_goes_on_for_itself_and_the_original_too(name: str, copied: str) -> None:

@@ -253,6 +253,7 @@ def test_meta_gradients_are_those_of_the_plain_network(mode):
         assert torch.allclose(found, expected)
 
 
+@pytest.mark.real("transforms of torch.func")
 @pytest.mark.parametrize("mode", ["m", "s"])
 def test_derivatives_by_transforms_are_those_of_autograd(mode):
     net = add_delays(smooth_jelly(mode), 4)
@@ -292,6 +293,7 @@ def test_a_target_network_follows_its_source(mode, frozen):
     assert torch.equal(found, run(copy.deepcopy(target)))
 
 
+@pytest.mark.cpu("values are looked at there alone")
 @pytest.mark.parametrize("training", [True, False])
 def test_diverged_delays_are_named_by_their_layer(training):
     net = add_delays(nn.Sequential(nn.Sequential(nn.Linear(F, H), leaky())), 4).train(training)

@@ -132,6 +132,7 @@ def test_a_state_carried_by_somebody_else() -> None:
         assert memory.snapshot() is before
 
 
+@pytest.mark.real("memory that is copied with what is noted on it")
 @pytest.mark.parametrize("reset", [True, False])
 def test_a_copy_in_the_middle_goes_on(reset: bool) -> None:
     net, _ = delayed_sequential()
@@ -542,6 +543,7 @@ def make_again(net, loop):
     return loop(net, sequence())
 
 
+@pytest.mark.cpu("values are looked at there alone")
 def test_an_interrupted_run_does_not_spoil_the_next():
     net = add_delays(CarriedCells(), MAX_DELAY)
     x = sequence()

@@ -6,7 +6,6 @@ Counted on the CPU, by what would wait on a device; the networks without delays 
 import contextlib
 import copy
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from delayplug import SequenceError, add_delays
+from tests.devices import DEVICE, waits
 
 T, B, I, O = 6, 3, 5, 4  # noqa: E741
 
@@ -88,7 +88,7 @@ class Reads(TorchDispatchMode):
         lambda x: x[x > 0],
         lambda x: x.nonzero(),
         lambda x: float(x[0]),
-        lambda x: x.numpy(),
+        lambda x: x.cpu().numpy(),
     ],
 )
 def test_a_read_is_counted(read: Callable[[Tensor], Any]) -> None:
@@ -192,26 +192,23 @@ def test_nothing_is_read_in_steps_and_at_beginnings(way: str, training: bool) ->
         )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="a CPU is not waited for")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("way", WAYS)
-def test_no_gpu_is_waited_for(way: str, training: bool) -> None:
-    plain, x = WAYS[way].make().train(training).cuda(), torch.rand(T, B, I, device="cuda")
+def test_no_device_is_waited_for(way: str, training: bool) -> None:
+    plain, x = WAYS[way].make().train(training).to(DEVICE), torch.rand(T, B, I)
     net = add_delays(copy.deepcopy(plain), 4)
     with torch.set_grad_enabled(training):
         driven(WAYS[way], net, x)  # compiles
         assert driven(WAYS[way], net, x) == driven(WAYS[way], plain, x)
-        waits = []
-        for model in (net, plain):
-            torch.cuda.set_sync_debug_mode("warn")
-            try:
-                with warnings.catch_warnings(record=True) as said:
-                    warnings.simplefilter("always")
-                    driven(WAYS[way], model, x)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
-            waits.append(sum("synchronizing" in str(warning.message) for warning in said))
-        assert waits[0] == waits[1]
+        assert waits(lambda: driven(WAYS[way], net, x)) == waits(lambda: driven(WAYS[way], plain, x))
+
+
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="a CPU is not waited for")
+def test_waits_are_counted() -> None:
+    x = torch.rand(4)
+    assert waits(lambda: x.add(1).sum()) == 0
+    assert waits(lambda: x.sum().item()) == 1
 
 
 def test_zeros_made_within_the_call_of_the_model_are_not_read() -> None:

@@ -28,6 +28,7 @@ from ..stopping import uninterrupted
 from ..task import FILES, Task
 from ..training.outcome import Epoch, Outcome
 from ..typed_json import mismatch
+from ..variants import PER_SYNAPSE
 from ..whole_files import write_whole
 from .planted import planted_correlation
 
@@ -55,8 +56,9 @@ class Data(TypedDict):
 class Record(TypedDict):
     """The record of a run, as it is in record.json.
 
-    Its accuracies are named by the rule that chose the epoch; the machine is its devices, processor and
-    threads, and whether steps ran as CUDA graphs.
+    Its accuracies are named by the rule that chose the epoch. The machine is its devices, the name of the first, what
+    computed the neurons on it, processor and threads, and whether steps ran as CUDA graphs; the records of early
+    versions lack some of these.
     """
 
     format: int
@@ -123,6 +125,8 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         },
         "machine": {
             "device": device,
+            "name": outcome.device,
+            "neurons": outcome.neurons,
             "processor": platform.machine(),
             "threads": torch.get_num_threads(),
             "graph": outcome.graph,
@@ -146,7 +150,7 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         "peak_memory_mb": outcome.peak_memory_mb,
         "spikes_per_neuron": outcome.spikes,
     }
-    if task.planted is not None and outcome.delays.get("after"):
+    if task.planted is not None and outcome.delays.get("after") and config.delays in PER_SYNAPSE:
         record["planted_correlation"] = {
             f"{when} training": planted_correlation(delays, outcome.weights, task.planted)
             for when, delays in outcome.delays.items()

@@ -18,6 +18,7 @@ from ...surgery.find import named_delays
 from ..comparison.existing import check_same_data
 from ..comparison.records import read_model, read_record
 from ..config import RunConfig
+from ..hardware import matmul_precision
 from ..model.network import DelayNetwork, class_scores
 from ..task import Task, load_task
 from ..training.batches import evaluation_loader
@@ -79,13 +80,14 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
     state = read_model(folder)["state"]
     example, _ = task.test.batch(range(min(_EXAMPLE, len(task.test))))
     rows = {}
-    for name, constrain in CONSTRAINTS.items():
-        progress(name)
-        network = build_network(config, task)
-        network.load_state_dict(state)
-        freezing = constrain(network.eval())
-        packed = 0 if freezing is None else freezing.packed_bytes
-        rows[name] = Deployment(_accuracy(network, task), packed, costs(network, example))
+    with matmul_precision(config.precision):
+        for name, constrain in CONSTRAINTS.items():
+            progress(name)
+            network = build_network(config, task)
+            network.load_state_dict(state)
+            freezing = constrain(network.eval())
+            packed = 0 if freezing is None else freezing.packed_bytes
+            rows[name] = Deployment(_accuracy(network, task), packed, costs(network, example))
     return rows
 
 

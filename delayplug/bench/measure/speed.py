@@ -30,6 +30,7 @@ from ...toolkits.capabilities import benchmarks, streams
 from ...toolkits.toolkit import Toolkit
 from ...toolkits.vocabulary import Mode
 from ..config import RunConfig
+from ..hardware import device_name
 from ..model.network import DelayNetwork, class_scores
 from ..training.peak_memory import PeakMemory
 from ..workers import run_in_worker
@@ -205,9 +206,7 @@ def table(results: Sequence[Result], device: torch.device) -> Table:
 
 
 def _name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return f"{device.type} with {torch.get_num_threads()} threads"
+    return f"{device_name(device)}, {torch.get_num_threads()} threads" if device.type == "cpu" else device_name(device)
 
 
 def check_device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
 from ..config import RunConfig
 from ..processes import SharedBatchNorm, share
+from .implementation import implementation
 from .synapses import Synapses
 
 
@@ -76,6 +77,12 @@ class DelayNetwork(nn.Module):
         like = next(self.parameters())
         sizes = [norm.num_features for norm in cast(list[nn.BatchNorm1d], list(self.norms))]
         return [self.dropout.draw(like, (batch, size), generator) for size in sizes]
+
+    def implementation(self, device: torch.device) -> str:
+        """What computes the neurons on a device; several, where they differ, in the order of the layers."""
+        neurons = (*self.neurons, self.readout)
+        names = (implementation(self.benchmark, neuron, device, compiles=self.compiles) for neuron in neurons)
+        return ", ".join(dict.fromkeys(names))
 
     @property
     def layers(self) -> list[Synapses]:

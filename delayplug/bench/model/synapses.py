@@ -134,8 +134,9 @@ class Sparse(nn.Module):
     def __init__(self, weight: Tensor, inputs: int) -> None:
         super().__init__()
         out_features, in_features = weight.shape[:2]
-        chosen = torch.rand(out_features, in_features).topk(inputs).indices
-        self.register_buffer("mask", torch.zeros(out_features, in_features, dtype=torch.bool).scatter_(1, chosen, True))
+        chosen = torch.rand(out_features, in_features, device=weight.device).topk(inputs).indices
+        absent = torch.zeros(out_features, in_features, dtype=torch.bool, device=weight.device)
+        self.register_buffer("mask", absent.scatter_(1, chosen, True))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Weights (O, I) or (O, I, N), zero where there is no synapse."""

@@ -15,7 +15,7 @@ from ..config import RunConfig
 from ..serialise import to_command
 from ..variants import learns_delays
 from .figures import COLOURS, accuracy_figure, delays_figure, learning_curves_figure, raster_figure
-from .tables import frames_of, grouped, rule_of, split_of, summary, variant_of
+from .tables import computed_by, frames_of, grouped, rule_of, split_of, summary, variant_of
 
 _PROTOCOLS = {
     "heldout": "The test set was read once, when all was trained. The epoch called best was chosen on recordings that "
@@ -72,6 +72,9 @@ def _line(record: Record) -> dict[str, object]:
         "seconds_per_epoch": record["seconds_per_epoch"],
         "waiting": record["waiting"],
         "peak_memory_mb": record["peak_memory_mb"],
+        "device": record["machine"].get("name", ""),
+        "precision": config.get("precision", "highest"),
+        "neurons": record["machine"].get("neurons", ""),
         "command": to_command(RunConfig(**config)),
     }
 
@@ -98,6 +101,7 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
         "curves": _picture(learning_curves_figure(records)),
         "runs": [_run(group[0], folder) for group in groups],
         "commands": [to_command(RunConfig(**record["config"])) for record in records],
+        "computed": computed_by(records),
         "versions": _versions(records),
     }
     path.write_text(template.render(values))

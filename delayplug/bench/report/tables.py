@@ -38,7 +38,8 @@ def table(records: Sequence[Record]) -> Table:
         title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
         caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}."
-        f"{f' Frames: {frames}.' if frames else ''} Training waited for its data {100 * waiting:.1f} % of the time.",
+        f"{f' Frames: {frames}.' if frames else ''} Training waited for its data {100 * waiting:.1f} % of the time. "
+        f"{computed_by(records)}.",
     )
     previous = None
     for (backend, name), group in grouped(records).items():
@@ -136,6 +137,20 @@ def frames_of(config: dict[str, Any]) -> str:
     if config["dataset"] == SYNTHETIC:
         return ""
     return f"{config['step_ms']:g} ms per step, binning {config['binning']}, {config['pool']} channels summed"
+
+
+def computed_by(records: Sequence[Record]) -> str:
+    """The devices of the runs, the precision of their products, and what computed their neurons, in words."""
+    machines = [record["machine"] for record in records]
+    devices = dict.fromkeys(str(machine.get("name") or machine.get("device", "a device")) for machine in machines)
+    neurons = dict.fromkeys(
+        neurons if ":" in neurons else f"{record['config']['backend']}: {neurons}"
+        for record, machine in zip(records, machines, strict=True)
+        if (neurons := str(machine.get("neurons", "")))
+    )
+    precision = records[0]["config"].get("precision", "highest")
+    by = f"; neurons by {', '.join(neurons)}" if neurons else ""
+    return f"Computed on {' and '.join(devices)}, float32 precision {precision}{by}"
 
 
 def planted_means(group: Iterable[Record]) -> tuple[float, float] | None:

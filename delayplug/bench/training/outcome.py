@@ -40,6 +40,8 @@ class Outcome:
         best_epoch: chosen by validation among the epochs after sigma stopped shrinking, or by the test set among all.
         parameters: trainable, delays included.
         peak_memory_mb: of the process, or of the GPU.
+        device: its name.
+        neurons: what computed them, see `implementation`.
         spikes: of a neuron in each hidden layer, the mean number per test recording after the last epoch.
         example: (time, channel) of each input event of the first test recording, and of each spike that it causes in
             the hidden layers after the last epoch, int64 (2, E) each.
@@ -55,6 +57,8 @@ class Outcome:
     best_epoch: int = 0
     parameters: int = 0
     peak_memory_mb: float = 0.0
+    device: str = ""
+    neurons: str = ""
     spikes: list[float] = field(default_factory=list)
     example: list[Tensor] = field(default_factory=list)
     delays: dict[str, list[Tensor]] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...data import Augmented, Frames
 from ...toolkits import plugins
 from ..config import RunConfig
+from ..hardware import device_name, matmul_precision
 from ..model.network import DelayNetwork
 from ..resources import Resources
 from ..task import Task
@@ -49,7 +50,7 @@ def train(
     Raises:
         RunError: processes of the run have other data, or a file cannot be written.
     """
-    with quiet():
+    with quiet(), matmul_precision(config.precision):
         lightning.seed_everything(config.seed, verbose=False)
         network = build_network(config, task)
         outcome = Outcome(parameters=network.trainable())
@@ -75,7 +76,9 @@ def train(
                 trainer.test(module, test, verbose=False)
                 outcome.accuracy[rule] = module.accuracy
         network.load_state_dict(final)
-        outcome.spikes, outcome.example = _activity(network.eval(), task.test)
+        device = trainer.strategy.root_device  # Lightning takes the network off it
+        outcome.spikes, outcome.example = _activity(network.to(device).eval(), task.test)
+        outcome.device, outcome.neurons = device_name(device), network.implementation(device)
         outcome.peak_memory_mb = peak.megabytes
     outcome.graph = module.graph
     if ":" in module.graph:
@@ -117,11 +120,12 @@ def batches_of(
 def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[Tensor]]:
     """(mean spikes per neuron and recording of each hidden layer, (time, channel) of those of the first recording)."""
     device = next(network.parameters()).device
-    total, example = torch.zeros(len(network.neurons), dtype=torch.float64), []
+    total, example = torch.zeros(len(network.neurons), dtype=torch.float64, device=device), []
     for start in range(0, len(frames), EVALUATION_BATCH):
         x, _ = frames.batch(range(start, min(start + EVALUATION_BATCH, len(frames))))
         hidden = network.activity(x.to(device))[:-1]
-        total += torch.tensor([float(spikes.sum()) / spikes.shape[2] for spikes in hidden], dtype=torch.float64)
+        if hidden:  # a network may be a readout alone
+            total += torch.stack([spikes.sum(dtype=torch.float64) / spikes.shape[2] for spikes in hidden])
         if start == 0:
             example = [values[:, 0].nonzero().t().cpu() for values in (x, *hidden)]
     return (total / len(frames)).tolist(), example

@@ -95,7 +95,7 @@ def _groups(graph: Graph, notes: Mapping[str, Mapping[str, Any]]) -> dict[_Betwe
         if not isinstance(node, Synapses) or node.delays is not None or len(before[name]) != 1:
             continue
         (source,) = before[name]
-        branch, delay = _Read(name, node, None, torch.zeros(1, dtype=torch.int64)), graph.nodes[source]
+        branch, delay = _Read(name, node, None, torch.zeros(1, dtype=torch.int64, device="cpu")), graph.nodes[source]
         if isinstance(delay, Delay) and after[source] == [name] and len(before[source]) == 1:
             branch = _Read(name, node, source, delay.delays)
             (source,) = before[source]

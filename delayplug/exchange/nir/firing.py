@@ -89,7 +89,8 @@ def _doubt(cell: Cell, threshold: Tensor, x: _Values, dt: float, integrator: Int
     other = "per step" if integrator == "per second" else "per second"
     advice = f"if the file means another thing, pass its dt or integrator={other!r}"
     steps, spikes = _quotient(distance, factor * x.high), _quotient(distance, factor * x.typical)
-    if steps > _MOST_STEPS or (Cell.close(torch.tensor(r).double(), 1.0) and spikes > _MOST_SPIKES):
+    one = Cell.close(torch.tensor(r, dtype=torch.float64, device="cpu"), 1.0)
+    if steps > _MOST_STEPS or (one and spikes > _MOST_SPIKES):
         return f"hardly fires: {says}, so that a spike takes {steps:.3g} steps with every input spiking; {advice}"
     if factor > 1 + 1e-6 and spikes <= 1 and not Cell.close(cell.gain, 1.0):
         return f"fires with nearly every spike that it gets: {says}, more than its threshold; {advice}"

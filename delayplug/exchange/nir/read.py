@@ -257,7 +257,7 @@ def _time(word: str, value: object, dt: float) -> Tensor:
 
 def _neurons(node: Any, leak: Tensor, gain: Tensor, synapse: Tensor | None = None) -> Neurons:
     """Neurons of this leak and gain, with the threshold and the reset of the node, if it has any."""
-    threshold, reset, rule = None, torch.zeros(()), Reset.VALUE
+    threshold, reset, rule = None, torch.zeros((), device="cpu"), Reset.VALUE
     if hasattr(node, "v_threshold"):
         word = read_notes(node).get("reset") or Reset.VALUE
         try:

@@ -44,7 +44,7 @@ def to_nodes(graph: Graph, dt: float) -> Any:
                 branch, behind = _single(weights, shape, dt), sources
                 write_notes(branch, {"layer": name, "max_delay": node.max_delay, "taps": node.weight.shape[-1]})
                 if delay:
-                    behind = add(f"{own}.delay", _delay(torch.full((1,), delay), shape, dt), sources)
+                    behind = add(f"{own}.delay", _delay(torch.full((1,), delay, device="cpu"), shape, dt), sources)
                 ends[name] += add(own, branch, behind)
         except ExchangeError as error:
             raise ExchangeError(f"{name}: {error}") from None

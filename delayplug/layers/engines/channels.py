@@ -100,8 +100,8 @@ class _Channels(torch.autograd.Function):
 def _samples(x_TBC: Tensor, taps_KC: Tensor) -> list[slice]:
     """Slices of the batch that fit a CPU's cache; one slice elsewhere."""
     length, batch, channels = x_TBC.shape
-    at_once = max(1, _CPU_ELEMENTS // ((length + taps_KC.shape[0]) * channels)) if x_TBC.device.type == "cpu" else batch
-    return [slice(start, start + at_once) for start in range(0, batch, at_once)]
+    at_once = _CPU_ELEMENTS // ((length + taps_KC.shape[0]) * channels) if x_TBC.device.type == "cpu" else batch
+    return [slice(start, start + max(1, at_once)) for start in range(0, batch, max(1, at_once))]
 
 
 def _depthwise(padded_TBC: Tensor, taps_KC: Tensor) -> Tensor:

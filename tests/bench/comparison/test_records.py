@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from delayplug import RunError
-from delayplug.bench.comparison.compare import compare
+from delayplug.bench.comparison.compare import compare, configurations
 from delayplug.bench.comparison.records import check_comparable, read_delays, read_example, read_record
+from delayplug.bench.hardware import device_name
+from delayplug.bench.resources import Resources
 from delayplug.bench.serialise import read_toml
-from tests.bench.runs import Comparison
+from tests.bench.runs import TINY, Comparison
 
 
 @pytest.mark.trains
@@ -29,6 +31,8 @@ def test_record_holds_everything(comparison: Comparison) -> None:
         assert record["peak_memory_mb"] > 50
         assert record["machine"]["graph"] == "no"  # on a CPU
         assert record["seconds_per_epoch"] > 0
+        assert record["machine"]["name"] == device_name(torch.device("cpu"))
+        assert record["machine"]["neurons"] == "spikingjelly: torch"
     parameters = {record["config"]["delays"]: record["parameters"] for record in records}
     synapses = 20 * 8 + 8 * 10
     assert parameters == {"none": synapses + 16, "fixed": synapses + 16, "learned": 2 * synapses + 16}
@@ -108,3 +112,10 @@ def test_what_is_written_on_the_way(comparison: Comparison) -> None:
         assert 0 < record["waiting"] < 1
         assert all(0 <= entry["waited"] <= entry["seconds"] for entry in record["epochs"])
         assert read_toml(out / config.name / "config.toml")["seeds"] == [config.seed]
+
+
+@pytest.mark.trains
+def test_delays_per_channel_have_no_planted_correlation(tmp_path: Path) -> None:
+    configs = configurations("quick", backends=["spikingjelly"], delays=["axonal"], **TINY)
+    (record,) = compare(configs, tmp_path, resources=Resources("cpu"))
+    assert "planted_correlation" not in record

@@ -1,6 +1,7 @@
 """The report on a folder of runs."""
 
 import csv
+import html
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ def test_report(comparison: Comparison, tmp_path: Path) -> None:
     assert "http" not in page  # it needs nothing from elsewhere
     assert "The test set was read once" in page
     assert rows["learned"]["command"] in page
+    assert f"Computed on {records[0]['machine']['name']}, float32 precision highest" in html.unescape(page)
+    assert {row["neurons"] for row in rows.values()} == {"spikingjelly: torch"}
+    assert {row["precision"] for row in rows.values()} == {"highest"}
 
 
 def test_report_on_what_is_no_comparison(tmp_path: Path) -> None:

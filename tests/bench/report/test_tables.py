@@ -1,9 +1,11 @@
 """A comparison in numbers."""
 
+from typing import Any
+
 import pytest
 
 from delayplug._tables import to_text
-from delayplug.bench.report.tables import planted_means, student, table, wilson
+from delayplug.bench.report.tables import computed_by, planted_means, student, table, wilson
 from tests.bench.runs import Comparison
 
 
@@ -25,6 +27,22 @@ def test_table(comparison: Comparison) -> None:
     for word in ("spikingjelly", "none", "fixed", "learned", "epoch %", "valid. %", "planted r", "496"):
         assert word in text
     assert f"{100 * records[2]['accuracy']['last epoch']:.1f}" in text
+
+
+def test_what_computed_the_runs() -> None:
+    def record(backend: str, **machine: str) -> Any:
+        return {"config": {"backend": backend, "precision": "medium"}, "machine": {"device": "gpu", **machine}}
+
+    records = [
+        record("norse", name="H100", neurons="compiled loop"),
+        record("norse", name="H100", neurons="compiled loop"),
+        record("spikingjelly", name="H200", neurons="spikingjelly: triton"),
+    ]
+    assert computed_by(records) == (
+        "Computed on H100 and H200, float32 precision medium; neurons by norse: compiled loop, spikingjelly: triton"
+    )
+    old = {"config": {}, "machine": {"device": "2 x gpu"}}
+    assert computed_by([old]) == "Computed on 2 x gpu, float32 precision highest"
 
 
 def test_means_of_planted_correlations() -> None:

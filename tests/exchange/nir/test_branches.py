@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from delayplug import LearnableDelay, from_nir, nir_branches, to_nir
+from delayplug import LearnableDelay, nir_branches, to_nir
 from delayplug.exchange.graph import Delay, Geometry, Graph, Input, Output, Synapses
 from delayplug.exchange.nir.branches import branches_of, merge_branches
-from tests.exchange.models import TOOLKITS, F, O, delayed, make
+from tests.exchange.models import TOOLKITS, F, O, delayed, from_nir, make
 from tests.exchange.nir.test_files import graph, ones, out_of, pulses
 
 DT = 1e-3
@@ -48,6 +48,7 @@ def plain(*rows: list[float]) -> Synapses:
     return Synapses(torch.tensor(rows))
 
 
+@pytest.mark.cpu("the numbers of a graph are there")
 def test_branches_are_merged_with_as_few_taps_as_possible() -> None:
     merged, notes = between(("a", plain([1.0, 0.0]), 0), ("b", plain([0.0, 2.0]), 3))
     merge_branches(merged, notes)
@@ -74,6 +75,7 @@ def test_what_is_no_branch_stays() -> None:
     assert {"a", "b", "a.delay"} <= set(shared.nodes)
 
 
+@pytest.mark.cpu("the numbers of a graph are there")
 def test_convolutions_with_groups_or_several_delays_stay() -> None:
     kernel = torch.ones(2, 1, 1, 3)
     for groups, weight in ((2, kernel), (1, kernel.expand(2, 2, 1, 3))):

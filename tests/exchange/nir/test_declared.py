@@ -7,9 +7,10 @@ import nir
 import numpy as np
 import pytest
 
-from delayplug import ExchangeError, from_nir
+from delayplug import ExchangeError
 from delayplug.exchange.nir.declared import check_declared
 from delayplug.exchange.nir.subgraphs import flat
+from tests.exchange.models import from_nir
 from tests.exchange.nir.test_files import lif
 
 

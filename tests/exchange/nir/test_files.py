@@ -17,8 +17,8 @@ from spikingjelly.activation_based.nir_exchange import (
 )
 from torch import Tensor, nn
 
-from delayplug import from_nir, to_nir
-from tests.exchange.models import TOOLKITS, F, O, delayed, make, run, spikes
+from delayplug import to_nir
+from tests.exchange.models import TOOLKITS, F, O, delayed, from_nir, make, run, spikes
 
 DT = 1e-4  # what snnTorch and SpikingJelly assume
 
@@ -35,6 +35,7 @@ def awake(*parts: nn.Module) -> list[nn.Module]:
     return list(parts)
 
 
+@pytest.mark.cpu("toolkits export networks that are on it")
 @pytest.mark.parametrize("backend", TOOLKITS)
 def test_snntorch_wrote_it(backend: str, tmp_path: Path) -> None:
     options: Any = {"reset_mechanism": "zero", "init_hidden": True}
@@ -48,6 +49,7 @@ def test_snntorch_wrote_it(backend: str, tmp_path: Path) -> None:
     assert torch.equal(out, run("snntorch", model, x))
 
 
+@pytest.mark.cpu("toolkits export networks that are on it")
 @pytest.mark.parametrize("backend", TOOLKITS)
 def test_norse_wrote_it(backend: str, tmp_path: Path) -> None:
     """Norse writes tau = dt / tau_mem_inv, the true one where dt is one; and a batch into the input's shape."""
@@ -64,6 +66,7 @@ def test_norse_wrote_it(backend: str, tmp_path: Path) -> None:
     assert torch.equal(out, run("norse", model, x))
 
 
+@pytest.mark.cpu("toolkits export networks that are on it")
 @pytest.mark.parametrize("backend", TOOLKITS)
 def test_spikingjelly_wrote_it(backend: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
@@ -81,6 +84,7 @@ def test_spikingjelly_wrote_it(backend: str, tmp_path: Path) -> None:
     assert torch.equal(out, run("spikingjelly-s", model, x))
 
 
+@pytest.mark.cpu("toolkits import networks onto it")
 def test_spikingjelly_reads_what_we_write() -> None:
     """Without delays, which it has not; and stepwise, as its module wants."""
     torch.manual_seed(1)

@@ -13,10 +13,10 @@ from spikingjelly.activation_based import layer, neuron
 from spikingjelly.activation_based.nir_exchange import export_to_nir as export_spikingjelly
 from torch import Tensor, nn
 
-from delayplug import ArgumentError, Cell, from_nir, to_nir
+from delayplug import ArgumentError, Cell, to_nir
 from delayplug.exchange.graph import Graph, Input, Neurons, Output, Pool, Scale, Synapses, Threshold
 from delayplug.exchange.nir.firing import doubtful
-from tests.exchange.models import TOOLKITS, F, O, make, run, spikes
+from tests.exchange.models import TOOLKITS, F, O, from_nir, make, run, spikes
 
 SILENT = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -36,6 +36,7 @@ def leaking(tau_mem_inv: float, dt: float) -> nn.Module:
 
 
 @SILENT
+@pytest.mark.cpu("Norse exports networks that are on it")
 @pytest.mark.parametrize("dt", [1e-4, 1e-3, 1.0])
 @pytest.mark.parametrize("backend", TOOLKITS)
 def test_norses_integrators_add_their_input_at_every_step(backend: str, dt: float, tmp_path: Path) -> None:
@@ -48,6 +49,7 @@ def test_norses_integrators_add_their_input_at_every_step(backend: str, dt: floa
     assert torch.equal(out, run("norse", model, x))
 
 
+@pytest.mark.cpu("Norse exports networks that are on it")
 @pytest.mark.parametrize("backend", TOOLKITS)
 def test_a_file_of_norses_with_both_kinds_of_neurons(backend: str) -> None:
     """Norse writes tau = dt / tau_mem_inv, here 1e-3 s / 250: the leak of a quarter per step is that of dt = 1e-6 s."""

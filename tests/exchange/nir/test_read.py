@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from delayplug import ArgumentError, DelayplugError, ExchangeError, UnknownBackendError, from_nir, to_nir
-from tests.exchange.models import delayed, make
+from delayplug import ArgumentError, DelayplugError, ExchangeError, UnknownBackendError, to_nir
+from tests.exchange.models import delayed, from_nir, make
 from tests.exchange.nir.test_files import graph, lif, ones
 from tests.profiles import examples
 

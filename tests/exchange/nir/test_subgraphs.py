@@ -10,13 +10,14 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError, LearnableDelay, add_delays, from_nir, to_nir
+from delayplug import Cell, ExchangeError, LearnableDelay, add_delays, to_nir
 from delayplug.exchange.graph import Delay, Graph, Input, Neurons, Output, Synapses
 from delayplug.exchange.nir.subgraphs import flat
 from delayplug.exchange.nir.write import to_nodes
 from delayplug.exchange.to_module import GraphNetwork
 from delayplug.toolkits import plugins
-from tests.exchange.models import run
+from tests.devices import DEVICE
+from tests.exchange.models import from_nir, run
 from tests.profiles import examples
 
 DT = 1e-3
@@ -40,13 +41,13 @@ def graphs(draw: st.DrawFn) -> Graph:
         if kind in ("delayed", "plain"):
             new, taps = draw(st.integers(1, 3)), draw(st.integers(1, 2))
             shape = (new, width, taps) if kind == "delayed" else (new, width)
-            weight = torch.randint(-4, 9, shape, generator=generator) / 8
-            bias = torch.randint(-2, 3, (new,), generator=generator) / 8 if draw(st.booleans()) else None
-            delays = torch.randint(0, 4, shape, generator=generator) if kind == "delayed" else None
+            weight = torch.randint(-4, 9, shape, generator=generator, device="cpu") / 8
+            bias = torch.randint(-2, 3, (new,), generator=generator, device="cpu") / 8 if draw(st.booleans()) else None
+            delays = torch.randint(0, 4, shape, generator=generator, device="cpu") if kind == "delayed" else None
             node: Any = Synapses(weight, bias, None, delays, 3 if kind == "delayed" else 0)
             width = new
         elif kind == "channels":
-            node = Delay(torch.randint(0, 4, (width,), generator=generator), 3)
+            node = Delay(torch.randint(0, 4, (width,), generator=generator, device="cpu"), 3)
         else:
             node = Neurons(Cell.of(leak=0.5, gain=1.0, threshold=0.5))
         name = graph.add(f"n{i}", node, last)
@@ -69,7 +70,7 @@ def test_random_graphs_are_the_same_whole_and_nested(graph: Graph, seed: int) ->
     shapes = graph.shapes()
     inputs, outputs = shapes["input"][0], shapes["output"][0]
     x = (torch.rand(8, 2, inputs, generator=torch.Generator().manual_seed(seed)) < 0.5).float()
-    expected = GraphNetwork(graph, plugins.toolkit("norse"))(x)
+    expected = GraphNetwork(graph, plugins.toolkit("norse")).to(DEVICE)(x)
     written = to_nodes(graph, DT)
     layers = {str(name) for name, node in graph.nodes.items() if isinstance(node, Synapses) and node.delays is not None}
     for source, prefix in (

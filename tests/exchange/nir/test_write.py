@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 import delayplug
-from delayplug import LearnableDelay, from_nir, nir_branches, to_nir
+from delayplug import LearnableDelay, nir_branches, to_nir
 from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import DelayNetwork
 from delayplug.toolkits import plugins
@@ -24,6 +24,7 @@ from tests.exchange.models import (
     O,
     delayed,
     drive,
+    from_nir,
     make,
     make_conv,
     run,

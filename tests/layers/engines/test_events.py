@@ -1,11 +1,13 @@
 """Steps of rounded delays by events."""
 
+import pytest
 import torch
 
 from delayplug import LearnableDelay
 from delayplug.layers.engines.events import Launch
 
 
+@pytest.mark.cpu("steps are event-driven there")
 def test_the_event_driven_step_is_the_dense_one() -> None:
     torch.manual_seed(0)
     for batch, bias in ((1, False), (3, True)):

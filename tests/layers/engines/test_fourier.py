@@ -51,6 +51,7 @@ def test_memory_is_that_of_input_and_output():
     assert {t.data_ptr() for t in kept} == {x.data_ptr(), taps.data_ptr()}
 
 
+@pytest.mark.real("inference mode")
 def test_matrices_made_in_inference_mode_serve_training():
     x, taps = tensors(23, 6)  # lengths that no other test has cached
     with torch.inference_mode():

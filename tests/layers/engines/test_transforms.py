@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from delayplug.layers.engines.transforms import Size, analysis, cheapest, synthesis
+from tests.devices import DEVICE
 
 SIZES = [Size(2, 2), Size(2, 6), Size(4, 2), Size(4, 8), Size(8, 6), Size(16, 4), Size(32, 8)]
 
@@ -22,7 +23,7 @@ def back(transform, y, size, groups=None):
 
 
 def kind(size, steps):
-    return size, steps, torch.float64, torch.device("cpu")
+    return size, steps, torch.float64, DEVICE
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.9])

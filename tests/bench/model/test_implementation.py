@@ -1,0 +1,40 @@
+"""Which code computes the neurons of a run."""
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional
+
+from delayplug.bench.config import configure
+from delayplug.bench.model.implementation import implementation
+from delayplug.bench.model.network import DelayNetwork
+from delayplug.toolkits import plugins
+from delayplug.toolkits.capabilities import benchmarks
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("backend", ["snntorch", "norse"])
+def test_loops(backend: str) -> None:
+    benchmark = benchmarks(plugins.toolkit(backend))
+    neuron = benchmark.spiking_neuron(tau=2.0)
+    assert implementation(benchmark, neuron, CPU) == "loop"
+    assert implementation(benchmark, neuron, CPU, compiles=True) == "compiled loop"
+
+
+def test_what_spikingjelly_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = benchmarks(plugins.toolkit("spikingjelly"))
+    neuron = benchmark.spiking_neuron(tau=2.0)
+    assert implementation(benchmark, neuron, CPU, compiles=True) == "spikingjelly: torch"
+    assert implementation(benchmark, neuron, torch.device("mps")) == "spikingjelly: torch"
+
+    def chosen(kind: str, device: torch.device) -> dict[str, object]:
+        return {"implementation": f"triton for {kind} on {device}"}
+
+    monkeypatch.setattr(functional, "neuron_implementation", chosen)
+    assert implementation(benchmark, neuron, torch.device("cuda", 1)) == "spikingjelly: triton for lif on cuda:1"
+
+
+def test_of_a_network() -> None:
+    config = configure("quick", backend="norse", compile=True)
+    network = DelayNetwork((5, 4, 3), plugins.toolkit("norse"), config)
+    assert network.implementation(CPU) == "compiled loop"
