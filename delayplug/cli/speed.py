@@ -1,11 +1,14 @@
 """`delayplug speed`."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from .console import console, progress_bars, say
+
+Precision = Literal["highest", "high", "medium"]
 
 
 def speed(
@@ -15,28 +18,37 @@ def speed(
     seconds: Annotated[float, typer.Option(min=0, help="No new round after so long.")] = 20.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch, on a CPU (its own choice).")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    precision: Annotated[
+        Precision, typer.Option(help="Of products of float32: torch.set_float32_matmul_precision.")
+    ] = "highest",
+    against: Annotated[list[str] | None, typer.Option(help="Other packages: sparx.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and no table.")] = False,
 ) -> None:
     """Time delays side by side with DCLS and with a network written the paper's way.
 
     Both sides of a comparison take turns in one process; the ratio is the median over the rounds, with the middle half
-    of them. Peak memory, where shown, is that of a process of its own for each side. Takes some minutes.
+    of them. Peak memory, where shown, is that of a process of its own for each side. On a GPU its own events are the
+    clock, and there is a column of kernels launched, with the share of the time in which they ran. Takes some minutes.
 
     \b
     Examples:
         delayplug speed
         delayplug speed --only layer kernel --rounds 5
-        delayplug speed --device cuda --out speed.json
+        delayplug speed --device cuda --precision medium --out speed.json
+        delayplug speed --device cuda --only training --against sparx --json
     """
     import torch
 
     from ..bench.measure import speed as measured
+    from ..bench.measure.comparisons import comparisons
     from ..toolkits import plugins
 
     if threads is not None:
         torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
     where = measured.check_device(device)
-    chosen = measured.choose(measured.comparisons(backend or plugins.ready()), only or ())
+    chosen = measured.choose(comparisons(backend or plugins.ready(), where, against or ()), only or ())
     results = []
     with progress_bars() as progress:
         bar = progress.add_task("comparisons", total=len(chosen), note="")
@@ -44,7 +56,11 @@ def speed(
             progress.update(bar, note=comparison.name)
             results.append(measured.measure(comparison, where, rounds=rounds, seconds=seconds))
         progress.update(bar, note="")
-    console.print(measured.table(results, where))
     if out is not None:
         measured.write(results, where, out)
+    if as_json:
+        print(json.dumps(measured.record(results, where), indent=2))
+        return
+    console.print(measured.table(results, where))
+    if out is not None:
         say(f"Results: {out}")

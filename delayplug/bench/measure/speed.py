@@ -2,163 +2,171 @@
 
 Every comparison is a pair of functions that do the same work. Their runs take turns in one process, so that whatever
 else the machine does affects both; the result is the median of the ratios. Peak memory is that of a process of its
-own for each side.
+own for each side. On a GPU runs are timed by its own events, and a profiler tells how many kernels a run launches and
+for which share of the time the GPU is busy. `comparisons` has the list.
 """
 
-import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.table import Table
-from torch import Tensor, nn
 
 from ..._tables import make_table, number, text
 from ...errors import ArgumentError
-from ...layers.linear import LearnableDelay
-from ...running.loop import step_by_step
-from ...running.unroll import unroll
-from ...surgery.apply import add_delays
-from ...toolkits import plugins
-from ...toolkits.capabilities import benchmarks, streams
-from ...toolkits.toolkit import Toolkit
-from ...toolkits.vocabulary import Mode
-from ..config import RunConfig
 from ..hardware import device_name
-from ..model.network import DelayNetwork, class_scores
 from ..training.peak_memory import PeakMemory
 from ..workers import run_in_worker
-from .paper import PaperNetwork, dcls_forward, dcls_layer
+from .activity import Activity, activity_of
 
 Run = Callable[[], object]
 
-_SIZES = (140, 256, 256, 20)  # of the networks: channels, hidden, classes
 _DESCRIPTION = ("name", "ours", "theirs", "target", "is_cost")  # of a comparison, in the file of the results
+_GPU_ROUND = 0.05  # seconds for which each side runs in a round on a GPU: events are exact, and clocks need to settle
+_MOST_REPEATS = 100
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two ways to do the same work.
+    """Two ways to do the same work, or one alone.
 
     Attributes:
         name: the work, in words.
-        ours, theirs: the two sides, in words.
-        target: the ratio theirs / ours to reach (for costs, the largest ratio ours / theirs).
+        ours, theirs: the two sides, in words; theirs is "" where ours is measured alone.
+        target: the ratio theirs / ours to reach (for costs, the largest ratio ours / theirs); None for none.
+        make: `make(side, device)` builds everything and returns the run to be timed; side is "ours" or "theirs".
         is_cost: the ratio is a cost, ours / theirs, and should be small.
         memory: the peak memory of both sides is measured, too.
-        make: `make(side, device)` builds everything and returns the run to be timed; side is "ours" or "theirs".
+        limits_ms: the longest that ours may take on an H100 or H200, by the setting of
+            `torch.set_float32_matmul_precision`.
+        memory_limit_mb: the most memory that ours may take.
+        memory_share: the most memory that ours may take, as a share of theirs.
+        times_itself: the run returns the seconds that count, such as those of an epoch in the middle of a training.
     """
 
     name: str
     ours: str
     theirs: str
-    target: float
+    target: float | None
     make: Callable[[str, torch.device], Run]
     is_cost: bool = False
     memory: bool = False
+    limits_ms: Mapping[str, float] = field(default_factory=dict)
+    memory_limit_mb: float | None = None
+    memory_share: float | None = None
+    times_itself: bool = False
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return ("ours", "theirs") if self.theirs else ("ours",)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured: seconds are medians; the ratio is the median over rounds, with the middle half of them.
+    """What was measured.
 
-    `memory` is the peak of (ours, theirs) in MB above what the process had before.
+    Attributes:
+        comparison: what of.
+        seconds: medians of (ours, theirs), or of (ours,).
+        ratio: the median over rounds; None without another side.
+        spread: the middle half of the rounds: of the ratio, or of our seconds.
+        memory: the peak of each side in MB above what the process had before; () if it was not measured.
+        activity: launches and busy share of each side on a GPU; () elsewhere.
     """
 
     comparison: Comparison
-    seconds: tuple[float, float]
-    ratio: float
+    seconds: tuple[float, ...]
+    ratio: float | None
     spread: tuple[float, float]
-    memory: tuple[float, float] | None = None
+    memory: tuple[float, ...] = ()
+    activity: tuple[Activity, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """The numbers, and the comparison that they are of."""
-        numbers = {name: value for name, value in vars(self).items() if name != "comparison"}
-        return {name: getattr(self.comparison, name) for name in _DESCRIPTION} | numbers
-
-
-def comparisons(backends: Sequence[str]) -> list[Comparison]:
-    """All comparisons; those of networks for the backends named."""
-    layer = partial(_layer, i=256, o=256, taps=25)
-    long = partial(layer, taps=250, steps=1000, batch=32)
-    result = [
-        Comparison("layer 256 -> 256, 25 taps", "delayplug", "DCLS", 6, layer, memory=True),
-        Comparison("layer 140 -> 256, 25 taps", "delayplug", "DCLS", 5, partial(layer, i=140)),
-        Comparison("layer 256 -> 20, 25 taps", "delayplug", "DCLS", 3, partial(layer, o=20)),
-        Comparison("layer 256 -> 256, 250 taps, 1000 steps", "delayplug", "DCLS", 15, long, memory=True),
-        Comparison("250 taps instead of 25, 1000 steps", "250 taps", "25 taps", 2, _longer, is_cost=True),
-        Comparison("kernel of 256 x 256, 25 taps", "delayplug", "DCLS", 4, _kernel),
-    ]
-    paper = "DCLS + SpikingJelly"
-    for backend, compiled in itertools.product(backends, (False, True)):
-        if compiled and not _takes_steps(backend):
-            continue  # there is no loop to compile
-        make = partial(_training_step, backend=backend, compile=compiled)
-        name = f"training step, {backend}{', compiled' if compiled else ''}"
-        result.append(Comparison(name, "delayplug", paper, 3, make, memory=not compiled))
-    for backend in backends:
-        make = partial(_channels, backend=backend)
-        name = f"delays per channel, {backend}"
-        result.append(Comparison(name, "a delay per channel", "no delays", 1.3, make, is_cost=True))
-    for backend, compiled in itertools.product(filter(_takes_steps, backends), (False, True)):
-        make = partial(_unrolled, backend=backend, compile=compiled)
-        name = f"training step by unroll, {backend}{', compiled' if compiled else ''}"
-        result.append(Comparison(name, "unroll", "time loop", 5, make))
-    result.append(Comparison("one step of 512 -> 512, 2 % active", "event-driven", "dense", 10, _events))
-    return result
-
-
-def _takes_steps(backend: str) -> bool:
-    """Whether the benchmark's neuron of a backend is called once per step, so that a sequence is a loop."""
-    toolkit = plugins.toolkit(backend)
-    return toolkit.mode(benchmarks(toolkit).spiking_neuron(tau=2.0)) == Mode.STEP
+        numbers = {name: value for name, value in vars(self).items() if name not in ("comparison", "activity")}
+        activity = [vars(each) for each in self.activity]
+        return {name: getattr(self.comparison, name) for name in _DESCRIPTION} | numbers | {"activity": activity}
 
 
 def measure(comparison: Comparison, device: torch.device, *, rounds: int = 10, seconds: float = 20.0) -> Result:
     """Time both sides in turns: at least three rounds, at most `rounds`, and no new one after so many seconds."""
-    ours, theirs = comparison.make("ours", device), comparison.make("theirs", device)
-    for run in (ours, theirs):  # not timed: what is built on first use
-        run()
-    times: list[tuple[float, float]] = []
+    runs = [comparison.make(side, device) for side in comparison.sides]
+    clocks = [_clock(run, comparison, device) for run in runs]  # not timed: what is built on first use
+    times: list[list[float]] = []
     start = time.perf_counter()
     while len(times) < 3 or (len(times) < rounds and time.perf_counter() - start < seconds):
-        times.append((_seconds(ours, device), _seconds(theirs, device)))
-    ratios = sorted(a / b if comparison.is_cost else b / a for a, b in times)
-    quarters = statistics.quantiles(ratios, n=4, method="inclusive")
+        times.append([clock() for clock in clocks])
+    ours, *theirs = ([round_[side] for round_ in times] for side in range(len(runs)))
+    numbers = sorted(_ratios(comparison, ours, theirs[0]) if theirs else ours)
+    quarters = statistics.quantiles(numbers, n=4, method="inclusive")
     return Result(
         comparison,
-        (statistics.median(a for a, _ in times), statistics.median(b for _, b in times)),
-        quarters[1],
+        tuple(statistics.median(side) for side in (ours, *theirs)),
+        quarters[1] if theirs else None,
         (quarters[0], quarters[2]),
-        _memory(comparison, device) if comparison.memory else None,
+        _memory(comparison, device) if comparison.memory else (),
+        tuple(map(activity_of, runs)) if device.type == "cuda" and not comparison.times_itself else (),
     )
 
 
-def _seconds(run: Run, device: torch.device) -> float:
+def _ratios(comparison: Comparison, ours: list[float], theirs: list[float]) -> list[float]:
+    return [a / b if comparison.is_cost else b / a for a, b in zip(ours, theirs, strict=True)]
+
+
+def _clock(run: Run, comparison: Comparison, device: torch.device) -> Callable[[], float]:
+    """A function that runs and returns the seconds of one run; the run is warm when this returns."""
+    if comparison.times_itself:
+        return partial(_own_seconds, run)
+    run()
+    if device.type != "cuda":
+        return lambda: _seconds(run)
+    for _ in range(2):  # kernels are compiled, graphs captured, and the memory is there
+        run()
+    once = _gpu_seconds(run, device, 1)
+    repeats = min(_MOST_REPEATS, max(1, round(_GPU_ROUND / max(once, 1e-6))))
+    return lambda: _gpu_seconds(run, device, repeats)
+
+
+def _own_seconds(run: Run) -> float:
+    seconds = run()
+    assert isinstance(seconds, float)
+    return seconds
+
+
+def _seconds(run: Run) -> float:
     start = time.perf_counter()
     run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
     return time.perf_counter() - start
 
 
-def _memory(comparison: Comparison, device: torch.device) -> tuple[float, float]:
+def _gpu_seconds(run: Run, device: torch.device, repeats: int) -> float:
+    """Seconds of one of several runs, by events of the GPU: from the first kernel's start to the last one's end."""
+    with torch.cuda.device(device):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(device)
+        start.record()
+        for _ in range(repeats):
+            run()
+        end.record()
+        torch.cuda.synchronize(device)
+    return float(start.elapsed_time(end)) / 1000 / repeats
+
+
+def _memory(comparison: Comparison, device: torch.device) -> tuple[float, ...]:
     """Peak memory of each side, measured in a process of its own."""
-    threads = torch.get_num_threads()
-    ours, theirs = (run_in_worker(_peak, comparison.name, side, device, threads) for side in ("ours", "theirs"))
-    return ours, theirs
+    how = device, torch.get_num_threads(), torch.get_float32_matmul_precision()
+    return tuple(run_in_worker(_peak, comparison, side, *how) for side in comparison.sides)
 
 
-def _peak(name: str, side: str, device: torch.device, threads: int) -> float:
+def _peak(comparison: Comparison, side: str, device: torch.device, threads: int, precision: str) -> float:
     """Peak memory of one side, in MB above what this process has before it runs."""
     torch.set_num_threads(threads)
-    comparison = next(each for each in comparisons(plugins.ready()) if each.name == name)
+    torch.set_float32_matmul_precision(precision)
     run = comparison.make(side, device)
     with PeakMemory() as before:
         pass
@@ -175,34 +183,84 @@ def choose(available: Sequence[Comparison], parts: Sequence[str]) -> list[Compar
     return chosen
 
 
+def record(results: Sequence[Result], device: torch.device) -> dict[str, object]:
+    """Where it was measured, and all results, for a JSON file."""
+    return {
+        "device": _name(device),
+        "torch": torch.__version__,
+        "precision": torch.get_float32_matmul_precision(),
+        "results": [result.to_json() for result in results],
+    }
+
+
 def write(results: Sequence[Result], device: torch.device, path: Path) -> None:
-    """A JSON file: where it was measured, and all results."""
-    record = {"device": _name(device), "torch": torch.__version__, "results": [result.to_json() for result in results]}
+    """The record as a JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    path.write_text(json.dumps(record(results, device), indent=2) + "\n")
 
 
 def table(results: Sequence[Result], device: torch.device) -> Table:
     """One row per comparison."""
+    on_gpu = any(result.activity for result in results)
+    more = (number("kernels", bottom=True), number("busy\n%", bottom=True)) if on_gpu else ()
+    precision = torch.get_float32_matmul_precision()
     result = make_table(
         text("comparison", wrap="anywhere", min_width=20),
         *(number(header, bottom=True) for header in ("ms", "ms", "ratio", "half of\nrounds", "target", "peak MB")),
-        title=f"{_name(device)}, torch {torch.__version__}: medians of rounds in turns",
-        caption="ratio: how many times faster the first of two is; where small is better (<=), how much longer",
+        *more,
+        title=f"{_name(device)}, torch {torch.__version__}, precision {precision!r}: medians of rounds in turns",
+        caption="ratio: how many times faster the first of two is; where small is better (<=), how much longer"
+        + (". kernels, busy: launched by a run, and the share of its time in which they ran" if on_gpu else ""),
     )
     for r in results:
         work = r.comparison
-        met = r.ratio <= work.target if work.is_cost else r.ratio >= work.target
-        memory = "" if r.memory is None else f"{r.memory[0]:.0f} / {r.memory[1]:.0f}"
+        names = f"{work.ours} / {work.theirs}" if work.theirs else work.ours
+        scale = 1 if r.ratio is not None else 1000
+        activity = (
+            _pair(f"{each.kernels:,.0f}" for each in r.activity),
+            _pair(f"{100 * each.busy:.0f}" for each in r.activity),
+        )
         result.add_row(
-            f"{work.name}\n[dim]{work.ours} / {work.theirs}[/]",
-            *(f"{1000 * seconds:,.1f}" for seconds in r.seconds),
-            f"[{'green' if met else 'red'}]{r.ratio:.2f}[/]",
-            f"{r.spread[0]:.1f}-{r.spread[1]:.1f}",
-            f"{'<=' if work.is_cost else '>='} {work.target:g}",
-            memory,
+            f"{work.name}\n[dim]{names}[/]",
+            *(f"{1000 * seconds:,.{1 if seconds > 0.01 else 2}f}" for seconds in r.seconds),
+            *[""] * (2 - len(r.seconds)),
+            "" if r.ratio is None else _coloured(f"{r.ratio:.2f}", _ratio_met(r)),
+            "-".join(f"{scale * bound:.{2 if scale * bound < 1 else 1}f}" for bound in r.spread),
+            _targets(r, precision, device),
+            _pair(f"{megabytes:.0f}" for megabytes in r.memory),
+            *(activity if on_gpu else ()),
         )
     return result
+
+
+def _pair(cells: Iterable[str]) -> str:
+    return " / ".join(cells)
+
+
+def _ratio_met(r: Result) -> bool | None:
+    target = r.comparison.target
+    if r.ratio is None or target is None:
+        return None
+    return r.ratio <= target if r.comparison.is_cost else r.ratio >= target
+
+
+def _coloured(cell: str, met: bool | None) -> str:
+    return cell if met is None else f"[{'green' if met else 'red'}]{cell}[/]"
+
+
+def _targets(r: Result, precision: str, device: torch.device) -> str:
+    """What is to be reached: the ratio, and on a GPU the time."""
+    work, lines = r.comparison, []
+    if work.target is not None:
+        lines.append(f"{'<=' if work.is_cost else '>='} {work.target:g}")
+    limit = work.limits_ms.get(precision)
+    if limit is not None and device.type == "cuda":
+        lines.append(_coloured(f"<= {limit:g} ms", 1000 * r.seconds[0] <= limit))
+    if work.memory_limit_mb is not None and r.memory:
+        lines.append(_coloured(f"<= {work.memory_limit_mb:g} MB", r.memory[0] <= work.memory_limit_mb))
+    if work.memory_share is not None and len(r.memory) == 2:
+        lines.append(_coloured(f"<= {work.memory_share:g} of MB", r.memory[0] <= work.memory_share * r.memory[1]))
+    return "\n".join(lines)
 
 
 def _name(device: torch.device) -> str:
@@ -217,133 +275,3 @@ def check_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ArgumentError("device", "one that is there, such as cpu or cuda", repr(name)) from error
     return device
-
-
-# ------------------------------------------------------------------------------------------- the comparisons
-
-
-def _spikes(*shape: int, device: torch.device, density: float = 0.05) -> Tensor:
-    torch.manual_seed(0)
-    return (torch.rand(*shape, device=device) < density).float()
-
-
-def _backward(layer: nn.Module, run: Callable[[], Tensor]) -> Run:
-    """Forward and backward of a layer, with a gradient of ones for the output."""
-
-    def step() -> None:
-        layer.zero_grad()
-        y = run()
-        y.backward(torch.ones_like(y))
-
-    return step
-
-
-def _layer(side: str, device: torch.device, i: int, o: int, taps: int, steps: int = 100, batch: int = 256) -> Run:
-    """One delay layer, forward and backward with the construction of its kernel."""
-    x = _spikes(steps, batch, i, device=device).requires_grad_()
-    if side == "ours":
-        layer = LearnableDelay(i, o, max_delay=taps - 1, device=device)
-        return _backward(layer, lambda: layer(x))
-    dcls = dcls_layer(i, o, taps).to(device)
-    return _backward(dcls, lambda: dcls_forward(dcls, x))
-
-
-def _longer(side: str, device: torch.device) -> Run:
-    x = _spikes(1000, 128, 256, device=device).requires_grad_()
-    layer = LearnableDelay(256, 256, max_delay=249 if side == "ours" else 24, device=device)
-    return _backward(layer, lambda: layer(x))
-
-
-def _kernel(side: str, device: torch.device) -> Run:
-    if side == "ours":
-        layer = LearnableDelay(256, 256, max_delay=24, device=device)
-        return _backward(layer, layer.kernel)
-    dcls: Any = dcls_layer(256, 256, 25).to(device)
-    return _backward(dcls, lambda: dcls.DCK(dcls.weight, dcls.P, dcls.SIG))
-
-
-def _training_step(side: str, device: torch.device, backend: str, compile: bool) -> Run:
-    """The network for SHD on one batch: forward, loss, backward and both optimizers."""
-    network: nn.Module
-    if side == "ours":
-        network = DelayNetwork(_SIZES, plugins.toolkit(backend), RunConfig(dropout=0.4, compile=compile))
-    else:
-        network = PaperNetwork(_SIZES, dropout=0.4)
-    return _step(network, lambda x: class_scores(network(x)), _spikes(100, 256, 140, device=device))
-
-
-def _step(network: nn.Module, scores: Callable[[Tensor], Tensor], x: Tensor) -> Run:
-    """A training step of the network, of which `scores` makes the logits (B, classes) for x."""
-    labels = torch.arange(x.shape[1], device=x.device) % _SIZES[-1]
-    optimizer = torch.optim.Adam(network.to(x.device).parameters(), lr=1e-3)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(scores(x), labels).backward()
-        optimizer.step()
-
-    return step
-
-
-def _channels(side: str, device: torch.device, backend: str) -> Run:
-    """The same network with linear layers, with and without a delay for each of their inputs."""
-    config = RunConfig(delays="axonal" if side == "ours" else "none", dropout=0.4)
-    network = DelayNetwork(_SIZES, plugins.toolkit(backend), config)
-    network.tail = 0  # sequences of the same length
-    return _step(network, lambda x: class_scores(network(x)), _spikes(100, 256, 140, device=device))
-
-
-class _StepNetwork(nn.Module):
-    """Linear layers and neurons of any toolkit, one step at a time.
-
-    Takes (B, I) and the state that the step before returned, None at the beginning; returns (B, O) and the next state.
-    """
-
-    def __init__(self, sizes: Sequence[int], toolkit: Toolkit) -> None:
-        super().__init__()
-        self.toolkit = toolkit
-        self.linears = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
-        self.neurons = nn.ModuleList(benchmarks(toolkit).spiking_neuron(tau=2.0) for _ in sizes[1:])
-
-    def forward(self, x: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        carried = [()] * len(self.neurons) if state is None else state
-        following: list[Any] = []
-        for linear, neuron, own in zip(self.linears, self.neurons, carried, strict=True):
-            out = neuron(linear(x), *own)
-            x, *rest = out if isinstance(out, tuple) else (out,)
-            # What a neuron holds by itself it goes on from.
-            following.append(() if self.toolkit.held_state(neuron) else tuple(rest))
-        return x, following
-
-
-def _unrolled(side: str, device: torch.device, backend: str, compile: bool) -> Run:
-    """A network of step neurons with delays, over a sequence: its own time loop against `unroll`."""
-    toolkit = plugins.toolkit(backend)
-    network = _StepNetwork(_SIZES, toolkit).to(device)
-    x = _spikes(100, 64, 140, device=device)
-    add_delays(network, max_delay=24, backend=backend, example=x[0])
-
-    def loop(x: Tensor) -> Tensor:
-        for module in network.modules():
-            streams(toolkit).reset(module)
-        outputs: Tensor = step_by_step(network, x)[0]
-        return outputs
-
-    # The network is known to be feed-forward: nothing to check.
-    run = loop if side == "theirs" else partial(unroll, network, check=False, compile=compile)
-    return _step(network, lambda x: run(x).sum(0), x)
-
-
-def _events(side: str, device: torch.device) -> Run:
-    """A hundred steps of a layer with rounded delays, one sample."""
-    layer = LearnableDelay(512, 512, max_delay=24, device=device).eval()
-    layer.engine = "auto" if side == "ours" else "direct"
-    x = _spikes(100, 1, 512, device=device, density=0.02)
-
-    @torch.no_grad()
-    def run() -> None:
-        state = layer.initial_state(1)
-        for x_t in x.unbind(0):
-            _, state = layer.step(x_t, state)
-
-    return run
