@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from ..bench.config import Precision
 from .console import console, progress_bars, say
-
-Precision = Literal["highest", "high", "medium"]
 
 
 def speed(

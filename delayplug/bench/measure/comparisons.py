@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...data import Frames
 from ...layers.engines.convolve import Engine
 from ...layers.linear import LearnableDelay
+from ...learning.captured import CapturedStep
 from ...running.loop import step_by_step
 from ...running.unroll import unroll
 from ...surgery.apply import add_delays
@@ -146,11 +147,13 @@ def _spikes(*shape: int, device: torch.device, density: float = 0.05) -> Tensor:
     return (torch.rand(*shape, device=device) < density).float()
 
 
-def _backward(layer: nn.Module, run: Callable[[], Tensor]) -> Run:
-    """Forward and backward of a layer, with a gradient of ones for the output."""
+def _backward(layer: nn.Module, run: Callable[[], Tensor], x: Tensor | None = None) -> Run:
+    """Forward and backward of a layer, with a gradient of ones for the output; x is its input, if it has one."""
 
     def step() -> None:
         layer.zero_grad()
+        if x is not None:
+            x.grad = None
         y = run()
         y.backward(torch.ones_like(y))
 
@@ -162,15 +165,15 @@ def _layer(side: str, device: torch.device, i: int, o: int, taps: int, steps: in
     x = _spikes(steps, batch, i, device=device).requires_grad_()
     if side == "ours":
         layer = LearnableDelay(i, o, max_delay=taps - 1, device=device)
-        return _backward(layer, lambda: layer(x))
+        return _backward(layer, lambda: layer(x), x)
     dcls = dcls_layer(i, o, taps).to(device)
-    return _backward(dcls, lambda: dcls_forward(dcls, x))
+    return _backward(dcls, lambda: dcls_forward(dcls, x), x)
 
 
 def _longer(side: str, device: torch.device) -> Run:
     x = _spikes(1000, 128, 256, device=device).requires_grad_()
     layer = LearnableDelay(256, 256, max_delay=249 if side == "ours" else 24, device=device)
-    return _backward(layer, lambda: layer(x))
+    return _backward(layer, lambda: layer(x), x)
 
 
 def _kernel(side: str, device: torch.device) -> Run:
@@ -189,14 +192,15 @@ def _training_step(
     `graph`: ours replays as a CUDA graph, as in the benchmark. `cudnn`: theirs may use it, which the paper's code does
     not: it switches cuDNN off where it sets its seeds.
     """
-    network: nn.Module
-    if side == "ours":
-        network = DelayNetwork(_SIZES, plugins.toolkit(backend), RunConfig(dropout=0.4, compile=compile))
-    else:
-        network = PaperNetwork(_SIZES, dropout=0.4)
     x = _spikes(100, 256, 140, device=device)
-    step = _step(network, lambda x: class_scores(network(x)), x, graph=graph and side == "ours")
-    return step if cudnn or side == "ours" else partial(_without_cudnn, step)
+    if side == "theirs":
+        paper = PaperNetwork(_SIZES, dropout=0.4)
+        step = _step(paper, lambda x: class_scores(paper(x)), x)
+        return step if cudnn else partial(_without_cudnn, step)
+    network = DelayNetwork(_SIZES, plugins.toolkit(backend), RunConfig(dropout=0.4, compile=compile))
+    if graph:
+        return _captured_step(network, x.to(torch.uint8))
+    return _step(network, lambda x: class_scores(network(x)), x)
 
 
 def _without_cudnn(run: Run) -> None:
@@ -204,7 +208,7 @@ def _without_cudnn(run: Run) -> None:
         run()
 
 
-def _step(network: nn.Module, scores: Callable[[Tensor], Tensor], x: Tensor, graph: bool = False) -> Run:
+def _step(network: nn.Module, scores: Callable[[Tensor], Tensor], x: Tensor) -> Run:
     """A training step of the network, of which `scores` makes the logits (B, classes) for x."""
     labels = torch.arange(x.shape[1], device=x.device) % _SIZES[-1]
     optimizer = torch.optim.Adam(network.to(x.device).parameters(), lr=1e-3)
@@ -212,6 +216,25 @@ def _step(network: nn.Module, scores: Callable[[Tensor], Tensor], x: Tensor, gra
     def step() -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(scores(x), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _captured_step(network: DelayNetwork, x: Tensor) -> Run:
+    """A training step as the benchmark's: the network as a graph, its optimizer and the masks of dropout outside."""
+    labels = torch.arange(x.shape[1], device=x.device) % _SIZES[-1]
+    optimizer = torch.optim.Adam(network.to(x.device).parameters(), lr=1e-3, fused=True)
+
+    def learn(x: Tensor, labels: Tensor, *masks: Tensor) -> Tensor:
+        loss = nn.functional.cross_entropy(class_scores(network(x, masks)), labels)
+        loss.backward()
+        return loss.detach()
+
+    captured = CapturedStep(learn, network)
+
+    def step() -> None:
+        captured(x, labels, *network.draw_masks(x.shape[1]))
         optimizer.step()
 
     return step
@@ -238,7 +261,7 @@ def _engine(
     """The products of one layer, forward and backward, by the engine that `auto` takes or by a named one."""
     x = _spikes(steps, batch, i, device=device).requires_grad_()
     layer = LearnableDelay(i, o, max_delay=taps - 1, engine="auto" if side == "ours" else engine, device=device)
-    return _backward(layer, lambda: layer(x))
+    return _backward(layer, lambda: layer(x), x)
 
 
 def _depthwise(side: str, device: torch.device) -> Run:
@@ -246,14 +269,14 @@ def _depthwise(side: str, device: torch.device) -> Run:
     x = _spikes(100, 256, 256, device=device).requires_grad_()
     layer = LearnableDelay(256, max_delay=24, device=device)
     if side == "ours":
-        return _backward(layer, lambda: layer(x))
+        return _backward(layer, lambda: layer(x), x)
     kernel = layer.kernel().detach().flip(0).t().unsqueeze(1).contiguous().requires_grad_()  # (C, 1, K)
 
     def convolve() -> Tensor:
         padded = nn.functional.pad(x.permute(1, 2, 0), (24, 0))
         return nn.functional.conv1d(padded, kernel, groups=256).permute(2, 0, 1)
 
-    return _backward(layer, convolve)
+    return _backward(layer, convolve, x)
 
 
 def _long_network(device: torch.device, backend: str, delays: Variant) -> Run:
