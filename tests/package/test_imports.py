@@ -42,7 +42,7 @@ NAMED = {
         "snnTorch: zero in the next step, dropping its input",
     },
     "bench/measure/paper.py": None,  # the network of the paper, whose authors wrote it with SpikingJelly
-    "bench/measure/speed.py": {"DCLS + SpikingJelly"},  # what training is compared with: that network
+    "bench/measure/comparisons.py": {"DCLS + SpikingJelly"},  # what training is compared with: that network
 }
 
 
