@@ -1,10 +1,12 @@
 """What the engines of delays per synapse cost on each kind of device, by which `engine="auto"` chooses.
 
-A pass is the output, the gradient for the taps or that for the input; each is T K B I O multiply-adds, a little less
-where the taps reach beyond the sequence, by which engines that compute all of them are measured. The table was fitted on measurements: the CPU's on two cores, "h100" on an H100
-and an H200 with torch 2.11 (short kernels: 600 TFLOP/s in a product of bf16, 0.27 ms for the output of 256 -> 256, 25
-taps, 100 steps, batch 256; transforms: 2.4 ms at that shape with the construction of the kernel, 59 ms at 700-256-20
-with 512 taps and 1127 steps). The other devices were not measured: theirs are scaled by their data sheets.
+A pass is the output, the gradient for the taps or that for the input. Each is T K B I O multiply-adds, a little less
+where taps reach beyond the sequence, by which engines that compute all of them are measured.
+
+The table was fitted on measurements: the CPU's on two cores; "h100" on an H100 and an H200 with torch 2.11 (600 TFLOP/s
+in a product of bf16, 0.27 ms for the output of 256 -> 256, 25 taps, 100 steps, batch 256; transforms: 2.4 ms at that
+shape with the construction of the kernel, 59 ms at 700-256-20 with 512 taps and 1127 steps). The other devices were not
+measured: theirs are scaled by their data sheets.
 """
 
 import functools
