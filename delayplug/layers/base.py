@@ -84,7 +84,7 @@ class DelayLayer(DelayParameters, ABC):
 
     def _shared_kernel(self, weight: Tensor | None) -> Tensor:
         """The taps for a sequence, which nobody writes to."""
-        if not self.rounds or self._learns(weight):
+        if not self.rounds or self._learns(weight) or not self._checks_values():
             return self.kernel(weight)
         return self._from_whole("taps", weight, lambda *_: self.kernel(weight))
 
@@ -215,6 +215,10 @@ class DelayLayer(DelayParameters, ABC):
     def _convolve(self, x: Tensor, kernel: Tensor, steps: int) -> Tensor:
         """The taps over a sequence, which may be one of bool or integers."""
 
+    def _takes_half(self, x: Tensor) -> bool:
+        """Whether `_convolve` takes this half-precision input as it is, and computes in the dtype of the taps."""
+        return False
+
     @abstractmethod
     def _step_kernel(self, kernel: Tensor) -> Tensor:
         """The taps in the form that `_convolve_step` takes."""
@@ -256,13 +260,13 @@ class DelayLayer(DelayParameters, ABC):
     def _prepare(self, x: Tensor, leading: int, spikes: bool = False) -> tuple[Tensor, torch.dtype]:
         """x in the dtype of the delays, and its own dtype; `leading` dimensions of time come first.
 
-        With `spikes`, bool and integers stay as they are.
+        With `spikes`, bool and integers stay as they are, and so does half precision that `_takes_half`.
         """
         self._check_input(x, leading)
         if x.dtype != self.dtype and x.is_floating_point() and x.dtype not in HALF:
             expected = f"dtype {self.dtype}, half precision, bool or integers"
             raise ArgumentError("x", expected, x.dtype, "Convert the input or the layer with .to(dtype)")
-        keep = spikes and not x.is_floating_point()
+        keep = spikes and (not x.is_floating_point() or (x.dtype in HALF and self._takes_half(x)))
         return x if keep else x.to(self.dtype), x.dtype
 
 

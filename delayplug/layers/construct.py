@@ -16,8 +16,9 @@ _MOST_TAPS = 64
 
 def can_construct(delays: Tensor) -> bool:
     """Whether there are kernels for these delays (*S, N): float32 on a GPU, and some."""
-    fits = delays.dtype == torch.float32 and delays.numel() > 0 and delays.shape[-1] <= _MOST_TAPS
-    return fits and runs_on(delays.device)
+    if not runs_on(delays.device) or delays.dtype != torch.float32:
+        return False
+    return delays.numel() > 0 and delays.shape[-1] <= _MOST_TAPS
 
 
 def construct(
@@ -28,6 +29,13 @@ def construct(
     sigma = None if sigma is None else sigma.contiguous()
     out = delays.new_empty((size, *delays.shape[:-1]))
     make_taps(delays.contiguous(), weights, sigma, interpolation == "gauss", epsilon, out)
+    return out
+
+
+def construct_whole(delays: Tensor, weights: Tensor | None, size: int) -> Tensor:
+    """`taps.integer_taps` with K = size, (K, *S), without a graph."""
+    out = delays.new_empty((size, *delays.shape[:-1]))
+    whole_taps(delays.detach().contiguous(), None if weights is None else weights.detach().contiguous(), out)
     return out
 
 
@@ -77,6 +85,16 @@ def make_taps(
         kernels.make_taps[(programs,)](
             delays, weights, sigma, out, synapses, out.shape[0], epsilon, delays.shape[-1], gauss, each, place, block
         )
+
+
+@operator("whole_taps(Tensor delays, Tensor? weights, Tensor(a!) out) -> ()")
+def whole_taps(delays: Tensor, weights: Tensor | None, out: Tensor) -> None:
+    """Taps (K, *S) of delays (*S, N) rounded to whole steps; all contiguous."""
+    from .engines.kernels import bumps as kernels
+
+    programs, synapses, place, block = _programs(delays)
+    with torch.cuda.device_of(out):
+        kernels.whole_taps[(programs,)](delays, weights, out, synapses, out.shape[0], delays.shape[-1], place, block)
 
 
 @operator(

@@ -16,7 +16,7 @@ _MARK = "_delayplug_exact"
 
 def mark_exact(x: Tensor) -> Tensor:
     """Note that all numbers of x, which was just made, are exact in bf16; returns x."""
-    if not x.is_inference() and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and not x.is_inference():
         with contextlib.suppress(NotImplementedError, RuntimeError):  # within torch.func there is no memory to mark
             setattr(x.untyped_storage(), _MARK, x._version)
     return x
@@ -26,7 +26,7 @@ def is_exact(x: Tensor) -> bool:
     """Whether all numbers of x are known to be exact in bf16."""
     if x.dtype in _EXACT:
         return True
-    if x.is_inference() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or x.is_inference():
         return False
     try:
         return getattr(x.untyped_storage(), _MARK, None) == x._version

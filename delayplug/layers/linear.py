@@ -17,6 +17,7 @@ from .engines.channels import convolve_channels
 from .engines.convolve import Engine, convolve
 from .engines.events import Launch, arrivals
 from .options import KernelOptions, LearnSigma, check_engine
+from .precision import full_precision
 from .state import DelayState, window_over
 from .taps import Interpolation
 
@@ -52,8 +53,9 @@ class LearnableDelay(DelayLayer):
         init: "uniform" in 0..max_delay, or one delay for all in steps. With "linear" (and "triangle" of width 1), whole
             delays have a gradient of zero, as in DCLS: to train, start between whole steps.
         round_in_eval: round the delays in `eval()`.
-        engine: per synapse "auto", "fft", "direct", or "dcls" for DCLS's own kernel construction (for comparison);
-            per channel "auto" or "channel", which are the same.
+        engine: per synapse "auto" (the fastest), "fft", "direct", "products" (on a GPU's tensor cores; elsewhere a call
+            raises ArgumentError), or "dcls" for DCLS's own kernel construction (for comparison); per channel "auto" or
+            "channel", which are the same.
 
     Attributes:
         delays: Parameter (O, I, N) or (C,), in steps.
@@ -140,6 +142,9 @@ class LearnableDelay(DelayLayer):
         y = y.reshape(steps, *batch, self.out_features)
         return y if self.bias is None else y + self.bias
 
+    def _takes_half(self, x: Tensor) -> bool:
+        return self.out_features is not None
+
     def _step_kernel(self, kernel: Tensor) -> Tensor:
         """Oldest input first: (K I, O) per synapse, (K, C) per channel."""
         taps = kernel.flip(0)
@@ -148,7 +153,8 @@ class LearnableDelay(DelayLayer):
     def _convolve_step(self, window: Tensor, kernel: Tensor) -> Tensor:
         if self.out_features is None:
             return (window * _along_channels(kernel, window.dim() - 1)).sum(0)
-        y = window.movedim(0, -2).flatten(-2) @ kernel
+        with full_precision(kernel.device):
+            y = window.movedim(0, -2).flatten(-2) @ kernel
         return y if self.bias is None else y + self.bias
 
     def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:

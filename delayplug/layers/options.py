@@ -16,7 +16,7 @@ DelayKind = Literal["synapse", "channel", "convolution"]
 
 # The engines of each kind of delays, and what an error calls these.
 _ENGINES: dict[DelayKind, tuple[tuple[Engine, ...], str]] = {
-    "synapse": (("auto", "fft", "direct", "dcls"), "delays per synapse"),
+    "synapse": (("auto", "fft", "direct", "products", "dcls"), "delays per synapse"),
     "channel": (("auto", "channel"), "delays per channel"),
     "convolution": (("auto", "direct"), "convolutions"),
 }

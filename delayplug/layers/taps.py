@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from .autograd import gradients, is_transformed, needs_graph
-from .construct import can_construct, construct, construct_backward
+from .construct import can_construct, construct, construct_backward, construct_whole
 from .engines.scratch import Scratch
 
 Interpolation = Literal["gauss", "triangle", "linear"]
@@ -70,6 +70,8 @@ def integer_taps(delays: Tensor, weights: Tensor | None, *, max_delay: int) -> T
     Shapes as in `taps`, delays of integers included. Differentiable in the weights; rounding passes no gradient to the
     delays. A delay that is NaN or out of range makes the taps of its synapse NaN: that takes no waiting for a device.
     """
+    if can_construct(delays) and not is_transformed() and not _learns(weights):
+        return construct_whole(delays, weights, max_delay + 1)
     rounded = round_delays(delays)
     index = rounded.long().clamp(0, max_delay)
     values = torch.ones_like(delays) if weights is None else weights
@@ -90,6 +92,10 @@ def check_interpolation(interpolation: str) -> None:
 def round_delays(delays: Tensor) -> Tensor:
     """Delays in whole steps; halves go up. Does not pass a gradient."""
     return (delays.detach() + 0.5).floor()
+
+
+def _learns(weights: Tensor | None) -> bool:
+    return weights is not None and weights.requires_grad and torch.is_grad_enabled()
 
 
 def _plain(delays: Tensor, weights: Tensor | None, sigma: Tensor | None, size: int, interpolation: str) -> Tensor:

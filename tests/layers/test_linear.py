@@ -353,7 +353,7 @@ def test_weight_errors():
             "engine: expected one of auto, channel for .*, got 'dcls'",
         ),
         ({"interpolation": "cubic"}, "interpolation: expected one of gauss, triangle, linear, got 'cubic'"),
-        ({"engine": "gpu"}, "engine: expected one of auto, fft, direct, dcls for delays per synapse, got 'gpu'"),
+        ({"engine": "gpu"}, "engine: expected one of auto, fft, direct, products, dcls for .*, got 'gpu'"),
         ({"sigma": 0.2}, "sigma: expected a width >= 0.27 steps with interpolation='gauss', got 0.2"),
         ({"sigma": math.nan}, "sigma: expected a width >= 0.27 steps .*, got nan"),
         ({"sigma": math.inf}, "sigma: expected a width >= 0.27 steps .*, got inf"),

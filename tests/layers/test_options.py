@@ -90,14 +90,17 @@ def test_a_convolution_has_one_engine():
 def test_engine_names():
     for engine in get_args(Engine):
         kinds = {"auto": ("synapse", "channel", "convolution"), "channel": ("channel",)}
-        kinds |= {"fft": ("synapse",), "direct": ("synapse", "convolution"), "dcls": ("synapse",)}
+        kinds |= dict.fromkeys(("fft", "products", "dcls"), ("synapse",))
+        kinds |= {"direct": ("synapse", "convolution")}
         for kind in ("synapse", "channel", "convolution"):
             if kind in kinds[engine]:
                 check_engine(engine, kind)
             else:
                 with pytest.raises(ArgumentError, match=rf"engine: expected one of auto, .*, got '{engine}'. advice"):
                     check_engine(engine, kind, "advice")
-    with pytest.raises(ArgumentError, match=r"engine: expected one of auto, fft, direct, dcls for .*, got 'quick'"):
+    with pytest.raises(
+        ArgumentError, match=r"engine: expected one of auto, fft, direct, products, dcls for .*, got 'quick'"
+    ):
         check_engine("quick", "synapse")
 
 

@@ -2,8 +2,8 @@
 
 With time first, the input of k steps ago lies k B rows above in memory, so a kernel of K taps is K products of matrices
 on the same memory. Tensor cores multiply bf16 and add up in float32: float32 factors are cut into parts of bf16, see
-`precision.parts`; spikes and small counts are exact in bf16, see `exact`, and need no second one. Nothing is added up in
-an order that could differ from run to run.
+`precision.parts`; spikes and small counts are exact in bf16, see `exact`, and need no second one. Sums are added up in
+the same order in every run.
 
 Shapes: T steps, B batch, I inputs, O outputs, K taps; M = T B rows.
 """
@@ -24,13 +24,15 @@ Parts = tuple[Tensor, Tensor | None]
 
 _PROGRAMS = 132  # at once: a large one on each multiprocessor of an H100
 _MOST_SHARES = 16
-_SHARED_BYTES = 99 << 10  # that the smallest devices have for a program
+# Bytes of shared memory of a program, by compute capability; 99 KB on all others.
+_SHARED_BYTES = {(8, 0): 163 << 10, (8, 7): 163 << 10, (9, 0): 227 << 10, (10, 0): 227 << 10, (10, 3): 227 << 10}
 
 
 def can_run(x_TBI: Tensor, taps_KOI: Tensor) -> bool:
     """Whether the engine takes these: float32 taps on a device with tensor cores, and no empty tensor."""
-    fits = taps_KOI.dtype == torch.float32 and x_TBI.dtype != torch.float64 and x_TBI.numel() > 0
-    return fits and taps_KOI.numel() > 0 and runs_on(taps_KOI.device)
+    if not runs_on(taps_KOI.device) or taps_KOI.dtype != torch.float32 or x_TBI.dtype == torch.float64:
+        return False
+    return x_TBI.numel() > 0 and taps_KOI.numel() > 0
 
 
 def products(x_TBI: Tensor, taps_KOI: Tensor, steps: int) -> Tensor:
@@ -45,24 +47,24 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TBI: Tensor, taps_KOI: Tensor, steps: int, exact: bool) -> Tensor:
         (_, B, I), (_, O, _) = x_TBI.shape, taps_KOI.shape  # noqa: E741
-        taps = in_parts(taps_KOI, parts())
+        ctx.exact, ctx.parts = exact, parts()
+        taps = in_parts(taps_KOI, ctx.parts)
         ctx.save_for_backward(x_TBI, taps_KOI, *taps)
-        ctx.exact = exact
         y_TBO = taps_KOI.new_empty((steps, B, O))
-        shifted_product(*in_parts(x_TBI, parts(), exact), *taps, I, O, B, False, y_TBO)
+        shifted_product(*in_parts(x_TBI, ctx.parts, exact), *taps, I, O, B, False, y_TBO)
         return y_TBO
 
     @staticmethod
     def backward(ctx: Any, grad_TBO: Tensor) -> tuple[Tensor | None, ...]:
-        x_TBI, taps_KOI, *taps = ctx.saved_tensors
+        x_TBI, taps_KOI, taps1, taps2 = ctx.saved_tensors
         if needs_graph():
             plain = functools.partial(direct, steps=grad_TBO.shape[0])
             return *gradients(plain, (x_TBI, taps_KOI), grad_TBO, ctx.needs_input_grad[:2]), None, None
         (T, B, I), (K, O, _) = x_TBI.shape, taps_KOI.shape  # noqa: E741
         grad_x = grad_taps = None
-        grad = in_parts(grad_TBO, parts())
+        grad = in_parts(grad_TBO, ctx.parts)
         if ctx.needs_input_grad[1]:
-            x = in_parts(x_TBI, parts(), ctx.exact)
+            x = in_parts(x_TBI, ctx.parts, ctx.exact)
             factors = 1 + (x[1] is not None), 1 + (grad[1] is not None)
             count = shares(K, O, I, min(T, grad_TBO.shape[0]) * B, factors)
             sums_SKOI = taps_KOI.new_empty((count, K, O, I))
@@ -71,7 +73,7 @@ class _Products(torch.autograd.Function):
             del x, sums_SKOI  # before the gradient of x takes memory
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty(x_TBI.shape, dtype=x_TBI.dtype, device=x_TBI.device)
-            shifted_product(*grad, *taps, I, O, B, True, grad_x)
+            shifted_product(*grad, taps1, taps2, I, O, B, True, grad_x)
         return grad_x, grad_taps, None, None
 
 
@@ -111,16 +113,14 @@ def row_tiles(rows: int, columns: int, depth: int, factors: tuple[int, int], sha
         half_as_wide = _rounds(rows, columns, 128, 128) * 1.15
         wide = 256 if 2 * _rounds(rows, columns, 128, 256) <= half_as_wide else wide
     tall = 128 if _blocks(rows, 128) * _blocks(columns, wide) >= _PROGRAMS else 64
-    deep = 32 if 0 < depth % 64 <= 32 else 64
+    deep = 16 if depth == 16 else 32 if 0 < depth % 64 <= 32 else 64
     warps = 8 if tall == 128 and wide >= 128 else 4
     return _fitting(tall, wide, deep, warps, factors, shared_bytes)
 
 
 def tap_tiles(inputs: int, outputs: int, factors: tuple[int, int], shared_bytes: int) -> Tiles:
     """The same for a `taps_product`: rows are inputs, columns outputs, and the depth is that of the sum over rows."""
-    wide = _width(outputs)
-    if factors == (1, 1) and 0 < outputs - 128 and _blocks(outputs, 256) * 256 <= _blocks(outputs, 128) * 128:
-        wide = 256
+    wide = _width(outputs, 256 if factors == (1, 1) else 128)
     tall = 64 if inputs <= 64 or wide < 128 else 128
     return _fitting(tall, wide, 64, 8 if tall * wide >= 128 * 128 else 4, factors, shared_bytes)
 
@@ -132,11 +132,11 @@ def _fitting(tall: int, wide: int, deep: int, warps: int, factors: tuple[int, in
     return Tiles(tall, wide, 16, warps, 2)
 
 
-def _width(columns: int) -> int:
+def _width(columns: int, most: int = 128) -> int:
     """The widest of some tiles that computes the fewest columns in vain."""
     if columns <= 64:
         return max(16, 1 << (columns - 1).bit_length())
-    return min((128, 64), key=lambda width: _blocks(columns, width) * width)
+    return min((most, 128, 64), key=lambda width: _blocks(columns, width) * width)
 
 
 def _blocks(count: int, size: int) -> int:
@@ -150,7 +150,7 @@ def _rounds(rows: int, columns: int, tall: int, wide: int) -> int:
 @functools.cache
 def shares(taps: int, outputs: int, inputs: int, rows: int, factors: tuple[int, int]) -> int:
     """Into how many shares the rows are cut for the gradient of the taps: the fewest that fill the device."""
-    tiles = tap_tiles(inputs, outputs, factors, _SHARED_BYTES)
+    tiles = tap_tiles(inputs, outputs, factors, 99 << 10)  # on which the depth alone depends
     programs = taps * _blocks(inputs, tiles.rows) * _blocks(outputs, tiles.columns)
 
     def filled(count: int) -> float:
@@ -162,9 +162,8 @@ def shares(taps: int, outputs: int, inputs: int, rows: int, factors: tuple[int, 
 
 @functools.cache
 def _shared_bytes(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 227 << 10
-    return int(getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", _SHARED_BYTES))
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
+    return _SHARED_BYTES.get(capability, 99 << 10)
 
 
 # ------------------------------------------------------------------------------------------------------ launches

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..autograd import gradients, is_transformed, needs_graph
+from ..precision import full_precision
 
 
 class Geometry(NamedTuple):
@@ -29,10 +30,11 @@ class Geometry(NamedTuple):
 
 def convolve_space(x: Tensor, taps: Tensor, geometry: Geometry, steps: int) -> Tensor:
     """A sequence (T, B, C, *), padded, with taps (K, *weight): (steps, B, O, *), at most T + K - 1 steps."""
-    if is_transformed():
-        return _plain(x, taps, geometry, steps)
-    result: Tensor = _Spatial.apply(x, taps, geometry, steps)
-    return result
+    with full_precision(taps.device):
+        if is_transformed():
+            return _plain(x, taps, geometry, steps)
+        result: Tensor = _Spatial.apply(x, taps, geometry, steps)
+        return result
 
 
 def join_ages(taps: Tensor, geometry: Geometry) -> Tensor:
@@ -51,7 +53,10 @@ def weigh_ages(window: Tensor, joined: Tensor, geometry: Geometry) -> Tensor:
     """One step (B, O, *): the last K inputs (K, B, C, *), padded, oldest first, with the taps of `join_ages`."""
     x: Tensor = window.unflatten(2, (geometry.groups, -1))  # (K, B, g, C / g, *)
     ages_as_channels = x.permute(1, 2, 0, *range(3, x.dim())).flatten(1, 3)
-    result: Tensor = torch.ops.aten.convolution(ages_as_channels, joined, None, *geometry)
+    if joined.device.type == "cuda":  # as a sequence of one step and one age, whose backward pass is ours
+        return convolve_space(ages_as_channels.unsqueeze(0), joined.unsqueeze(0), geometry, 1).squeeze(0)
+    with full_precision(joined.device):
+        result: Tensor = torch.ops.aten.convolution(ages_as_channels, joined, None, *geometry)
     return result
 
 
@@ -86,18 +91,25 @@ class _Spatial(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, taps = ctx.saved_tensors
-        if needs_graph():
-            plain = functools.partial(_plain, geometry=ctx.geometry, steps=grad.shape[0])
-            return *gradients(plain, (x, taps), grad, ctx.needs_input_grad[:2]), None, None
-        wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
-        grad_x = torch.zeros_like(x) if wanted[0] else None
-        grad_taps = torch.zeros_like(taps) if wanted[1] else None
-        for k in range(min(taps.shape[0], grad.shape[0])):
-            length = min(x.shape[0], grad.shape[0] - k)
-            g, part = grad[k : k + length].flatten(0, 1), x[:length].flatten(0, 1)
-            gx, gw, _ = torch.ops.aten.convolution_backward(g, part, taps[k], None, *ctx.geometry, wanted)
-            if grad_x is not None:
-                grad_x[:length] += gx.view(length, *x.shape[1:])
-            if grad_taps is not None:
-                grad_taps[k] = gw
-        return grad_x, grad_taps, None, None
+        with full_precision(taps.device):
+            if needs_graph():
+                plain = functools.partial(_plain, geometry=ctx.geometry, steps=grad.shape[0])
+                return *gradients(plain, (x, taps), grad, ctx.needs_input_grad[:2]), None, None
+            return *_gradients(x, taps, grad, ctx.geometry, ctx.needs_input_grad[:2]), None, None
+
+
+def _gradients(
+    x: Tensor, taps: Tensor, grad: Tensor, geometry: Geometry, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """For x and taps, those that are wanted."""
+    grad_x = torch.zeros_like(x) if wanted[0] else None
+    grad_taps = torch.zeros_like(taps) if wanted[1] else None
+    for k in range(min(taps.shape[0], grad.shape[0])):
+        length = min(x.shape[0], grad.shape[0] - k)
+        g, part = grad[k : k + length].flatten(0, 1), x[:length].flatten(0, 1)
+        gx, gw, _ = torch.ops.aten.convolution_backward(g, part, taps[k], None, *geometry, [*wanted, False])
+        if grad_x is not None:
+            grad_x[:length] += gx.view(length, *x.shape[1:])
+        if grad_taps is not None:
+            grad_taps[k] = gw
+    return grad_x, grad_taps

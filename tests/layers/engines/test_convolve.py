@@ -3,7 +3,9 @@ import itertools
 import pytest
 import torch
 
-from delayplug.layers.engines import convolve as convolution, fourier
+from delayplug._triton import interpreted
+from delayplug.errors import ArgumentError
+from delayplug.layers.engines import convolve as convolution
 from delayplug.layers.engines.convolve import convolve
 from tests.layers import oracle
 from tests.layers.engines.cases import LENGTHS, agree, tensors
@@ -82,17 +84,49 @@ def test_second_derivatives_and_transforms(T, K, steps, engine):
     agree(found, convolve(x, taps, steps=steps, engine=engine), (x, taps))
 
 
-def test_auto_takes_fft_at_the_papers_shape_and_direct_for_short_kernels():
-    assert convolution._cheaper(fourier.Shape(100, 100, 25, 256, 256, 256)) == "fft"
-    assert convolution._cheaper(fourier.Shape(100, 100, 2, 256, 256, 256)) == "direct"
-    assert convolution._cheaper(fourier.Shape(1, 1, 25, 256, 256, 256)) == "direct"
-
-
 def test_auto_is_what_it_chose(monkeypatch):
     x, taps = tensors(9, 4)
     for choice in ("fft", "direct"):
-        monkeypatch.setattr(convolution, "_cheaper", lambda *_, choice=choice: choice)
+        monkeypatch.setattr(convolution, "_cheapest", lambda *_, choice=choice: choice)
         assert torch.equal(convolve(x, taps, engine="auto"), convolve(x, taps, engine=choice))
+
+
+def test_auto_takes_tensor_cores_where_they_cost_least(monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("about the interpreter")
+    x, taps = torch.ones(9, 3, 20), torch.randn(4, 18, 20)
+    monkeypatch.setattr(convolution, "kind_of", lambda device: "h100")
+    assert convolution._cheapest(x, taps, 9) != "products"  # nothing runs there
+    with interpreted():
+        assert convolution._cheapest(x, taps, 9) == "products"
+        assert convolution._cheapest(x.double(), taps.double(), 9) != "products"
+        assert convolution._cheapest(x[:, :0], taps, 9) != "products"
+
+
+def test_products_asked_for_where_they_do_not_run():
+    if torch.cuda.is_available():
+        pytest.skip("about CPUs")
+    with pytest.raises(ArgumentError, match=r"compute capability 8\.0 or more.*on cpu.*engine='auto'"):
+        convolve(*tensors(9, 4), engine="products")
+
+
+@pytest.mark.parametrize("engine", ["fft", "direct"])
+def test_autocast_changes_nothing(engine):
+    x, taps = (a.detach().float().requires_grad_() for a in tensors(9, 4))
+    y = convolve(x, taps, engine=engine)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = convolve(x, taps, engine=engine)
+    assert found.dtype == torch.float32
+    agree(found, y, (x, taps), tolerance=0)
+
+
+@pytest.mark.parametrize("engine", ["fft", "direct"])
+def test_half_precision_is_computed_in_that_of_the_taps(engine):
+    x, taps = (a.detach().float() for a in tensors(9, 4))
+    half, taps = x.bfloat16().requires_grad_(), taps.requires_grad_()
+    found = convolve(half, taps, engine=engine)
+    assert found.dtype == torch.float32
+    agree(found, convolve(half.float(), taps, engine=engine), (half, taps), tolerance=0)
 
 
 @pytest.mark.parametrize("engine", ["fft", "direct"])

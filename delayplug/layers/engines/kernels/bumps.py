@@ -33,10 +33,7 @@ def widths(sigma, at, there, EACH: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.c
     """(TAPS, BLOCK): one for each tap, one for all, or 1 without any."""
     width = tl.full((TAPS, BLOCK), 1.0, tl.float32)
     if sigma is not None:
-        if EACH:
-            width = tl.load(sigma + at, mask=there, other=1.0)
-        else:
-            width = width * tl.load(sigma)
+        width = tl.load(sigma + at, mask=there, other=1.0) if EACH else width * tl.load(sigma)
     return width
 
 
@@ -70,9 +67,26 @@ def make_taps(
     if weights is not None:
         factor *= tl.load(weights + at, mask=there, other=0.0)
     factor = tl.where(there, factor, 0.0)
+    target = out + synapse
     for k in range(K):
-        tap = tl.sum(bump(k - d, form, GAUSS) * factor, axis=0)
-        tl.store(out + (tl.zeros((), tl.int64) + k) * S + synapse, tap, mask=synapse < S)
+        tl.store(target, tl.sum(bump(k - d, form, GAUSS) * factor, axis=0), mask=synapse < S)
+        target += S
+
+
+@triton.jit
+def whole_taps(delays, weights, out, S, K, N: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr):
+    """The same for delays rounded to whole steps, where the bump is 1; all taps are NaN for one out of 0..K - 1."""
+    at, there, synapse = place(S, N, TAPS, BLOCK)
+    rounded = tl.floor(tl.load(delays + at, mask=there, other=0.0) + 0.5)
+    value = tl.full((TAPS, BLOCK), 1.0, tl.float32)
+    if weights is not None:
+        value = tl.load(weights + at, mask=there, other=0.0)
+    value = tl.where(there, value, 0.0)
+    elsewhere = tl.where((rounded >= 0) & (rounded < K), 0.0, float("nan"))
+    target = out + synapse
+    for k in range(K):
+        tl.store(target, tl.sum(tl.where(rounded == k, value, elsewhere), axis=0), mask=synapse < S)
+        target += S
 
 
 @triton.jit
@@ -104,24 +118,20 @@ def taps_gradients(
     # With bumps e, their slopes e' by the delay and e" by the width, and the gradient G: sums of e, G e, e', G e' ...
     zero = tl.zeros((TAPS, BLOCK), tl.float32)
     e_sum, ge_sum, d_sum, gd_sum, w_sum, gw_sum = zero, zero, zero, zero, zero, zero
+    source = grad + synapse
     for k in range(K):
-        g = tl.load(grad + (tl.zeros((), tl.int64) + k) * S + synapse, mask=synapse < S, other=0.0)[None, :]
+        g = tl.load(source, mask=synapse < S, other=0.0)[None, :]
+        source += S
         z = k - d
         e = bump(z, form, GAUSS)
         e_sum += e
         ge_sum += g * e
         if by_delay is not None:
-            if GAUSS:
-                slope = z * e
-            else:
-                slope = tl.where(e > 0, tl.where(z > 0, 1.0, tl.where(z < 0, -1.0, 0.0)), 0.0)
+            slope = z * e if GAUSS else tl.where(e > 0, tl.where(z > 0, 1.0, tl.where(z < 0, -1.0, 0.0)), 0.0)
             d_sum += slope
             gd_sum += g * slope
         if by_sigma is not None:
-            if GAUSS:
-                slope = z * z * e
-            else:
-                slope = tl.where(e > 0, 1.0, 0.0)
+            slope = z * z * e if GAUSS else tl.where(e > 0, 1.0, 0.0)
             w_sum += slope
             gw_sum += g * slope
     norm = 1.0 / (e_sum + epsilon)

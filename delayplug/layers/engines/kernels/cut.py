@@ -12,7 +12,7 @@ BLOCK = 1024  # numbers of a program
 
 @triton.jit
 def rounded(x):
-    """float32 rounded to bf16, half to even, as float32. By its bits: Triton's interpreter cuts off where it converts."""
+    """float32 rounded to bf16, half to even, as float32; by its bits, since Triton's interpreter does not round."""
     bits = x.to(tl.uint32, bitcast=True)
     nearest = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) << 16
     return tl.where(x == x, nearest.to(tl.float32, bitcast=True), x)

@@ -4,7 +4,7 @@ With time first, activations (T, B, C) are T B rows, and the input of k steps ag
 over time is one product of matrices per tap, on shifted rows of the same memory, without padding or unfolding.
 
 Factors come in parts of bf16 (see `cut`): of a and w, the products a1 w2, a2 w1 and a1 w1 are added up, the small ones
-first; a factor without a second part is exact, or is wanted no better. Tensor cores cut off bits where they add, so with
+first; a factor without a second part is exact, or is wanted no better. Tensor cores cut off bits where they add: with
 more than one product the sum over each slice of the depth begins at zero, and slices are added up outside of them.
 
 Shapes: I inputs, O outputs, K taps; rows in memory are padded with zeros to multiples of 16 numbers.
@@ -12,11 +12,6 @@ Shapes: I inputs, O outputs, K taps; rows in memory are padded with zeros to mul
 
 import triton
 import triton.language as tl
-
-
-@triton.jit
-def padded(columns: tl.constexpr) -> tl.constexpr:
-    return (columns + 15) // 16 * 16
 
 
 @triton.jit(do_not_specialize=["rows", "rows_a", "batch", "taps"])  # batches of other sizes compile nothing
@@ -37,20 +32,22 @@ def shifted_product(
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """out[m, o] = sum over k, i of a[m - k batch, i] w[k, o, i]; with BACK, out[m, i] = sum of a[m + k batch, o] w[k, o, i].
+    """out[m, o] = sum over k, i of a[m - k batch, i] w[k, o, i].
+
+    With BACK, the gradient for the input: out[m, i] = sum over k, o of a[m + k batch, o] w[k, o, i].
 
     a: (rows_a, I) padded, with BACK (rows_a, O) padded; w: (K, O, I), its rows padded; out: (rows, O) or (rows, I).
     a2 and w2 may be None. The grid is blocks of rows x blocks of columns.
     """
-    WIDTH: tl.constexpr = padded(INPUTS)
-    DEPTH: tl.constexpr = padded(OUTPUTS) if BACK else WIDTH
+    WIDTH: tl.constexpr = (INPUTS + 15) // 16 * 16
+    DEPTH: tl.constexpr = (OUTPUTS + 15) // 16 * 16 if BACK else WIDTH
     COLUMNS: tl.constexpr = INPUTS if BACK else OUTPUTS
     SLICES: tl.constexpr = (DEPTH + BK - 1) // BK
     # Blocks that meet few taps, those of the first steps (with BACK of the last ones), come last.
     block = tl.program_id(0) if BACK else tl.num_programs(0) - 1 - tl.program_id(0)
     start = block.to(tl.int64) * BM
     end = tl.minimum(start + BM, rows)
-    zero = tl.zeros((), tl.int64)  # that makes numbers in loops as wide
+    zero = start * 0  # of 64 bits, which makes sums with it as wide
     # Only taps that meet a row of `a`.
     if BACK:
         first_tap = zero
@@ -115,8 +112,8 @@ def taps_product(
     a: (rows_a, I) padded; g: (rows, O) padded; out: (shares, K, O, I). a2 and g2 may be None. The grid is taps x blocks
     of inputs and outputs x shares; nothing is added up between programs, so that results are always the same.
     """
-    WIDTH_A: tl.constexpr = padded(INPUTS)
-    WIDTH_G: tl.constexpr = padded(OUTPUTS)
+    WIDTH_A: tl.constexpr = (INPUTS + 15) // 16 * 16
+    WIDTH_G: tl.constexpr = (OUTPUTS + 15) // 16 * 16
     BLOCKS: tl.constexpr = (OUTPUTS + BO - 1) // BO
     k = tl.program_id(0).to(tl.int64)
     i = (tl.program_id(1) // BLOCKS) * BI + tl.arange(0, BI)
@@ -124,7 +121,7 @@ def taps_product(
     r = tl.arange(0, BR)
     in_a = r[None, :] * WIDTH_A + i[:, None]
     in_g = r[:, None] * WIDTH_G + o[None, :]
-    zero = tl.zeros((), tl.int64)  # that makes numbers in loops as wide
+    zero = k * 0  # of 64 bits, which makes sums with it as wide
     # Rows of `a` that meet one of g at this tap.
     met = tl.maximum(tl.minimum(rows - k * batch, rows_a), 0)
     slices = tl.cdiv(met, BR).to(tl.int32)
