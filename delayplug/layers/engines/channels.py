@@ -2,6 +2,8 @@
 
     y[t, c] = sum_k taps[k, c] x[t - k, c],        x[t] = 0 for t < 0,        t = 0..steps-1
 
+On GPUs by kernels and transforms of their own, in `columns`.
+
 Shapes: T steps, B batch, C channels, K taps.
 """
 
@@ -14,6 +16,7 @@ from torch.nn import functional
 
 from ..autograd import gradients, is_transformed, needs_graph
 from ..checks import output_steps
+from .columns import convolve_columns, runs_on_columns
 from .scratch import Scratch
 
 _CPU_ELEMENTS = 1 << 20  # of the input that is worked on at a time
@@ -36,8 +39,12 @@ def convolve_channels(x_TBC: Tensor, taps_KC: Tensor, *, steps: int | None = Non
         return convolve_channels(x_TBC.unsqueeze(1), taps_KC, steps=steps).squeeze(1)
     # Whatever is behind the channels goes with the batch.
     channels_last = x_TBC.movedim(2, -1)
-    apply = _plain if is_transformed() else _Channels.apply
-    y: Tensor = apply(channels_last.flatten(1, -2), taps_KC, steps)
+    x_TBC = channels_last.flatten(1, -2)
+    if runs_on_columns(taps_KC):
+        y = convolve_columns(x_TBC, taps_KC, steps)
+    else:
+        apply = _plain if is_transformed() else _Channels.apply
+        y = apply(x_TBC, taps_KC, steps)
     return y.view(steps, *channels_last.shape[1:]).movedim(-1, 2)
 
 

@@ -4,8 +4,8 @@
 
 `steps` may exceed the length of x by up to K - 1, which flushes what is still under way. Three engines compute the
 same: `direct` (a convolution) costs T K B I O products, `products` the same on a GPU's tensor cores, and `fft` (see
-`fourier`) hardly depends on K; `rates` has their costs. Delays per channel have an arithmetic of their own, in
-`channels`, and those of convolutions in `spatial`.
+`fourier`, on GPUs `spectral`) hardly depends on K; `rates` has their costs. Delays per channel have an arithmetic of
+their own, in `channels`, and those of convolutions in `spatial`.
 
 Shapes: T steps, B batch, I inputs, O outputs, K taps.
 """
@@ -23,6 +23,7 @@ from .direct import direct
 from .fourier import fourier, shape_of
 from .products import can_run, products
 from .rates import cheapest, kind_of
+from .spectral import convolve_spectral, is_spectral
 
 Engine = Literal["auto", "fft", "direct", "products", "dcls", "channel"]
 
@@ -53,6 +54,8 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
         chosen = _cheapest(x_TBI, taps_KOI, steps) if engine == "auto" else engine
         if chosen == "products" and can_run(x_TBI, taps_KOI):
             return products(x_TBI, taps_KOI, steps)
+        if chosen == "fft" and x_TBI.numel() and is_spectral(taps_KOI):
+            return convolve_spectral(x_TBI, taps_KOI, steps)
         x_TBI = x_TBI.to(taps_KOI.dtype) if x_TBI.is_floating_point() else x_TBI
         if chosen == "fft" and x_TBI.numel():
             return fourier(x_TBI, taps_KOI, steps)

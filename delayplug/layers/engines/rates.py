@@ -4,9 +4,9 @@ A pass is the output, the gradient for the taps or that for the input. Each is T
 where taps reach beyond the sequence, by which engines that compute all of them are measured.
 
 The table was fitted on measurements: the CPU's on two cores; "h100" on an H100 and an H200 with torch 2.11 (600 TFLOP/s
-in a product of bf16, 0.27 ms for the output of 256 -> 256, 25 taps, 100 steps, batch 256; transforms: 2.4 ms at that
-shape with the construction of the kernel, 59 ms at 700-256-20 with 512 taps and 1127 steps). The other devices were not
-measured: theirs are scaled by their data sheets.
+in a product of bf16, 0.27 ms for the output of 256 -> 256, 25 taps, 100 steps, batch 256), except for transforms, which
+on GPUs are estimated by bytes and products (see `spectral`). The other devices were not measured: theirs are scaled by
+their data sheets.
 """
 
 import functools
@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from .fourier import Shape, blocks
+from .spectral import cost as spectral_cost
 
 Kind = Literal["cpu", "h100", "a100", "consumer"]
 
@@ -23,7 +24,8 @@ class Rates(NamedTuple):
     """Multiply-adds in a microsecond, and what each launch takes, in microseconds.
 
     direct, direct_tf32: of torch's own products or convolutions, in float32 and in TF32.
-    fft: of the products and transforms that `fourier.blocks` counts.
+    fft: of the products and transforms that `fourier.blocks` counts; on GPUs the speed of `spectral`, that of an H100
+        being 1.
     products: of one product of parts of bf16.
     """
 
@@ -36,11 +38,10 @@ class Rates(NamedTuple):
 
 _RATES: dict[Kind, Rates] = {
     "cpu": Rates(direct=1.5, direct_tf32=1.5, fft=1, products=1e-9, launch=0),  # a ratio is enough
-    "h100": Rates(direct=22e6, direct_tf32=150e6, fft=18e6, products=300e6, launch=6),
-    "a100": Rates(direct=8e6, direct_tf32=60e6, fft=6.5e6, products=100e6, launch=6),
-    "consumer": Rates(direct=15e6, direct_tf32=15e6, fft=10e6, products=25e6, launch=6),
+    "h100": Rates(direct=22e6, direct_tf32=150e6, fft=1, products=300e6, launch=6),
+    "a100": Rates(direct=8e6, direct_tf32=60e6, fft=0.5, products=100e6, launch=6),
+    "consumer": Rates(direct=15e6, direct_tf32=15e6, fft=0.25, products=25e6, launch=6),
 }
-_FFT_LAUNCHES = 70
 _PRODUCTS_LAUNCHES = 8
 
 
@@ -74,11 +75,13 @@ def cost(engine: str, shape: Shape, kind: Kind, *, exact: bool = False, setting:
         setting: of `precision`.
     """
     rates = _RATES[kind]
+    if engine == "fft" and kind == "cpu":
+        return blocks(shape)[1] / rates.fft
+    if engine == "fft":
+        return 1e6 * spectral_cost(shape, 1 if setting == "medium" else 2) / rates.fft
     # On a GPU no engine computes what silence before and behind the input would give.
     steps = shape.steps_in * shape.taps if kind == "cpu" else _meetings(shape)
     one_pass = steps * shape.batch * shape.inputs * shape.outputs
-    if engine == "fft":
-        return blocks(shape)[1] / rates.fft + _FFT_LAUNCHES * rates.launch
     if engine == "products":
         medium = setting == "medium"
         inexact = 1 if medium else 3
