@@ -54,6 +54,8 @@ def convolve(x_TBI: Tensor, taps_KOI: Tensor, *, steps: int | None = None, engin
         chosen = _cheapest(x_TBI, taps_KOI, steps) if engine == "auto" else engine
         if chosen == "products" and can_run(x_TBI, taps_KOI):
             return products(x_TBI, taps_KOI, steps)
+        if chosen == "fft" and x_TBI.numel() and is_spectral(taps_KOI):
+            return convolve_spectral(x_TBI, taps_KOI, steps)
         x_TBI = x_TBI.to(taps_KOI.dtype) if x_TBI.is_floating_point() else x_TBI
         if chosen == "fft" and x_TBI.numel():
             return (convolve_spectral if is_spectral(taps_KOI) else fourier)(x_TBI, taps_KOI, steps)

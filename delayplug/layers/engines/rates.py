@@ -1,10 +1,12 @@
 """What the engines of delays per synapse cost on each kind of device, by which `engine="auto"` chooses.
 
-A pass is the output, the gradient for the taps or that for the input; each is T K B I O multiply-adds, by which engines
-that compute all of them are measured. The table was fitted on measurements: the CPU's on two cores, "h100" on an H100
-and an H200 with torch 2.11 (short kernels: 600 TFLOP/s in a product of bf16, 0.27 ms for the output of 256 -> 256, 25
-taps, 100 steps, batch 256; transforms: 2.4 ms at that shape with the construction of the kernel, 59 ms at 700-256-20
-with 512 taps and 1127 steps). The other devices were not measured: theirs are scaled by their data sheets.
+A pass is the output, the gradient for the taps or that for the input. Each is T K B I O multiply-adds, a little less
+where taps reach beyond the sequence, by which engines that compute all of them are measured.
+
+The table was fitted on measurements: the CPU's on two cores; "h100" on an H100 and an H200 with torch 2.11 (600 TFLOP/s
+in a product of bf16, 0.27 ms for the output of 256 -> 256, 25 taps, 100 steps, batch 256), except for transforms, which
+on GPUs are estimated by bytes and products (see `spectral`). The other devices were not measured: theirs are scaled by
+their data sheets.
 """
 
 import functools
@@ -13,6 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from .fourier import Shape, blocks
+from .spectral import cost as spectral_cost
 
 Kind = Literal["cpu", "h100", "a100", "consumer"]
 
@@ -21,7 +24,8 @@ class Rates(NamedTuple):
     """Multiply-adds in a microsecond, and what each launch takes, in microseconds.
 
     direct, direct_tf32: of torch's own products or convolutions, in float32 and in TF32.
-    fft: of the products and transforms that `fourier.blocks` counts.
+    fft: of the products and transforms that `fourier.blocks` counts; on GPUs the speed of `spectral`, that of an H100
+        being 1.
     products: of one product of parts of bf16.
     """
 
@@ -34,11 +38,10 @@ class Rates(NamedTuple):
 
 _RATES: dict[Kind, Rates] = {
     "cpu": Rates(direct=1.5, direct_tf32=1.5, fft=1, products=1e-9, launch=0),  # a ratio is enough
-    "h100": Rates(direct=22e6, direct_tf32=150e6, fft=18e6, products=300e6, launch=6),
-    "a100": Rates(direct=8e6, direct_tf32=60e6, fft=6.5e6, products=100e6, launch=6),
-    "consumer": Rates(direct=15e6, direct_tf32=15e6, fft=10e6, products=25e6, launch=6),
+    "h100": Rates(direct=22e6, direct_tf32=150e6, fft=1, products=300e6, launch=6),
+    "a100": Rates(direct=8e6, direct_tf32=60e6, fft=0.5, products=100e6, launch=6),
+    "consumer": Rates(direct=15e6, direct_tf32=15e6, fft=0.25, products=25e6, launch=6),
 }
-_FFT_LAUNCHES = 70
 _PRODUCTS_LAUNCHES = 8
 
 
@@ -72,9 +75,13 @@ def cost(engine: str, shape: Shape, kind: Kind, *, exact: bool = False, setting:
         setting: of `precision`.
     """
     rates = _RATES[kind]
-    one_pass = shape.steps_in * shape.taps * shape.batch * shape.inputs * shape.outputs
+    if engine == "fft" and kind == "cpu":
+        return blocks(shape)[1] / rates.fft
     if engine == "fft":
-        return blocks(shape)[1] / rates.fft + _FFT_LAUNCHES * rates.launch
+        return 1e6 * spectral_cost(shape, 1 if setting == "medium" else 2) / rates.fft
+    # On a GPU no engine computes what silence before and behind the input would give.
+    steps = shape.steps_in * shape.taps if kind == "cpu" else _meetings(shape)
+    one_pass = steps * shape.batch * shape.inputs * shape.outputs
     if engine == "products":
         medium = setting == "medium"
         inexact = 1 if medium else 3
@@ -82,3 +89,8 @@ def cost(engine: str, shape: Shape, kind: Kind, *, exact: bool = False, setting:
         return (2 * with_input + inexact) * one_pass / rates.products + _PRODUCTS_LAUNCHES * rates.launch
     rate = rates.direct if setting == "highest" else rates.direct_tf32
     return 3 * one_pass / rate + 3 * shape.taps * rates.launch
+
+
+def _meetings(shape: Shape) -> int:
+    """How often a step of the input and a tap meet within the output."""
+    return sum(min(shape.steps_in, shape.steps_out - k) for k in range(min(shape.taps, shape.steps_out)))

@@ -199,10 +199,8 @@ def test_windows_hold_what_they_must():
 
 def test_costs_are_seconds_that_grow_with_the_work():
     shape = Shape(100, 100, 25, 256, 256, 256)
-    with matmul_precision("highest"):
-        usual = cost(shape)
-        assert 1e-4 < usual < 1e-2
-        assert all(cost(shape._replace(**{name: 8 * getattr(shape, name)})) > 2 * usual for name in ("batch", "inputs"))
-        assert cost(shape._replace(taps=50)) < 1.5 * usual
-    with matmul_precision("medium"):
-        assert cost(shape) < usual
+    usual = cost(shape)
+    assert 1e-4 < usual < 1e-2
+    assert all(cost(shape._replace(**{name: 8 * getattr(shape, name)})) > 2 * usual for name in ("batch", "inputs"))
+    assert cost(shape._replace(taps=50)) < 1.5 * usual
+    assert cost(shape, parts=1) < usual

@@ -18,7 +18,7 @@ def _small_products(a1, a2, b1, b2, total, PARTS: tl.constexpr):
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows_out"])
 def complex_product(
     a,
     b,

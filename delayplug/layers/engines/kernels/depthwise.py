@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps_in", "steps_out", "size"])
 def depthwise(
     x,
     taps,
@@ -65,7 +65,7 @@ def depthwise(
     tl.store(at + place, total, mask=(i + start < steps_out)[:, None] & inside[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps_in", "steps_out", "batch", "size", "samples", "steps", "shares_of_steps"])
 def depthwise_taps(
     x,
     grad,

@@ -54,7 +54,7 @@ def _block(columns, lines):
     return (pid // lines // columns).to(tl.int64), pid // lines % columns, pid % lines
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps", "count", "stride", "length"])
 def windows(
     x,
     out,
@@ -85,7 +85,7 @@ def windows(
     tl.store(out + place, value, mask=(n < size)[:, None] & (c < columns)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def split(
     spectrum,
     out,
@@ -125,7 +125,7 @@ def split(
         tl.store(out + stride_plane + place, rounded(imaginary - imaginary_1).to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def pair(
     planes,
     out,
@@ -155,7 +155,7 @@ def pair(
     _store_pair(place, f[None, :], size, _real(real), _real(imaginary), _imaginary(real), _imaginary(imaginary), mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps", "count", "stride", "length"])
 def overlap(
     z,
     out,
@@ -224,7 +224,7 @@ def filter_pair(
     _store_pair(place, f, size, a_real, a_imag, b_real, b_imag, mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "share"])
 def correlation(x, grad, out, rows, share, numbers, BLOCK: tl.constexpr):
     """out[s] = sum over the rows of share s, so many of them, of conj(x) grad; x, grad: (rows, numbers) complex.
 

@@ -76,8 +76,8 @@ def job(name: str, pointers: dict[str, str], sizes: str, **constants: object) ->
 
 JOBS = [
     job(
-        "windows", {"x": "*fp32", "out": "*fp32"}, "steps stride length columns size stride_t stride_r",
-        count=1, stride_c=1, BT=64, BC=64,
+        "windows", {"x": "*fp32", "out": "*fp32"}, "steps count stride length columns size stride_t stride_r",
+        stride_c=1, BT=64, BC=64,
     ),
     job(
         "split", {"spectrum": "*i64", "out": "*bf16"}, "columns frequencies first stride_row stride_f stride_plane",
@@ -88,8 +88,8 @@ JOBS = [
         BP=32, BF=32,
     ),
     job(
-        "overlap", {"z": "*i64", "out": "*fp32"}, "steps stride length columns pairs size stride_t stride_r",
-        count=1, BT=64, BP=32,
+        "overlap", {"z": "*i64", "out": "*fp32"}, "steps count stride length columns pairs size stride_t stride_r",
+        BT=64, BP=32,
     ),
     job(
         "filter_pair", {"x": "*i64", "taps": "*i64", "out": "*i64"}, "columns pairs frequencies size",
