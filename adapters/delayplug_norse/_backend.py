@@ -37,7 +37,7 @@ from delayplug import (
     tensors_in,
 )
 
-from . import _dynamics
+from .dynamics import RESETS, detached, dynamics as dynamics_of, known_surrogate, output, starts_by_itself
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
@@ -177,10 +177,10 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
             return _arctan_dynamics(neuron)
         if type(neuron) in (_GainBoxCell, _GainCell):
             return _gained_dynamics(neuron)
-        return _dynamics.dynamics(neuron)
+        return dynamics_of(neuron)
 
     def fused_output(self, neuron: nn.Module, activity: Activity) -> Any:
-        return _dynamics.output(neuron, activity)
+        return output(neuron, activity)
 
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         return _ArctanCell(tau, threshold, alpha)
@@ -280,9 +280,9 @@ class _GainCell(_Gained, norse.LIFCell):  # type: ignore[misc]
 
 def _gained_dynamics(neuron: Any) -> Dynamics | None:
     p, has_current = neuron.p, type(neuron) is _GainCell
-    surrogate = _dynamics.known_surrogate(p.method, p.alpha)
-    after = After.VALUE if has_current else _dynamics.RESETS.get(p.reset_method)
-    if surrogate is None or after is None or not _dynamics.starts_by_itself(neuron):
+    surrogate = known_surrogate(p.method, p.alpha)
+    after = After.VALUE if has_current else RESETS.get(p.reset_method)
+    if surrogate is None or after is None or not starts_by_itself(neuron):
         return None
     return Dynamics(
         charge=Charge.LEAK_AND_GAIN,
@@ -295,7 +295,7 @@ def _gained_dynamics(neuron: Any) -> Dynamics | None:
         after=after,
         reset=p.v_reset if after is After.VALUE else 0.0,
         surrogate=surrogate,
-        start=_dynamics.detached(p.v_leak),
+        start=detached(p.v_leak),
         shows_membrane=True,
         shows_current=has_current,
     )
@@ -327,7 +327,7 @@ def _arctan_step(x: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, Any]
 def _arctan_dynamics(neuron: Any) -> Dynamics | None:
     p = neuron.p
     known = neuron.activation is _arctan_step and p.reset_method is _detached_reset
-    if not known or not _dynamics.starts_by_itself(neuron) or p.alpha.device.type != "cpu":
+    if not known or not starts_by_itself(neuron) or p.alpha.device.type != "cpu":
         return None
     return Dynamics(
         charge=Charge.LEAK_INPUT_FIRST,
@@ -338,7 +338,7 @@ def _arctan_dynamics(neuron: Any) -> Dynamics | None:
         reset=p.v_reset,
         is_detached=True,
         surrogate=Surrogate(Form.ARCTAN, float(p.alpha)),
-        start=_dynamics.detached(p.v_leak),
+        start=detached(p.v_leak),
         shows_membrane=True,
     )
 

@@ -26,7 +26,7 @@ from delayplug import (
     tensors_in,
 )
 
-from . import _dynamics
+from .dynamics import dynamics as dynamics_of
 
 _STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
 _RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
@@ -152,7 +152,7 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         """`Leaky`, `Synaptic` and `Lapicque`."""
         readouts = {_Membrane: snntorch.Leaky, _SynapticMembrane: snntorch.Synaptic}
         own = type(neuron)
-        return _dynamics.dynamics(neuron, readouts.get(own, own), own in readouts)
+        return dynamics_of(neuron, readouts.get(own, own), own in readouts)
 
     def fused_output(self, neuron: nn.Module, activity: Activity) -> Any:
         keeper: Any = neuron

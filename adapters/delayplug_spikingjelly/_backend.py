@@ -30,7 +30,7 @@ from delayplug import (
     tensors_in,
 )
 
-from . import _dynamics
+from .dynamics import dynamics as dynamics_of, output
 
 _NEURONS = "spikingjelly.activation_based.neuron"
 _RECURRENT = "spikingjelly.activation_based.rnn"
@@ -210,10 +210,10 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
 
     def dynamics(self, neuron_: nn.Module) -> Dynamics | None:
         """IFNode, LIFNode, ParametricLIFNode, CUBALIFNode and the two that do not spike."""
-        return _dynamics.dynamics(neuron_)
+        return dynamics_of(neuron_)
 
     def fused_output(self, neuron_: nn.Module, activity: Activity) -> Any:
-        return _dynamics.output(neuron_, activity)
+        return output(neuron_, activity)
 
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         node: nn.Module = neuron.LIFNode(

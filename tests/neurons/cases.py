@@ -1,17 +1,20 @@
 """Random neurons for the tests of the kernels."""
 
 import dataclasses
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from delayplug import Activity
+from delayplug import Activity, run_fused
+from delayplug._triton import interpreted
 from delayplug.neurons.dynamics import CONSTANTS, After, Before, Charge, Current, Dynamics
 from delayplug.neurons.surrogates import Form, Surrogate
 
 CHANNELS = 3
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 GRID = 2.0**-4  # inputs and constants are multiples: membranes come to thresholds exactly
 
 
@@ -89,3 +92,19 @@ def projected(did: Activity) -> Tensor:
     generator = torch.Generator().manual_seed(5)
     there = [value for value in did[1:] if value is not None]
     return torch.stack([(value * torch.randn(value.shape, generator=generator)).sum() for value in there]).sum()
+
+
+def in_kernel(neurons: Dynamics, x: Tensor, *states: Tensor | None) -> Activity | None:
+    """`run_fused` for tensors on the CPU: on a GPU if there is one, or else in Triton's interpreter."""
+    with kernels():
+        moved = {name: getattr(neurons, name) for name in (*CONSTANTS, "start")}
+        moved = {name: value.to(DEVICE) for name, value in moved.items() if isinstance(value, Tensor)}
+        factors = tuple(f.to(DEVICE) if isinstance(f, Tensor) else f for f in neurons.factors)
+        given = [None if state is None else state.to(DEVICE) for state in states]
+        did = run_fused(dataclasses.replace(neurons, factors=factors, **moved), x.to(DEVICE), *given)
+    return None if did is None else Activity(*(None if value is None else value.cpu() for value in did))
+
+
+def kernels() -> AbstractContextManager[None]:
+    """Within the block, kernels run on `DEVICE`."""
+    return nullcontext() if DEVICE.type == "cuda" else interpreted()

@@ -10,18 +10,19 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from delayplug import Activity, After, Charge, Current, Dynamics, Form, Surrogate, fused_neurons, run_fused
-from delayplug._triton import interpreted, is_installed
+from delayplug._triton import is_installed
 from delayplug.layers.exact import is_exact
 from delayplug.neurons.fused import fuses
 from delayplug.neurons.recurrence import in_steps
 from delayplug.testing.capability_laws import assert_dynamics
 from delayplug.toolkits import plugins
+from tests.neurons.cases import DEVICE, in_kernel, kernels
 from tests.neurons.toolkit_neurons import TOOLKITS, inputs, learned
 from tests.profiles import examples
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.skipif(not is_installed() or torch.cuda.is_available(), reason="needs Triton and its interpreter"),
+    pytest.mark.skipif(not is_installed(), reason="needs Triton"),
 ]
 LEAKY = Dynamics(
     Charge.DECAY, leak=0.5, threshold=1.0, after=After.VALUE, surrogate=Surrogate(Form.ARCTAN, 2.0), is_detached=True
@@ -30,8 +31,8 @@ READOUT = Dynamics(Charge.DECAY, leak=0.5, gives_membrane=True)
 
 
 @pytest.fixture(autouse=True)
-def kernels() -> Iterator[None]:
-    with interpreted():
+def on_a_device() -> Iterator[None]:
+    with kernels(), DEVICE:
         yield
 
 
@@ -45,9 +46,9 @@ def run(dynamics: Dynamics, x: Tensor, *states: Tensor | None) -> Activity:
 @given(st.data(), st.integers(1, 6), st.integers(0, 10**6))
 def test_equal_to_the_toolkits_own_loop(data: st.DataObject, steps: int, seed: int) -> None:
     backend = data.draw(st.sampled_from(sorted(TOOLKITS)))
-    neuron: nn.Module = data.draw(TOOLKITS[backend]())
-    with interpreted():
-        assert_dynamics(plugins.toolkit(backend), neuron, inputs(steps, seed), run_fused, learned(neuron))
+    with torch.device("cpu"):
+        neuron: nn.Module = data.draw(TOOLKITS[backend]())
+        assert_dynamics(plugins.toolkit(backend), neuron, inputs(steps, seed), in_kernel, learned(neuron))
 
 
 def test_on_a_cpu_neurons_keep_their_loop() -> None:
@@ -62,6 +63,7 @@ def test_on_a_cpu_neurons_keep_their_loop() -> None:
     assert run_fused(None, x) is None
 
 
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="about the CPU")
 def test_outside_of_the_interpreter() -> None:
     from delayplug import _triton
 
@@ -110,7 +112,7 @@ def test_a_compiled_model_breaks_its_graph() -> None:
         return 3 * did.output if did is not None else x
 
     x = torch.rand(4, 2, 3)
-    with interpreted():
+    with kernels():
         assert torch.equal(torch.compile(model, backend="eager")(x), 3 * run(LEAKY, 2 * x).output)
 
 
@@ -123,7 +125,7 @@ def test_constants_broadcast(shape: tuple[int, ...]) -> None:
     x, weight = torch.rand(5, 2, 3, 4, 5), torch.randn(5, 2, 3, 4, 5)
     results = []
     for way in (in_steps, run):
-        leak = (0.5 + 0.5 * torch.rand(shape, generator=torch.Generator().manual_seed(1))).requires_grad_()
+        leak = (0.5 + 0.5 * torch.rand(shape, generator=torch.Generator(DEVICE).manual_seed(1))).requires_grad_()
         threshold = torch.tensor([0.5, 0.75, 1.0]).view(3, 1, 1).requires_grad_()
         did = way(dataclasses.replace(LEAKY, leak=leak, threshold=threshold), x)
         results.append((did.output, *torch.autograd.grad((did.output * weight).sum(), [leak, threshold])))

@@ -7,28 +7,25 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from delayplug import Activity, Dynamics, run_fused
-from delayplug._triton import interpreted, is_installed
+from delayplug import After, Charge, Dynamics, Form, Surrogate
+from delayplug._triton import is_installed
 from delayplug.neurons.recurrence import in_steps
-from tests.neurons.cases import copy, dynamics, inputs, leaves, projected
+from tests.neurons.cases import copy, dynamics, in_kernel, inputs, leaves, projected
 from tests.profiles import examples
 
-pytestmark = pytest.mark.skipif(
-    not is_installed() or torch.cuda.is_available(), reason="needs Triton and its interpreter"
-)
+pytestmark = pytest.mark.skipif(not is_installed(), reason="needs Triton")
 
 
 @settings(max_examples=examples(15), deadline=None)
 @given(dynamics(3), st.integers(1, 6), st.booleans(), st.integers(0, 10**6))
 def test_first_and_second_derivatives(neurons: Dynamics, steps: int, given_state: bool, seed: int) -> None:
     results = []
-    for run in (in_steps, run_fused):
+    for run in (in_steps, in_kernel):
         own, (x, *states) = copy(neurons), inputs(neurons, steps, given_state, seed)
-        with interpreted():
-            did: Any = run(own, x, *states)
-            wanted = [x, *(state for state in states if state is not None), *leaves(own)]
-            first = torch.autograd.grad(projected(did), wanted, allow_unused=True, create_graph=True)
-            second = gradients_of(first, wanted)
+        did: Any = run(own, x, *states)
+        wanted = [x, *(state for state in states if state is not None), *leaves(own)]
+        first = torch.autograd.grad(projected(did), wanted, allow_unused=True, create_graph=True)
+        second = gradients_of(first, wanted)
         results.append([zeros(grad) for grad in (*first, *second)])
     for expected, got in zip(*results, strict=True):
         assert (got - expected).abs().max() <= 1e-4 * expected.abs().max().clamp_min(1)
@@ -44,14 +41,11 @@ def zeros(grad: Tensor | None) -> Tensor:
 
 
 def test_batched_gradients() -> None:
-    from delayplug import After, Charge, Form, Surrogate
-
     leaky = Dynamics(Charge.DECAY, leak=0.5, threshold=1.0, after=After.VALUE, surrogate=Surrogate(Form.ARCTAN))
     x = torch.rand(4, 2, 3).requires_grad_()
     weights = torch.randn(5, 4, 2, 3)
-    with interpreted():
-        fused = run_fused(leaky, x)
-        assert isinstance(fused, Activity)
-        (got,) = torch.autograd.grad(fused.output, x, weights, is_grads_batched=True, retain_graph=True)
-        each = [torch.autograd.grad(fused.output, x, weight, retain_graph=True)[0] for weight in weights]
+    fused = in_kernel(leaky, x)
+    assert fused is not None
+    (got,) = torch.autograd.grad(fused.output, x, weights, is_grads_batched=True, retain_graph=True)
+    each = [torch.autograd.grad(fused.output, x, weight, retain_graph=True)[0] for weight in weights]
     torch.testing.assert_close(got, torch.stack(each))

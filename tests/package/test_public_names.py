@@ -22,8 +22,8 @@ parameter_groups plan_delays remove_delays reset_delays restart_delays stream te
 """
 
 SINCE = """
-Benchmarks CapturedStep Containers Exchanges OwnWeights Reset Streams clear_caches delay_state new_sequence
-select_delays set_delay_state
+Activity After Before Benchmarks CapturedStep Charge Containers Current Dynamics Exchanges Form FusedNeurons OwnWeights
+Reset Streams Surrogate clear_caches delay_state fused_neurons new_sequence run_fused select_delays set_delay_state
 """
 
 ROOMS = {

@@ -6,31 +6,28 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from delayplug import Dynamics, run_fused
-from delayplug._triton import interpreted, is_installed
+from delayplug import Dynamics
+from delayplug._triton import is_installed
 from delayplug.neurons.dynamics import After, Before, Charge, Current
 from delayplug.neurons.recurrence import in_steps
 from tests.ahead import A100, H100, compile_ahead
-from tests.neurons.cases import copy, dynamics, inputs, leaves, projected
+from tests.neurons.cases import copy, dynamics, in_kernel, inputs, leaves, projected
 from tests.neurons.kernels.jobs import job, rules
 from tests.profiles import examples
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="needs Triton")
-interprets = pytest.mark.skipif(torch.cuda.is_available(), reason="needs Triton's interpreter")
 
 
-@interprets
 @settings(max_examples=examples(60), deadline=None)
 @given(dynamics(3), st.integers(1, 10), st.booleans(), st.integers(0, 10**6))
 def test_equal_to_the_recurrence(neurons: Dynamics, steps: int, given_state: bool, seed: int) -> None:
     """All that comes out bit for bit; gradients for the input, the first state and the constants."""
     results = []
-    for run in (in_steps, run_fused):
+    for run in (in_steps, in_kernel):
         own, (x, *states) = copy(neurons), inputs(neurons, steps, given_state, seed)
-        with interpreted():
-            did: Any = run(own, x, *states)
-            wanted = [x, *(state for state in states if state is not None), *leaves(own)]
-            grads = torch.autograd.grad(projected(did), wanted, allow_unused=True)
+        did: Any = run(own, x, *states)
+        wanted = [x, *(state for state in states if state is not None), *leaves(own)]
+        grads = torch.autograd.grad(projected(did), wanted, allow_unused=True)
         results.append((did, [torch.zeros(()) if grad is None else grad for grad in grads]))
     (expected, gradients), (got, got_gradients) = results
     for name, a, b in zip(expected._fields, expected, got, strict=True):

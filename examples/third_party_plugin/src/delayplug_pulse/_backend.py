@@ -8,10 +8,11 @@ import pulse
 import torch
 from torch import Tensor, nn
 
-from delayplug import Benchmarks, Containers, Mode, OwnWeights, Streams, Toolkit
+import delayplug as dp
+from delayplug import Activity, Benchmarks, Containers, Dynamics, FusedNeurons, Mode, OwnWeights, Streams, Toolkit
 
 
-class Pulse(Toolkit, Containers, OwnWeights, Streams, Benchmarks):
+class Pulse(Toolkit, Containers, OwnWeights, Streams, Benchmarks, FusedNeurons):
     """Neurons of pulse 0.1."""
 
     def is_neuron(self, module: nn.Module) -> bool:
@@ -50,6 +51,19 @@ class Pulse(Toolkit, Containers, OwnWeights, Streams, Benchmarks):
 
     def in_order(self, container: nn.Module) -> bool:
         return isinstance(container, pulse.Chain) and type(container).forward is pulse.Chain.forward
+
+    def dynamics(self, neuron: nn.Module) -> Dynamics | None:
+        if type(neuron) is pulse.Readout:
+            return Dynamics(dp.Charge.DECAY, leak=1 - 1 / neuron.tau, gives_membrane=True)
+        if type(neuron) is not pulse.Spiking or neuron.smooth is not pulse.steep:
+            return None
+        steep = dp.Surrogate(dp.Form.SIGMOID, 4.0, 4.0)
+        options: dict[str, Any] = {"after": dp.After.VALUE, "is_detached": True, "surrogate": steep}
+        return Dynamics(dp.Charge.DECAY, leak=1 - 1 / neuron.tau, threshold=neuron.threshold, **options)
+
+    def fused_output(self, neuron: nn.Module, activity: Activity) -> Tensor:
+        self.put_state(neuron, {"charge": activity.membrane, "fresh": False})
+        return activity.output
 
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         return pulse.Spiking(tau, threshold, functools.partial(_arctan, alpha=alpha))

@@ -90,11 +90,12 @@ _values: "WeakKeyDictionary[nn.Module, dict[str, tuple[Any, int, float | None]]]
 def _value(module: nn.Module, name: str) -> float | None:
     """The value of a buffer of one element, looked at when it was written to; None if it has more elements."""
     buffer: Tensor = module.get_buffer(name)
+    version = -1 if buffer.is_inference() else buffer._version
     known = _values.setdefault(module, {})
     seen = known.get(name)
-    if seen is None or seen[0]() is not buffer or seen[1] != buffer._version:
+    if seen is None or seen[0]() is not buffer or seen[1] != version:
         value = float(buffer) if buffer.numel() == 1 else None
-        seen = known[name] = (ref(buffer), buffer._version, value)
+        seen = known[name] = (ref(buffer), version, value)
     return seen[2]
 
 
