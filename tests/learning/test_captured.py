@@ -240,6 +240,8 @@ def test_under_autocast_weights_are_cast_in_every_replay(recorder: Recorder) -> 
 
 def toolkit_network(name: str) -> nn.Module:
     first, second = nn.Linear(20, 16), nn.Linear(16, 6)
+    for layer in (first, second):
+        nn.init.uniform_(layer.weight, -1, 3)  # so that neurons fire
     if name == "snntorch":
         cells = [snntorch.Leaky(beta=0.9, init_hidden=True) for _ in range(2)]
         return nn.Sequential(first, cells[0], second, cells[1])
