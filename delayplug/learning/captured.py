@@ -122,7 +122,7 @@ class CapturedStep(Generic[R]):
             torch.clear_autocast_cache()  # the recording casts weights by itself, as they are then
             try:
                 result, replay = recorder.record(run)
-            except RuntimeError as error:
+            except Exception as error:  # whatever it is: the runs before had none
                 self.reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
                 self.clear()
                 advice = "A step must not look at values on the GPU. It runs as it is"

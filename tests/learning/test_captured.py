@@ -3,11 +3,14 @@
 import copy
 from collections.abc import Callable
 
+import norse.torch as norse
 import pytest
+import snntorch
 import torch
+from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
-from delayplug import CapturedStep, LearnableDelay, SigmaSchedule
+from delayplug import CapturedStep, LearnableDelay, SigmaSchedule, add_delays, unroll
 from tests.replay import Recorder, capturing
 
 cuda = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
@@ -233,3 +236,49 @@ def test_under_autocast_weights_are_cast_in_every_replay(recorder: Recorder) -> 
     assert recorder.replays == 3
     assert results[:3] == results[3:]
     assert results[0] != results[1]
+
+
+def toolkit_network(name: str) -> nn.Module:
+    first, second = nn.Linear(20, 16), nn.Linear(16, 6)
+    for layer in (first, second):
+        nn.init.uniform_(layer.weight, -1, 3)  # so that neurons fire
+    if name == "snntorch":
+        cells = [snntorch.Leaky(beta=0.9, init_hidden=True) for _ in range(2)]
+        return nn.Sequential(first, cells[0], second, cells[1])
+    if name == "norse":
+        return norse.SequentialState(first, norse.LIFBoxCell(), second, norse.LIFBoxCell())
+    mode = "m" if name == "spikingjelly, sequences" else "s"
+    return nn.Sequential(first, neuron.LIFNode(step_mode=mode), second, neuron.LIFNode(step_mode=mode))
+
+
+@pytest.mark.parametrize("name", ["snntorch", "norse", "spikingjelly, steps", "spikingjelly, sequences"])
+def test_networks_of_toolkits(name: str, recorder: Recorder) -> None:
+    """Loss and gradients of every call are those of the function, though the network and its input change."""
+    torch.manual_seed(0)
+    model = toolkit_network(name)
+    add_delays(model, max_delay=6)
+
+    def step(x: Tensor, labels: Tensor) -> Tensor:
+        if name == "spikingjelly, sequences":
+            functional.reset_net(model)
+            spikes = model(x)
+        else:
+            spikes = unroll(model, x)
+        loss = nn.functional.cross_entropy(spikes.sum(0), labels)
+        loss.backward()
+        return loss.detach()
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    captured_step = CapturedStep(step, model)
+    losses = set()
+    for _ in range(3):
+        x, labels = torch.rand(30, 8, 20).round(), torch.randint(6, (8,))
+        loss = captured_step(x, labels).clone()
+        gradients = [p.grad.clone() for p in model.parameters()]
+        model.zero_grad()
+        torch.testing.assert_close(step(x, labels), loss)
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient)
+        optimizer.step()
+        losses.add(float(loss))
+    assert recorder.replays == len(losses) == 3
