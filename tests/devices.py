@@ -88,6 +88,8 @@ def follow() -> Callable[[], None]:
     if NAME == "cpu":
         return lambda: None
     stack = ExitStack()
+    if DEVICE.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # in the plain convolutions that tests compare with
     if NAME == "pretended":
         stack.enter_context(pretended.provided())
     stack.enter_context(Follow())

@@ -216,7 +216,7 @@ class _Moving(nn.Module):
     p: Any
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_Moving":
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         differ = (isinstance(value, Tensor) and value.dim() > 0 for value in self.p)
         self.p = type(self.p)(*(fn(v).to(v.dtype) if d else v for d, v in zip(differ, self.p, strict=True)))
         return self

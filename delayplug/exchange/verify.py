@@ -33,7 +33,7 @@ def verify(graph: Graph, network: Network, run: Run, marks: Mapping[str, Mark], 
     if x is None or marks[first].parts != {INPUT: 1.0}:
         return
     try:
-        values = GraphNetwork(graph, network.toolkit).activity(x.float())
+        values = GraphNetwork(graph, network.toolkit).cpu().activity(x.float())
     except ExchangeError:  # a graph of this network that cannot be built in its own toolkit
         return
     for name in network.neurons:

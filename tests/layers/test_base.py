@@ -11,6 +11,7 @@ from torch import nn
 from delayplug import ArgumentError, ConvDelay, DelayState, LearnableDelay, freeze_delays
 from delayplug.layers.base import DelayLayer
 from delayplug.layers.options import KernelOptions
+from tests.devices import DEVICE
 from tests.layers.running import F64, equal, from_history, make, run_chunks, run_steps
 
 SYNAPSE, CHANNEL = LearnableDelay(4, 3, max_delay=5), LearnableDelay(4, max_delay=5)
@@ -115,6 +116,7 @@ def test_spikes_of_any_type(sizes, dtype):
     assert equal(run_chunks(layer, spikes.to(dtype), [4, 5])[0], expected, 1e-5)
 
 
+@pytest.mark.real("another dtype")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("out_features", [5, None])
 @pytest.mark.parametrize("train", [True, False])
@@ -172,6 +174,7 @@ def test_one_kernel_per_sequence(sizes):
     assert y.requires_grad
 
 
+@pytest.mark.cpu("steps are event-driven there")
 def test_one_kernel_for_frozen_passed_and_rounded_weights():
     layer = LearnableDelay(4, 3, max_delay=6, weight=False, dtype=F64)
     x = torch.randn(9, 2, 4, dtype=F64)
@@ -253,6 +256,7 @@ def test_a_state_is_used_as_it_is_while_nothing_changes(engine, monkeypatch):
     assert not built
 
 
+@pytest.mark.real("compilers")
 def test_compiled_steps_use_the_weights_that_they_get():
     layer, x, base = (
         LearnableDelay(4, 3, max_delay=2, weight=False, engine="direct"),
@@ -288,9 +292,10 @@ WRITES = {
     "polyak": polyak,
     "replaced": lambda target, source: setattr(target, "data", source.data.clone()),
     "through a view": lambda target, source: target.data.view(-1).copy_(source.data.view(-1)),
-    "through numpy": lambda target, source: np.copyto(target.detach().numpy(), source.detach().numpy()),
     "counted": lambda target, source: target.detach().copy_(source.detach()),
 }
+if DEVICE.type == "cpu":  # whose memory numpy shares
+    WRITES["through numpy"] = lambda target, source: np.copyto(target.detach().numpy(), source.detach().numpy())
 
 
 def over_sequence(layer, x, weight, how):

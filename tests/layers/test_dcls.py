@@ -6,11 +6,12 @@ from torch.nn import functional
 
 from delayplug import ArgumentError, LearnableDelay
 from delayplug.layers.taps import INTERPOLATIONS
+from tests.devices import DEVICE
 from tests.layers.running import F64, equal, make
 
 
 def make_dcls(size=7, count=1, version="gauss", bias=True, learn_sigma=True):
-    module = Dcls1d(4, 3, count, dilated_kernel_size=size, bias=bias, version=version).double()
+    module = Dcls1d(4, 3, count, dilated_kernel_size=size, bias=bias, version=version).double().to(DEVICE)
     with torch.no_grad():
         low, high = -(size // 2), size - 1 - size // 2
         module.P.uniform_(low, high)

@@ -80,6 +80,7 @@ DIVERGED = {
 }
 
 
+@pytest.mark.cpu("values are looked at there alone")
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("build", DIVERGED.values(), ids=DIVERGED)
@@ -101,6 +102,7 @@ def test_delays_that_are_no_numbers_are_named(build, value, training):
                     run()
 
 
+@pytest.mark.cpu("values are looked at there alone")
 @pytest.mark.parametrize("learn_sigma", [True, "layer"])
 def test_widths_that_are_no_numbers_are_named(learn_sigma):
     layer = LearnableDelay(3, 2, max_delay=4, learn_sigma=learn_sigma)
@@ -109,6 +111,7 @@ def test_widths_that_are_no_numbers_are_named(learn_sigma):
         layer(torch.ones(5, 1, 3))
 
 
+@pytest.mark.cpu("values are looked at there alone")
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
 @pytest.mark.parametrize("gradient", [math.nan, math.inf])
 def test_a_step_with_a_gradient_that_is_no_number(optimizer, gradient):
@@ -139,6 +142,7 @@ def test_where_values_cannot_be_looked_at_they_make_nan(build, training, interpo
         assert layer(x, weight=weight).isnan().any()
 
 
+@pytest.mark.cpu("values are looked at there alone")
 def test_frozen_delays_out_of_range_are_named():
     layer = LearnableDelay(3, 2, max_delay=4)
     freeze_delays(layer)
@@ -166,6 +170,7 @@ def test_what_stands_in_is_brought_into_the_range(training):
     assert torch.equal(found, layer(x))
 
 
+@pytest.mark.real("parameters that are exchanged")
 def test_parametrized_delays_are_brought_into_the_range():
     class Twice(nn.Module):
         def forward(self, delays):

@@ -152,6 +152,7 @@ def test_gradients_of_a_part(wanted):
         assert (a.grad is None) if n not in wanted else torch.equal(a.grad, everything[n])
 
 
+@pytest.mark.cpu("kernels are built in parts there")
 @pytest.mark.parametrize("block", [1, 13, 40, 1 << 16])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)

@@ -72,7 +72,7 @@ def test_matrix_shows_the_delays_with_a_bar_in_steps() -> None:
     ax = plot.matrix(layer, passed, tap=1)
     assert ax is passed
     (image,) = ax.images
-    assert np.array_equal(image.get_array(), layer.delays[..., 1].detach().numpy())
+    assert np.array_equal(image.get_array(), layer.delays[..., 1].detach().cpu().numpy())
     assert image.get_clim() == (0, 9)
     assert text(ax) == ("input", "output")
     assert [axes.get_ylabel() for axes in ax.figure.axes] == ["output", "delay (steps)"]
@@ -89,8 +89,8 @@ def test_opacity_is_the_weight_of_the_users_layer(name: str) -> None:
     assert image.get_array().shape == (6, net[0].weight[0].numel())
     alpha = image.get_alpha()
     strong = net[0].weight.detach().flatten(1) != 0
-    assert np.array_equal(alpha == 1, strong.numpy())
-    assert (alpha[~strong.numpy()] == 0).all()
+    assert np.array_equal(alpha == 1, strong.cpu().numpy())
+    assert (alpha[~strong.cpu().numpy()] == 0).all()
     assert plot.matrix(net[0]).images[0].get_alpha() is None
 
 
@@ -100,7 +100,7 @@ def test_matrix_of_channels_and_convolutions() -> None:
     assert text(channels) == ("channel", "")
     conv = ConvDelay(nn.Conv2d(2, 3, (2, 4)), max_delay=4)
     ax = plot.matrix(conv)
-    assert np.array_equal(ax.images[0].get_array(), conv.delays.detach().view(3, 16).numpy())
+    assert np.array_equal(ax.images[0].get_array(), conv.delays.detach().view(3, 16).cpu().numpy())
     assert text(ax) == ("element of the kernel", "output channel")
     turned = plot.matrix(ConvDelay(nn.ConvTranspose1d(2, 3, 2), max_delay=4))
     assert text(turned) == ("element of the kernel", "input channel")

@@ -7,6 +7,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 from delayplug import ArgumentError, Granularity, plan_delays
+from tests.devices import DEVICE
 from tests.networks import F, H, InitLeaky, O, sequence
 from tests.surgery.networks import leaky, reasons
 
@@ -41,7 +42,7 @@ def test_a_channel_is_not_guessed():
     field = norse.SpatialReceptiveField2d(2, 3, torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0]]))
     net = norse.SequentialState(field, norse.LIFCell())
     assert "does not show its channels" in reasons(plan_delays(net, torch.rand(3, 2, 8, 10), granularity="axonal"))["0"]
-    norm = nn.Sequential(layer.NeuNorm(4, 6, 7), neuron.LIFNode())
+    norm = nn.Sequential(layer.NeuNorm(4, 6, 7), neuron.LIFNode()).to(DEVICE)
     (c,) = plan_delays(norm, torch.rand(2, 4, 6, 7), granularity="axonal").connections
     assert (c.in_features, c.place.space) == (4, 2)
 

@@ -657,6 +657,7 @@ def test_a_batch_norm_folded_into_a_delayed_convolution(fuse: Callable[[nn.Modul
         assert torch.equal(torch.cat([net(x[:3]), net(x[3:])]), y)
 
 
+@pytest.mark.real("memory that is copied with what is noted on it")
 @pytest.mark.parametrize("make", [jelly, hidden])
 def test_a_copy_of_a_layer_in_its_place_or_in_another_model(make: Callable[..., nn.Module]) -> None:
     net, plain = delayed(make)
@@ -730,6 +731,7 @@ def test_a_replica_that_is_passed_a_state_of_an_earlier_call() -> None:
             replicas(net)(x[1], *[type(part)(*(value.clone() for value in part)) for part in state])
 
 
+@pytest.mark.real("memory that is copied with what is noted on it")
 @pytest.mark.parametrize("make", [lambda: jelly(mode="m"), jelly, hidden], ids=["m", "s", "hidden"])
 def test_a_deep_copy_after_a_training_step(make: Callable[..., nn.Module]) -> None:
     net, plain = delayed(make)

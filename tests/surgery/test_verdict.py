@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import delayplug
 from delayplug import ArgumentError, WiringError, add_delays, plan_delays
+from tests.devices import DEVICE
 from tests.networks import MAX_DELAY, B, F, H, InitLeaky, O, T, sequence
 from tests.surgery.networks import Masked, Own, Shortcut, layers, leaky, reasons, wires
 
@@ -137,12 +138,14 @@ def test_a_layer_that_holds_its_neuron(granularity, by_example):
     }
 
 
+@pytest.mark.real("lazy parameters")
 def test_a_lazy_layer_is_left_out_with_a_reason() -> None:
     net = nn.Sequential(nn.LazyLinear(6), snntorch.Leaky(beta=0.9, init_hidden=True))
     with pytest.raises(delayplug.WiringError, match="run the model once first"):
         delayplug.add_delays(net, 5)
 
 
+@pytest.mark.real("lazy parameters")
 def test_lazy_layers_are_refused_with_an_example_too():
     with pytest.raises(WiringError, match="the size of 0 is not known yet"):
         plan_delays(nn.Sequential(nn.LazyLinear(H), leaky()), sequence()[0])
@@ -158,7 +161,7 @@ def test_a_cell_that_norse_does_not_count_among_its_neurons():
 
 
 def test_a_layer_with_a_memory_has_no_dendritic_delays():
-    net = nn.Sequential(layer.DropConnectLinear(F, H), neuron.LIFNode())
+    net = nn.Sequential(layer.DropConnectLinear(F, H), neuron.LIFNode()).to(DEVICE)
     assert "memory of its own" in reasons(plan_delays(net, sequence()[0], granularity="dendritic"))["0"]
 
 
