@@ -2,8 +2,9 @@
 
 With time first, the input of k steps ago lies k B rows above in memory, so a kernel of K taps is K products of matrices
 on the same memory. Tensor cores multiply bf16 and add up in float32: float32 factors are cut into parts of bf16, see
-`precision.parts`; spikes and small counts are exact in bf16, see `exact`, and need no second one. Sums are added up in
-the same order in every run.
+`precision.parts`; spikes and small counts are exact in bf16, and need no second one. Where that is not known (see
+`exact`), the device notes whether anything is left for a second part, and skips its products by itself if nothing is:
+nobody waits for that. Sums are added up in the same order in every run.
 
 Shapes: T steps, B batch, I inputs, O outputs, K taps; M = T B rows.
 """
@@ -51,7 +52,8 @@ class _Products(torch.autograd.Function):
         taps = in_parts(taps_KOI, ctx.parts)
         ctx.save_for_backward(x_TBI, taps_KOI, *taps)
         y_TBO = taps_KOI.new_empty((steps, B, O))
-        shifted_product(*in_parts(x_TBI, ctx.parts, exact), *taps, I, O, B, False, y_TBO)
+        for x1, x2, rest, wanted in _ways(x_TBI, ctx.parts, exact):
+            shifted_product(x1, x2, *taps, rest, wanted, I, O, B, False, y_TBO)
         return y_TBO
 
     @staticmethod
@@ -64,23 +66,43 @@ class _Products(torch.autograd.Function):
         grad_x = grad_taps = None
         grad = in_parts(grad_TBO, ctx.parts)
         if ctx.needs_input_grad[1]:
-            x = in_parts(x_TBI, ctx.parts, ctx.exact)
-            factors = 1 + (x[1] is not None), 1 + (grad[1] is not None)
+            ways = _ways(x_TBI, ctx.parts, ctx.exact)
+            factors = 1 + (ways[-1].x2 is not None), 1 + (grad[1] is not None)
             count = shares(K, O, I, min(T, grad_TBO.shape[0]) * B, factors)
             sums_SKOI = taps_KOI.new_empty((count, K, O, I))
-            taps_product(*x, *grad, I, O, B, sums_SKOI)
+            for x1, x2, rest, wanted in ways:
+                taps_product(x1, x2, *grad, rest, wanted, I, O, B, sums_SKOI)
             grad_taps = sums_SKOI.sum(0) if count > 1 else sums_SKOI[0]
-            del x, sums_SKOI  # before the gradient of x takes memory
+            del ways, x1, x2, sums_SKOI  # before the gradient of x takes memory
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty(x_TBI.shape, dtype=x_TBI.dtype, device=x_TBI.device)
-            shifted_product(*grad, taps1, taps2, I, O, B, True, grad_x)
+            shifted_product(*grad, taps1, taps2, None, False, I, O, B, True, grad_x)
         return grad_x, grad_taps, None, None
 
 
-def in_parts(x: Tensor, count: int, exact: bool = False) -> Parts:
+class _Way(NamedTuple):
+    """An input in parts, to be used if `rest`, int32 (1,) on its device, is as wanted; without one, in any case."""
+
+    x1: Tensor
+    x2: Tensor | None
+    rest: Tensor | None
+    wanted: bool
+
+
+def _ways(x: Tensor, count: int, exact: bool) -> list[_Way]:
+    """The ways to use an input, of which the device takes one: without its second part if that is all zeros."""
+    if exact or count == 1 or not x.is_floating_point():
+        return [_Way(*in_parts(x, count, exact), None, False)]
+    rest = torch.zeros(1, dtype=torch.int32, device=x.device)
+    x1, x2 = in_parts(x, count, rest=rest)
+    return [_Way(x1, None, rest, False), _Way(x1, x2, rest, True)]
+
+
+def in_parts(x: Tensor, count: int, exact: bool = False, rest: Tensor | None = None) -> Parts:
     """The last dimension of x, padded with zeros to a multiple of 16, in one or two parts of bf16; (..., columns).
 
-    Numbers that are `exact` in bf16 have one part: x itself, if it has the dtype and needs no padding.
+    Numbers that are `exact` in bf16 have one part: x itself, if it has the dtype and needs no padding. `rest`, int32
+    (1,), is set to 1 if the second part has other numbers than zeros.
     """
     dtype, columns = half(x.device), (x.shape[-1] + 15) // 16 * 16
     x = x.contiguous()
@@ -88,7 +110,7 @@ def in_parts(x: Tensor, count: int, exact: bool = False) -> Parts:
         return x, None
     first = torch.empty((*x.shape[:-1], columns), dtype=dtype, device=x.device)
     second = torch.empty_like(first) if count > 1 and not exact else None
-    cut(x.view(torch.uint8) if x.dtype == torch.bool else x, first, second)
+    cut(x.view(torch.uint8) if x.dtype == torch.bool else x, first, second, rest)
     return first, second
 
 
@@ -169,33 +191,38 @@ def _shared_bytes(device: torch.device) -> int:
 # ------------------------------------------------------------------------------------------------------ launches
 
 
-@operator("cut(Tensor x, Tensor(a!) first, Tensor(b!)? second) -> ()")
-def cut(x: Tensor, first: Tensor, second: Tensor | None) -> None:
-    """Cut x (..., C) into one or two parts (..., columns) of bf16, of which those after C are zero."""
+@operator("cut(Tensor x, Tensor(a!) first, Tensor(b!)? second, Tensor(c!)? rest) -> ()")
+def cut(x: Tensor, first: Tensor, second: Tensor | None, rest: Tensor | None) -> None:
+    """Cut x (..., C) into one or two parts (..., columns) of bf16, of which those after C are zero; see `in_parts`."""
     from .kernels import cut as kernels
 
     count = first.numel()
     with torch.cuda.device_of(x):
         grid = (_blocks(count, kernels.BLOCK),)
-        kernels.cut[grid](x, first, second, count, x.shape[-1], first.shape[-1], kernels.BLOCK)
+        kernels.cut[grid](x, first, second, rest, count, x.shape[-1], first.shape[-1], kernels.BLOCK)
 
 
 @operator(
-    "shifted_product(Tensor a1, Tensor? a2, Tensor w1, Tensor? w2, int inputs, int outputs, int batch, bool back,"
-    " Tensor(a!) out) -> ()"
+    "shifted_product(Tensor a1, Tensor? a2, Tensor w1, Tensor? w2, Tensor? rest, bool wanted, int inputs, int outputs,"
+    " int batch, bool back, Tensor(a!) out) -> ()"
 )
 def shifted_product(
     a1: Tensor,
     a2: Tensor | None,
     w1: Tensor,
     w2: Tensor | None,
+    rest: Tensor | None,
+    wanted: bool,
     inputs: int,
     outputs: int,
     batch: int,
     back: bool,
     out: Tensor,
 ) -> None:
-    """The convolution of a (T, B, ...) with taps w (K, O, ...), or the gradient for its input: (steps, B, ...)."""
+    """The convolution of a (T, B, ...) with taps w (K, O, ...), or the gradient for its input: (steps, B, ...).
+
+    If there is a `rest`, int32 (1,), nothing is done unless it is as wanted.
+    """
     from .kernels import rows as kernels
 
     columns, depth = (inputs, a1.shape[-1]) if back else (outputs, a1.shape[-1])
@@ -205,26 +232,31 @@ def shifted_product(
     grid = (_blocks(rows, tiles.rows), _blocks(columns, tiles.columns))
     with torch.cuda.device_of(out):
         kernels.shifted_product[grid](
-            a1, a2, w1, w2, out, rows, rows_a, batch, w1.shape[0], inputs, outputs, back, *tiles[:3],
+            a1, a2, w1, w2, rest, out, rows, rows_a, batch, w1.shape[0], inputs, outputs, back, int(wanted), *tiles[:3],
             num_warps=tiles.warps, num_stages=tiles.stages,
         )  # fmt: skip
 
 
 @operator(
-    "taps_product(Tensor a1, Tensor? a2, Tensor g1, Tensor? g2, int inputs, int outputs, int batch, Tensor(a!) out)"
-    " -> ()"
+    "taps_product(Tensor a1, Tensor? a2, Tensor g1, Tensor? g2, Tensor? rest, bool wanted, int inputs, int outputs,"
+    " int batch, Tensor(a!) out) -> ()"
 )
 def taps_product(
     a1: Tensor,
     a2: Tensor | None,
     g1: Tensor,
     g2: Tensor | None,
+    rest: Tensor | None,
+    wanted: bool,
     inputs: int,
     outputs: int,
     batch: int,
     out: Tensor,
 ) -> None:
-    """The gradient for the taps, from a (T, B, ...) and g (steps, B, ...): (shares, K, O, I), to be added up."""
+    """The gradient for the taps, from a (T, B, ...) and g (steps, B, ...): (shares, K, O, I), to be added up.
+
+    If there is a `rest`, int32 (1,), nothing is done unless it is as wanted.
+    """
     from .kernels import rows as kernels
 
     factors = 1 + (a2 is not None), 1 + (g2 is not None)
@@ -232,6 +264,7 @@ def taps_product(
     blocks = _blocks(inputs, tiles.rows) * _blocks(outputs, tiles.columns)
     with torch.cuda.device_of(out):
         kernels.taps_product[(out.shape[1], blocks, out.shape[0])](
-            a1, a2, g1, g2, out, g1.shape[0] * batch, a1.shape[0] * batch, batch, inputs, outputs, *tiles[:3],
+            a1, a2, g1, g2, rest, out, g1.shape[0] * batch, a1.shape[0] * batch, batch, inputs, outputs, int(wanted),
+            *tiles[:3],
             num_warps=tiles.warps, num_stages=tiles.stages,
         )  # fmt: skip

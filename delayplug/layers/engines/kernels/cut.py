@@ -19,10 +19,10 @@ def rounded(x):
 
 
 @triton.jit
-def cut(x, first, second, count, COLUMNS: tl.constexpr, STRIDE: tl.constexpr, BLOCK: tl.constexpr):
+def cut(x, first, second, rest, count, COLUMNS: tl.constexpr, STRIDE: tl.constexpr, BLOCK: tl.constexpr):
     """Cut x (rows, COLUMNS) into first, and second unless that is None, (rows, STRIDE), filled up with zeros.
 
-    count: rows * STRIDE.
+    count: rows * STRIDE. rest, unless it is None, is set to 1 if some number of the second part is not zero.
     """
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     column = place % STRIDE
@@ -31,5 +31,7 @@ def cut(x, first, second, count, COLUMNS: tl.constexpr, STRIDE: tl.constexpr, BL
     part = rounded(value)
     tl.store(first + place, part.to(first.dtype.element_ty), mask=place < count)
     if second is not None:
-        rest = tl.where(value == part, 0.0, value - part)  # of infinity nothing is left
-        tl.store(second + place, rounded(rest).to(second.dtype.element_ty), mask=place < count)
+        left = rounded(tl.where(value == part, 0.0, value - part))  # of infinity nothing
+        tl.store(second + place, left.to(second.dtype.element_ty), mask=place < count)
+        if rest is not None:  # every program that sets it sets it to the same
+            tl.store(rest, 1, mask=tl.max((left != 0.0).to(tl.int32), axis=0) > 0)

@@ -4,8 +4,10 @@ With time first, activations (T, B, C) are T B rows, and the input of k steps ag
 over time is one product of matrices per tap, on shifted rows of the same memory, without padding or unfolding.
 
 Factors come in parts of bf16 (see `cut`): of a and w, the products a1 w2, a2 w1 and a1 w1 are added up, the small ones
-first; a factor without a second part is exact, or is wanted no better. Tensor cores cut off bits where they add: with
-more than one product the sum over each slice of the depth begins at zero, and slices are added up outside of them.
+first; a factor without a second part is exact, or is wanted no better. Whether a2 holds anything but zeros only the
+device may know: then one launch is made with it and one without it, of which one does nothing. Tensor cores cut off
+bits where they add: with more than one product the sum over each slice of the depth begins at zero, and slices are
+added up outside of them.
 
 Shapes: I inputs, O outputs, K taps; rows in memory are padded with zeros to multiples of 16 numbers.
 """
@@ -20,6 +22,7 @@ def shifted_product(
     a2,
     w1,
     w2,
+    rest,
     out,
     rows,
     rows_a,
@@ -28,6 +31,7 @@ def shifted_product(
     INPUTS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     BACK: tl.constexpr,
+    WANTED: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
@@ -37,7 +41,8 @@ def shifted_product(
     With BACK, the gradient for the input: out[m, i] = sum over k, o of a[m + k batch, o] w[k, o, i].
 
     a: (rows_a, I) padded, with BACK (rows_a, O) padded; w: (K, O, I), its rows padded; out: (rows, O) or (rows, I).
-    a2 and w2 may be None. The grid is blocks of rows x blocks of columns.
+    a2 and w2 may be None. Nothing is done unless rest, where it is not None, is WANTED. The grid is blocks of rows x
+    blocks of columns.
     """
     WIDTH: tl.constexpr = (INPUTS + 15) // 16 * 16
     DEPTH: tl.constexpr = (OUTPUTS + 15) // 16 * 16 if BACK else WIDTH
@@ -57,6 +62,10 @@ def shifted_product(
         end_tap = (end - 1) // batch + 1
     first = (first_tap * SLICES).to(tl.int32)
     last = (tl.minimum(end_tap, taps) * SLICES).to(tl.int32)
+    if rest is not None:
+        runs = tl.load(rest) == WANTED
+        end = tl.where(runs, end, start)
+        last = tl.where(runs, last, first)
     m = tl.arange(0, BM)
     d = tl.arange(0, BK)
     n = tl.program_id(1) * BN + tl.arange(0, BN)
@@ -97,20 +106,23 @@ def taps_product(
     a2,
     g1,
     g2,
+    rest,
     out,
     rows,
     rows_a,
     batch,
     INPUTS: tl.constexpr,
     OUTPUTS: tl.constexpr,
+    WANTED: tl.constexpr,
     BI: tl.constexpr,
     BO: tl.constexpr,
     BR: tl.constexpr,
 ):
     """out[s, k, o, i] = sum over some rows m, the s-th share of all, of a[m - k batch, i] g[m, o].
 
-    a: (rows_a, I) padded; g: (rows, O) padded; out: (shares, K, O, I). a2 and g2 may be None. The grid is taps x blocks
-    of inputs and outputs x shares; nothing is added up between programs, so that results are always the same.
+    a: (rows_a, I) padded; g: (rows, O) padded; out: (shares, K, O, I). a2 and g2 may be None. Nothing is done unless
+    rest, where it is not None, is WANTED. The grid is taps x blocks of inputs and outputs x shares; nothing is added up
+    between programs, so that results are always the same.
     """
     WIDTH_A: tl.constexpr = (INPUTS + 15) // 16 * 16
     WIDTH_G: tl.constexpr = (OUTPUTS + 15) // 16 * 16
@@ -127,8 +139,14 @@ def taps_product(
     slices = tl.cdiv(met, BR).to(tl.int32)
     share = tl.cdiv(slices, tl.num_programs(2))
     first = tl.program_id(2) * share
+    last = tl.minimum(first + share, slices)
+    outputs = OUTPUTS
+    if rest is not None:
+        runs = tl.load(rest) == WANTED
+        last = tl.where(runs, last, first)
+        outputs = tl.where(runs, OUTPUTS, 0)
     total = tl.zeros((BI, BO), tl.float32)
-    for s in range(first, tl.minimum(first + share, slices)):
+    for s in range(first, last):
         row = (zero + s) * BR
         inside = r < tl.minimum(met - row, BR).to(tl.int32)
         mask_a = inside[None, :] & (i < WIDTH_A)[:, None]
@@ -146,4 +164,4 @@ def taps_product(
             total = tl.dot(a, g, total)
     at = (tl.program_id(2) * tl.num_programs(0) + k) * OUTPUTS * INPUTS
     place = o[None, :] * INPUTS + i[:, None]
-    tl.store(out + at + place, total, mask=(i < INPUTS)[:, None] & (o < OUTPUTS)[None, :])
+    tl.store(out + at + place, total, mask=(i < INPUTS)[:, None] & (o < outputs)[None, :])

@@ -56,6 +56,16 @@ def test_what_is_exact_already_is_not_copied() -> None:
     assert second is None
 
 
+@pytest.mark.parametrize(("values", "expected"), [([0.0, 1.0, 256.0], 0), ([0.1, 1.0], 1), ([torch.nan], 1)])
+def test_whether_anything_is_left_for_a_second_part(values: list[float], expected: int) -> None:
+    x = torch.zeros(700, 20, device=DEVICE)  # several programs
+    x[699, : len(values)] = torch.tensor(values, device=DEVICE)
+    rest = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    with running():
+        in_parts(x, 2, rest=rest)
+    assert int(rest) == expected
+
+
 def test_rows_that_do_not_lie_side_by_side() -> None:
     x = torch.randn(6, 40)
     assert torch.equal(parts_of(x[:, ::2].t(), 1)[0], x[:, ::2].t().bfloat16().double())
@@ -65,14 +75,14 @@ def test_an_operator_for_any_program_that_traces() -> None:
     x = torch.randn(3, 16)
     first = torch.empty(3, 16, device="meta")
     torch.library.opcheck(
-        cut, (x.to("meta"), first, None), test_utils=("test_schema", "test_faketensor"), raise_exception=True
+        cut, (x.to("meta"), first, None, None), test_utils=("test_schema", "test_faketensor"), raise_exception=True
     )
 
 
 def test_it_compiles_without_spilling() -> None:
     name = "delayplug.layers.engines.kernels.cut:cut"
     constants = {"COLUMNS": 256, "STRIDE": 256, "BLOCK": 1024}
-    signature = {"x": "*fp32", "first": "*bf16", "second": "*bf16", "count": "i32"}
+    signature = {"x": "*fp32", "first": "*bf16", "second": "*bf16", "rest": "*i32", "count": "i32"}
     for compiled in compile_ahead([Job(name, signature, constants, {"num_warps": 4})]):
         assert compiled.spilled == 0
         assert compiled.instructions["LDG"] <= 2  # 16 bytes each: 8 numbers of each thread

@@ -38,9 +38,9 @@ def test_whole_numbers_give_the_loops_sums(T: int, B: int, K: int, steps: int) -
     y, gx, sums = (a.to(DEVICE) for a in (y, gx, sums))
     with running():
         a, taps, grad = in_parts(x, 1), in_parts(w, 1), in_parts(g, 1)
-        shifted_product(*a, *taps, 20, 18, B, False, y)
-        shifted_product(*grad, *taps, 20, 18, B, True, gx)
-        taps_product(*a, *grad, 20, 18, B, sums)
+        shifted_product(*a, *taps, None, False, 20, 18, B, False, y)
+        shifted_product(*grad, *taps, None, False, 20, 18, B, True, gx)
+        taps_product(*a, *grad, None, False, 20, 18, B, sums)
     x, w = x.requires_grad_(), w.requires_grad_()
     expected = oracle.convolve(x, w, steps)
     assert torch.equal(y, expected)
@@ -53,12 +53,26 @@ def test_all_products_of_parts_but_the_smallest_are_added() -> None:
     y = torch.empty(5, 3, 18, device=DEVICE)
     with running():
         (a1, a2), (w1, w2) = in_parts(x, 2), in_parts(w, 2)
-        shifted_product(a1, a2, w1, w2, 20, 18, 3, False, y)
+        shifted_product(a1, a2, w1, w2, None, False, 20, 18, 3, False, y)
     assert a2 is not None
     assert w2 is not None
     first, second, tap, small = (part[..., :20].double() for part in (a1, a2, w1, w2))
     expected = sum(oracle.convolve(a, b, 5) for a, b in ((first, tap), (second, tap), (first, small)))
     assert (y - expected).norm() <= 1e-6 * expected.norm()
+
+
+@pytest.mark.parametrize("rest", [0, 1])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_nothing_is_done_unless_there_is_a_rest_as_wanted(rest: int, wanted: bool) -> None:
+    x, w, g = whole(5, 3, 20), whole(2, 18, 20), whole(5, 3, 18)
+    y, sums = torch.full((5, 3, 18), 0.5, device=DEVICE), torch.full((1, 2, 18, 20), 0.5, device=DEVICE)
+    flag = torch.tensor([rest], dtype=torch.int32, device=DEVICE)
+    with running():
+        a, taps, grad = in_parts(x, 1), in_parts(w, 1), in_parts(g, 1)
+        shifted_product(*a, *taps, flag, wanted, 20, 18, 3, False, y)
+        taps_product(*a, *grad, flag, wanted, 20, 18, 3, sums)
+    for out in (y, sums):
+        assert bool((out == 0.5).all()) == (bool(rest) != wanted)
 
 
 def rows_job(
@@ -67,7 +81,7 @@ def rows_job(
     columns, depth = (inputs, outputs) if back else (outputs, inputs)
     tiles = row_tiles(rows, columns, -(-depth // 16) * 16, factors, SHARED[capability])
     sizes = dict.fromkeys(("rows", "rows_a", "batch", "taps"), "i32")
-    shape = {"INPUTS": inputs, "OUTPUTS": outputs, "BACK": back}
+    shape = {"INPUTS": inputs, "OUTPUTS": outputs, "BACK": back, "WANTED": 1}
     blocks = {"BM": tiles.rows, "BN": tiles.columns, "BK": tiles.depth}
     return job("shifted_product", ("a1", "a2", "w1", "w2"), factors, sizes, shape | blocks, tiles[3:], capability)
 
@@ -75,7 +89,8 @@ def rows_job(
 def taps_job(inputs: int, outputs: int, factors: tuple[int, int], capability: int) -> Job:
     tiles = tap_tiles(inputs, outputs, factors, SHARED[capability])
     sizes = dict.fromkeys(("rows", "rows_a", "batch"), "i32")
-    constants = {"INPUTS": inputs, "OUTPUTS": outputs, "BI": tiles.rows, "BO": tiles.columns, "BR": tiles.depth}
+    shape = {"INPUTS": inputs, "OUTPUTS": outputs, "WANTED": 1}
+    constants = shape | {"BI": tiles.rows, "BO": tiles.columns, "BR": tiles.depth}
     return job("taps_product", ("a1", "a2", "g1", "g2"), factors, sizes, constants, tiles[3:], capability)
 
 
@@ -89,8 +104,10 @@ def job(
     capability: int,
 ) -> Job:
     there = {pointers[0]: True, pointers[1]: factors[0] > 1, pointers[2]: True, pointers[3]: factors[1] > 1}
-    signature = {pointer: "*bf16" for pointer in pointers if there[pointer]} | {"out": "*fp32"} | sizes
-    constants = constants | {pointer: None for pointer in pointers if not there[pointer]}
+    there["rest"] = factors == (2, 2)
+    types = dict.fromkeys(pointers, "*bf16") | {"rest": "*i32"}
+    signature = {name: kind for name, kind in types.items() if there[name]} | {"out": "*fp32"} | sizes
+    constants = constants | {pointer: None for pointer in types if not there[pointer]}
     launch = {"num_warps": options[0], "num_stages": options[1]}
     return Job(f"delayplug.layers.engines.kernels.rows:{name}", signature, constants, launch, capability)
 
@@ -130,7 +147,7 @@ def check(asked: Job, compiled: Compiled, tensor_cores: str) -> None:
     assert compiled.shared <= SHARED[asked.capability], asked
     assert compiled.instructions.get(tensor_cores, 0) > 0, asked
     assert compiled.instructions.get("FFMA", 0) == 0, asked
-    assert compiled.instructions.get("LDG", 0) == 0, asked
+    assert compiled.instructions.get("LDG", 0) == ("rest" in asked.signature), asked
 
 
 def test_rows_are_shared_such_that_programs_fill_a_device() -> None:
