@@ -1,10 +1,12 @@
 """What the engines of delays per synapse cost on each kind of device, by which `engine="auto"` chooses.
 
-A pass is the output, the gradient for the taps or that for the input; each is T K B I O multiply-adds, by which engines
-that compute all of them are measured. The table was fitted on measurements: the CPU's on two cores, "h100" on an H100
-and an H200 with torch 2.11 (short kernels: 600 TFLOP/s in a product of bf16, 0.27 ms for the output of 256 -> 256, 25
-taps, 100 steps, batch 256), except for transforms, which on GPUs are estimated by bytes and products (see `spectral`).
-The other devices were not measured: theirs are scaled by their data sheets.
+A pass is the output, the gradient for the taps or that for the input. Each is T K B I O multiply-adds, a little less
+where taps reach beyond the sequence, by which engines that compute all of them are measured.
+
+The table was fitted on measurements: the CPU's on two cores; "h100" on an H100 and an H200 with torch 2.11 (600 TFLOP/s
+in a product of bf16, 0.27 ms for the output of 256 -> 256, 25 taps, 100 steps, batch 256), except for transforms, which
+on GPUs are estimated by bytes and products (see `spectral`). The other devices were not measured: theirs are scaled by
+their data sheets.
 """
 
 import functools
@@ -73,11 +75,13 @@ def cost(engine: str, shape: Shape, kind: Kind, *, exact: bool = False, setting:
         setting: of `precision`.
     """
     rates = _RATES[kind]
-    one_pass = shape.steps_in * shape.taps * shape.batch * shape.inputs * shape.outputs
     if engine == "fft" and kind == "cpu":
         return blocks(shape)[1] / rates.fft
     if engine == "fft":
         return 1e6 * spectral_cost(shape, 1 if setting == "medium" else 2) / rates.fft
+    # On a GPU no engine computes what silence before and behind the input would give.
+    steps = shape.steps_in * shape.taps if kind == "cpu" else _meetings(shape)
+    one_pass = steps * shape.batch * shape.inputs * shape.outputs
     if engine == "products":
         medium = setting == "medium"
         inexact = 1 if medium else 3
@@ -85,3 +89,8 @@ def cost(engine: str, shape: Shape, kind: Kind, *, exact: bool = False, setting:
         return (2 * with_input + inexact) * one_pass / rates.products + _PRODUCTS_LAUNCHES * rates.launch
     rate = rates.direct if setting == "highest" else rates.direct_tf32
     return 3 * one_pass / rate + 3 * shape.taps * rates.launch
+
+
+def _meetings(shape: Shape) -> int:
+    """How often a step of the input and a tap meet within the output."""
+    return sum(min(shape.steps_in, shape.steps_out - k) for k in range(min(shape.taps, shape.steps_out)))
