@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from delayplug.layers.engines import columns, windows
 from delayplug.layers.engines.channels import convolve_channels
@@ -13,6 +14,7 @@ from delayplug.layers.engines.columns import convolve_columns, is_long, runs_on_
 from tests.layers import oracle
 from tests.layers.engines.cases import LENGTHS, agree
 from tests.layers.kernels import DEVICE, needs_triton, running
+from tests.layers.memory import Peak
 from tests.profiles import examples
 
 BOTH = pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
@@ -180,6 +182,17 @@ def test_where_kernels_run_they_are_taken():
         assert not runs_on_columns(double)
         x = torch.rand(6, 2, 3, device=DEVICE)
         assert torch.equal(convolve_channels(x, single), convolve_columns(x, single, 6))
+
+
+def test_memory_of_long_kernels_is_bounded(monkeypatch):
+    monkeypatch.setattr(windows, "runs_on", lambda _: True)  # operators do nothing to fake tensors
+    with FakeTensorMode():
+        x, taps = torch.empty(1127, 256, 700, requires_grad=True), torch.empty(513, 700, requires_grad=True)
+        with Peak() as peak:
+            y = convolve_columns(x, taps, 1127)
+            y.backward(torch.empty_like(y))
+    large = x.untyped_storage().nbytes()  # input, output and the gradients of both
+    assert 4 * large < peak.bytes < 4 * large + 4e8
 
 
 def test_only_long_kernels_are_transformed():

@@ -90,7 +90,9 @@ def test_other_dtypes_become_numbers(way: str, dtype: torch.dtype) -> None:
         assert torch.equal(spectra(spikes, one, torch.float32), spectra(spikes.float(), one, torch.float32))
 
 
-@pytest.mark.parametrize(("least", "size"), [(1, 2), (2, 2), (11, 12), (13, 14), (1639, 1680), (2047, 2048)])
+@pytest.mark.parametrize(
+    ("least", "size"), [(1, 2), (2, 2), (11, 12), (13, 14), (125, 128), (161, 162), (1639, 1680), (2047, 2048)]
+)
 def test_sizes_of_transforms(least: int, size: int) -> None:
     assert smooth(least) == size
 
