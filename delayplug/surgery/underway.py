@@ -52,7 +52,7 @@ def set_delay_state(model: nn.Module, state: Mapping[str, DelayState | None]) ->
 
     Args:
         model: with delays.
-        state: what `delay_state` returned, for this model or a copy of it; None begins a sequence.
+        state: what `delay_state` returned, for this model or a copy of it, on any device; None begins a sequence.
 
     Raises:
         ArgumentError: it is not a state of this model. Nothing was changed.
@@ -64,6 +64,9 @@ def set_delay_state(model: nn.Module, state: Mapping[str, DelayState | None]) ->
     for name, part in state.items():
         _check_state(name, part, layers[name])
     for name, part in state.items():
+        device = layers[name].delay.delays.device
+        if part is not None and part.history.device != device:
+            part = DelayState(part.history.to(device))
         layers[name].delay_memory.go_on_from(part)
 
 

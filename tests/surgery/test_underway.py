@@ -296,3 +296,17 @@ def test_samples_of_a_batch_of_several_dimensions_are_refused() -> None:
         delayplug.select_delays(net, [1, 0])
     with pytest.raises(delayplug.SequenceError, match="several dimensions"):
         net(x[0, :1], mem[:1])
+
+
+def test_a_state_that_was_saved_on_another_device() -> None:
+    net = add_delays(nn.Sequential(nn.Linear(4, 4), snntorch.Leaky(beta=0.9, init_hidden=True)), 3).eval()
+    x = inputs(2)
+    with torch.no_grad():
+        expected = [net(x_t) for x_t in x]
+        net[1].reset_mem()
+        for x_t in x[:4]:
+            net(x_t)
+        elsewhere = {name: part and DelayState(part.history.cpu()) for name, part in delayplug.delay_state(net).items()}
+        delayplug.set_delay_state(net, elsewhere)
+        for x_t, y in zip(x[4:], expected[4:], strict=True):
+            assert torch.equal(net(x_t), y)
