@@ -87,7 +87,7 @@ class After(IntEnum):
     SUBTRACT = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors do not compare as one
 class Dynamics:
     """One layer of neurons. A number holds for all neurons; a tensor, on the neurons' device, broadcasts to (B, ...).
 

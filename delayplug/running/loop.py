@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .. import _triton
 from ..neurons.fused import fuses, run_fused
 from ..neurons.loops import compiled_loops, over_steps, stacked
 from ..surgery.dataflow import preserved
@@ -108,7 +109,7 @@ def over_time(toolkit: Toolkit, neuron: nn.Module, forward: Forward, x: Tensor) 
         What its forward returns, with every tensor stacked over time.
     """
     is_own = getattr(forward, "__func__", None) is type(neuron).forward  # nobody has replaced it
-    if is_own and isinstance(toolkit, FusedNeurons):
+    if is_own and isinstance(toolkit, FusedNeurons) and _triton.runs_on(x.device):
         activity = run_fused(toolkit.dynamics(neuron), x)
         if activity is not None:
             return toolkit.fused_output(neuron, activity)

@@ -75,8 +75,7 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
     network = Network(model, toolkit)
     modes = {toolkit.mode(neuron) for neuron in network.neurons.values()}
     if modes == {Mode.SEQUENCE}:
-        with _fused(network, x.device):
-            return from_fresh_state(network, lambda: call(model, x)[0])
+        return from_fresh_state(network, lambda: _whole(network, x))
     if Mode.SEQUENCE in modes:
         raise UnrollError("some neurons take steps and others sequences: run the model as it is")
     _check_layers(network)
@@ -204,14 +203,13 @@ def _patched(network: Network, steps: int, passed: dict[str, list[Tensor]]) -> I
         yield
 
 
-@contextmanager
-def _fused(network: Network, device: torch.device) -> Iterator[None]:
-    """Within the block, neurons that take sequences run in kernels where they can."""
+def _whole(network: Network, x: Tensor) -> Any:
+    """The output of a model whose neurons take sequences; they run in kernels where they can."""
     with ExitStack() as stack:
         for neuron in network.neurons.values():
-            if "forward" not in vars(neuron) and fuses(dynamics(network.toolkit, neuron), device):
+            if "forward" not in vars(neuron) and fuses(dynamics(network.toolkit, neuron), x.device):
                 stack.enter_context(replaced_forward(neuron, _sequence(network, neuron)))
-        yield
+        return call(network.model, x)[0]
 
 
 def _sequence(network: Network, neuron: nn.Module) -> Forward:

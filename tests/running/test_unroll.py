@@ -257,6 +257,17 @@ def test_the_same_in_kernels(name: str) -> None:
 
 
 @kernels
+def test_sequence_neurons_that_hold_a_state_are_reset_first() -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(layer.Linear(F, H), neuron.LIFNode()), torch.rand(9, B, F) * 3
+    functional.set_step_mode(net, "m")
+    expected = net(x)  # and holds its last state from now on
+    with interpreted(), Operators() as operators:
+        assert torch.equal(unroll(net, x), expected)
+    assert "delayplug.neurons_forward.default" in operators.names
+
+
+@kernels
 def test_a_state_that_a_layer_is_passed_keeps_its_loop() -> None:
     class Carries(nn.Module):
         def __init__(self) -> None:
