@@ -33,6 +33,14 @@ fast: $(VENV)/ready
 wheel:
 	PYTHON="$(PYTHON)" .ci/wheel $(DIST)
 
+# On a machine with a GPU, in the environment of PYTHON: the tests on it, then the speed at both settings.
+.PHONY: gpu
+gpu:
+	DELAYPLUG_TEST_DEVICE=cuda $(PYTHON) -m pytest -q
+	for precision in highest medium; do \
+		$(PYTHON) -m delayplug speed --device cuda --precision $$precision --seconds 3 --out build/speed-$$precision.json; \
+	done
+
 # All extras, all tests with random examples, at both ends of the supported versions.
 nightly: export DELAYPLUG_HYPOTHESIS = nightly
 nightly: newest oldest wheel
