@@ -57,6 +57,9 @@ ABOUT_THE_CPU = {
     "toolkits/test_plugins": "how plugins are found",
 }
 
+# Laws that ship with the package, which has no marks for tests of ours.
+NOT_PRETENDED = {"test_carried_deep_copies_in_the_middle_go_on": "memory that is copied with what is noted on it"}
+
 _LAW = re.compile(r"test_laws\.py::Test(\w+)::test_(\w+)\[([\w-]+?)(?:-(?:synaptic|axonal|dendritic|train|eval))*\]")
 
 
@@ -102,9 +105,10 @@ def pytest_runtest_makereport(
 def _not_installed(error: BaseException | None) -> str:
     """Which package of an extra an error says is missing; "" if it says something else."""
     while error is not None:
-        package = (getattr(error, "name", None) or "").partition(".")[0]
-        if isinstance(error, ModuleNotFoundError) and package in EXTRAS and not importlib.util.find_spec(package):
-            return f"{package} is not installed"
+        if isinstance(error, ImportError):  # Python's own, or delayplug's, which names the package in its message
+            named = EXTRAS & {(error.name or "").partition(".")[0], *re.findall(r"\w+", str(error))}
+            if missing := sorted(package for package in named if not importlib.util.find_spec(package)):
+                return f"{', '.join(missing)} is not installed"
         error = error.__cause__ or getattr(error, "cause", None)  # the latter of a conftest.py
     return ""
 
@@ -119,8 +123,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                     item.add_marker(pytest.mark.cpu(reason))
             if mark := item.get_closest_marker("cpu"):
                 item.add_marker(pytest.mark.skip(reason=f"about the CPU: {mark.args[0]}"))
-            elif devices.NAME == "pretended" and (mark := item.get_closest_marker("real")):
-                item.add_marker(pytest.mark.skip(reason=f"not pretended: {mark.args[0]}"))
+            elif devices.NAME == "pretended":
+                mark = item.get_closest_marker("real")
+                reason = mark.args[0] if mark else NOT_PRETENDED.get(getattr(item, "originalname", ""), "")
+                if reason:
+                    item.add_marker(pytest.mark.skip(reason=f"not pretended: {reason}"))
 
 
 def pytest_collection_finish() -> None:

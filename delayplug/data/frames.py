@@ -163,7 +163,7 @@ class Frames:
         return counts
 
     def _index(self, indices: Indices) -> Tensor:
-        index = torch.as_tensor(indices)
+        index = torch.as_tensor(indices).to(self.labels.device)
         if index.numel() == 0:
             index = index.to(torch.int64)  # an empty list has no dtype of its own
         if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:

@@ -205,3 +205,14 @@ def test_resets_read_what_earlier_versions_wrote() -> None:
     assert Reset("snnTorch: zero in the next step, dropping its input") is Reset.ZERO_NEXT_STEP
     with pytest.raises(ValueError, match="never"):
         Reset("never")
+
+
+@pytest.mark.parametrize("numbers", [{"gain": 1.0}, {"synapse": 0.5}, {"threshold": None}])
+def test_constants_of_norses_neurons_that_differ_move_with_them(numbers: dict[str, Any]) -> None:
+    leak = torch.tensor([0.25, 0.5])
+    cell = Cell.of(**{"leak": leak, "gain": leak, "threshold": 1.0, **numbers})
+    made = plugins.toolkit("norse").build(cell)
+    assert made.to("meta").p.tau_mem_inv.is_meta  # type: ignore[union-attr]
+    again = plugins.toolkit("norse").build(cell).double()
+    assert again.p.tau_mem_inv.dtype == torch.float32, "rounded once"  # type: ignore[union-attr]
+    assert plugins.toolkit("norse").describe(again).leak.tolist() == [0.25, 0.5]

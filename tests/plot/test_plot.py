@@ -41,6 +41,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(info.value, ImportError)
 
 
+@pytest.mark.cpu("an example whose data is there")
 def test_the_gallery(tmp_path: Path) -> None:
     program = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "gallery.py"))
     accuracies = program["main"](tmp_path, samples=50)  # the committed pictures are of 400

@@ -92,6 +92,7 @@ def test_channels_as_far_as_a_class_tells() -> None:
     assert channels_of(Own(3, 4)) == (None, None)
 
 
+@pytest.mark.real("lazy parameters")
 def test_sizes_that_are_not_known_yet() -> None:
     lazy = nn.LazyLinear(4)
     assert is_lazy(lazy)

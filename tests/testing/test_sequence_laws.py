@@ -59,6 +59,7 @@ def test_delays_that_always_go_on_from_the_last_call(
         check(law, place)
 
 
+@pytest.mark.real("memory that is copied with what is noted on it")
 @pytest.mark.parametrize("place", [SPIKING, CELLS], ids="-".join)
 def test_copies_that_have_forgotten(place: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     law = "carried_deep_copies_in_the_middle_go_on"

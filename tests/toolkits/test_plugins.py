@@ -1,6 +1,7 @@
 """Discovery: every plugin under its own guard, three different errors, and no toolkit imported before its time."""
 
 import importlib.metadata
+import importlib.util
 import subprocess
 import sys
 import types
@@ -24,6 +25,10 @@ from delayplug import (
 )
 from delayplug.toolkits import plugins
 from delayplug.toolkits.capabilities import containers
+
+all_toolkits = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("snntorch", "norse", "spikingjelly"))), reason="needs all three toolkits"
+)
 
 
 class Distribution:
@@ -83,6 +88,7 @@ def install(monkeypatch):
     forget()
 
 
+@all_toolkits
 def test_the_three_adapters_are_found():
     found = {p.name: p for p in plugins.plugins()}
     for name in ("norse", "snntorch", "spikingjelly"):
@@ -151,6 +157,7 @@ def test_a_plugin_without_a_backend(install, made):
         plugins.toolkit("empty")
 
 
+@all_toolkits
 @pytest.mark.parametrize("name", ["aaa", "zzz"])  # loaded before and after the good ones
 @pytest.mark.parametrize("error", [RuntimeError("boom"), ImportError("numpy.core"), SyntaxError("no"), SystemExit(0)])
 def test_a_broken_plugin_does_not_disturb_the_others(install, name, error):
@@ -327,6 +334,7 @@ def test_importing_the_library_and_its_adapters_loads_no_toolkit():
     )
 
 
+@all_toolkits
 @pytest.mark.slow
 def test_a_model_of_one_toolkit_loads_no_other():
     code = (

@@ -120,12 +120,12 @@ def batches_of(
 def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[Tensor]]:
     """(mean spikes per neuron and recording of each hidden layer, (time, channel) of those of the first recording)."""
     device = next(network.parameters()).device
-    total, example = torch.zeros(len(network.neurons), dtype=torch.float64, device=device), []
+    total, example = torch.zeros(len(network.neurons), dtype=torch.float64, device="cpu"), []
     for start in range(0, len(frames), EVALUATION_BATCH):
         x, _ = frames.batch(range(start, min(start + EVALUATION_BATCH, len(frames))))
         hidden = network.activity(x.to(device))[:-1]
         if hidden:  # a network may be a readout alone
-            total += torch.stack([spikes.sum(dtype=torch.float64) / spikes.shape[2] for spikes in hidden])
+            total += torch.stack([spikes.sum() / spikes.shape[2] for spikes in hidden]).cpu().double()
         if start == 0:
             example = [values[:, 0].nonzero().t().cpu() for values in (x, *hidden)]
     return (total / len(frames)).tolist(), example

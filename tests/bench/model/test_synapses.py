@@ -113,7 +113,7 @@ def test_absent_synapses_stay_absent(delays: Variant) -> None:
         optimizer.zero_grad()
         layer(torch.rand(8, 4, 20)).square().sum().backward()
         optimizer.step()
-    weights = layer.weights_now()
+    weights, present = layer.weights_now(), present.cpu()
     assert torch.equal(weights.reshape(12, 20, -1).ne(0).any(-1), present)
     after = layer.delays_now()
     if delays in ("fixed", "constant", "learned"):
@@ -124,7 +124,7 @@ def test_absent_synapses_stay_absent(delays: Variant) -> None:
 def test_sparse_weights_are_spread_for_their_number() -> None:
     """Kaiming's bound for five inputs of forty, two taps each."""
     layer = Synapses(40, 500, RunConfig(delays="learned", max_delay=4, taps=2, fan_in=5))
-    weights = layer.weights_now()[layer.present]
+    weights = layer.weights_now()[layer.present.cpu()]
     bound = (6 / 10) ** 0.5
     assert float(weights.abs().max()) == pytest.approx(bound, rel=0.01)
     assert float(weights.std()) == pytest.approx(bound / 3**0.5, rel=0.05)
