@@ -171,11 +171,15 @@ class LearnableDelay(DelayLayer):
             pending = self._pending(state.history, weight)
         if changed or not isinstance(launches, Launch):
             launches = self._from_whole("events", weight, self._launch)
-        size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)
-        y, pending = arrivals(x.reshape(-1, self.in_features), pending.view(size, -1, self.out_features), launches)
+        if x.dim() == 2:
+            y, pending = arrivals(x, pending, launches)
+        else:
+            size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)
+            y, pending = arrivals(x.reshape(-1, self.in_features), pending.view(size, -1, self.out_features), launches)
+            y, pending = y.view(shape), pending.view(size, *shape)
         window, tape = window_over(state, x, learns=False)
-        y = y.view(shape) if self.bias is None else y.view(shape) + self.bias
-        return y, DelayState(window[1:], launches, made_from, pending.view(size, *shape), tape)
+        y = y if self.bias is None else y + self.bias
+        return y, DelayState(window[1:], launches, made_from, pending, tape)
 
     def _pending(self, history: Tensor, weight: Tensor | None) -> Tensor:
         """The next K outputs as far as the last D inputs say, without bias: (K, *batch, O)."""

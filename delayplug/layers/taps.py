@@ -36,7 +36,8 @@ INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 SIGMA_FLOOR: dict[str, float] = {"gauss": 0.27, "triangle": 1.0}
 
 # Elements of a part of the kernel: few enough for a handful of temporaries not to leave a CPU's cache for good.
-_CPU_PART = 1 << 19
+_CPU_PART = 1 << 18
+_LEAST_SYNAPSES = 1 << 11  # of a part: shorter rows of the kernel are slow to read and to write
 
 
 def taps(
@@ -211,31 +212,45 @@ def _epsilon(dtype: torch.dtype) -> float:
 
 def _each_tap(
     delays: Tensor, sigma: Tensor | None, weights: Tensor | None
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """(delays, width, weights) of each tap n, shapes (M,), (M,) or (), and (M,)."""
+) -> Iterator[tuple[Tensor, "Width", Tensor | None]]:
+    """(delays, width, weights) of each tap n, shapes (M,), (M,), () or a number, and (M,)."""
+    one: Width = _number(delays.new_ones(()) if sigma is None else sigma)
     for n in range(delays.shape[-1]):
-        d = delays[..., n].flatten()
-        width = d.new_ones(()) if sigma is None else sigma if sigma.dim() == 0 else sigma[..., n].flatten()
-        yield d, width, None if weights is None else weights[..., n].flatten()
+        width = sigma[..., n].flatten() if sigma is not None and sigma.dim() > 0 else one
+        yield delays[..., n].flatten(), width, None if weights is None else weights[..., n].flatten()
+
+
+# Of the bump: by synapse (M,), or one for all. That is a number where it can be read without waiting for a device.
+Width = Tensor | float
+
+
+def _number(width: Tensor) -> Width:
+    traced = torch.compiler.is_compiling() or type(width) not in (Tensor, torch.nn.Parameter)
+    return width if traced or width.dim() > 0 or width.device.type != "cpu" else width.item()
 
 
 def _parts(size: int, d: Tensor) -> Iterator[slice]:
     """Slices over the synapses that keep all their bumps in a CPU's cache; one slice elsewhere."""
-    length = max(1, _CPU_PART // size) if d.device.type == "cpu" else max(1, d.numel())
+    length = max(_LEAST_SYNAPSES, _CPU_PART // size) if d.device.type == "cpu" else max(1, d.numel())
     return (slice(start, start + length) for start in range(0, d.numel(), length))
 
 
-def _at(width: Tensor, part: slice) -> Tensor:
-    return width if width.dim() == 0 else width[part]
+def _at(width: Width, part: slice) -> Width:
+    return width if isinstance(width, float) or width.dim() == 0 else width[part]
 
 
-def _bump(z: Tensor, width: Tensor, interpolation: str, out: Tensor) -> Tensor:
-    """The bump at distance z; `out` may be z."""
-    if interpolation == "gauss":
-        # Where a bump is next to nothing it stays a normal number: below that a CPU's exp is ten times as slow.
-        least = math.log(torch.finfo(z.dtype).tiny) + 8
-        return torch.mul(z, z, out=out).mul_(-0.5 * width**-2).clamp_(min=least).exp_()
-    return torch.abs(z, out=out).neg_().add_(width).clamp_(min=0)
+def _bump(z: Tensor, width: Width, interpolation: str, out: Tensor) -> Tensor:
+    """The bump at distance z, (K, M); `out` may be z."""
+    if interpolation != "gauss":
+        return torch.abs(z, out=out).neg_().add_(width).clamp_(min=0)
+    # Where a bump is next to nothing it stays a normal number: below that a CPU's exp is ten times as slow.
+    least = math.log(torch.finfo(z.dtype).tiny) + 8
+    scale = -0.5 * width**-2
+    if not isinstance(scale, float):
+        return torch.mul(z, z, out=out).mul_(scale).clamp_(min=least).exp_()
+    torch.addcmul(z.new_zeros(()), z, z, value=scale, out=out)
+    wide = scale * z.shape[0] ** 2 > least  # at all distances, which are less than K
+    return (out if wide else out.clamp_(min=least)).exp_()
 
 
 def _bump_by_delay(z: Tensor, bump: Tensor, interpolation: str) -> Tensor:

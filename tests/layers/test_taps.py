@@ -161,6 +161,7 @@ def test_parts_change_nothing(monkeypatch, interpolation, count, block):
     options = {"max_delay": 10, "interpolation": interpolation}
     whole = values_and_gradients(taps, inputs, **options)
     monkeypatch.setattr(kernels, "_CPU_PART", block)
+    monkeypatch.setattr(kernels, "_LEAST_SYNAPSES", 1)
     parts = list(kernels._parts(11, inputs[0][..., 0].flatten()))
     assert parts[0].stop == max(1, block // 11)
     assert parts[-1].stop >= inputs[0][..., 0].numel()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional, grad
 
 from ..autograd import gradients, is_transformed, needs_graph
 from ..checks import output_steps
@@ -57,8 +57,7 @@ def _plain(x_TBC: Tensor, taps_KC: Tensor, steps: int) -> Tensor:
 
 class _Channels(torch.autograd.Function):
     """Depthwise convolution, some samples at a time in memory that is used again. To torch these are one image with
-    the time up and the batch across, channels last, as it lies in memory. The gradient of the taps, for which torch is
-    slow, comes from matrix products."""
+    the time up and the batch across, channels last, as it lies in memory."""
 
     @staticmethod
     def forward(ctx: Any, x_TBC: Tensor, taps_KC: Tensor, steps: int) -> Tensor:
@@ -83,7 +82,7 @@ class _Channels(torch.autograd.Function):
             return *gradients(plain, (x_TBC, taps_KC), grad_TBC, ctx.needs_input_grad[:2]), None
         length, size, steps = x_TBC.shape[0], taps_KC.shape[0], grad_TBC.shape[0]
         grad_x = taps_KC.new_empty(x_TBC.shape) if ctx.needs_input_grad[0] else None
-        correlation = _Correlation(length, taps_KC) if ctx.needs_input_grad[1] else None
+        correlation = _correlation(length, taps_KC) if ctx.needs_input_grad[1] else None
         used = min(steps, length + size - 1)
         scratch = Scratch(taps_KC)
         for some in _samples(x_TBC, taps_KC):
@@ -109,6 +108,30 @@ def _depthwise(padded_TBC: Tensor, taps_KC: Tensor) -> Tensor:
     image = padded_TBC.unsqueeze(0).permute(0, 3, 1, 2)  # (1, C, T, B), a view
     kernel = taps_KC.t().reshape(-1, 1, taps_KC.shape[0], 1)
     return functional.conv2d(image, kernel, groups=taps_KC.shape[1])[0].permute(1, 2, 0)
+
+
+def _correlation(length: int, taps_KC: Tensor) -> "_Convolved | _Correlation":
+    """What sums the gradient of the taps: by oneDNN where that has it, or else by matrix products."""
+    onednn = taps_KC.device.type == "cpu" and taps_KC.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return _Convolved(taps_KC) if onednn else _Correlation(length, taps_KC)
+
+
+class _Convolved:
+    """(K, C): sum over t and b of grad[t + k] x[t], as the gradient of the convolution that gives the one of x."""
+
+    def __init__(self, like_KC: Tensor) -> None:
+        self._sum = like_KC.new_zeros(like_KC.shape)
+
+    def add(self, grad_TBC: Tensor, x_TBC: Tensor, scratch: Scratch) -> None:
+        """Some samples; grad is longer by K - 1 steps."""
+        size, channels = self._sum.shape
+        image, of_output = (part.unsqueeze(0).permute(0, 3, 1, 2) for part in (grad_TBC, x_TBC))
+        kernel = grad.conv2d_weight(image, (channels, 1, size, 1), of_output, groups=channels)
+        self._sum += kernel[:, 0, :, 0].t()
+
+    def taps(self) -> Tensor:
+        """The sum so far."""
+        return self._sum
 
 
 class _Correlation:

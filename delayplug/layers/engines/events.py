@@ -25,6 +25,7 @@ class Launch:
     Attributes:
         slots: (I, O N), the place d_oi * O + o in the next K outputs of one sample.
         weights: (I, O N).
+        silence: (1, 1, O), zeros.
     """
 
     def __init__(self, delays: Tensor, weights: Tensor, max_delay: int) -> None:
@@ -38,6 +39,7 @@ class Launch:
         place = torch.arange(outputs, device=delays.device).repeat_interleave(weights.shape[2])
         self.slots = rounded.long().mul_(outputs).add_(place)
         self._shape = inputs, (max_delay + 1) * outputs
+        self.silence = weights.new_zeros(1, 1, outputs)
 
     @functools.cached_property
     def taps(self) -> Tensor:
@@ -53,7 +55,7 @@ def arrivals(x_BI: Tensor, pending_KBO: Tensor, launches: Launch) -> tuple[Tenso
     """
     size, batch, outputs = pending_KBO.shape
     # One row more, which then falls off in front: the buffer moves on by one step.
-    after = torch.cat((pending_KBO, pending_KBO.new_zeros(1, batch, outputs)))
+    after = torch.cat((pending_KBO, launches.silence if batch == 1 else launches.silence.expand(1, batch, outputs)))
     x = x_BI.flatten()
     spikes = x.nonzero().squeeze(1)
     if spikes.numel() * _SCATTERED > x.numel() * size:

@@ -20,13 +20,14 @@ Shapes: N columns, whatever they are; a / 2 groups of 3 m rows.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .caches import ByteCache
+from .scratch import clear_spare
 
 # Costs in products: copying an element, and starting on a row of a product.
 COPY = 20
@@ -81,9 +82,9 @@ def cheapest(steps: int, cost: Callable[[Size], float]) -> Size:
 
 @dataclass(frozen=True)
 class Transform:
-    """A, or S, for sequences of some steps, with zeros behind.
+    """A, or S, for sequences of up to so many steps, in one step or in two.
 
-    steps: rows that it takes, zeros included: at least those of the sequence.
+    steps: rows that it takes: those of the longest sequence, zeros included.
     mix: (groups, 3 m, 2 m), or (groups, 3 m, steps) if nothing is folded before.
     fold: (groups, 2, a') with a' = steps / m, or None.
     """
@@ -92,33 +93,53 @@ class Transform:
     mix: Tensor
     fold: Tensor | None
 
-    def forward(self, x: Tensor, groups: slice, out: Tensor, buffer: Tensor) -> None:
-        """(steps, N) to `out`, (some groups' rows, N); `buffer` has as many elements as `scratch` rows of N."""
-        mix = self.mix[groups]
-        if self.fold is None:
-            out.addmm_(mix.flatten(0, 1), x, beta=0)
-            return
-        fold = self.fold[groups].flatten(0, 1)
-        folded = buffer.view(fold.shape[0], -1).addmm_(fold, x.view(fold.shape[1], -1), beta=0)
-        out.view(*mix.shape[:2], -1).baddbmm_(mix, folded.view(mix.shape[0], mix.shape[2], -1), beta=0)
+    def fold_in(self, parts: Iterable[Tensor], groups: slice, out: Tensor) -> None:
+        """A sequence, folded for some groups: `out` (groups, 2, m, N).
 
-    def adjoint(self, y: Tensor, groups: slice, out: Tensor, buffer: Tensor) -> None:
-        """The transpose of `forward`."""
+        `parts` are its steps t2, t2 + m, ... as matrices (n, N), for t2 = 0, 1, ... as far as it reaches.
+        """
+        assert self.fold is not None
+        fold, by_step = self.fold[groups].flatten(0, 1), out.flatten(0, 1)
+        count = 0
+        for part in parts:
+            by_step[:, count].addmm_(fold[:, : part.shape[0]], part, beta=0)
+            count += 1
+        by_step[:, count:].zero_()
+
+    def fold_back(self, folded: Tensor, groups: slice, parts: Iterable[Tensor], beta: int) -> None:
+        """The transpose of `fold_in`, added to `beta` times what the parts hold."""
+        assert self.fold is not None
+        fold, by_step = self.fold[groups].flatten(0, 1).mT, folded.flatten(0, 1)
+        for t2, part in enumerate(parts):
+            part.addmm_(fold[: part.shape[0]], by_step[:, t2], beta=beta)
+
+    def mix_in(self, folded: Tensor, groups: slice, out: Tensor) -> None:
+        """The second step: `folded` (groups, 2 m, N) to `out` (groups 3 m, N).
+
+        If nothing is folded, it takes the sequence itself, (steps, N) or shorter.
+        """
         mix = self.mix[groups]
         if self.fold is None:
-            out.addmm_(mix.flatten(0, 1).mT, y, beta=0)
-            return
-        fold = self.fold[groups].flatten(0, 1)
-        mixed = buffer.view(mix.shape[0], mix.shape[2], -1).baddbmm_(mix.mT, y.view(*mix.shape[:2], -1), beta=0)
-        out.view(fold.shape[1], -1).addmm_(fold.mT, mixed.view(fold.shape[0], -1), beta=0)
+            out.addmm_(mix.flatten(0, 1)[:, : folded.shape[0]], folded, beta=0)
+        else:
+            out.unflatten(0, mix.shape[:2]).baddbmm_(mix, folded, beta=0)
+
+    def mix_back(self, rows: Tensor, groups: slice, out: Tensor, beta: int) -> None:
+        """The transpose of `mix_in`, added to `beta` times what `out` holds."""
+        mix = self.mix[groups]
+        if self.fold is None:
+            out.addmm_(mix.flatten(0, 1).mT[: out.shape[0]], rows, beta=beta)
+        else:
+            out.baddbmm_(mix.mT, rows.unflatten(0, mix.shape[:2]), beta=beta)
+
+    @property
+    def length(self) -> int:
+        """m, if it folds."""
+        return self.mix.shape[2] // 2
 
     @property
     def nbytes(self) -> int:
         return self.mix.nbytes + (0 if self.fold is None else self.fold.nbytes)
-
-    def scratch(self, groups: slice) -> int:
-        """Rows of memory between the two steps."""
-        return 0 if self.fold is None else self.mix[groups].shape[0] * self.mix.shape[2]
 
 
 # From the cosine and sine of each frequency over time, and its weight, to the three rows that it has.
@@ -130,12 +151,14 @@ _cache: ByteCache[Key, Transform] = ByteCache(256 * 2**20, lambda transform: tra
 
 
 def clear_caches() -> None:
-    """Free what delayplug caches between calls for all layers: the matrices of its transforms.
+    """Free what delayplug caches between calls for all layers: the matrices of its transforms, and scratch memory.
 
-    They depend on the lengths of sequences and delays alone, take at most 256 MiB in a process (the least recently used
-    are dropped), and are computed again when they are needed: results stay the same.
+    The matrices depend on the lengths of sequences and delays alone, take at most 256 MiB in a process (the least
+    recently used are dropped), and are computed again when they are needed: results stay the same. Scratch memory on
+    the CPU is at most 128 MiB.
     """
     _cache.clear()
+    clear_spare()
 
 
 def analysis(size: Size, steps: int, dtype: torch.dtype, device: torch.device) -> Transform:

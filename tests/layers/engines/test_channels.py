@@ -68,6 +68,18 @@ def test_pieces_change_nothing(monkeypatch, elements, steps):
     agree(convolve_channels(x, taps), oracle.convolve_channels(x, taps, steps), (x, taps))
 
 
+@pytest.mark.parametrize("elements", [0, 1 << 20], ids=["one sample", "all samples"])
+def test_single_precision(monkeypatch, elements):
+    """On a CPU the gradient of the taps is oneDNN's."""
+    monkeypatch.setattr(channel_engine, "_CPU_ELEMENTS", elements)
+    precise = channels(50, 9, batch=4, features=20)
+    x, taps = (a.detach().float().requires_grad_() for a in precise)
+    oracle.convolve_channels(*precise, 50).square().sum().backward()
+    convolve_channels(x, taps).square().sum().backward()
+    for found, expected in zip((x, taps), precise, strict=True):
+        assert (found.grad - expected.grad).abs().max() < 3e-6 * expected.grad.abs().max()
+
+
 @pytest.mark.parametrize("wanted", [0, 1])
 def test_gradient_of_one_argument(wanted):
     x, taps = channels(9, 4)

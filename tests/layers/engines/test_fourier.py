@@ -33,6 +33,28 @@ def test_long_sequences_and_long_kernels(T, K):
     agree(convolve(x, taps, engine="fft"), convolve(x, taps, engine="direct"), (x, taps))
 
 
+@pytest.mark.parametrize(("T", "K"), [(40, 9), (40, 300), (200, 3)])  # folded or not, one window or several
+@pytest.mark.parametrize("lies", ["bool", "batch first", "expanded", "every other"])
+def test_input_that_is_no_matrix_in_memory(T, K, lies):
+    x, taps = tensors(T, K)
+    x = {
+        "bool": lambda: x.detach() > 0,
+        "batch first": lambda: x.transpose(0, 1).contiguous().transpose(0, 1),
+        "expanded": lambda: x[:, :1].expand(-1, 3, -1),
+        "every other": lambda: x.repeat_interleave(2, 2)[..., ::2],
+    }[lies]()
+    found, expected = (oracle_or_engine(x, taps) for oracle_or_engine in (_fft, _direct))
+    agree(found, expected, (taps,))
+
+
+def _fft(x, taps):
+    return convolve(x, taps, engine="fft")
+
+
+def _direct(x, taps):
+    return convolve(x.to(taps.dtype), taps, engine="direct")
+
+
 def test_long_transforms_where_they_pay():
     """With a small batch the kernel's transform is what counts, with a large one the input's."""
     small, _ = fourier.blocks(fourier.Shape(1000, 1000, 250, 8, 256, 256))

@@ -7,18 +7,35 @@ from tests.devices import DEVICE
 SIZES = [Size(2, 2), Size(2, 6), Size(4, 2), Size(4, 8), Size(8, 6), Size(16, 4), Size(32, 8)]
 
 
+def every(x, transform):
+    """Every m-th step, from each of the first m."""
+    return [x[start :: transform.length] for start in range(min(transform.length, x.shape[0]))]
+
+
+def folds(transform, groups, columns):
+    return torch.full((groups.stop - groups.start, 2, transform.length, columns), torch.nan, dtype=torch.float64)
+
+
 def transformed(transform, x, size):
-    padded = torch.nn.functional.pad(x, (0, 0, 0, transform.steps - x.shape[0]))
     out = x.new_empty((size.groups * size.rows, x.shape[1]))
     everything = slice(0, size.groups)
-    transform.forward(padded, everything, out, x.new_empty((transform.scratch(everything), x.shape[1])))
+    if transform.fold is not None:
+        folded = folds(transform, everything, x.shape[1])
+        transform.fold_in(every(x, transform), everything, folded)
+        x = folded.flatten(1, 2)
+    transform.mix_in(x, everything, out)
     return out
 
 
 def back(transform, y, size, groups=None):
     groups = slice(0, size.groups) if groups is None else groups
     out = y.new_empty((transform.steps, y.shape[1]))
-    transform.adjoint(y, groups, out, y.new_empty((transform.scratch(groups), y.shape[1])))
+    if transform.fold is None:
+        transform.mix_back(y, groups, out, beta=0)
+        return out
+    folded = folds(transform, groups, y.shape[1])
+    transform.mix_back(y, groups, folded.flatten(1, 2), beta=0)
+    transform.fold_back(folded, groups, every(out, transform), beta=0)
     return out
 
 
