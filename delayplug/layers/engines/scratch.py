@@ -48,28 +48,29 @@ class _Spare:
     """Pieces of memory that nobody uses, uint8, at most `_MOST_SPARE` bytes. Safe among threads."""
 
     def __init__(self) -> None:
-        self._pieces, self._lock = list[Tensor](), threading.Lock()
+        # By id. Collected garbage gives its memory back at any moment, within these methods, too.
+        self._pieces, self._lock = dict[int, Tensor](), threading.RLock()
 
     def take(self, nbytes: int) -> Tensor:
         """The smallest piece with so many bytes that is not much larger, or new memory."""
         with self._lock:
-            fitting = [i for i, piece in enumerate(self._pieces) if nbytes <= piece.numel() <= 2 * nbytes]
-            if fitting:
-                return self._pieces.pop(min(fitting, key=lambda i: self._pieces[i].numel()))
+            fitting = [piece for piece in tuple(self._pieces.values()) if nbytes <= piece.numel() <= 2 * nbytes]
+            if fitting and (piece := self._pieces.pop(id(min(fitting, key=Tensor.numel)), None)) is not None:
+                return piece
         with torch.inference_mode(False):  # or it could be used in inference mode alone
             return torch.empty(nbytes, dtype=torch.uint8, device="cpu")
 
     def give(self, piece: Tensor) -> None:
         """Put back a piece; those that have waited longest are freed."""
         with self._lock:
-            self._pieces.append(piece)
+            self._pieces[id(piece)] = piece
             while self.nbytes > _MOST_SPARE:
-                self._pieces.pop(0)
+                del self._pieces[next(iter(self._pieces))]
 
     @property
     def nbytes(self) -> int:
         """Of all pieces."""
-        return sum(piece.numel() for piece in self._pieces)
+        return sum(piece.numel() for piece in tuple(self._pieces.values()))
 
     def clear(self) -> None:
         """Free all pieces."""
