@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import _triton
-from ..neurons.fused import fuses, run_fused
+from ..neurons.fused import run_fused
 from ..neurons.loops import compiled_loops, over_steps, stacked
 from ..surgery.dataflow import preserved
 from ..surgery.inventory import Network
 from ..surgery.underway import reset_delays
-from ..toolkits.capabilities import FusedNeurons, dynamics, streams
+from ..toolkits.capabilities import FusedNeurons, streams
 from ..toolkits.toolkit import Toolkit
-from ..toolkits.vocabulary import Mode
 
 Result = TypeVar("Result")
 Forward = Callable[..., Any]
@@ -122,25 +121,6 @@ def over_time(toolkit: Toolkit, neuron: nn.Module, forward: Forward, x: Tensor) 
         return over_steps(step, neuron, x, ())
     with compiled_loops(False):  # a compiled loop would be cached for a function that the next call does not use
         return over_steps(functools.partial(step, forward=forward), neuron, x, ())
-
-
-def implementation(toolkit: Toolkit, neuron: nn.Module, device: torch.device, *, compiled: bool = False) -> str:
-    """How a neuron runs over a sequence on a device, in float32, by `unroll` or in the benchmark.
-
-    Args:
-        toolkit: the neuron's.
-        neuron: nothing of it is run.
-        device: of its input.
-        compiled: whether loops are compiled.
-
-    Returns:
-        "fused kernel"; "toolkit", for its own way over a sequence; "compiled loop"; or "loop".
-    """
-    if fuses(dynamics(toolkit, neuron), device):
-        return "fused kernel"
-    if toolkit.mode(neuron) is Mode.SEQUENCE or streams(toolkit).as_sequence(neuron) is not None:
-        return "toolkit"
-    return "compiled loop" if compiled else "loop"
 
 
 # At the top of the module, as `over_steps` wants its steps.

@@ -12,9 +12,8 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from delayplug import _triton
 from delayplug._triton import interpreted, is_installed
-from delayplug.running.loop import call, from_fresh_state, has_loop, implementation, over_time, step_by_step
+from delayplug.running.loop import call, from_fresh_state, has_loop, over_time, step_by_step
 from delayplug.surgery.inventory import Network
 from delayplug.toolkits import plugins
 from tests.running.models import NETS, build, sequence, spikes
@@ -122,23 +121,6 @@ def test_a_neuron_over_time_is_the_same_in_a_kernel(name: str) -> None:
         assert torch.equal(a, b)
         assert b.grad_fn is not None
     assert "Fused" in spikes_of(got).grad_fn.name()
-
-
-@pytest.mark.parametrize(
-    ("name", "ways"),
-    [
-        ("returned", ("loop", "compiled loop", "fused kernel")),
-        ("passed", ("loop", "compiled loop", "fused kernel")),
-        ("switched", ("toolkit", "toolkit", "fused kernel")),
-    ],
-)
-def test_how_a_neuron_will_run(name: str, ways: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    backend, make = MADE[name]
-    toolkit, cpu = plugins.toolkit(backend), torch.device("cpu")
-    assert implementation(toolkit, make(), cpu) == ways[0]
-    assert implementation(toolkit, make(), cpu, compiled=True) == ways[1]
-    monkeypatch.setattr(_triton, "runs_on", lambda device: True)
-    assert implementation(toolkit, make(), cpu) == ways[2]
 
 
 def test_a_forward_that_is_not_the_classs_own_is_the_one_that_runs() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional
 
+from delayplug import _triton, fused_neurons
 from delayplug.bench.config import configure
 from delayplug.bench.model.implementation import implementation
 from delayplug.bench.model.network import DelayNetwork
@@ -32,6 +33,16 @@ def test_what_spikingjelly_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(functional, "neuron_implementation", chosen)
     assert implementation(benchmark, neuron, torch.device("cuda", 1)) == "spikingjelly: triton for lif on cuda:1"
+
+
+@pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
+def test_one_kernel_for_all_toolkits_where_it_runs(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_triton, "runs_on", lambda device: True)
+    benchmark = benchmarks(plugins.toolkit(backend))
+    for neuron in (benchmark.spiking_neuron(tau=2.0), benchmark.readout_neuron(tau=2.0)):
+        assert implementation(benchmark, neuron, CPU) == "fused kernel"
+        with fused_neurons(False):
+            assert implementation(benchmark, neuron, CPU) != "fused kernel"
 
 
 def test_of_a_network() -> None:
