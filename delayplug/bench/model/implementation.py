@@ -17,8 +17,8 @@ def implementation(benchmark: Benchmarks, neuron: nn.Module, device: torch.devic
         compiles: whether loops over time are compiled.
 
     Returns:
-        "fused kernel", the same for all toolkits; "loop" or "compiled loop", over the steps of the toolkit's own neuron;
-        or what the toolkit says that it uses, such as "spikingjelly: triton".
+        "fused kernel", the same for all toolkits; "loop" or "compiled loop", over the steps of the toolkit's own
+        neuron; or what the toolkit says that it uses, such as "spikingjelly: triton".
     """
     if isinstance(benchmark, FusedNeurons) and fuses(benchmark.dynamics(neuron), device):
         return "fused kernel"
