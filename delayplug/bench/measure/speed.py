@@ -87,10 +87,10 @@ def comparisons(backends: Sequence[str]) -> list[Comparison]:
     layer = partial(_layer, i=256, o=256, taps=25)
     long = partial(layer, taps=250, steps=1000, batch=32)
     result = [
-        Comparison("layer 256 -> 256, 25 taps", "delayplug", "DCLS", 6, layer, memory=True),
+        Comparison("layer 256 -> 256, 25 taps", "delayplug", "DCLS", 8, layer, memory=True),
         Comparison("layer 140 -> 256, 25 taps", "delayplug", "DCLS", 5, partial(layer, i=140)),
         Comparison("layer 256 -> 20, 25 taps", "delayplug", "DCLS", 3, partial(layer, o=20)),
-        Comparison("layer 256 -> 256, 250 taps, 1000 steps", "delayplug", "DCLS", 15, long, memory=True),
+        Comparison("layer 256 -> 256, 250 taps, 1000 steps", "delayplug", "DCLS", 35, long, memory=True),
         Comparison("250 taps instead of 25, 1000 steps", "250 taps", "25 taps", 2, _longer, is_cost=True),
         Comparison("kernel of 256 x 256, 25 taps", "delayplug", "DCLS", 4, _kernel),
     ]
@@ -100,7 +100,7 @@ def comparisons(backends: Sequence[str]) -> list[Comparison]:
             continue  # there is no loop to compile
         make = partial(_training_step, backend=backend, compile=compiled)
         name = f"training step, {backend}{', compiled' if compiled else ''}"
-        result.append(Comparison(name, "delayplug", paper, 3, make, memory=not compiled))
+        result.append(Comparison(name, "delayplug", paper, 6 if compiled else 3, make, memory=not compiled))
     for backend in backends:
         make = partial(_channels, backend=backend)
         name = f"delays per channel, {backend}"
