@@ -37,7 +37,7 @@ SIGMA_FLOOR: dict[str, float] = {"gauss": 0.27, "triangle": 1.0}
 
 # Elements of a part of the kernel: few enough for a handful of temporaries not to leave a CPU's cache for good.
 _CPU_PART = 1 << 18
-_LEAST_SYNAPSES = 1 << 11  # of a part: shorter rows of the kernel are slow to read and to write
+_LEAST_SYNAPSES = 1 << 12  # of a part: shorter rows of the kernel are slow to read and to write
 
 
 def taps(
