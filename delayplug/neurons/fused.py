@@ -46,7 +46,12 @@ def fuses(dynamics: Dynamics | None, device: torch.device) -> bool:
 
 @_disable_dynamo
 def run_fused(
-    dynamics: Dynamics | None, x: Tensor, membrane: Tensor | None = None, current: Tensor | None = None
+    dynamics: Dynamics | None,
+    x: Tensor,
+    membrane: Tensor | None = None,
+    current: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
 ) -> Activity | None:
     """A layer of neurons over a whole sequence: one kernel forward and one backward.
 
@@ -58,6 +63,8 @@ def run_fused(
         x: the input, (T, B, ...).
         membrane: before the first step, broadcasts to (B, ...); None for fresh neurons.
         current: likewise, for neurons that have one.
+        mask: zeros and ones, which the spikes are multiplied by, as of dropout; broadcasts to (B, ...). It changes no
+            membrane, and has no gradient.
 
     Returns:
         What the neurons did; None where no kernel does this, so that the caller runs the neurons' own loop: on a device
@@ -65,6 +72,12 @@ def run_fused(
     """
     if dynamics is None or not fuses(dynamics, x.device) or is_transformed() or x.dim() < 2 or not x.numel():
         return None
+    is_exact = dynamics.scale is None or dynamics.is_unscaled
+    if mask is not None:
+        if dynamics.gives_membrane:
+            return None
+        scale = mask.detach() if dynamics.scale is None or is_exact else dynamics.scale * mask.detach()
+        dynamics = replace(dynamics, scale=scale)
     for factor in dynamics.factors:
         x = x * factor
     start = dynamics.start
@@ -78,7 +91,7 @@ def run_fused(
         return None
     states = [None if state is None else state.expand_as(x[0]).contiguous() for state in (membrane, current)]
     spikes, membranes, currents, *last, _, _ = _Fused.apply(x.contiguous(), *states, plan, *plan.tensors)
-    if spikes is not None and (dynamics.scale is None or dynamics.is_unscaled):
+    if spikes is not None and is_exact:
         mark_exact(spikes)
     shows = dynamics.gives_membrane or dynamics.shows_membrane
     output = membranes if dynamics.gives_membrane else spikes

@@ -180,6 +180,35 @@ def test_which_spikes_are_known_to_be_exact() -> None:
     assert not is_exact(run(dataclasses.replace(LEAKY, shows_membrane=True), x).membranes)
 
 
+@pytest.mark.parametrize("scale", [None, torch.tensor(1.0), torch.tensor(0.3, requires_grad=True)])
+def test_a_mask_of_the_spikes(scale: Tensor | None) -> None:
+    """The membranes are those without a mask; gradients are those of a product, and the mask has none."""
+    is_unscaled = scale is not None and not scale.requires_grad
+    scale = scale if scale is None else scale.detach().to(DEVICE).requires_grad_(scale.requires_grad)
+    leak = torch.tensor([0.5, 0.75, 0.9]).requires_grad_()
+    dynamics = dataclasses.replace(
+        LEAKY, leak=leak, scale=scale, is_unscaled=is_unscaled, is_detached=False, shows_membrane=True
+    )
+    x, mask = (torch.rand(6, 2, 3) * 2).requires_grad_(), (torch.rand(2, 3) < 0.6).float().requires_grad_()
+    did, same = run_fused(dynamics, x, mask=mask), run(dynamics, x)
+    assert did is not None
+    assert torch.equal(did.output, same.output * mask)
+    assert torch.equal(did.membranes, same.membranes)
+    assert is_exact(did.output) == is_exact(same.output) == (scale is None or is_unscaled)
+    weight, leaves = torch.randn(6, 2, 3), [t for t in (x, leak, scale) if t is not None and t.requires_grad]
+    found = torch.autograd.grad((did.output * weight).sum(), [*leaves, mask], allow_unused=True)
+    assert found[-1] is None
+    expected = torch.autograd.grad((same.output * mask.detach() * weight).sum(), leaves)
+    for ours, theirs in zip(found[:-1], expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_mask_that_no_kernel_takes() -> None:
+    x = torch.rand(3, 2, 4)
+    assert run_fused(READOUT, x, mask=torch.ones(2, 4)) is None
+    assert run_fused(LEAKY, x, mask=torch.ones(2, 4, dtype=torch.float64)) is None
+
+
 def test_what_is_not_learned_is_not_kept() -> None:
     """For the backward pass: the charged membrane of a spiking neuron, and nothing of a readout."""
     x = torch.rand(4, 2, 3).requires_grad_()
@@ -209,4 +238,4 @@ def test_nobody_looks_at_values() -> None:
         did = run(dataclasses.replace(LEAKY, leak=torch.rand(3)), x)
         did.output.sum().backward()
         assert x.grad is not None
-    assert real.leak.item() == 0.5
+    assert real.leak == 0.5

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from delayplug.bench.config import RunConfig
-from delayplug.bench.model.network import DelayNetwork, HeldDropout, apply_mask, class_scores
+from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
 from delayplug.bench.variants import VARIANTS, Variant
 from delayplug.layers.exact import is_exact
 from delayplug.toolkits import plugins
@@ -94,7 +94,6 @@ def test_masks_are_those_of_dropout() -> None:
     assert torch.equal(mask != 0, expected != 0)
     torch.manual_seed(5)
     torch.testing.assert_close(dropout(torch.ones(3, 50, 40)), expected.expand(3, -1, -1))
-    assert apply_mask(torch.ones(2, 50, 40), mask).equal(mask.expand(2, -1, -1))
 
 
 def test_dropout_holds_its_mask_over_time() -> None:
