@@ -49,16 +49,18 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, x_TBI: Tensor, taps_KOI: Tensor, steps: int, exact: bool) -> Tensor:
         (_, B, I), (_, O, _) = x_TBI.shape, taps_KOI.shape  # noqa: E741
         ctx.exact, ctx.parts = exact, parts()
-        taps = in_parts(taps_KOI, ctx.parts)
-        ctx.save_for_backward(x_TBI, taps_KOI, *taps)
+        taps, ways = in_parts(taps_KOI, ctx.parts), _ways(x_TBI, ctx.parts, exact)
+        # One part is saved, half as large as x in float32; two would be as large as x, and are made again.
+        only = ways[0].x1 if ctx.needs_input_grad[1] and len(ways) == 1 and ways[0].x2 is None else None
+        ctx.save_for_backward(x_TBI, taps_KOI, *taps, only)
         y_TBO = taps_KOI.new_empty((steps, B, O))
-        for x1, x2, rest, wanted in _ways(x_TBI, ctx.parts, exact):
+        for x1, x2, rest, wanted in ways:
             shifted_product(x1, x2, *taps, rest, wanted, I, O, B, False, y_TBO)
         return y_TBO
 
     @staticmethod
     def backward(ctx: Any, grad_TBO: Tensor) -> tuple[Tensor | None, ...]:
-        x_TBI, taps_KOI, taps1, taps2 = ctx.saved_tensors
+        x_TBI, taps_KOI, taps1, taps2, only = ctx.saved_tensors
         if needs_graph():
             plain = functools.partial(direct, steps=grad_TBO.shape[0])
             return *gradients(plain, (x_TBI, taps_KOI), grad_TBO, ctx.needs_input_grad[:2]), None, None
@@ -66,7 +68,7 @@ class _Products(torch.autograd.Function):
         grad_x = grad_taps = None
         grad = in_parts(grad_TBO, ctx.parts)
         if ctx.needs_input_grad[1]:
-            ways = _ways(x_TBI, ctx.parts, ctx.exact)
+            ways = _ways(x_TBI, ctx.parts, ctx.exact) if only is None else [_Way(only, None, None, False)]
             factors = 1 + (ways[-1].x2 is not None), 1 + (grad[1] is not None)
             count = shares(K, O, I, min(T, grad_TBO.shape[0]) * B, factors)
             sums_SKOI = taps_KOI.new_empty((count, K, O, I))
