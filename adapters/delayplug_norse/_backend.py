@@ -199,7 +199,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return y
 
     def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-        activity = run_fused(self._unscaled(neuron), x, mask=mask)
+        activity = run_fused(self._unscaled(neuron), x, mask=mask, in_half=True)
         return super().run_masked(neuron, x, mask) if activity is None else activity.output
 
     def _unscaled(self, neuron: Any) -> Dynamics | None:

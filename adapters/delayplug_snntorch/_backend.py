@@ -194,7 +194,7 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         dynamics = self.dynamics(neuron)
         if dynamics is not None:
             dynamics = dataclasses.replace(dynamics, shows_membrane=False)
-        activity = run_fused(dynamics, x, mask=mask)
+        activity = run_fused(dynamics, x, mask=mask, in_half=True)
         return super().run_masked(neuron, x, mask) if activity is None else activity.output
 
 

@@ -46,9 +46,9 @@ def dynamics(neuron: nn.Module, kind: type[nn.Module], gives_membrane: bool) -> 
         options["factors"] = (module.R, rate, module.time_step)
         options["leak"] = 1 - module.time_step / (module.R * module.C)
     else:
-        options["leak"] = _clamped(module, "beta")
+        options["leak"] = module.beta.clamp(0, 1)
     if kind is snntorch.Synaptic:
-        options |= {"current": Current.DECAY, "synapse": _clamped(module, "alpha")}
+        options |= {"current": Current.DECAY, "synapse": module.alpha.clamp(0, 1)}
     returns_states = gives_membrane or module.output or not module.init_hidden
     scale = module.graded_spikes_factor
     return Dynamics(
@@ -97,16 +97,6 @@ def _value(module: nn.Module, name: str) -> float | None:
         value = float(buffer) if buffer.numel() == 1 else None
         seen = known[name] = (ref(buffer), version, value)
     return seen[2]
-
-
-def _clamped(module: nn.Module, name: str) -> float | Tensor:
-    """A factor from 0 to 1; of a buffer of one element the number, so that nothing is launched for it."""
-    factor: Tensor = getattr(module, name)
-    if name in module._buffers and not factor.requires_grad:
-        value = _value(module, name)
-        if value is not None:
-            return min(max(value, 0.0), 1.0)
-    return factor.clamp(0, 1)
 
 
 def known_surrogate(spike: Callable[..., Any]) -> Surrogate | None:

@@ -249,7 +249,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
 
     def run_masked(self, neuron_: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         functional.reset_net(neuron_)
-        activity = run_fused(self.dynamics(neuron_), x, mask=mask)
+        activity = run_fused(self.dynamics(neuron_), x, mask=mask, in_half=True)
         return super().run_masked(neuron_, x, mask) if activity is None else activity.output
 
     def implementation(self, neuron_: nn.Module, device: torch.device) -> str:

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from delayplug import Activity, After, Charge, Current, Dynamics, Form, Surrogate, fused_neurons, run_fused
+from delayplug import Activity, After, Charge, Current, Dynamics, Form, Surrogate, _triton, fused_neurons, run_fused
 from delayplug._triton import is_installed
-from delayplug.layers.exact import is_exact
+from delayplug.layers.exact import half_of, is_exact
 from delayplug.neurons.fused import fuses
 from delayplug.neurons.recurrence import in_steps
 from delayplug.testing.capability_laws import assert_dynamics
@@ -209,6 +209,23 @@ def test_a_mask_that_no_kernel_takes() -> None:
     assert run_fused(LEAKY, x, mask=torch.ones(2, 4, dtype=torch.float64)) is None
 
 
+def test_spikes_in_half_precision() -> None:
+    """A copy of spikes that are exact, where products take it as it is."""
+    x = torch.rand(4, 2, 16) * 2
+    did = run_fused(LEAKY, x, mask=(torch.rand(2, 16) < 0.6).float(), in_half=True)
+    assert did is not None
+    half = half_of(did.output)
+    assert half is not None
+    assert half.dtype == _triton.half(x.device)
+    assert torch.equal(half.float(), did.output)
+    scaled = dataclasses.replace(LEAKY, scale=torch.tensor(0.3))
+    for dynamics, input_ in ((LEAKY, x[..., :3]), (scaled, x), (READOUT, x)):
+        did = run_fused(dynamics, input_, in_half=True)
+        assert did is not None
+        assert half_of(did.output) is None
+    assert half_of(run(LEAKY, x).output) is None
+
+
 def test_what_is_not_learned_is_not_kept() -> None:
     """For the backward pass: the charged membrane of a spiking neuron, and nothing of a readout."""
     x = torch.rand(4, 2, 3).requires_grad_()
@@ -238,4 +255,4 @@ def test_nobody_looks_at_values() -> None:
         did = run(dataclasses.replace(LEAKY, leak=torch.rand(3)), x)
         did.output.sum().backward()
         assert x.grad is not None
-    assert real.leak == 0.5
+    assert real.leak.item() == 0.5

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..._triton import half, operator, runs_on
 from ..autograd import gradients, is_transformed, needs_graph
-from ..exact import is_exact
+from ..exact import half_of, is_exact
 from ..precision import parts
 from .direct import direct
 
@@ -103,13 +103,15 @@ def _ways(x: Tensor, count: int, exact: bool) -> list[_Way]:
 def in_parts(x: Tensor, count: int, exact: bool = False, rest: Tensor | None = None) -> Parts:
     """The last dimension of x, padded with zeros to a multiple of 16, in one or two parts of bf16; (..., columns).
 
-    Numbers that are `exact` in bf16 have one part: x itself, if it has the dtype and needs no padding. `rest`, int32
+    Numbers that are `exact` in bf16 have one part, which may be there already, if it needs no padding. `rest`, int32
     (1,), is set to 1 if the second part has other numbers than zeros.
     """
     dtype, columns = half(x.device), (x.shape[-1] + 15) // 16 * 16
     x = x.contiguous()
-    if exact and x.dtype == dtype and columns == x.shape[-1]:
-        return x, None
+    if exact and columns == x.shape[-1]:
+        there = x if x.dtype == dtype else half_of(x)
+        if there is not None and there.dtype == dtype:
+            return there, None
     first = torch.empty((*x.shape[:-1], columns), dtype=dtype, device=x.device)
     second = torch.empty_like(first) if count > 1 and not exact else None
     cut(x.view(torch.uint8) if x.dtype == torch.bool else x, first, second, rest)
