@@ -75,12 +75,16 @@ def run_fused(
     """
     if dynamics is None or not fuses(dynamics, x.device) or is_transformed() or x.dim() < 2 or not x.numel():
         return None
-    is_exact = dynamics.scale is None or dynamics.is_unscaled
+    if mask is not None and dynamics.gives_membrane:
+        return None
+    scale, is_exact = dynamics.scale, dynamics.scale is None or dynamics.is_unscaled
+    if scale is not None and is_exact and not scale.requires_grad:
+        scale = None
     if mask is not None:
-        if dynamics.gives_membrane:
-            return None
-        scale = mask.detach() if dynamics.scale is None or is_exact else dynamics.scale * mask.detach()
-        dynamics = replace(dynamics, scale=scale)
+        scale = mask.detach() if scale is None else scale * mask.detach()
+    if scale is not None and scale.device != x.device:
+        return None
+    dynamics = replace(dynamics, scale=scale)
     for factor in dynamics.factors:
         x = x * factor
     start = dynamics.start

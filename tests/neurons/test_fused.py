@@ -209,6 +209,15 @@ def test_a_mask_that_no_kernel_takes() -> None:
     assert run_fused(LEAKY, x, mask=torch.ones(2, 4, dtype=torch.float64)) is None
 
 
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="about a GPU")
+def test_a_scale_on_another_device() -> None:
+    """The toolkit's own operations take it; a kernel would not."""
+    x, scale = torch.rand(3, 2, 4), torch.tensor(0.3, device="cpu")
+    assert run_fused(dataclasses.replace(LEAKY, scale=scale), x) is None
+    one = dataclasses.replace(LEAKY, scale=torch.tensor(1.0, device="cpu"), is_unscaled=True)
+    assert torch.equal(run(one, x).output, run(LEAKY, x).output)
+
+
 def test_spikes_in_half_precision() -> None:
     """A copy of spikes that are exact, where products take it as it is."""
     x = torch.rand(4, 2, 16) * 2
