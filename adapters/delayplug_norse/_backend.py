@@ -192,14 +192,22 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
         # Norse scales its input by dt / tau; the paper's neuron does not.
         parameters: Any = neuron.p
-        tau = parameters.tau_mem_inv
-        dynamics = self.dynamics(neuron)
-        if dynamics is not None and tau.device.type == "cpu" and not tau.requires_grad:
-            activity = run_fused(dataclasses.replace(dynamics, shows_membrane=False, divisor=float(tau)), x)
-            if activity is not None:
-                return activity.output
+        activity = run_fused(self._unscaled(neuron), x)
+        if activity is not None:
+            return activity.output
         y: Tensor = over_steps(_step, neuron, x / parameters.tau_mem_inv, None)
         return y
+
+    def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+        activity = run_fused(self._unscaled(neuron), x, mask=mask, in_half=True)
+        return super().run_masked(neuron, x, mask) if activity is None else activity.output
+
+    def _unscaled(self, neuron: Any) -> Dynamics | None:
+        """The dynamics of `run`, which divide the input by what Norse scales it by."""
+        dynamics, tau = self.dynamics(neuron), neuron.p.tau_mem_inv
+        if dynamics is None or tau.device.type != "cpu" or tau.requires_grad:
+            return None
+        return dataclasses.replace(dynamics, shows_membrane=False, divisor=float(tau))
 
 
 def _step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:

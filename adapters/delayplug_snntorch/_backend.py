@@ -190,6 +190,13 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         y: Tensor = over_steps(read, neuron, x, torch.zeros_like(x[0]))
         return y
 
+    def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+        dynamics = self.dynamics(neuron)
+        if dynamics is not None:
+            dynamics = dataclasses.replace(dynamics, shows_membrane=False)
+        activity = run_fused(dynamics, x, mask=mask, in_half=True)
+        return super().run_masked(neuron, x, mask) if activity is None else activity.output
+
 
 # Resets that are not the usual ones: (reset_mechanism, reset_delay).
 _RULES = {

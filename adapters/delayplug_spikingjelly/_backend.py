@@ -247,6 +247,11 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         functional.reset_net(node)  # leave nothing of the sequence, or of its graph, behind
         return out
 
+    def run_masked(self, neuron_: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+        functional.reset_net(neuron_)
+        activity = run_fused(self.dynamics(neuron_), x, mask=mask, in_half=True)
+        return super().run_masked(neuron_, x, mask) if activity is None else activity.output
+
     def implementation(self, neuron_: nn.Module, device: torch.device) -> str:
         try:
             chosen = functional.neuron_implementation("lif", device)["implementation"]

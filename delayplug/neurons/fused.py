@@ -46,7 +46,13 @@ def fuses(dynamics: Dynamics | None, device: torch.device) -> bool:
 
 @_disable_dynamo
 def run_fused(
-    dynamics: Dynamics | None, x: Tensor, membrane: Tensor | None = None, current: Tensor | None = None
+    dynamics: Dynamics | None,
+    x: Tensor,
+    membrane: Tensor | None = None,
+    current: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    in_half: bool = False,
 ) -> Activity | None:
     """A layer of neurons over a whole sequence: one kernel forward and one backward.
 
@@ -58,6 +64,10 @@ def run_fused(
         x: the input, (T, B, ...).
         membrane: before the first step, broadcasts to (B, ...); None for fresh neurons.
         current: likewise, for neurons that have one.
+        mask: zeros and ones, which the spikes are multiplied by, as of dropout; broadcasts to (B, ...). It changes no
+            membrane, and has no gradient.
+        in_half: whether to write spikes of zeros and ones in bf16, too, for a layer with delays that takes them next on
+            a GPU's tensor cores. The output is the same.
 
     Returns:
         What the neurons did; None where no kernel does this, so that the caller runs the neurons' own loop: on a device
@@ -65,6 +75,16 @@ def run_fused(
     """
     if dynamics is None or not fuses(dynamics, x.device) or is_transformed() or x.dim() < 2 or not x.numel():
         return None
+    if mask is not None and dynamics.gives_membrane:
+        return None
+    scale, is_exact = dynamics.scale, dynamics.scale is None or dynamics.is_unscaled
+    if scale is not None and is_exact and not scale.requires_grad:
+        scale = None
+    if mask is not None:
+        scale = mask.detach() if scale is None else scale * mask.detach()
+    if scale is not None and scale.device != x.device:
+        return None
+    dynamics = replace(dynamics, scale=scale)
     for factor in dynamics.factors:
         x = x * factor
     start = dynamics.start
@@ -77,9 +97,10 @@ def run_fused(
     if plan is None:
         return None
     states = [None if state is None else state.expand_as(x[0]).contiguous() for state in (membrane, current)]
-    spikes, membranes, currents, *last, _, _ = _Fused.apply(x.contiguous(), *states, plan, *plan.tensors)
-    if spikes is not None and (dynamics.scale is None or dynamics.is_unscaled):
-        mark_exact(spikes)
+    plan = replace(plan, in_half=in_half and is_exact)
+    spikes, membranes, currents, *last, _, _, half_spikes = _Fused.apply(x.contiguous(), *states, plan, *plan.tensors)
+    if spikes is not None and is_exact:
+        mark_exact(spikes, half_spikes)
     shows = dynamics.gives_membrane or dynamics.shows_membrane
     output = membranes if dynamics.gives_membrane else spikes
     return Activity(output, spikes, membranes if shows else None, currents, *last)
@@ -97,6 +118,7 @@ class _Plan:
         start: likewise.
         numbers: of each constant, 0 where a tensor is; then the divisor of the input.
         kinds: of each constant, how it is taken.
+        in_half: whether spikes are written in half precision, too.
     """
 
     dynamics: Dynamics
@@ -106,6 +128,7 @@ class _Plan:
     kinds: tuple[int, ...]
     size: int
     repeat: int
+    in_half: bool = False
 
     def rules(self) -> list[int]:
         d = self.dynamics
@@ -175,7 +198,8 @@ def _fits(value: Tensor, x: Tensor) -> bool:
 class _Fused(torch.autograd.Function):
     """x (T, B, ...) to an `Activity`, and what the backward pass needs, (T, B, ...): charged membranes, and drives.
 
-    These are outputs, too, so that a backward pass that is itself differentiated can go through them.
+    These are outputs, too, so that a backward pass that is itself differentiated can go through them. The last output
+    are the spikes in half precision, for `mark_exact`.
     """
 
     @staticmethod
@@ -196,6 +220,9 @@ class _Fused(torch.autograd.Function):
             return torch.empty_like(like) if wanted else None
 
         spikes, membranes = some(fires), some(shows)
+        half_spikes = None
+        if fires and plan.in_half and x.shape[-1] % 16 == 0:  # products take rows of such a size as they are
+            half_spikes = x.new_empty(x.shape, dtype=_triton.half(x.device))
         charged = some(saves_charged and bool(d.after))
         drives, currents = some(needs_drive and has_current), some(d.shows_current and has_current)
         last, last_current = torch.empty_like(x[0]), some(has_current, x[0])
@@ -205,7 +232,8 @@ class _Fused(torch.autograd.Function):
         numbers, kinds, layout, rules = ctx.run
         forward(
             *(x, current, [*constants, start], numbers, kinds, layout, rules),
-            *(spikes, charged, membranes, drives, currents, last, last_current),
+            *(spikes, half_spikes, charged, membranes, drives, currents),
+            *(last, last_current),
         )
         ctx.plan, ctx.learned, ctx.is_given, ctx.shape = plan, learned, membrane is not None, x.shape
         ctx.needs = [int(needs) for needs in (needs_last, needs_drive, saves_membranes, "synapse" in names)]
@@ -215,10 +243,13 @@ class _Fused(torch.autograd.Function):
             *(membranes if saves_charged and not d.after else charged, membranes if saves_membranes else None),
             *(drives, *constants),
         )
-        return spikes, membranes, currents, last, last_current, charged, drives
+        if half_spikes is not None:
+            ctx.mark_non_differentiable(half_spikes)
+        return spikes, membranes, currents, last, last_current, charged, drives, half_spikes
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *outer: Tensor | None) -> tuple[Tensor | None, ...]:
+        grads = outer[:-1]  # spikes in half precision have none
         wanted: tuple[bool, ...] = ctx.needs_input_grad
         is_plain = needs_graph() or any(grad is not None for grad in grads[5:]) or _are_batched(grads)
         run = _plain_backward if is_plain else _kernel_backward

@@ -17,8 +17,8 @@ _SHARED = "Tensor?[] constants, float[] numbers, int[] kinds, int[] layout, int[
 
 @_triton.operator(
     f"neurons_forward(Tensor x, Tensor? first_current, {_SHARED}, "
-    "Tensor(a!)? spikes, Tensor(b!)? charged, Tensor(c!)? membranes, Tensor(d!)? drives, Tensor(e!)? currents, "
-    "Tensor(f!) membrane, Tensor(g!)? current) -> ()"
+    "Tensor(a!)? spikes, Tensor(b!)? in_half, Tensor(c!)? charged, Tensor(d!)? membranes, Tensor(e!)? drives, "
+    "Tensor(f!)? currents, Tensor(g!) membrane, Tensor(h!)? current) -> ()"
 )
 def forward(
     x: Tensor,
@@ -29,6 +29,7 @@ def forward(
     layout: list[int],
     rules: list[int],
     spikes: Tensor | None,
+    in_half: Tensor | None,
     charged: Tensor | None,
     membranes: Tensor | None,
     drives: Tensor | None,
@@ -45,7 +46,7 @@ def forward(
             *constants,
             *numbers,
             first_current,
-            *(spikes, charged, membranes, drives, currents, membrane, current),
+            *(spikes, in_half, charged, membranes, drives, currents, membrane, current),
             *layout,
             *kinds,
             *rules,

@@ -158,6 +158,18 @@ class CapabilityLaws(Cases):
         (got,) = torch.autograd.grad((actual * weight).sum(), x)
         assert (got - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
+    def test_the_benchmarks_neuron_with_a_mask(self, tau: float) -> None:
+        self.skip_without(capabilities.Benchmarks)
+        toolkit = capabilities.benchmarks(self.toolkit)
+        torch.manual_seed(0)
+        x, mask, weight = (torch.rand(12, 8, 5) * 1.5).requires_grad_(), torch.rand(8, 5) < 0.6, torch.randn(12, 8, 5)
+        neuron = toolkit.spiking_neuron(tau=tau)
+        expected, actual = toolkit.run(neuron, x) * mask, toolkit.run_masked(neuron, x, mask.float())
+        assert torch.equal(actual, expected)
+        (wanted,) = torch.autograd.grad((expected * weight).sum(), x)
+        (got,) = torch.autograd.grad((actual * weight).sum(), x)
+        torch.testing.assert_close(got, wanted)
+
     def test_the_benchmarks_readout_is_a_leaky_membrane(self, tau: float) -> None:
         self.skip_without(capabilities.Benchmarks)
         toolkit = capabilities.benchmarks(self.toolkit)

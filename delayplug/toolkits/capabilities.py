@@ -172,6 +172,17 @@ class Benchmarks(ABC):
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
         """One of these two neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
 
+    def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+        """What `run` gives times a mask, as of dropout; a toolkit may do both at once.
+
+        Args:
+            neuron: a spiking one of these two.
+            x: (T, B, ...).
+            mask: zeros and ones without a gradient; broadcasts to (B, ...).
+        """
+        y = self.run(neuron, x)
+        return y * mask.to(y.dtype)
+
     def implementation(self, neuron: nn.Module, device: torch.device) -> str:
         """What the toolkit itself runs one of these two neurons with on a device, such as "spikingjelly: triton".
 

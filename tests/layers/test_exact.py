@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from delayplug.layers.exact import is_exact, mark_exact
+from delayplug.layers.exact import half_of, is_exact, mark_exact
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.bfloat16])
@@ -28,6 +28,18 @@ def test_a_mark_counts_until_somebody_writes() -> None:
     x = mark_exact(torch.ones(3))
     x.view(-1).mul_(0.3)
     assert not is_exact(x)
+
+
+def test_numbers_in_half_precision() -> None:
+    """Of all of x, in its order and until somebody writes to it."""
+    half = torch.ones(4, 3, dtype=torch.bfloat16)
+    x = mark_exact(torch.ones(4, 3), half)
+    assert half_of(x).data_ptr() == half_of(mark_exact(x)).data_ptr() == half.data_ptr()
+    assert half_of(x.detach().view(2, 2, 3)).shape == (2, 2, 3)
+    assert all(half_of(other) is None for other in (x[1:], x[:2], x.T, x * 1, half, torch.ones(4, 3)))
+    x.mul_(2)
+    assert half_of(x) is None
+    assert half_of(mark_exact(x)) is None
 
 
 def test_where_writing_is_not_counted_nothing_is_known() -> None:

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from delayplug import Activity, After, Charge, Current, Dynamics, Form, Surrogate, fused_neurons, run_fused
+from delayplug import Activity, After, Charge, Current, Dynamics, Form, Surrogate, _triton, fused_neurons, run_fused
 from delayplug._triton import is_installed
-from delayplug.layers.exact import is_exact
+from delayplug.layers.exact import half_of, is_exact
 from delayplug.neurons.fused import fuses
 from delayplug.neurons.recurrence import in_steps
 from delayplug.testing.capability_laws import assert_dynamics
@@ -178,6 +178,61 @@ def test_which_spikes_are_known_to_be_exact() -> None:
     assert is_exact(run(dataclasses.replace(scaled, scale=torch.tensor(1.0), is_unscaled=True), x).output)
     assert not is_exact(run(READOUT, x).output)
     assert not is_exact(run(dataclasses.replace(LEAKY, shows_membrane=True), x).membranes)
+
+
+@pytest.mark.parametrize("scale", [None, torch.tensor(1.0), torch.tensor(0.3, requires_grad=True)])
+def test_a_mask_of_the_spikes(scale: Tensor | None) -> None:
+    """The membranes are those without a mask; gradients are those of a product, and the mask has none."""
+    is_unscaled = scale is not None and not scale.requires_grad
+    scale = scale if scale is None else scale.detach().to(DEVICE).requires_grad_(scale.requires_grad)
+    leak = torch.tensor([0.5, 0.75, 0.9]).requires_grad_()
+    dynamics = dataclasses.replace(
+        LEAKY, leak=leak, scale=scale, is_unscaled=is_unscaled, is_detached=False, shows_membrane=True
+    )
+    x, mask = (torch.rand(6, 2, 3) * 2).requires_grad_(), (torch.rand(2, 3) < 0.6).float().requires_grad_()
+    did, same = run_fused(dynamics, x, mask=mask), run(dynamics, x)
+    assert did is not None
+    assert torch.equal(did.output, same.output * mask)
+    assert torch.equal(did.membranes, same.membranes)
+    assert is_exact(did.output) == is_exact(same.output) == (scale is None or is_unscaled)
+    weight, leaves = torch.randn(6, 2, 3), [t for t in (x, leak, scale) if t is not None and t.requires_grad]
+    found = torch.autograd.grad((did.output * weight).sum(), [*leaves, mask], allow_unused=True)
+    assert found[-1] is None
+    expected = torch.autograd.grad((same.output * mask.detach() * weight).sum(), leaves)
+    for ours, theirs in zip(found[:-1], expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_mask_that_no_kernel_takes() -> None:
+    x = torch.rand(3, 2, 4)
+    assert run_fused(READOUT, x, mask=torch.ones(2, 4)) is None
+    assert run_fused(LEAKY, x, mask=torch.ones(2, 4, dtype=torch.float64)) is None
+
+
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="about a GPU")
+def test_a_scale_on_another_device() -> None:
+    """The toolkit's own operations take it; a kernel would not."""
+    x, scale = torch.rand(3, 2, 4), torch.tensor(0.3, device="cpu")
+    assert run_fused(dataclasses.replace(LEAKY, scale=scale), x) is None
+    one = dataclasses.replace(LEAKY, scale=torch.tensor(1.0, device="cpu"), is_unscaled=True)
+    assert torch.equal(run(one, x).output, run(LEAKY, x).output)
+
+
+def test_spikes_in_half_precision() -> None:
+    """A copy of spikes that are exact, where products take it as it is."""
+    x = torch.rand(4, 2, 16) * 2
+    did = run_fused(LEAKY, x, mask=(torch.rand(2, 16) < 0.6).float(), in_half=True)
+    assert did is not None
+    half = half_of(did.output)
+    assert half is not None
+    assert half.dtype == _triton.half(x.device)
+    assert torch.equal(half.float(), did.output)
+    scaled = dataclasses.replace(LEAKY, scale=torch.tensor(0.3))
+    for dynamics, input_ in ((LEAKY, x[..., :3]), (scaled, x), (READOUT, x)):
+        did = run_fused(dynamics, input_, in_half=True)
+        assert did is not None
+        assert half_of(did.output) is None
+    assert half_of(run(LEAKY, x).output) is None
 
 
 def test_what_is_not_learned_is_not_kept() -> None:

@@ -29,7 +29,7 @@ def run(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     spikes, charged, gradient = (torch.empty_like(x) for _ in range(3))
     layout = [x.shape[0], x[0].numel(), 1, 1]
     last = torch.empty_like(x[0])
-    forward(x, None, NONE, NUMBERS, [0] * 8, layout, RULES, spikes, charged, None, None, None, last, None)
+    forward(x, None, NONE, NUMBERS, [0] * 8, layout, RULES, spikes, None, charged, None, None, None, last, None)
     grads = [torch.ones_like(x), None, None, None, None]
     backward(
         *(x, None, NONE, NUMBERS, [0] * 8, layout, [*RULES, 1, 0], [0] * 4, [1.0, 1.0, 0.0]),

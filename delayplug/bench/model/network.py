@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ...layers.exact import is_exact, mark_exact
+from ...layers.exact import mark_exact
 from ...neurons.loops import compiled_loops
 from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
@@ -55,7 +55,10 @@ class DelayNetwork(nn.Module):
         return self.activity(x, masks)[-1]
 
     def activity(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward."""
+        """The spikes of each hidden layer, (T + ..., B, size), and the readout's membrane potential as from forward.
+
+        Of the spikes those that are not dropped, as zeros and ones.
+        """
         if masks is None:
             masks = self.draw_masks(x.shape[1]) if self.training else []
         spikes, scale = [], 1.0
@@ -63,11 +66,11 @@ class DelayNetwork(nn.Module):
             for synapse, norm, neuron, mask in itertools.zip_longest(self.layers[:-1], self.norms, self.neurons, masks):
                 current: Tensor = synapse(x, tail=self.tail, scale=scale)
                 current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-                spikes.append(mark_exact(self.benchmark.run(neuron, current)))  # zeros and ones
-                x = spikes[-1]
-                if mask is not None:
-                    # Zeros and ones, too: what dropout scales them by is a factor of the next layer's weights.
-                    x, scale = apply_mask(x, mask), self.dropout.scale
+                if mask is None:
+                    x = self.benchmark.run(neuron, current)
+                else:  # what dropout scales its spikes by is a factor of the next layer's weights
+                    x, scale = self.benchmark.run_masked(neuron, current, mask[0]), self.dropout.scale
+                spikes.append(mark_exact(x))  # zeros and ones
             return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail, scale=scale))]
 
     def draw_masks(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
@@ -134,12 +137,6 @@ class HeldDropout(nn.Dropout):
         if not self.training or self.p == 0:
             return x
         return x * (self.draw(x, x.shape[1:]) * self.scale)
-
-
-def apply_mask(x: Tensor, mask: Tensor) -> Tensor:
-    """x where the mask is one, zero where it is zero; known to be exact in bf16 if x is."""
-    masked = x * mask.to(x.dtype)
-    return mark_exact(masked) if is_exact(x) else masked
 
 
 def class_scores(membrane: Tensor) -> Tensor:

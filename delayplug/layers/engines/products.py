@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..._triton import half, operator, runs_on
 from ..autograd import gradients, is_transformed, needs_graph
-from ..exact import is_exact
+from ..exact import half_of, is_exact
 from ..precision import parts
 from .direct import direct
 
@@ -49,16 +49,18 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, x_TBI: Tensor, taps_KOI: Tensor, steps: int, exact: bool) -> Tensor:
         (_, B, I), (_, O, _) = x_TBI.shape, taps_KOI.shape  # noqa: E741
         ctx.exact, ctx.parts = exact, parts()
-        taps = in_parts(taps_KOI, ctx.parts)
-        ctx.save_for_backward(x_TBI, taps_KOI, *taps)
+        taps, ways = in_parts(taps_KOI, ctx.parts), _ways(x_TBI, ctx.parts, exact)
+        # One part is saved, half as large as x in float32; two would be as large as x, and are made again.
+        only = ways[0].x1 if ctx.needs_input_grad[1] and len(ways) == 1 and ways[0].x2 is None else None
+        ctx.save_for_backward(x_TBI, taps_KOI, *taps, only)
         y_TBO = taps_KOI.new_empty((steps, B, O))
-        for x1, x2, rest, wanted in _ways(x_TBI, ctx.parts, exact):
+        for x1, x2, rest, wanted in ways:
             shifted_product(x1, x2, *taps, rest, wanted, I, O, B, False, y_TBO)
         return y_TBO
 
     @staticmethod
     def backward(ctx: Any, grad_TBO: Tensor) -> tuple[Tensor | None, ...]:
-        x_TBI, taps_KOI, taps1, taps2 = ctx.saved_tensors
+        x_TBI, taps_KOI, taps1, taps2, only = ctx.saved_tensors
         if needs_graph():
             plain = functools.partial(direct, steps=grad_TBO.shape[0])
             return *gradients(plain, (x_TBI, taps_KOI), grad_TBO, ctx.needs_input_grad[:2]), None, None
@@ -66,7 +68,7 @@ class _Products(torch.autograd.Function):
         grad_x = grad_taps = None
         grad = in_parts(grad_TBO, ctx.parts)
         if ctx.needs_input_grad[1]:
-            ways = _ways(x_TBI, ctx.parts, ctx.exact)
+            ways = _ways(x_TBI, ctx.parts, ctx.exact) if only is None else [_Way(only, None, None, False)]
             factors = 1 + (ways[-1].x2 is not None), 1 + (grad[1] is not None)
             count = shares(K, O, I, min(T, grad_TBO.shape[0]) * B, factors)
             sums_SKOI = taps_KOI.new_empty((count, K, O, I))
@@ -101,13 +103,15 @@ def _ways(x: Tensor, count: int, exact: bool) -> list[_Way]:
 def in_parts(x: Tensor, count: int, exact: bool = False, rest: Tensor | None = None) -> Parts:
     """The last dimension of x, padded with zeros to a multiple of 16, in one or two parts of bf16; (..., columns).
 
-    Numbers that are `exact` in bf16 have one part: x itself, if it has the dtype and needs no padding. `rest`, int32
+    Numbers that are `exact` in bf16 have one part, which may be there already, if it needs no padding. `rest`, int32
     (1,), is set to 1 if the second part has other numbers than zeros.
     """
     dtype, columns = half(x.device), (x.shape[-1] + 15) // 16 * 16
     x = x.contiguous()
-    if exact and x.dtype == dtype and columns == x.shape[-1]:
-        return x, None
+    if exact and columns == x.shape[-1]:
+        there = x if x.dtype == dtype else half_of(x)
+        if there is not None and there.dtype == dtype:
+            return there, None
     first = torch.empty((*x.shape[:-1], columns), dtype=dtype, device=x.device)
     second = torch.empty_like(first) if count > 1 and not exact else None
     cut(x.view(torch.uint8) if x.dtype == torch.bool else x, first, second, rest)

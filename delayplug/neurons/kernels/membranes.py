@@ -74,7 +74,7 @@ def _charge(v, u, leak, rest, gain, CHARGE: tl.constexpr):
 @triton.jit
 def _forward_step(
     x, v, i, at, ok, leak, rest, gain, synapse, threshold, reset, scale, divisor,
-    spikes, charged, membranes, drives, currents,
+    spikes, in_half, charged, membranes, drives, currents,
     CHARGE: tl.constexpr, CURRENT: tl.constexpr, BEFORE: tl.constexpr, AFTER: tl.constexpr,
     FIRES: tl.constexpr, AT: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
 ):  # fmt: skip
@@ -108,9 +108,10 @@ def _forward_step(
             v = after_spike(h, s - r, threshold, reset, BEFORE, AFTER)
         if spikes is not None:
             if SCALE:
-                tl.store(spikes + at, s * scale, mask=ok)
-            else:
-                tl.store(spikes + at, s, mask=ok)
+                s = s * scale
+            tl.store(spikes + at, s, mask=ok)
+            if in_half is not None:
+                tl.store(in_half + at, s.to(in_half.dtype.element_ty), mask=ok)
     if charged is not None:
         tl.store(charged + at, h, mask=ok)
     if membranes is not None:
@@ -127,7 +128,7 @@ def _forward_step(
 def forward(
     x, leak_p, rest_p, gain_p, synapse_p, threshold_p, reset_p, scale_p, start_p,
     leak_n, rest_n, gain_n, synapse_n, threshold_n, reset_n, scale_n, start_n, divisor, first_current,
-    spikes, charged, membranes, drives, currents, membrane, current, T, N, SIZE, REPEAT,
+    spikes, in_half, charged, membranes, drives, currents, membrane, current, T, N, SIZE, REPEAT,
     LEAK: tl.constexpr, REST: tl.constexpr, GAIN: tl.constexpr, SYNAPSE: tl.constexpr, THRESHOLD: tl.constexpr,
     RESET: tl.constexpr, SCALE: tl.constexpr, START: tl.constexpr,
     CHARGE: tl.constexpr, CURRENT: tl.constexpr, BEFORE: tl.constexpr, AFTER: tl.constexpr, FIRES: tl.constexpr,
@@ -135,8 +136,8 @@ def forward(
 ):  # fmt: skip
     """x (T, N) to all that is passed and not None, each (T, N), and the last membrane and current, (N,).
 
-    Of `charged` the membranes before the reset, of `membranes` those after it, of `drives` the drive u, and of
-    `currents` the current after the step.
+    `in_half` has the spikes once more, in another dtype. Of `charged` the membranes before the reset, of `membranes`
+    those after it, of `drives` the drive u, and of `currents` the current after the step.
     """
     c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     ok = c < N
@@ -164,22 +165,22 @@ def forward(
         x3 = tl.load(x + at3, mask=ok, other=0.0)
         v, i = _forward_step(
             x0, v, i, at, ok, leak, rest, gain, synapse, threshold, reset, scale, divisor,
-            spikes, charged, membranes, drives, currents,
+            spikes, in_half, charged, membranes, drives, currents,
             CHARGE, CURRENT, BEFORE, AFTER, FIRES, AT, SCALES, DIVIDES,
         )  # fmt: skip
         v, i = _forward_step(
             x1, v, i, at1, ok, leak, rest, gain, synapse, threshold, reset, scale, divisor,
-            spikes, charged, membranes, drives, currents,
+            spikes, in_half, charged, membranes, drives, currents,
             CHARGE, CURRENT, BEFORE, AFTER, FIRES, AT, SCALES, DIVIDES,
         )  # fmt: skip
         v, i = _forward_step(
             x2, v, i, at2, ok, leak, rest, gain, synapse, threshold, reset, scale, divisor,
-            spikes, charged, membranes, drives, currents,
+            spikes, in_half, charged, membranes, drives, currents,
             CHARGE, CURRENT, BEFORE, AFTER, FIRES, AT, SCALES, DIVIDES,
         )  # fmt: skip
         v, i = _forward_step(
             x3, v, i, at3, ok, leak, rest, gain, synapse, threshold, reset, scale, divisor,
-            spikes, charged, membranes, drives, currents,
+            spikes, in_half, charged, membranes, drives, currents,
             CHARGE, CURRENT, BEFORE, AFTER, FIRES, AT, SCALES, DIVIDES,
         )  # fmt: skip
         at = at3 + N
@@ -187,7 +188,7 @@ def forward(
         v, i = _forward_step(
             tl.load(x + at, mask=ok, other=0.0), v, i, at, ok,
             leak, rest, gain, synapse, threshold, reset, scale, divisor,
-            spikes, charged, membranes, drives, currents,
+            spikes, in_half, charged, membranes, drives, currents,
             CHARGE, CURRENT, BEFORE, AFTER, FIRES, AT, SCALES, DIVIDES,
         )  # fmt: skip
         at += N

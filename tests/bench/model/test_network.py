@@ -5,10 +5,13 @@ import torch
 from torch import Tensor
 
 from delayplug.bench.config import RunConfig
-from delayplug.bench.model.network import DelayNetwork, HeldDropout, apply_mask, class_scores
+from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
 from delayplug.bench.variants import VARIANTS, Variant
 from delayplug.layers.exact import is_exact
+from delayplug.neurons.fused import fused_neurons
 from delayplug.toolkits import plugins
+from tests.layers.kernels import DEVICE, needs_triton, running
+from tests.layers.launches import launches
 
 BACKENDS = ("snntorch", "norse", "spikingjelly")
 
@@ -85,6 +88,35 @@ def test_dropout_scales_weights_and_leaves_spikes_as_they_are(delays: Variant, f
         torch.testing.assert_close(ours, theirs)
 
 
+@needs_triton
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_training_step_in_kernels(backend: str) -> None:
+    """Spikes equal to those of the loops, gradients to 1e-4, and few launches: each counts."""
+    torch.manual_seed(0)
+    config = RunConfig(dropout=0.4, max_delay=6, tau=2.0)
+    network = DelayNetwork((20, 16, 16, 5), plugins.toolkit(backend), config).to(DEVICE)
+    x, y = (torch.rand(12, 3, 20) < 0.3).to(DEVICE, torch.uint8), torch.arange(3, device=DEVICE)
+    results = []
+    for fused in (False, True):
+        for synapse in network.layers:
+            synapse.weights.engine = "products" if fused else "direct"
+        network.zero_grad()
+        with running() if fused else fused_neurons(False), launches() as names:
+            masks = network.draw_masks(3, torch.Generator(DEVICE).manual_seed(0))
+            activity = network.activity(x, masks)
+            torch.nn.functional.cross_entropy(class_scores(activity[-1]), y).backward()
+        results.append((activity, [p.grad.clone() for p in network.parameters() if p.grad is not None]))
+    (loops, expected), (kernels, found) = results
+    for a, b in zip(loops[:-1], kernels[:-1], strict=True):
+        assert torch.equal(a, b)
+        assert 0 < float(a.mean()) < 1
+    assert len(expected) == len(found) >= 10
+    for ours, theirs in zip(found, expected, strict=True):
+        assert relative(ours, theirs) < 1e-4
+    # Norse computes with numbers on the CPU, which count here; snnTorch brings the factor of each layer into 0 to 1.
+    assert backend == "norse" or len(names) == {"spikingjelly": 53, "snntorch": 56}[backend]
+
+
 def test_masks_are_those_of_dropout() -> None:
     """On a CPU the numbers of `nn.functional.dropout`, whatever generator they are drawn from."""
     dropout = HeldDropout(0.4)
@@ -94,7 +126,6 @@ def test_masks_are_those_of_dropout() -> None:
     assert torch.equal(mask != 0, expected != 0)
     torch.manual_seed(5)
     torch.testing.assert_close(dropout(torch.ones(3, 50, 40)), expected.expand(3, -1, -1))
-    assert apply_mask(torch.ones(2, 50, 40), mask).equal(mask.expand(2, -1, -1))
 
 
 def test_dropout_holds_its_mask_over_time() -> None:

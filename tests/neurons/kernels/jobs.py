@@ -23,11 +23,12 @@ def job(
 ) -> Job:
     """A kernel with these pointers, and constants that are numbers, or one for each neuron."""
     signature = {"x": "*fp32", **dict.fromkeys(pointers, "*fp32"), "divisor": "fp32"}
+    signature |= {"in_half": "*bf16"} if "in_half" in pointers else {}
     signature |= dict.fromkeys(("T", "N", "SIZE", "REPEAT"), "i32") | {f"{name}_n": "fp32" for name in NAMES}
     signature |= {f"{name}_p": "*fp32" for name in NAMES if each}
     constants: dict[str, Any] = {name.upper(): 2 if each else 0 for name in NAMES} | {"BLOCK": 128, **rules}
     options: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
-    others = ["spikes", "charged", "membranes", "drives", "currents", "membrane", "current", "first_current"]
+    others = ["spikes", "in_half", "charged", "membranes", "drives", "currents", "membrane", "current", "first_current"]
     if kernel == "backward":
         signature |= dict.fromkeys("abc", "fp32")
         constants |= dict(zip(("NEEDS_LAST", "NEEDS_DRIVE", "SAVED", "LEARNS_SYNAPSE"), flags, strict=True))

@@ -45,6 +45,7 @@ def test_compiled(capability: int) -> None:
     jobs = [
         job("forward", capability, saved, rules(Charge.DECAY, before=Before.ZERO)),
         job("forward", capability, saved, rules(Charge.LEAK_INPUT_FIRST)),
+        job("forward", capability, saved | {"in_half"}, rules(Charge.LEAK_INPUT_FIRST), each=True),
         job(
             "forward",
             capability,
