@@ -318,7 +318,7 @@ class _Work:
     """The pieces of one convolution, and the scratch memory that they share.
 
     groups: slices of the groups of rows; samples: slices of the batch. With `in_place` the output's rows are added
-    in the room of the input.
+    in the room of the input, if those of some samples do not reach to samples whose input is still to be read.
     """
 
     def __init__(self, cut: Blocks, batch: int, taps_KOI: Tensor, in_place: bool) -> None:
@@ -326,13 +326,6 @@ class _Work:
         kind = taps_KOI.dtype, taps_KOI.device
         _, outputs, inputs = taps_KOI.shape
         x_room, y_room = _Room("x", cut.count, batch * inputs), _Room("y", cut.out, batch * outputs)
-        if in_place:
-            x_room = y_room = _Room("x and y", *(max(both) for both in zip(x_room[1:], y_room[1:], strict=True)))
-        analysed = (analysis(cut.size, length, *kind) for length in (cut.length, cut.part))
-        self.x = _Windows(x_room, self._scratch, next(analysed), cut.count, cut.length, cut.length)
-        taps_room = _Room("taps", cut.parts, outputs * inputs)
-        self.taps = _Windows(taps_room, self._scratch, next(analysed), cut.parts, cut.part, cut.part)
-        self.y = _Windows(y_room, self._scratch, synthesis(cut.size, cut.rows, *kind), cut.out, cut.rows, cut.length)
         blocks = max(cut.count, cut.out)
         self._on_cpu = taps_KOI.device.type == "cpu"
         if self._on_cpu:
@@ -342,6 +335,13 @@ class _Work:
             group = cut.size.rows * cut.parts * outputs * inputs
             self.groups = _slices(cut.size.groups, _GPU_ELEMENTS / group)
             self.samples = _slices(batch, _GPU_ELEMENTS / (2 * cut.size.total * blocks * max(inputs, outputs)))
+        if in_place and (outputs <= inputs or len(self.samples) == 1):
+            x_room = y_room = _Room("x and y", *(max(both) for both in zip(x_room[1:], y_room[1:], strict=True)))
+        analysed = (analysis(cut.size, length, *kind) for length in (cut.length, cut.part))
+        self.x = _Windows(x_room, self._scratch, next(analysed), cut.count, cut.length, cut.length)
+        taps_room = _Room("taps", cut.parts, outputs * inputs)
+        self.taps = _Windows(taps_room, self._scratch, next(analysed), cut.parts, cut.part, cut.part)
+        self.y = _Windows(y_room, self._scratch, synthesis(cut.size, cut.rows, *kind), cut.out, cut.rows, cut.length)
 
     def each(self, groups: slice) -> list[slice]:
         """The groups whose rows are in memory at a time: one on a CPU, all elsewhere."""

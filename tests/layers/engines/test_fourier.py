@@ -25,6 +25,15 @@ def test_blocks_of_any_length(monkeypatch, T, K, length, steps):
     agree(convolve(x, taps, steps=steps, engine="fft"), oracle.convolve(x, taps, steps), (x, taps))
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 12), (4, 5), (12, 3)])
+@pytest.mark.parametrize(("T", "K"), [(40, 21), (100, 25), (64, 200)])
+def test_more_or_fewer_outputs_than_inputs_some_samples_at_a_time(monkeypatch, T, K, inputs, outputs):
+    """One window that is folded: outputs of some samples do not lie over the input of others."""
+    monkeypatch.setattr(fourier, "_PRODUCT_ROWS", 1)
+    x, taps = tensors(T, K, batch=4, inputs=inputs, outputs=outputs)
+    agree(convolve(x, taps, engine="fft"), convolve(x, taps, engine="direct"), (x, taps))
+
+
 @pytest.mark.parametrize(("T", "K"), [(1000, 250), (700, 25), (5000, 3), (40, 2000), (513, 1), (1, 600)])
 def test_long_sequences_and_long_kernels(T, K):
     way, _ = fourier.blocks(fourier.Shape(T, T, K, 2, 3, 2))
