@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from delayplug.layers import checks
+from delayplug.layers import checks, taps
 from delayplug.layers.base import DelayLayer
 from delayplug.learning import captured
 from delayplug.learning.captured import Replay
@@ -98,4 +98,5 @@ def capturing(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(captured, "recorder_on", lambda device: recorder)
     monkeypatch.setattr(DelayLayer, "_checks_values", lambda self: False)
     monkeypatch.setattr(checks, "_is_finite", lambda x: True)
+    monkeypatch.setattr(taps, "_number", lambda width: width)
     return recorder

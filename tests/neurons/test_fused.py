@@ -58,7 +58,7 @@ def run(dynamics: Dynamics, x: Tensor, *states: Tensor | None) -> NeuronActivity
     return did
 
 
-@settings(max_examples=examples(30), deadline=None)
+@settings(max_examples=examples(30))
 @given(st.data(), st.integers(1, 6), st.integers(0, 10**6))
 def test_equal_to_the_toolkits_own_loop(data: st.DataObject, steps: int, seed: int) -> None:
     backend = data.draw(st.sampled_from(sorted(TOOLKITS)))

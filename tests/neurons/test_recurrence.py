@@ -90,19 +90,19 @@ def check(backend: str, neuron: nn.Module, steps: int, seed: int) -> None:
     assert_dynamics(toolkit, neuron, inputs(steps, seed), learned=learned(neuron))
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(snntorch_neurons(), STEPS, SEEDS)
 def test_equal_to_snntorch(neuron: nn.Module, steps: int, seed: int) -> None:
     check("snntorch", neuron, steps, seed)
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(norse_neurons(), STEPS, SEEDS)
 def test_equal_to_norse(neuron: nn.Module, steps: int, seed: int) -> None:
     check("norse", neuron, steps, seed)
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(spikingjelly_neurons(), STEPS, SEEDS)
 def test_equal_to_spikingjelly(neuron: nn.Module, steps: int, seed: int) -> None:
     check("spikingjelly", neuron, steps, seed)

@@ -16,7 +16,7 @@ from tests.profiles import examples
 pytestmark = pytest.mark.skipif(not is_installed(), reason="needs Triton")
 
 
-@settings(max_examples=examples(15), deadline=None)
+@settings(max_examples=examples(15))
 @given(dynamics(3), st.integers(1, 6), st.booleans(), st.integers(0, 10**6))
 def test_first_and_second_derivatives(neurons: Dynamics, steps: int, given_state: bool, seed: int) -> None:
     results = []

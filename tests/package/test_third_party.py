@@ -69,8 +69,9 @@ torch.testing.assert_close(grad, their_grad, rtol=1e-4, atol=1e-4)
 TRAIN = """
 import json, sys
 from pathlib import Path
+import torch
 from delayplug.bench.comparison.compare import compare, configurations
-from delayplug.bench.measure.speed import comparisons
+from delayplug.bench.measure.comparisons import comparisons
 from delayplug.bench.report.page import read_records, write_page
 from delayplug.bench.resources import Resources
 
@@ -78,7 +79,7 @@ out = Path(sys.argv[1])
 options = {"backends": ["norse", "pulse"], "delays": ["none"], "epochs": 1, "hidden": (4,), "max_delay": 6}
 records = compare(configurations("quick", **options), out, resources=Resources("cpu"))
 write_page(read_records(out), out, out / "report.html")
-names = [each.name for each in comparisons(["pulse"])]
+names = [each.name for each in comparisons(["pulse"], torch.device("cpu"))]
 print(json.dumps({"records": {r["config"]["backend"]: r["versions"] for r in records}, "works": names}))
 """
 

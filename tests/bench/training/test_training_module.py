@@ -73,8 +73,8 @@ def test_what_cannot_be_captured_trains_as_it_is(monkeypatch: pytest.MonkeyPatch
     """The run says why, and ends with the same numbers."""
     config = configure("quick", backend="spikingjelly", **TINY)
     task = load_task(config)
-    plain = train(config, task, Resources("cpu"))
     recorder = capturing(monkeypatch)
+    plain = train(config, task, Resources("cpu", graph=False))
     monkeypatch.setattr(recorder, "record", lambda run: (_ for _ in ()).throw(RuntimeError("not here\nbut there")))
     with pytest.warns(UserWarning, match=r"spikingjelly.*did not run as CUDA graphs \(no: RuntimeError: not here\)"):
         found = train(config, task, Resources("cpu"))

@@ -13,6 +13,7 @@ from spikingjelly.activation_based import layer, neuron
 from spikingjelly.activation_based.nir_exchange import export_to_nir as export_spikingjelly
 from torch import Tensor, nn
 
+import delayplug
 from delayplug import ArgumentError, Cell, to_nir
 from delayplug.exchange.graph import Graph, Input, Neurons, Output, Pool, Scale, Synapses, Threshold
 from delayplug.exchange.nir.firing import doubtful
@@ -96,7 +97,7 @@ def integrator(r: float, weight: float = 0.2, inputs: int = 4, **numbers: Any) -
 )
 def test_neurons_that_can_hardly_be_meant(graph: nir.NIRGraph, options: dict[str, Any], reason: str) -> None:
     with pytest.warns(UserWarning, match=reason) as found:
-        from_nir(graph, backend="norse", **options)
+        delayplug.from_nir(graph, backend="norse", **options)
     assert found[0].filename == __file__
 
 

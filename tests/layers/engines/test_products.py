@@ -46,7 +46,7 @@ def test_it_equals_the_loop(T: int, K: int, steps: int) -> None:
     assert max(errors(*tensors(T, K), steps)) < 1e-5
 
 
-@settings(max_examples=examples(10), deadline=None)
+@settings(max_examples=examples(10))
 @given(st.data())
 def test_any_shape(data: st.DataObject) -> None:
     T, K, batch = (data.draw(st.integers(1, most)) for most in (9, 9, 5))
