@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 
 F = TypeVar("F", bound=Callable[..., None])
+P = TypeVar("P", bound=Callable[..., object])
 
 _LIBRARY = torch.library.Library("delayplug", "FRAGMENT")
 _LEAST_CAPABILITY = (8, 0)  # the first with products of bf16
@@ -58,14 +59,29 @@ def interpreted() -> Iterator[None]:
         _on_cpu.reset(token)
 
 
+def constant(question: P) -> P:
+    """Decorator: while `torch.compile` traces, the function is called, not traced, and its answer counts for good.
+
+    For questions about the machine, whose arguments are constants, too. What `torch.compiler.assume_constant_result`
+    does, which imports the compiler.
+    """
+    question._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return question
+
+
 @functools.cache
 def is_installed() -> bool:
     """Whether Triton is; it is not imported for that."""
     return importlib.util.find_spec("triton") is not None
 
 
-@functools.cache
+@constant
 def _is_capable(index: int | None) -> bool:
+    return _asked(index)
+
+
+@functools.cache
+def _asked(index: int | None) -> bool:
     # A build for AMD's devices calls them "cuda", too; nobody has tried the kernels there.
     if not is_installed() or torch.version.hip is not None or not torch.cuda.is_available():
         return False

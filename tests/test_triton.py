@@ -48,6 +48,15 @@ def test_kernels_run_on_a_cpu_only_where_they_are_interpreted() -> None:
     assert not _triton.runs_on(torch.device("meta"))
 
 
+def test_a_compiler_asks_for_the_device_and_does_not_trace_the_question(recwarn: pytest.WarningsRecorder) -> None:
+    def run(x: Tensor) -> Tensor:
+        return x if _triton.runs_on(torch.device("cuda", 0)) else x + 1
+
+    there = _triton.runs_on(torch.device("cuda", 0))
+    assert torch.compile(run, backend="eager", fullgraph=True)(torch.ones(1)).item() == (1 if there else 2)
+    assert not [str(w.message) for w in recwarn if "lru_cache" in str(w.message)]
+
+
 def test_the_interpreter_is_asked_for_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"), _triton.interpreted():
