@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from ...toolkits.capabilities import Benchmarks
+from ...neurons.fused import fuses
+from ...toolkits.capabilities import Benchmarks, FusedNeurons
 
 
 def implementation(benchmark: Benchmarks, neuron: nn.Module, device: torch.device, *, compiles: bool = False) -> str:
@@ -16,8 +17,10 @@ def implementation(benchmark: Benchmarks, neuron: nn.Module, device: torch.devic
         compiles: whether loops over time are compiled.
 
     Returns:
-        "loop" or "compiled loop", over the steps of the toolkit's own neuron, or what the toolkit says that it uses,
-        such as "spikingjelly: triton".
+        "fused kernel", this library's own; "loop" or "compiled loop", over the steps of the toolkit's own neuron; or
+        what the toolkit says that it uses, such as "spikingjelly: triton".
     """
+    if isinstance(benchmark, FusedNeurons) and fuses(benchmark.dynamics(neuron), device):
+        return "fused kernel"
     own = benchmark.implementation(neuron, device)
     return own or ("compiled loop" if compiles else "loop")

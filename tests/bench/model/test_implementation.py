@@ -1,9 +1,13 @@
 """Which code computes the neurons of a run."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from spikingjelly.activation_based import functional
 
+from delayplug import fused_neurons
+from delayplug._triton import interpreted
 from delayplug.bench.config import configure
 from delayplug.bench.model.implementation import implementation
 from delayplug.bench.model.network import DelayNetwork
@@ -31,7 +35,19 @@ def test_what_spikingjelly_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"implementation": f"triton for {kind} on {device}"}
 
     monkeypatch.setattr(functional, "neuron_implementation", chosen)
-    assert implementation(benchmark, neuron, torch.device("cuda", 1)) == "spikingjelly: triton for lif on cuda:1"
+    with fused_neurons(False):
+        assert implementation(benchmark, neuron, torch.device("cuda", 1)) == "spikingjelly: triton for lif on cuda:1"
+
+
+@pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
+def test_kernels_of_the_library(backend: str) -> None:
+    benchmark = benchmarks(plugins.toolkit(backend))
+    device = torch.device("cuda", 0)
+    if not torch.cuda.is_available():
+        device = CPU
+    with nullcontext() if device.type == "cuda" else interpreted():
+        for neuron in (benchmark.spiking_neuron(tau=2.0), benchmark.readout_neuron(tau=2.0)):
+            assert implementation(benchmark, neuron, device, compiles=True) == "fused kernel"
 
 
 def test_of_a_network() -> None:
