@@ -1,5 +1,6 @@
 """Kernels of neurons, and of their gradients: as the recurrence in plain operations; what the first is compiled to."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,13 @@ from tests.neurons.kernels.jobs import job, rules
 from tests.profiles import examples
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="needs Triton")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """Wherever other tests run: what kernels compute is compared there."""
+    with torch.device("cpu"):
+        yield
 
 
 @settings(max_examples=examples(60), deadline=None)
