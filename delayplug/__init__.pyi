@@ -35,16 +35,16 @@ from .learning.restarts import DelayRestarts as DelayRestarts, restart_delays as
 from .learning.schedules import SigmaSchedule as SigmaSchedule, parameter_groups as parameter_groups
 from .neurons.cell import Cell as Cell, Reset as Reset
 from .neurons.dynamics import (
-    After as After,
-    Before as Before,
-    Charge as Charge,
-    Current as Current,
+    ChargeRule as ChargeRule,
+    CurrentRule as CurrentRule,
     Dynamics as Dynamics,
+    ResetAfter as ResetAfter,
+    ResetBefore as ResetBefore,
 )
 from .neurons.fused import fused_neurons as fused_neurons, run_fused as run_fused
 from .neurons.loops import over_steps as over_steps
-from .neurons.recurrence import Activity as Activity
-from .neurons.surrogates import Form as Form, Surrogate as Surrogate
+from .neurons.recurrence import NeuronActivity as NeuronActivity
+from .neurons.surrogates import Surrogate as Surrogate, SurrogateForm as SurrogateForm
 from .running.stream import Stream as Stream, stream as stream
 from .running.unroll import unroll as unroll
 from .surgery.apply import add_delays as add_delays, remove_delays as remove_delays

@@ -14,22 +14,22 @@ from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
 from delayplug import (
-    Activity,
-    After,
     Benchmarks,
     Cell,
-    Charge,
+    ChargeRule,
     Containers,
-    Current,
+    CurrentRule,
     Dynamics,
     ExchangeError,
     Exchanges,
-    Form,
     FusedNeurons,
     Mode,
+    NeuronActivity,
     OwnWeights,
     Reset,
+    ResetAfter,
     Surrogate,
+    SurrogateForm,
     TimeInside,
     Toolkit,
     over_steps,
@@ -179,7 +179,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
             return _gained_dynamics(neuron)
         return dynamics_of(neuron)
 
-    def fused_output(self, neuron: nn.Module, activity: Activity) -> Any:
+    def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Any:
         return output(neuron, activity)
 
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
@@ -281,19 +281,19 @@ class _GainCell(_Gained, norse.LIFCell):  # type: ignore[misc]
 def _gained_dynamics(neuron: Any) -> Dynamics | None:
     p, has_current = neuron.p, type(neuron) is _GainCell
     surrogate = known_surrogate(p.method, p.alpha)
-    after = After.VALUE if has_current else RESETS.get(p.reset_method)
+    after = ResetAfter.VALUE if has_current else RESETS.get(p.reset_method)
     if surrogate is None or after is None or not starts_by_itself(neuron):
         return None
     return Dynamics(
-        charge=Charge.LEAK_AND_GAIN,
+        charge=ChargeRule.LEAK_AND_GAIN,
         leak=p.tau_mem_inv,
         rest=p.v_leak,
         gain=neuron.gain,
-        current=Current.JUMP if has_current else Current.NONE,
+        current=CurrentRule.JUMP if has_current else CurrentRule.NONE,
         synapse=-p.tau_syn_inv if has_current else 0.0,
         threshold=p.v_th,
         after=after,
-        reset=p.v_reset if after is After.VALUE else 0.0,
+        reset=p.v_reset if after is ResetAfter.VALUE else 0.0,
         surrogate=surrogate,
         start=detached(p.v_leak),
         shows_membrane=True,
@@ -330,14 +330,14 @@ def _arctan_dynamics(neuron: Any) -> Dynamics | None:
     if not known or not starts_by_itself(neuron) or p.alpha.device.type != "cpu":
         return None
     return Dynamics(
-        charge=Charge.LEAK_INPUT_FIRST,
+        charge=ChargeRule.LEAK_INPUT_FIRST,
         leak=neuron.dt * p.tau_mem_inv,
         rest=p.v_leak,
         threshold=p.v_th,
-        after=After.VALUE,
+        after=ResetAfter.VALUE,
         reset=p.v_reset,
         is_detached=True,
-        surrogate=Surrogate(Form.ARCTAN, float(p.alpha)),
+        surrogate=Surrogate(SurrogateForm.ARCTAN, float(p.alpha)),
         start=detached(p.v_leak),
         shows_membrane=True,
     )

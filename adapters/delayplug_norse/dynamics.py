@@ -13,7 +13,7 @@ from norse.torch.functional.lif_box import lif_box_feed_forward_step
 from norse.torch.functional.reset import reset_subtract, reset_value
 from torch import Tensor, nn
 
-from delayplug import Activity, After, Charge, Current, Dynamics, Form, Surrogate
+from delayplug import ChargeRule, CurrentRule, Dynamics, NeuronActivity, ResetAfter, Surrogate, SurrogateForm
 
 _STEPS: dict[type[nn.Module], Callable[..., Any]] = {
     norse.LIFBoxCell: lif_box_feed_forward_step,
@@ -37,7 +37,7 @@ _STATES = {
     norse.IAF: norse.IAFFeedForwardState,
 }
 # What the reset_method of `LIFBox` does.
-RESETS: dict[Any, After] = {reset_value: After.VALUE, reset_subtract: After.SUBTRACT}
+RESETS: dict[Any, ResetAfter] = {reset_value: ResetAfter.VALUE, reset_subtract: ResetAfter.SUBTRACT}
 
 
 def dynamics(neuron: nn.Module) -> Dynamics | None:
@@ -52,13 +52,13 @@ def dynamics(neuron: nn.Module) -> Dynamics | None:
     shows = not isinstance(neuron, _SEQUENCES)
     options: dict[str, Any] = {"start": detached(getattr(p, "v_leak", 0.0))}
     if step in (lif_feed_forward_step, li_feed_forward_step):
-        options |= {"current": Current.JUMP, "synapse": -dt * p.tau_syn_inv, "shows_current": shows}
+        options |= {"current": CurrentRule.JUMP, "synapse": -dt * p.tau_syn_inv, "shows_current": shows}
     if step is iaf_feed_forward_step:
         # A fresh membrane is the reset itself, with its gradient.
-        options |= {"charge": Charge.ADD, "start": p.v_reset}
+        options |= {"charge": ChargeRule.ADD, "start": p.v_reset}
     else:
         first = step is lif_box_feed_forward_step
-        charge = Charge.LEAK_INPUT_FIRST if first else Charge.LEAK_REST_FIRST
+        charge = ChargeRule.LEAK_INPUT_FIRST if first else ChargeRule.LEAK_REST_FIRST
         options |= {"charge": charge, "leak": dt * p.tau_mem_inv, "rest": p.v_leak}
     if step in (li_feed_forward_step, li_box_feed_forward_step):
         return Dynamics(gives_membrane=True, **options)
@@ -66,7 +66,7 @@ def dynamics(neuron: nn.Module) -> Dynamics | None:
     after = RESETS.get(getattr(p, "reset_method", reset_value))
     if surrogate is None or after is None:
         return None
-    if after is After.VALUE:
+    if after is ResetAfter.VALUE:
         options["reset"] = p.v_reset
     return Dynamics(threshold=p.v_th, after=after, surrogate=surrogate, shows_membrane=shows, **options)
 
@@ -81,22 +81,22 @@ def starts_by_itself(neuron: nn.Module) -> bool:
 def known_surrogate(method: str, alpha: float | Tensor) -> Surrogate | None:
     """The form of a surrogate of Norse's; None if its parameter is on a device, so that nothing waits for that."""
     if method == "super":
-        return Surrogate(Form.FAST_SIGMOID, 1.0, 1.0)
+        return Surrogate(SurrogateForm.FAST_SIGMOID, 1.0, 1.0)
     if method == "heaviside":
-        return Surrogate(Form.CONSTANT, 0.0)
+        return Surrogate(SurrogateForm.CONSTANT, 0.0)
     if isinstance(alpha, Tensor) and (alpha.device.type != "cpu" or alpha.numel() != 1):
         return None
     a = float(alpha)
     forms = {
-        "triangle": Surrogate(Form.TRIANGLE, a, a),
-        "tanh": Surrogate(Form.SIGMOID, 2 * a, 4.0),
-        "circ": Surrogate(Form.CIRCLE, a),
-        "heavi_erfc": Surrogate(Form.GAUSSIAN, a, 2 / math.sqrt(math.pi)),
+        "triangle": Surrogate(SurrogateForm.TRIANGLE, a, a),
+        "tanh": Surrogate(SurrogateForm.SIGMOID, 2 * a, 4.0),
+        "circ": Surrogate(SurrogateForm.CIRCLE, a),
+        "heavi_erfc": Surrogate(SurrogateForm.GAUSSIAN, a, 2 / math.sqrt(math.pi)),
     }
     return forms.get(method)
 
 
-def output(neuron: nn.Module, activity: Activity) -> tuple[Tensor, Any]:
+def output(neuron: nn.Module, activity: NeuronActivity) -> tuple[Tensor, Any]:
     """What its forward returns: the output and, of a cell, the states of all steps, of a layer, the last."""
     state: Any = next(_STATES[kind] for kind in type(neuron).__mro__ if kind in _STATES)
     if isinstance(neuron, _SEQUENCES):

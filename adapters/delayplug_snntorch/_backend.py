@@ -9,7 +9,6 @@ from snntorch import surrogate
 from torch import Tensor, nn
 
 from delayplug import (
-    Activity,
     Benchmarks,
     Cell,
     Dynamics,
@@ -17,6 +16,7 @@ from delayplug import (
     Exchanges,
     FusedNeurons,
     Mode,
+    NeuronActivity,
     OwnWeights,
     Reset,
     Streams,
@@ -154,7 +154,7 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         own = type(neuron)
         return dynamics_of(neuron, readouts.get(own, own), own in readouts)
 
-    def fused_output(self, neuron: nn.Module, activity: Activity) -> Any:
+    def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Any:
         keeper: Any = neuron
         keeper.mem = activity.membrane
         if activity.current is not None:

@@ -9,13 +9,13 @@ import snntorch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from delayplug import After, Before, Charge, Current, Dynamics, Form, Surrogate
+from delayplug import ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore, Surrogate, SurrogateForm
 
 # What a `Leaky` and so on do with the spikes of the state that they begin a step with.
 _BEFORE = {
-    snntorch.Leaky: (Before.SUBTRACT, Before.ZERO, Before.NONE),
-    snntorch.Synaptic: (Before.SUBTRACT, Before.ZERO_ALL, Before.NONE),
-    snntorch.Lapicque: (Before.SUBTRACT, Before.ZERO_ALL, Before.NONE),
+    snntorch.Leaky: (ResetBefore.SUBTRACT, ResetBefore.ZERO, ResetBefore.NONE),
+    snntorch.Synaptic: (ResetBefore.SUBTRACT, ResetBefore.ZERO_ALL, ResetBefore.NONE),
+    snntorch.Lapicque: (ResetBefore.SUBTRACT, ResetBefore.ZERO_ALL, ResetBefore.NONE),
 }
 _MECHANISMS = ("subtract", "zero", "none")
 _METHODS = ("_base_sub", "_base_zero", "_base_int")
@@ -38,8 +38,8 @@ def dynamics(neuron: nn.Module, kind: type[nn.Module], gives_membrane: bool) -> 
     if form is None or mechanism is None:
         return None
     before = _BEFORE[kind][mechanism]
-    at_once = before is not Before.NONE and not getattr(module, "reset_delay", True)
-    after = (After.SUBTRACT, After.VALUE)[mechanism] if at_once else After.NONE
+    at_once = before is not ResetBefore.NONE and not getattr(module, "reset_delay", True)
+    after = (ResetAfter.SUBTRACT, ResetAfter.VALUE)[mechanism] if at_once else ResetAfter.NONE
     options: dict[str, Any] = {}
     if kind is snntorch.Lapicque:
         rate = 1 / (module.R * module.C)
@@ -48,11 +48,11 @@ def dynamics(neuron: nn.Module, kind: type[nn.Module], gives_membrane: bool) -> 
     else:
         options["leak"] = module.beta.clamp(0, 1)
     if kind is snntorch.Synaptic:
-        options |= {"current": Current.DECAY, "synapse": module.alpha.clamp(0, 1)}
+        options |= {"current": CurrentRule.DECAY, "synapse": module.alpha.clamp(0, 1)}
     returns_states = gives_membrane or module.output or not module.init_hidden
     scale = module.graded_spikes_factor
     return Dynamics(
-        charge=Charge.DECAY,
+        charge=ChargeRule.DECAY,
         threshold=module.threshold,
         before=before,
         after=after,
@@ -102,7 +102,7 @@ def _value(module: nn.Module, name: str) -> float | None:
 def known_surrogate(spike: Callable[..., Any]) -> Surrogate | None:
     """The form of a surrogate that one of the functions of `snntorch.surrogate` made; None for all others."""
     if spike is snntorch.SpikingNeuron._surrogate_bypass:
-        return Surrogate(Form.CONSTANT, 0.0)
+        return Surrogate(SurrogateForm.CONSTANT, 0.0)
     if not isinstance(spike, types.FunctionType) or spike.__code__ not in _FORMS:
         return None
     cells = [cell.cell_contents for cell in spike.__closure__ or ()]
@@ -118,12 +118,12 @@ def _code(made: object) -> types.CodeType:
 
 # By the code of what each of snnTorch's functions returns, which has the function's arguments in its closure.
 _FORMS: dict[types.CodeType, Callable[..., Surrogate]] = {
-    _code(surrogate.straight_through_estimator()): lambda: Surrogate(Form.CONSTANT, 1.0),
-    _code(surrogate.heaviside()): lambda: Surrogate(Form.SPIKE, 1.0),
-    _code(surrogate.triangular()): lambda threshold: Surrogate(Form.STEP, threshold, -threshold),
-    _code(surrogate.fast_sigmoid()): lambda slope: Surrogate(Form.FAST_SIGMOID, slope, 1.0),
-    _code(surrogate.atan()): lambda alpha: Surrogate(Form.ARCTAN, alpha),
-    _code(surrogate.sigmoid()): lambda slope: Surrogate(Form.SIGMOID, slope, slope),
-    _code(surrogate.spike_rate_escape()): lambda beta, slope: Surrogate(Form.EXPONENTIAL, beta, slope, 1.0),
-    _code(surrogate.SFS()): lambda slope, B: Surrogate(Form.SPARSE_FAST_SIGMOID, slope, B),
+    _code(surrogate.straight_through_estimator()): lambda: Surrogate(SurrogateForm.CONSTANT, 1.0),
+    _code(surrogate.heaviside()): lambda: Surrogate(SurrogateForm.SPIKE, 1.0),
+    _code(surrogate.triangular()): lambda threshold: Surrogate(SurrogateForm.STEP, threshold, -threshold),
+    _code(surrogate.fast_sigmoid()): lambda slope: Surrogate(SurrogateForm.FAST_SIGMOID, slope, 1.0),
+    _code(surrogate.atan()): lambda alpha: Surrogate(SurrogateForm.ARCTAN, alpha),
+    _code(surrogate.sigmoid()): lambda slope: Surrogate(SurrogateForm.SIGMOID, slope, slope),
+    _code(surrogate.spike_rate_escape()): lambda beta, slope: Surrogate(SurrogateForm.EXPONENTIAL, beta, slope, 1.0),
+    _code(surrogate.SFS()): lambda slope, B: Surrogate(SurrogateForm.SPARSE_FAST_SIGMOID, slope, B),
 }

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from delayplug import (
-    Activity,
-    After,
     Benchmarks,
     Cell,
     Containers,
@@ -21,8 +19,10 @@ from delayplug import (
     Exchanges,
     FusedNeurons,
     Mode,
+    NeuronActivity,
     OwnWeights,
     Reset,
+    ResetAfter,
     Streams,
     TimeInside,
     Toolkit,
@@ -212,7 +212,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         """IFNode, LIFNode, ParametricLIFNode, CUBALIFNode and the two that do not spike."""
         return dynamics_of(neuron_)
 
-    def fused_output(self, neuron_: nn.Module, activity: Activity) -> Any:
+    def fused_output(self, neuron_: nn.Module, activity: NeuronActivity) -> Any:
         return output(neuron_, activity)
 
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
@@ -238,7 +238,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         node: Any = neuron_
         dynamics = self.dynamics(node)
         if dynamics is not None and _never_fires(node):
-            dynamics = dataclasses.replace(dynamics, threshold=None, after=After.NONE, gives_membrane=True)
+            dynamics = dataclasses.replace(dynamics, threshold=None, after=ResetAfter.NONE, gives_membrane=True)
         activity = run_fused(dynamics, x)
         if activity is not None:
             return activity.output

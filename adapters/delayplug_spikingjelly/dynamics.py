@@ -7,7 +7,7 @@ from typing import Any
 from spikingjelly.activation_based import neuron, surrogate
 from torch import nn
 
-from delayplug import Activity, After, Charge, Current, Dynamics, Form, Surrogate
+from delayplug import ChargeRule, CurrentRule, Dynamics, NeuronActivity, ResetAfter, Surrogate, SurrogateForm
 
 _READOUTS = (neuron.NonSpikingIFNode, neuron.NonSpikingLIFNode)
 _SPIKING = (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode)
@@ -24,26 +24,33 @@ def dynamics(neuron_: nn.Module) -> Dynamics | None:
         leaks = kind is neuron.NonSpikingLIFNode
         if node.decode is not None:
             return None
-        return Dynamics(Charge.DIVIDED if leaks else Charge.ADD, leak=node.tau if leaks else 0.0, gives_membrane=True)
+        return Dynamics(
+            ChargeRule.DIVIDED if leaks else ChargeRule.ADD, leak=node.tau if leaks else 0.0, gives_membrane=True
+        )
     form = known_surrogate(node.surrogate_function)
     start, current = node._memories["v"], node._memories.get("c", 0.0)
     if form is None or node._neuron_precision is not None or not isinstance(start, float) or current != 0.0:
         return None
     subtracts = node.v_reset is None
     rest = 0.0 if subtracts else node.v_reset
-    options: dict[str, Any] = {"charge": Charge.ADD}
+    options: dict[str, Any] = {"charge": ChargeRule.ADD}
     if kind is neuron.LIFNode:
-        charge = Charge.DIVIDED if node.decay_input else Charge.DIVIDED_AND_ADD
+        charge = ChargeRule.DIVIDED if node.decay_input else ChargeRule.DIVIDED_AND_ADD
         options = {"charge": charge, "leak": node.tau, "rest": rest}
     elif kind is neuron.ParametricLIFNode:
-        charge = Charge.LEAK_LAST if node.decay_input else Charge.LEAK_AND_ADD
+        charge = ChargeRule.LEAK_LAST if node.decay_input else ChargeRule.LEAK_AND_ADD
         options = {"charge": charge, "leak": node.w.sigmoid(), "rest": rest}
     elif kind is neuron.CUBALIFNode:
-        options = {"charge": Charge.DECAY, "leak": node.v_decay, "current": Current.DECAY, "synapse": node.c_decay}
+        options = {
+            "charge": ChargeRule.DECAY,
+            "leak": node.v_decay,
+            "current": CurrentRule.DECAY,
+            "synapse": node.c_decay,
+        }
     return Dynamics(
         threshold=node.v_threshold,
         fires_at=True,
-        after=After.SUBTRACT if subtracts else After.VALUE,
+        after=ResetAfter.SUBTRACT if subtracts else ResetAfter.VALUE,
         reset=rest,
         is_detached=node.detach_reset,
         surrogate=form,
@@ -53,7 +60,7 @@ def dynamics(neuron_: nn.Module) -> Dynamics | None:
     )
 
 
-def output(neuron_: nn.Module, activity: Activity) -> Any:
+def output(neuron_: nn.Module, activity: NeuronActivity) -> Any:
     """What its forward returns; it keeps its state, and the membranes of all steps where it is told to."""
     node: Any = neuron_
     node.v = activity.membrane
@@ -77,20 +84,20 @@ def known_surrogate(function: object) -> Surrogate | None:
 
 
 _FORMS: dict[type[object], Callable[..., Surrogate]] = {
-    surrogate.PiecewiseQuadratic: lambda alpha: Surrogate(Form.TRIANGLE, alpha, alpha**2),
-    surrogate.PiecewiseExp: lambda alpha: Surrogate(Form.EXPONENTIAL, alpha, alpha / 2, 0.0),
-    surrogate.Sigmoid: lambda alpha: Surrogate(Form.SIGMOID, alpha, alpha),
-    surrogate.SoftSign: lambda alpha: Surrogate(Form.FAST_SIGMOID, alpha, alpha / 2),
-    surrogate.SuperSpike: lambda alpha: Surrogate(Form.FAST_SIGMOID, 1.0, alpha),
-    surrogate.ATan: lambda alpha: Surrogate(Form.ARCTAN, alpha),
-    surrogate.NonzeroSignLogAbs: lambda alpha: Surrogate(Form.INVERSE, alpha),
-    surrogate.Erf: lambda alpha: Surrogate(Form.GAUSSIAN, alpha, alpha / math.sqrt(math.pi)),
-    surrogate.PiecewiseLeakyReLU: lambda w, c: Surrogate(Form.RECTANGLE, w, 1 / (2 * w), c),
-    surrogate.S2NN: lambda alpha, beta: Surrogate(Form.SIGMOID_LOG, alpha, beta),
-    surrogate.QPseudoSpike: lambda alpha: Surrogate(Form.POWER, alpha),
-    surrogate.LeakyKReLU: lambda leak, k: Surrogate(Form.STEP, leak, k),
-    surrogate.FakeNumericalGradient: lambda alpha: Surrogate(Form.CLIPPED_INVERSE, alpha),
-    surrogate.LogTailedReLU: lambda alpha: Surrogate(Form.LOG_TAIL, alpha),
-    surrogate.DeterministicPass: lambda: Surrogate(Form.CONSTANT, 1.0),
-    surrogate.Rect: lambda alpha: Surrogate(Form.RECTANGLE, 0.5 / alpha, alpha, 0.0),
+    surrogate.PiecewiseQuadratic: lambda alpha: Surrogate(SurrogateForm.TRIANGLE, alpha, alpha**2),
+    surrogate.PiecewiseExp: lambda alpha: Surrogate(SurrogateForm.EXPONENTIAL, alpha, alpha / 2, 0.0),
+    surrogate.Sigmoid: lambda alpha: Surrogate(SurrogateForm.SIGMOID, alpha, alpha),
+    surrogate.SoftSign: lambda alpha: Surrogate(SurrogateForm.FAST_SIGMOID, alpha, alpha / 2),
+    surrogate.SuperSpike: lambda alpha: Surrogate(SurrogateForm.FAST_SIGMOID, 1.0, alpha),
+    surrogate.ATan: lambda alpha: Surrogate(SurrogateForm.ARCTAN, alpha),
+    surrogate.NonzeroSignLogAbs: lambda alpha: Surrogate(SurrogateForm.INVERSE, alpha),
+    surrogate.Erf: lambda alpha: Surrogate(SurrogateForm.GAUSSIAN, alpha, alpha / math.sqrt(math.pi)),
+    surrogate.PiecewiseLeakyReLU: lambda w, c: Surrogate(SurrogateForm.RECTANGLE, w, 1 / (2 * w), c),
+    surrogate.S2NN: lambda alpha, beta: Surrogate(SurrogateForm.SIGMOID_LOG, alpha, beta),
+    surrogate.QPseudoSpike: lambda alpha: Surrogate(SurrogateForm.POWER, alpha),
+    surrogate.LeakyKReLU: lambda leak, k: Surrogate(SurrogateForm.STEP, leak, k),
+    surrogate.FakeNumericalGradient: lambda alpha: Surrogate(SurrogateForm.CLIPPED_INVERSE, alpha),
+    surrogate.LogTailedReLU: lambda alpha: Surrogate(SurrogateForm.LOG_TAIL, alpha),
+    surrogate.DeterministicPass: lambda: Surrogate(SurrogateForm.CONSTANT, 1.0),
+    surrogate.Rect: lambda alpha: Surrogate(SurrogateForm.RECTANGLE, 0.5 / alpha, alpha, 0.0),
 }

@@ -5,10 +5,10 @@ kernel fires the same spikes; its tensors are those of the neuron, on its device
 input, v the membrane and i the current (where a neuron has one) before a step, and H the step function:
 
     r = H(v - threshold)                     where `before` is a reset of the last step's spikes, without a gradient
-    u = x; or from the current, see `Current`
-    h = the membrane as charged by u, see `Charge`, and lowered by r, see `Before`
+    u = x; or from the current, see `CurrentRule`
+    h = the membrane as charged by u, see `ChargeRule`, and lowered by r, see `ResetBefore`
     s = H(h - threshold)                     H(0) is 1 if `fires_at`, else 0; its derivative is the surrogate
-    v <- h, lowered by s, see `After`
+    v <- h, lowered by s, see `ResetAfter`
 
 Shapes: T steps, B batch.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 from .surrogates import Surrogate
 
 
-class Charge(IntEnum):
+class ChargeRule(IntEnum):
     """How the drive u charges the membrane v; the order of the operations is part of it.
 
     ADD: v + u.
@@ -46,7 +46,7 @@ class Charge(IntEnum):
     DIVIDED_AND_ADD = 8
 
 
-class Current(IntEnum):
+class CurrentRule(IntEnum):
     """How the input x becomes the drive u of the membrane.
 
     NONE: u = x.
@@ -59,7 +59,7 @@ class Current(IntEnum):
     JUMP = 2
 
 
-class Before(IntEnum):
+class ResetBefore(IntEnum):
     """What the spike r of the membrane that the last step left does; it has no gradient.
 
     NONE: nothing.
@@ -74,11 +74,11 @@ class Before(IntEnum):
     ZERO_ALL = 3
 
 
-class After(IntEnum):
-    """What the spike s does to the membrane h in its own step. After a `Before` other than NONE, s - r stands for s.
+class ResetAfter(IntEnum):
+    """What the spike s does to the membrane h in its own step. After a `ResetBefore` other than NONE, s - r stands for s.
 
     NONE: nothing.
-    VALUE: the membrane becomes `reset`; after a `Before`, h - (s - r) h.
+    VALUE: the membrane becomes `reset`; after a `ResetBefore`, h - (s - r) h.
     SUBTRACT: h - s threshold.
     """
 
@@ -101,7 +101,7 @@ class Dynamics:
         threshold: None for a readout that never fires.
         fires_at: whether it fires at its threshold, too, or only above.
         before, after: how it is reset.
-        reset: the membrane after a spike, with `After.VALUE`.
+        reset: the membrane after a spike, with `ResetAfter.VALUE`.
         is_detached: whether the spike of `after` has no gradient.
         surrogate: the derivative of the spike.
         scale: what the spikes are multiplied by, a tensor; None for spikes of 1.
@@ -113,16 +113,16 @@ class Dynamics:
         shows_membrane, shows_current: whether the neuron's forward returns these, too, at every step.
     """
 
-    charge: Charge
+    charge: ChargeRule
     leak: float | Tensor = 0.0
     rest: float | Tensor = 0.0
     gain: float | Tensor = 1.0
-    current: Current = Current.NONE
+    current: CurrentRule = CurrentRule.NONE
     synapse: float | Tensor = 0.0
     threshold: float | Tensor | None = None
     fires_at: bool = False
-    before: Before = Before.NONE
-    after: After = After.NONE
+    before: ResetBefore = ResetBefore.NONE
+    after: ResetAfter = ResetAfter.NONE
     reset: float | Tensor = 0.0
     is_detached: bool = False
     surrogate: Surrogate | None = None
@@ -141,20 +141,20 @@ class Dynamics:
             raise ValueError("expected a surrogate for a neuron with a threshold")
         if not fires and (self.before or self.after or not self.gives_membrane):
             raise ValueError("expected a threshold for a neuron that fires or is reset")
-        if self.before and self.after is After.VALUE and (isinstance(self.reset, Tensor) or self.reset != 0):
+        if self.before and self.after is ResetAfter.VALUE and (isinstance(self.reset, Tensor) or self.reset != 0):
             raise ValueError("expected a reset to zero for a neuron that is reset before and after a spike")
-        if self.charge in (Charge.DIVIDED, Charge.DIVIDED_AND_ADD) and isinstance(self.leak, Tensor):
+        if self.charge in (ChargeRule.DIVIDED, ChargeRule.DIVIDED_AND_ADD) and isinstance(self.leak, Tensor):
             raise ValueError("expected a number for a time constant to divide by")
 
     def used(self) -> dict[str, float | Tensor | None]:
         """Those of `CONSTANTS` that it takes by its rules, by their names."""
         takes = {
-            "leak": self.charge is not Charge.ADD,
-            "rest": self.charge not in (Charge.ADD, Charge.DECAY),
-            "gain": self.charge is Charge.LEAK_AND_GAIN,
-            "synapse": self.current is not Current.NONE,
+            "leak": self.charge is not ChargeRule.ADD,
+            "rest": self.charge not in (ChargeRule.ADD, ChargeRule.DECAY),
+            "gain": self.charge is ChargeRule.LEAK_AND_GAIN,
+            "synapse": self.current is not CurrentRule.NONE,
             "threshold": True,
-            "reset": self.after is After.VALUE and self.before is Before.NONE,
+            "reset": self.after is ResetAfter.VALUE and self.before is ResetBefore.NONE,
             "scale": True,
         }
         return {name: getattr(self, name) for name in CONSTANTS if takes[name]}

@@ -17,16 +17,16 @@ from torch._compile import _disable_dynamo
 from .. import _triton
 from ..layers.autograd import is_transformed, needs_graph
 from ..layers.exact import mark_exact
-from .dynamics import CONSTANTS, Charge, Dynamics
+from .dynamics import CONSTANTS, ChargeRule, Dynamics
 from .launches import backward, forward
-from .recurrence import Activity
+from .recurrence import NeuronActivity
 from .reverse import Gradients, Saved, reverse
-from .surrogates import Form, Surrogate
+from .surrogates import Surrogate, SurrogateForm
 
 _wanted: ContextVar[bool] = ContextVar("delayplug_fuses", default=True)
 _NUMBER, _ONE, _EACH, _FULL = range(4)  # how kernels take a constant
 # Those whose gradient for the leak, or the gain, needs what charged the membrane.
-_BY_DRIVE = (Charge.LEAK_INPUT_FIRST, Charge.LEAK_REST_FIRST, Charge.LEAK_LAST)
+_BY_DRIVE = (ChargeRule.LEAK_INPUT_FIRST, ChargeRule.LEAK_REST_FIRST, ChargeRule.LEAK_LAST)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def fuses(dynamics: Dynamics | None, device: torch.device) -> bool:
 @_disable_dynamo
 def run_fused(
     dynamics: Dynamics | None, x: Tensor, membrane: Tensor | None = None, current: Tensor | None = None
-) -> Activity | None:
+) -> NeuronActivity | None:
     """A layer of neurons over a whole sequence: one kernel forward and one backward.
 
     The spikes are those of the toolkit's own loop in float32, and the gradients, for the input, the state before the
@@ -82,7 +82,7 @@ def run_fused(
         mark_exact(spikes)
     shows = dynamics.gives_membrane or dynamics.shows_membrane
     output = membranes if dynamics.gives_membrane else spikes
-    return Activity(output, spikes, membranes if shows else None, currents, *last)
+    return NeuronActivity(output, spikes, membranes if shows else None, currents, *last)
 
 
 # ------------------------------------------------------------------------------------------------ constants
@@ -173,7 +173,7 @@ def _fits(value: Tensor, x: Tensor) -> bool:
 
 
 class _Fused(torch.autograd.Function):
-    """x (T, B, ...) to an `Activity`, and what the backward pass needs, (T, B, ...): charged membranes, and drives.
+    """x (T, B, ...) to an `NeuronActivity`, and what the backward pass needs, (T, B, ...): charged membranes, and drives.
 
     These are outputs, too, so that a backward pass that is itself differentiated can go through them.
     """
@@ -254,7 +254,7 @@ def _kernel_backward(ctx: Any, *grads: Tensor | None) -> _Gradients:
     for_x = some(wants_x, *ctx.shape)
     for_membrane, for_current = some(wants_membrane, *ctx.shape[1:]), some(wants_current, *ctx.shape[1:])
     sums = [like.new_empty(ctx.shape[1:]) for _ in ctx.learned]
-    surrogate = plan.dynamics.surrogate or Surrogate(Form.CONSTANT)
+    surrogate = plan.dynamics.surrogate or Surrogate(SurrogateForm.CONSTANT)
     rules = [*rules, int(plan.dynamics.is_detached), int(surrogate.form)]
     parameters = [surrogate.a, surrogate.b, surrogate.c]
     given = [None if grad is None else grad.contiguous() for grad in grads[:5]]

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .dynamics import After, Before, Charge, Current, Dynamics
+from .dynamics import ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore
 from .surrogates import Surrogate, derivative
 
 
-class Activity(NamedTuple):
+class NeuronActivity(NamedTuple):
     """What a layer of neurons did over a sequence.
 
     Attributes:
@@ -51,7 +51,9 @@ class Spike(torch.autograd.Function):
         return grad * derivative(ctx.surrogate, z), None, None
 
 
-def in_steps(dynamics: Dynamics, x: Tensor, membrane: Tensor | None = None, current: Tensor | None = None) -> Activity:
+def in_steps(
+    dynamics: Dynamics, x: Tensor, membrane: Tensor | None = None, current: Tensor | None = None
+) -> NeuronActivity:
     """A layer of neurons over a sequence, in plain operations.
 
     Args:
@@ -61,7 +63,7 @@ def in_steps(dynamics: Dynamics, x: Tensor, membrane: Tensor | None = None, curr
         current: likewise, for neurons that have one.
     """
     d, v, i = dynamics, torch.zeros_like(x[0]) + (dynamics.start if membrane is None else membrane), None
-    if d.current is not Current.NONE:
+    if d.current is not CurrentRule.NONE:
         i = torch.zeros_like(x[0]) + (0.0 if current is None else current)
     spikes, membranes, currents = [], [], []
     for factor in d.factors:
@@ -69,8 +71,8 @@ def in_steps(dynamics: Dynamics, x: Tensor, membrane: Tensor | None = None, curr
     for x_t in x.unbind(0):
         u = x_t if d.divisor is None else x_t / d.divisor
         if i is not None:
-            u = d.synapse * i + u if d.current is Current.DECAY else i + u
-            i = u if d.current is Current.DECAY else u + d.synapse * u
+            u = d.synapse * i + u if d.current is CurrentRule.DECAY else i + u
+            i = u if d.current is CurrentRule.DECAY else u + d.synapse * u
         s, v = _step(d, v, u)
         spikes.append(s)
         membranes.append(v)
@@ -79,7 +81,7 @@ def in_steps(dynamics: Dynamics, x: Tensor, membrane: Tensor | None = None, curr
     over_time = torch.stack(membranes) if out is None or d.gives_membrane or d.shows_membrane else None
     output = out if out is not None and (over_time is None or not d.gives_membrane) else over_time
     assert output is not None
-    return Activity(output, out, over_time, _stacked(currents) if d.shows_current else None, v, i)
+    return NeuronActivity(output, out, over_time, _stacked(currents) if d.shows_current else None, v, i)
 
 
 def _stacked(steps: list[Tensor | None]) -> Tensor | None:
@@ -91,25 +93,25 @@ def _step(d: Dynamics, v: Tensor, u: Tensor) -> tuple[Tensor | None, Tensor]:
     """The membrane v, driven by u: spikes, and the next membrane."""
     if d.threshold is None or d.surrogate is None:
         return None, _charged(d, v, u)
-    if d.before is Before.NONE:
+    if d.before is ResetBefore.NONE:
         h = _charged(d, v, u)
         s = Spike.apply(h - d.threshold, d.surrogate, d.fires_at)
         spike = s.detach() if d.is_detached else s
     else:
         r = (v - d.threshold).detach()
         r = (r >= 0 if d.fires_at else r > 0).to(v.dtype)
-        h = _charged(d, (1 - r) * v if d.before is Before.ZERO else v, u)
-        if d.before is Before.SUBTRACT:
+        h = _charged(d, (1 - r) * v if d.before is ResetBefore.ZERO else v, u)
+        if d.before is ResetBefore.SUBTRACT:
             h = h - r * d.threshold
-        elif d.before is Before.ZERO_ALL:
+        elif d.before is ResetBefore.ZERO_ALL:
             h = h - h * r
         s = Spike.apply(h - d.threshold, d.surrogate, d.fires_at)
         spike = (s.detach() if d.is_detached else s) - r
-    if d.after is After.NONE:
+    if d.after is ResetAfter.NONE:
         v = h
-    elif d.after is After.SUBTRACT:
+    elif d.after is ResetAfter.SUBTRACT:
         v = h - spike * d.threshold
-    elif d.before is Before.NONE:
+    elif d.before is ResetBefore.NONE:
         v = (1 - spike) * h + spike * d.reset
     else:
         v = h - spike * h
@@ -119,21 +121,21 @@ def _step(d: Dynamics, v: Tensor, u: Tensor) -> tuple[Tensor | None, Tensor]:
 def _charged(d: Dynamics, v: Tensor, u: Tensor) -> Tensor:
     leak, rest = d.leak, d.rest
     match d.charge:
-        case Charge.ADD:
+        case ChargeRule.ADD:
             return v + u
-        case Charge.DECAY:
+        case ChargeRule.DECAY:
             return leak * v + u
-        case Charge.LEAK_INPUT_FIRST:
+        case ChargeRule.LEAK_INPUT_FIRST:
             return v + leak * ((u + rest) - v)
-        case Charge.LEAK_REST_FIRST:
+        case ChargeRule.LEAK_REST_FIRST:
             return v + leak * ((rest - v) + u)
-        case Charge.LEAK_LAST:
+        case ChargeRule.LEAK_LAST:
             return v + (u - (v - rest)) * leak
-        case Charge.LEAK_AND_GAIN:
+        case ChargeRule.LEAK_AND_GAIN:
             return (v + leak * (rest - v)) + d.gain * u
-        case Charge.LEAK_AND_ADD:
+        case ChargeRule.LEAK_AND_ADD:
             return (v - (v - rest) * leak) + u
-        case Charge.DIVIDED:
+        case ChargeRule.DIVIDED:
             return v + (u - (v - rest)) / leak
-        case Charge.DIVIDED_AND_ADD:
+        case ChargeRule.DIVIDED_AND_ADD:
             return (v - (v - rest) / leak) + u

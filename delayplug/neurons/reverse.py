@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .dynamics import After, Before, Charge, Current, Dynamics
+from .dynamics import ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore
 from .recurrence import Spike
 from .surrogates import derivative
 
@@ -70,7 +70,7 @@ def reverse(
         gv = gv + _at(grads.membranes, t)
         gs = zero + _at(grads.spikes, t)
         r = zero
-        if d.before is not Before.NONE and d.threshold is not None:
+        if d.before is not ResetBefore.NONE and d.threshold is not None:
             z = (v - d.threshold).detach()
             r = (z >= 0 if d.fires_at else z > 0).to(z.dtype)
         gh = gv
@@ -80,32 +80,32 @@ def reverse(
             if d.scale is not None:
                 add("scale", gs * s)
                 gs = gs * d.scale
-            if d.after is After.VALUE:
+            if d.after is ResetAfter.VALUE:
                 gh = gv * (1 - spike)
                 add("reset", gv * spike)
-                gs = gs if d.is_detached else gs + gv * ((d.reset - h) if d.before is Before.NONE else -h)
-            elif d.after is After.SUBTRACT:
+                gs = gs if d.is_detached else gs + gv * ((d.reset - h) if d.before is ResetBefore.NONE else -h)
+            elif d.after is ResetAfter.SUBTRACT:
                 add("threshold", -gv * spike)
                 gs = gs if d.is_detached else gs - gv * d.threshold
             gz = gs * derivative(d.surrogate, h - d.threshold)
             gh = gh + gz
             add("threshold", -gz)
         gh = gh + _at(grads.charged, t)
-        if d.before is Before.SUBTRACT:
+        if d.before is ResetBefore.SUBTRACT:
             add("threshold", -gh * r)
-        elif d.before is Before.ZERO_ALL:
+        elif d.before is ResetBefore.ZERO_ALL:
             gh = gh * (1 - r)
-        w = (1 - r) * v if d.before is Before.ZERO else v
+        w = (1 - r) * v if d.before is ResetBefore.ZERO else v
         gv, gu = _charge(d, gh, w, u, add)
-        gv = gv * (1 - r) if d.before is Before.ZERO else gv
+        gv = gv * (1 - r) if d.before is ResetBefore.ZERO else gv
         gu = gu + _at(grads.drives, t)
         gi = gi + _at(grads.currents, t)
-        if d.current is Current.DECAY:
+        if d.current is CurrentRule.DECAY:
             gu = gu + gi
             gi = gu * d.synapse
             before = saved.drives[t - 1] if t and saved.drives is not None else saved.current
             add("synapse", gu * (zero if before is None else before))
-        elif d.current is Current.JUMP:
+        elif d.current is CurrentRule.JUMP:
             add("synapse", gi * u)
             gu = gi = gu + gi + gi * d.synapse
         inputs.append(gu if d.divisor is None else gu / d.divisor)
@@ -125,33 +125,33 @@ def _before(d: Dynamics, saved: Saved, t: int, zero: Tensor) -> Tensor:
     if saved.charged is None:
         return zero
     h = saved.charged[t - 1]
-    if d.threshold is None or d.surrogate is None or d.after is After.NONE:
+    if d.threshold is None or d.surrogate is None or d.after is ResetAfter.NONE:
         return h
     s: Tensor = Spike.apply(h - d.threshold, d.surrogate, d.fires_at)
     s = s.detach() if d.is_detached else s
-    return (1 - s) * h + s * d.reset if d.after is After.VALUE else h - s * d.threshold
+    return (1 - s) * h + s * d.reset if d.after is ResetAfter.VALUE else h - s * d.threshold
 
 
 def _charge(d: Dynamics, gh: Tensor, w: Tensor, u: Tensor, add: Callable[[str, Tensor], None]) -> tuple[Tensor, Tensor]:
     """From the gradient for a charged membrane to those for the membrane w and the drive u that charged it."""
     leak, rest = d.leak, d.rest
     match d.charge:
-        case Charge.ADD:
+        case ChargeRule.ADD:
             return gh, gh
-        case Charge.DECAY:
+        case ChargeRule.DECAY:
             add("leak", gh * w)
             return gh * leak, gh
-        case Charge.LEAK_AND_GAIN | Charge.LEAK_AND_ADD:
+        case ChargeRule.LEAK_AND_GAIN | ChargeRule.LEAK_AND_ADD:
             add("rest", gh * leak)
             add("leak", gh * (rest - w))
-            if d.charge is Charge.LEAK_AND_ADD:
+            if d.charge is ChargeRule.LEAK_AND_ADD:
                 return gh - gh * leak, gh
             add("gain", gh * u)
             return gh - gh * leak, gh * d.gain
-        case Charge.DIVIDED | Charge.DIVIDED_AND_ADD:
+        case ChargeRule.DIVIDED | ChargeRule.DIVIDED_AND_ADD:
             add("rest", gh / leak)
-            return gh - gh / leak, gh / leak if d.charge is Charge.DIVIDED else gh
-        case Charge.LEAK_INPUT_FIRST | Charge.LEAK_REST_FIRST | Charge.LEAK_LAST:
+            return gh - gh / leak, gh / leak if d.charge is ChargeRule.DIVIDED else gh
+        case ChargeRule.LEAK_INPUT_FIRST | ChargeRule.LEAK_REST_FIRST | ChargeRule.LEAK_LAST:
             add("rest", gh * leak)
             add("leak", gh * (u + rest - w))
             return gh - gh * leak, gh * leak

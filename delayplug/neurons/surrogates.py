@@ -1,7 +1,7 @@
 """Surrogate gradients by their form: what stands in for the derivative of a spike at distance z from the threshold.
 
 The toolkits have the same forms under different names and with different parameters; an adapter says which one a
-neuron has. A kernel knows them by their number, `Form`, and computes them as `derivative` does.
+neuron has. A kernel knows them by their number, `SurrogateForm`, and computes them as `derivative` does.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-class Form(IntEnum):
+class SurrogateForm(IntEnum):
     """A surrogate derivative of z, the membrane less the threshold, with the parameters a, b, c.
 
     CONSTANT: a. Straight through with a = 1; no gradient with a = 0.
@@ -62,7 +62,7 @@ class Surrogate:
         a, b, c: its parameters; those that a form does not have are ignored.
     """
 
-    form: Form
+    form: SurrogateForm
     a: float = 1.0
     b: float = 1.0
     c: float = 0.0
@@ -75,39 +75,39 @@ def derivative(surrogate: Surrogate, z: Tensor) -> Tensor:
     """
     a, b, c = surrogate.a, surrogate.b, surrogate.c
     match surrogate.form:
-        case Form.CONSTANT:
+        case SurrogateForm.CONSTANT:
             return torch.full_like(z, a)
-        case Form.SPIKE:
+        case SurrogateForm.SPIKE:
             return (z > 0).to(z.dtype) * a
-        case Form.STEP:
+        case SurrogateForm.STEP:
             return torch.where(z < 0, torch.full_like(z, a), torch.full_like(z, b))
-        case Form.RECTANGLE:
+        case SurrogateForm.RECTANGLE:
             return torch.where(z.abs() < a, torch.full_like(z, b), torch.full_like(z, c))
-        case Form.TRIANGLE:
+        case SurrogateForm.TRIANGLE:
             return torch.relu(a - b * z.abs())
-        case Form.ARCTAN:
+        case SurrogateForm.ARCTAN:
             return (a / 2) / (1 + (math.pi / 2 * a * z) ** 2)
-        case Form.FAST_SIGMOID:
+        case SurrogateForm.FAST_SIGMOID:
             return b / (1 + a * z.abs()) ** 2
-        case Form.SPARSE_FAST_SIGMOID:
+        case SurrogateForm.SPARSE_FAST_SIGMOID:
             return (z > b).to(z.dtype) / (1 + a * z.abs()) ** 2
-        case Form.SIGMOID:
+        case SurrogateForm.SIGMOID:
             s = torch.sigmoid(a * z)
             return b * s * (1 - s)
-        case Form.EXPONENTIAL:
+        case SurrogateForm.EXPONENTIAL:
             return b * torch.exp(-a * (z - c).abs())
-        case Form.GAUSSIAN:
+        case SurrogateForm.GAUSSIAN:
             return b * torch.exp(-((a * z) ** 2))
-        case Form.CIRCLE:
+        case SurrogateForm.CIRCLE:
             return (1 + (z / a) ** 2) ** -1.5
-        case Form.INVERSE:
+        case SurrogateForm.INVERSE:
             return 1 / (1 / a + z.abs())
-        case Form.CLIPPED_INVERSE:
+        case SurrogateForm.CLIPPED_INVERSE:
             return torch.clamp_max(1 / z.abs(), a)
-        case Form.SIGMOID_LOG:
+        case SurrogateForm.SIGMOID_LOG:
             s = torch.sigmoid(a * z)
             return torch.where(z < 0, a * s * (1 - s), b / (1 + z.clamp_min(0)))
-        case Form.POWER:
+        case SurrogateForm.POWER:
             return (1 + 2 / (a - 1) * z.abs()) ** -a
-        case Form.LOG_TAIL:
+        case SurrogateForm.LOG_TAIL:
             return torch.where(z <= 0, torch.full_like(z, a), 1 / z.clamp_min(1))

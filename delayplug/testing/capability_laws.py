@@ -14,7 +14,7 @@ from ..errors import ExchangeError, SequenceError
 from ..exchange.to_module import run_neuron
 from ..neurons.dynamics import Dynamics
 from ..neurons.fused import fused_neurons
-from ..neurons.recurrence import Activity, in_steps
+from ..neurons.recurrence import NeuronActivity, in_steps
 from ..running.loop import over_time
 from ..running.stream import stream
 from ..toolkits import capabilities
@@ -26,7 +26,7 @@ from .oracle import reference_neuron
 from .snapshots import is_same, snapshot, states
 
 # run(dynamics, x) gives what the neurons did, or None
-Run = Callable[[Dynamics, Tensor], Activity | None]
+Run = Callable[[Dynamics, Tensor], NeuronActivity | None]
 
 
 class CapabilityLaws(Cases):

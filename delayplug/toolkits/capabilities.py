@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import BackendError, ExchangeError
 from ..neurons.cell import Cell
 from ..neurons.dynamics import Dynamics
-from ..neurons.recurrence import Activity
+from ..neurons.recurrence import NeuronActivity
 from .toolkit import Toolkit
 from .vocabulary import TimeInside
 
@@ -191,7 +191,7 @@ class FusedNeurons(ABC):
         keeps its loop. Asked at each run, so that it takes the tensors as they are, and waits for no device.
         """
 
-    def fused_output(self, neuron: nn.Module, activity: Activity) -> Any:
+    def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Any:
         """What the forward of the neuron returns, over the sequence; the neuron keeps the state that it would keep.
 
         Of a neuron of single steps, every tensor of what it returns at a step, stacked over time. By default, the

@@ -8,10 +8,10 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from delayplug import Activity, run_fused
+from delayplug import NeuronActivity, run_fused
 from delayplug._triton import interpreted
-from delayplug.neurons.dynamics import CONSTANTS, After, Before, Charge, Current, Dynamics
-from delayplug.neurons.surrogates import Form, Surrogate
+from delayplug.neurons.dynamics import CONSTANTS, ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore
+from delayplug.neurons.surrogates import Surrogate, SurrogateForm
 
 CHANNELS = 3
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -30,13 +30,13 @@ def dynamics(draw: st.DrawFn, channels: int) -> Dynamics:
             value = (value / GRID).round() * GRID
         return float(value) if kind == "number" else value.requires_grad_(draw(st.booleans()))
 
-    charge = draw(st.sampled_from(Charge))
-    divided = charge in (Charge.DIVIDED, Charge.DIVIDED_AND_ADD)
-    current = draw(st.sampled_from(Current))
+    charge = draw(st.sampled_from(ChargeRule))
+    divided = charge in (ChargeRule.DIVIDED, ChargeRule.DIVIDED_AND_ADD)
+    current = draw(st.sampled_from(CurrentRule))
     fires = draw(st.integers(0, 4)) > 0
-    before = draw(st.sampled_from(Before)) if fires else Before.NONE
-    after = draw(st.sampled_from(After)) if fires else After.NONE
-    surrogate = Surrogate(draw(st.sampled_from(Form)), draw(st.sampled_from([0.5, 2.0, 3.0])), 0.75, 0.25)
+    before = draw(st.sampled_from(ResetBefore)) if fires else ResetBefore.NONE
+    after = draw(st.sampled_from(ResetAfter)) if fires else ResetAfter.NONE
+    surrogate = Surrogate(draw(st.sampled_from(SurrogateForm)), draw(st.sampled_from([0.5, 2.0, 3.0])), 0.75, 0.25)
     gives = not fires or draw(st.booleans())
     return Dynamics(
         charge=charge,
@@ -44,12 +44,12 @@ def dynamics(draw: st.DrawFn, channels: int) -> Dynamics:
         rest=constant(-0.5, 0.5),
         gain=constant(0.5, 2.0),
         current=current,
-        synapse=constant(-1.0, 0.0) if current is Current.JUMP else constant(0.0, 1.0),
+        synapse=constant(-1.0, 0.0) if current is CurrentRule.JUMP else constant(0.0, 1.0),
         threshold=constant(0.25, 1.5) if fires else None,
         fires_at=draw(st.booleans()),
         before=before,
         after=after,
-        reset=constant(-0.5, 0.25) if not before and after is After.VALUE else 0.0,
+        reset=constant(-0.5, 0.25) if not before and after is ResetAfter.VALUE else 0.0,
         is_detached=draw(st.booleans()),
         surrogate=surrogate if fires else None,
         scale=torch.tensor(0.5, requires_grad=True) if fires and draw(st.integers(0, 3)) == 0 else None,
@@ -87,14 +87,14 @@ def inputs(neurons: Dynamics, steps: int, given_state: bool, seed: int) -> tuple
     return x.requires_grad_(), membrane, current if neurons.current else None
 
 
-def projected(did: Activity) -> Tensor:
+def projected(did: NeuronActivity) -> Tensor:
     """A random linear function of all that neurons did."""
     generator = torch.Generator().manual_seed(5)
     there = [value for value in did[1:] if value is not None]
     return torch.stack([(value * torch.randn(value.shape, generator=generator)).sum() for value in there]).sum()
 
 
-def in_kernel(neurons: Dynamics, x: Tensor, *states: Tensor | None) -> Activity | None:
+def in_kernel(neurons: Dynamics, x: Tensor, *states: Tensor | None) -> NeuronActivity | None:
     """`run_fused` for tensors on the CPU: on a GPU if there is one, or else in Triton's interpreter."""
     with kernels():
         moved = {name: getattr(neurons, name) for name in (*CONSTANTS, "start")}
@@ -102,7 +102,7 @@ def in_kernel(neurons: Dynamics, x: Tensor, *states: Tensor | None) -> Activity 
         factors = tuple(f.to(DEVICE) if isinstance(f, Tensor) else f for f in neurons.factors)
         given = [None if state is None else state.to(DEVICE) for state in states]
         did = run_fused(dataclasses.replace(neurons, factors=factors, **moved), x.to(DEVICE), *given)
-    return None if did is None else Activity(*(None if value is None else value.cpu() for value in did))
+    return None if did is None else NeuronActivity(*(None if value is None else value.cpu() for value in did))
 
 
 def kernels() -> AbstractContextManager[None]:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from delayplug import After, Before, Charge, Current, Dynamics, Form, Surrogate
+from delayplug import ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore, Surrogate, SurrogateForm
 from delayplug.neurons.dynamics import CONSTANTS
 
-ARCTAN = Surrogate(Form.ARCTAN, 2.0)
+ARCTAN = Surrogate(SurrogateForm.ARCTAN, 2.0)
 FIRES: dict[str, Any] = {"threshold": 1.0, "surrogate": ARCTAN}
 
 
@@ -16,31 +16,31 @@ FIRES: dict[str, Any] = {"threshold": 1.0, "surrogate": ARCTAN}
     ("options", "message"),
     [
         ({"threshold": 1.0}, "a surrogate"),
-        ({"after": After.VALUE, "gives_membrane": True}, "a threshold"),
+        ({"after": ResetAfter.VALUE, "gives_membrane": True}, "a threshold"),
         ({}, "a threshold"),  # nothing comes out
-        ({**FIRES, "before": Before.ZERO, "after": After.VALUE, "reset": 0.5}, "a reset to zero"),
-        ({**FIRES, "charge": Charge.DIVIDED, "leak": torch.tensor(2.0)}, "a number"),
+        ({**FIRES, "before": ResetBefore.ZERO, "after": ResetAfter.VALUE, "reset": 0.5}, "a reset to zero"),
+        ({**FIRES, "charge": ChargeRule.DIVIDED, "leak": torch.tensor(2.0)}, "a number"),
     ],
 )
 def test_rules_that_do_not_go_together(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Dynamics(**{"charge": Charge.DECAY, **options})
+        Dynamics(**{"charge": ChargeRule.DECAY, **options})
 
 
 def test_the_constants_that_its_rules_take() -> None:
     tensors = {name: torch.tensor(0.5) for name in CONSTANTS}
-    plain = Dynamics(Charge.ADD, surrogate=ARCTAN, **tensors)
+    plain = Dynamics(ChargeRule.ADD, surrogate=ARCTAN, **tensors)
     assert plain.used().keys() == {"threshold", "scale"}
     assert len(plain.tensors()) == 2
     full = Dynamics(
-        Charge.LEAK_AND_GAIN,
-        current=Current.JUMP,
-        after=After.VALUE,
+        ChargeRule.LEAK_AND_GAIN,
+        current=CurrentRule.JUMP,
+        after=ResetAfter.VALUE,
         surrogate=ARCTAN,
         start=torch.tensor(1.0),
         **tensors,
     )
     assert full.used().keys() == set(CONSTANTS)
     assert len(full.tensors()) == len(CONSTANTS) + 1
-    reset = Dynamics(Charge.DECAY, before=Before.ZERO, after=After.VALUE, **FIRES)
+    reset = Dynamics(ChargeRule.DECAY, before=ResetBefore.ZERO, after=ResetAfter.VALUE, **FIRES)
     assert "reset" not in reset.used()  # it is zero

@@ -9,7 +9,17 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from delayplug import Activity, After, Charge, Current, Dynamics, Form, Surrogate, fused_neurons, run_fused
+from delayplug import (
+    ChargeRule,
+    CurrentRule,
+    Dynamics,
+    NeuronActivity,
+    ResetAfter,
+    Surrogate,
+    SurrogateForm,
+    fused_neurons,
+    run_fused,
+)
 from delayplug._triton import is_installed
 from delayplug.layers.exact import is_exact
 from delayplug.neurons.fused import fuses
@@ -25,9 +35,14 @@ pytestmark = [
     pytest.mark.skipif(not is_installed(), reason="needs Triton"),
 ]
 LEAKY = Dynamics(
-    Charge.DECAY, leak=0.5, threshold=1.0, after=After.VALUE, surrogate=Surrogate(Form.ARCTAN, 2.0), is_detached=True
+    ChargeRule.DECAY,
+    leak=0.5,
+    threshold=1.0,
+    after=ResetAfter.VALUE,
+    surrogate=Surrogate(SurrogateForm.ARCTAN, 2.0),
+    is_detached=True,
 )
-READOUT = Dynamics(Charge.DECAY, leak=0.5, gives_membrane=True)
+READOUT = Dynamics(ChargeRule.DECAY, leak=0.5, gives_membrane=True)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +51,7 @@ def on_a_device() -> Iterator[None]:
         yield
 
 
-def run(dynamics: Dynamics, x: Tensor, *states: Tensor | None) -> Activity:
+def run(dynamics: Dynamics, x: Tensor, *states: Tensor | None) -> NeuronActivity:
     did = run_fused(dynamics, x, *states)
     assert did is not None
     return did
@@ -145,7 +160,7 @@ def test_a_double_number_is_rounded_as_torch_does() -> None:
 
 def test_goes_on_from_a_state() -> None:
     x = torch.rand(8, 2, 4)
-    cuba = dataclasses.replace(READOUT, current=Current.DECAY, synapse=0.75, shows_current=True)
+    cuba = dataclasses.replace(READOUT, current=CurrentRule.DECAY, synapse=0.75, shows_current=True)
     whole = run(cuba, x)
     first = run(cuba, x[:3])
     then = run(cuba, x[3:], first.membrane, first.current)

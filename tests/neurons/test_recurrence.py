@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from delayplug import After, Before, Charge, Current, Dynamics, Form, Surrogate
+from delayplug import ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore, Surrogate, SurrogateForm
 from delayplug.neurons.recurrence import Spike, in_steps
 from delayplug.testing.capability_laws import assert_dynamics
 from delayplug.toolkits import plugins
@@ -18,7 +18,7 @@ from tests.profiles import examples
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 STEPS = st.integers(1, 9)
 SEEDS = st.integers(0, 10**6)
-ARCTAN = Surrogate(Form.ARCTAN, 2.0)
+ARCTAN = Surrogate(SurrogateForm.ARCTAN, 2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,13 @@ def drive(*values: float) -> Tensor:
 
 def test_by_hand() -> None:
     leaky = Dynamics(
-        Charge.DECAY, leak=0.5, threshold=1.0, after=After.VALUE, reset=-1.0, surrogate=ARCTAN, shows_membrane=True
+        ChargeRule.DECAY,
+        leak=0.5,
+        threshold=1.0,
+        after=ResetAfter.VALUE,
+        reset=-1.0,
+        surrogate=ARCTAN,
+        shows_membrane=True,
     )
     did = in_steps(leaky, drive(1.0, 0.5, 1.0, 0.0))  # 1 is not above the threshold
     assert did.spikes is did.output
@@ -48,19 +54,19 @@ def test_by_hand() -> None:
 
 def test_a_reset_in_the_next_step() -> None:
     late = Dynamics(
-        Charge.DECAY, leak=0.5, threshold=1.0, before=Before.SUBTRACT, surrogate=ARCTAN, shows_membrane=True
+        ChargeRule.DECAY, leak=0.5, threshold=1.0, before=ResetBefore.SUBTRACT, surrogate=ARCTAN, shows_membrane=True
     )
     assert in_steps(late, drive(2.0, 1.0, 0.0)).membranes.flatten().tolist() == [2, 1, 0.5]
-    lost = dataclasses.replace(late, before=Before.ZERO_ALL)
+    lost = dataclasses.replace(late, before=ResetBefore.ZERO_ALL)
     assert in_steps(lost, drive(2.0, 1.0, 0.5)).membranes.flatten().tolist() == [2, 0, 0.5]
-    zero = dataclasses.replace(late, before=Before.ZERO)
+    zero = dataclasses.replace(late, before=ResetBefore.ZERO)
     assert in_steps(zero, drive(2.0, 1.0, 0.5)).membranes.flatten().tolist() == [2, 1, 1]
 
 
 def test_a_current_a_scale_and_given_states() -> None:
     readout = Dynamics(
-        Charge.ADD,
-        current=Current.DECAY,
+        ChargeRule.ADD,
+        current=CurrentRule.DECAY,
         synapse=0.5,
         divisor=2.0,
         factors=(4.0, torch.tensor(0.5)),
@@ -74,7 +80,7 @@ def test_a_current_a_scale_and_given_states() -> None:
     assert did.current.item() == 0.5
     given_ = in_steps(readout, drive(1.0), torch.zeros(1), torch.tensor(2.0))
     assert given_.output.item() == 2
-    spikes = Dynamics(Charge.ADD, threshold=0.5, surrogate=ARCTAN, scale=torch.tensor(0.25))
+    spikes = Dynamics(ChargeRule.ADD, threshold=0.5, surrogate=ARCTAN, scale=torch.tensor(0.25))
     assert in_steps(spikes, drive(1.0)).output.item() == 0.25
 
 

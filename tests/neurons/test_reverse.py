@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from delayplug import After, Charge, Dynamics, Form, Surrogate
+from delayplug import ChargeRule, Dynamics, ResetAfter, Surrogate, SurrogateForm
 from delayplug._triton import is_installed
 from delayplug.neurons.recurrence import in_steps
 from tests.neurons.cases import copy, dynamics, in_kernel, inputs, leaves, projected
@@ -49,7 +49,9 @@ def zeros(grad: Tensor | None) -> Tensor:
 
 
 def test_batched_gradients() -> None:
-    leaky = Dynamics(Charge.DECAY, leak=0.5, threshold=1.0, after=After.VALUE, surrogate=Surrogate(Form.ARCTAN))
+    leaky = Dynamics(
+        ChargeRule.DECAY, leak=0.5, threshold=1.0, after=ResetAfter.VALUE, surrogate=Surrogate(SurrogateForm.ARCTAN)
+    )
     x = torch.rand(4, 2, 3).requires_grad_()
     weights = torch.randn(5, 4, 2, 3)
     fused = in_kernel(leaky, x)

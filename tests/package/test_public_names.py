@@ -22,8 +22,9 @@ parameter_groups plan_delays remove_delays reset_delays restart_delays stream te
 """
 
 SINCE = """
-Activity After Before Benchmarks CapturedStep Charge Containers Current Dynamics Exchanges Form FusedNeurons OwnWeights
-Reset Streams Surrogate clear_caches delay_state fused_neurons new_sequence run_fused select_delays set_delay_state
+Benchmarks CapturedStep ChargeRule Containers CurrentRule Dynamics Exchanges FusedNeurons NeuronActivity OwnWeights
+Reset ResetAfter ResetBefore Streams Surrogate SurrogateForm clear_caches delay_state fused_neurons new_sequence
+run_fused select_delays set_delay_state
 """
 
 ROOMS = {

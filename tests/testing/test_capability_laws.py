@@ -10,7 +10,7 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import nn
 
-from delayplug import Cell, Dynamics, Form, Surrogate
+from delayplug import Cell, Dynamics, Surrogate, SurrogateForm
 from delayplug.testing import Laws, Network
 from delayplug.toolkits import plugins
 from tests.corpus import norse_networks, snntorch_networks, spikingjelly_networks
@@ -84,7 +84,7 @@ def test_a_benchmark_neuron_with_another_time_constant(tau: float, monkeypatch: 
         (lambda d: {"leak": d.leak * 1.01}, "values are not equal"),
         (lambda d: {"fires_at": False}, "values are not equal"),
         (lambda d: {"is_detached": not d.is_detached}, "a gradient is wrong"),
-        (lambda d: {"surrogate": Surrogate(Form.ARCTAN, 2.5)}, "a gradient is wrong"),
+        (lambda d: {"surrogate": Surrogate(SurrogateForm.ARCTAN, 2.5)}, "a gradient is wrong"),
     ],
 )
 def test_dynamics_that_are_not_the_neurons(

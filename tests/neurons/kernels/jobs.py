@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from delayplug.neurons.dynamics import CONSTANTS, After, Before, Charge, Current
+from delayplug.neurons.dynamics import CONSTANTS, ChargeRule, CurrentRule, ResetAfter, ResetBefore
 from tests.ahead import Job
 
 KERNELS = {
@@ -40,12 +40,14 @@ def job(
     return Job(KERNELS[kernel], signature, constants, options, capability)
 
 
-def rules(charge: Charge, current: Current = Current.NONE, before: Before = Before.NONE, **more: int) -> dict[str, int]:
+def rules(
+    charge: ChargeRule, current: CurrentRule = CurrentRule.NONE, before: ResetBefore = ResetBefore.NONE, **more: int
+) -> dict[str, int]:
     return {
         "CHARGE": int(charge),
         "CURRENT": int(current),
         "BEFORE": int(before),
-        "AFTER": int(After.VALUE if before is Before.NONE else After.NONE),
+        "AFTER": int(ResetAfter.VALUE if before is ResetBefore.NONE else ResetAfter.NONE),
         "FIRES": 1,
         "AT": 0,
         "DIVIDES": 0,

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from delayplug import Dynamics
 from delayplug._triton import is_installed
-from delayplug.neurons.dynamics import After, Before, Charge, Current
+from delayplug.neurons.dynamics import ChargeRule, CurrentRule, ResetAfter, ResetBefore
 from delayplug.neurons.recurrence import in_steps
 from tests.ahead import A100, H100, compile_ahead
 from tests.neurons.cases import copy, dynamics, in_kernel, inputs, leaves, projected
@@ -51,13 +51,13 @@ def test_compiled(capability: int) -> None:
     saved = {"spikes", "charged", "membrane"}
     every = saved | {"current", "currents", "drives", "membranes"}
     jobs = [
-        job("forward", capability, saved, rules(Charge.DECAY, before=Before.ZERO)),
-        job("forward", capability, saved, rules(Charge.LEAK_INPUT_FIRST)),
+        job("forward", capability, saved, rules(ChargeRule.DECAY, before=ResetBefore.ZERO)),
+        job("forward", capability, saved, rules(ChargeRule.LEAK_INPUT_FIRST)),
         job(
             "forward",
             capability,
             every,
-            rules(Charge.LEAK_AND_GAIN, Current.JUMP, AFTER=int(After.SUBTRACT)),
+            rules(ChargeRule.LEAK_AND_GAIN, CurrentRule.JUMP, AFTER=int(ResetAfter.SUBTRACT)),
             each=True,
         ),
     ]

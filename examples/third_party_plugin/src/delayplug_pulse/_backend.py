@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import delayplug as dp
-from delayplug import Activity, Benchmarks, Containers, Dynamics, FusedNeurons, Mode, OwnWeights, Streams, Toolkit
+from delayplug import Benchmarks, Containers, Dynamics, FusedNeurons, Mode, NeuronActivity, OwnWeights, Streams, Toolkit
 
 
 class Pulse(Toolkit, Containers, OwnWeights, Streams, Benchmarks, FusedNeurons):
@@ -54,14 +54,14 @@ class Pulse(Toolkit, Containers, OwnWeights, Streams, Benchmarks, FusedNeurons):
 
     def dynamics(self, neuron: nn.Module) -> Dynamics | None:
         if type(neuron) is pulse.Readout:
-            return Dynamics(dp.Charge.DECAY, leak=1 - 1 / neuron.tau, gives_membrane=True)
+            return Dynamics(dp.ChargeRule.DECAY, leak=1 - 1 / neuron.tau, gives_membrane=True)
         if type(neuron) is not pulse.Spiking or neuron.smooth is not pulse.steep:
             return None
-        steep = dp.Surrogate(dp.Form.SIGMOID, 4.0, 4.0)
-        options: dict[str, Any] = {"after": dp.After.VALUE, "is_detached": True, "surrogate": steep}
-        return Dynamics(dp.Charge.DECAY, leak=1 - 1 / neuron.tau, threshold=neuron.threshold, **options)
+        steep = dp.Surrogate(dp.SurrogateForm.SIGMOID, 4.0, 4.0)
+        options: dict[str, Any] = {"after": dp.ResetAfter.VALUE, "is_detached": True, "surrogate": steep}
+        return Dynamics(dp.ChargeRule.DECAY, leak=1 - 1 / neuron.tau, threshold=neuron.threshold, **options)
 
-    def fused_output(self, neuron: nn.Module, activity: Activity) -> Tensor:
+    def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Tensor:
         self.put_state(neuron, {"charge": activity.membrane, "fresh": False})
         return activity.output
 
