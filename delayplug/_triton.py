@@ -1,8 +1,9 @@
 """Where Triton kernels run, and how what launches them is made known to torch.
 
 Kernels are in modules of their own (`layers/engines/kernels`, `neurons/kernels`), which import Triton at their top and
-are imported by the operators below when these first run. Nothing else imports Triton, and nothing needs it: it comes
-with torch's packages for CUDA on Linux, and not with those for CPUs, macOS and Windows.
+are imported by the operators below when these first run. Nothing else imports Triton, but to see whether it works on
+the GPU that is there, and nothing needs it: it comes with torch's packages for CUDA on Linux, and not with those for
+CPUs, macOS and Windows.
 
 Every launch is an operator of torch's, so that `torch.compile`, fake tensors and profilers see it as one operation.
 """
@@ -10,6 +11,7 @@ Every launch is an operator of torch's, so that `torch.compile`, fake tensors an
 import functools
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 
 F = TypeVar("F", bound=Callable[..., None])
+P = TypeVar("P", bound=Callable[..., object])
 
 _LIBRARY = torch.library.Library("delayplug", "FRAGMENT")
 _LEAST_CAPABILITY = (8, 0)  # the first with products of bf16
@@ -58,18 +61,47 @@ def interpreted() -> Iterator[None]:
         _on_cpu.reset(token)
 
 
+def constant(question: P) -> P:
+    """Decorator: while `torch.compile` traces, the function is called, not traced, and its answer counts for good.
+
+    For questions about the machine, whose arguments are constants, too. What `torch.compiler.assume_constant_result`
+    does, which imports the compiler.
+    """
+    question._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return question
+
+
 @functools.cache
 def is_installed() -> bool:
     """Whether Triton is; it is not imported for that."""
     return importlib.util.find_spec("triton") is not None
 
 
-@functools.cache
+@constant
 def _is_capable(index: int | None) -> bool:
+    return _asked(index)
+
+
+@functools.cache
+def _asked(index: int | None) -> bool:
     # A build for AMD's devices calls them "cuda", too; nobody has tried the kernels there.
     if not is_installed() or torch.version.hip is not None or not torch.cuda.is_available():
         return False
-    return torch.cuda.get_device_capability(index) >= _LEAST_CAPABILITY
+    return torch.cuda.get_device_capability(index) >= _LEAST_CAPABILITY and _launches()
+
+
+@functools.cache
+def _launches() -> bool:
+    """Whether Triton can launch anything: the system's C compiler, which some have not, compiles how it does that."""
+    try:
+        from triton.runtime import driver
+
+        driver.active.get_current_target()
+    except Exception as error:  # of the compiler, the linker or the driver
+        advice = "Delays and neurons run in torch's own operations, which is slower. Is gcc installed, and Python.h?"
+        warnings.warn(f"Triton launches no kernels here ({type(error).__name__}: {error}). {advice}", stacklevel=2)
+        return False
+    return True
 
 
 def operator(schema: str) -> Callable[[F], F]:

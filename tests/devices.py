@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import _device as _device_of_torch
 from torch.utils._device import _device_constructors
 
 from tests import pretended
@@ -51,7 +52,9 @@ class Follow(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _CONSTRUCTORS and kwargs.get("device") is None and _is_for_a_test(sys._getframe(1)):
+        # Within `with torch.device(...)` a test says where.
+        free = kwargs.get("device") is None and _device_of_torch.CURRENT_DEVICE is None
+        if func in _CONSTRUCTORS and free and _is_for_a_test(sys._getframe(1)):
             if func in _RANDOM:
                 return (
                     func(*args, **{**kwargs, "device": "cpu", "requires_grad": False})
@@ -71,6 +74,8 @@ def _is_for_a_test(frame: FrameType | None) -> bool:
     """Whether it is a test that makes a tensor, by itself or by making a module, and not the package in its work."""
     called: FrameType | None = None  # of the package's functions the one that the test called
     while frame is not None and not frame.f_code.co_filename.startswith(_OWN):
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return False  # the constants of a package, which a test imports
         if frame.f_code.co_filename.startswith(_PACKAGE):
             called = frame
         frame = frame.f_back

@@ -48,6 +48,29 @@ def test_kernels_run_on_a_cpu_only_where_they_are_interpreted() -> None:
     assert not _triton.runs_on(torch.device("meta"))
 
 
+def test_a_compiler_asks_for_the_device_and_does_not_trace_the_question(recwarn: pytest.WarningsRecorder) -> None:
+    def run(x: Tensor) -> Tensor:
+        return x if _triton.runs_on(torch.device("cuda", 0)) else x + 1
+
+    there = _triton.runs_on(torch.device("cuda", 0))
+    assert torch.compile(run, backend="eager", fullgraph=True)(torch.ones(1)).item() == (1 if there else 2)
+    assert not [str(w.message) for w in recwarn if "lru_cache" in str(w.message)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or not _triton.is_installed(), reason="where Triton does not work")
+def test_without_a_compiler_or_a_driver_it_is_said_and_torch_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    for question in (_triton._asked, _triton._launches):
+        question.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=r"(?s)Triton launches no kernels here \(.*torch's own operations"):
+            assert not _triton.runs_on(torch.device("cuda", 0))
+    finally:
+        for question in (_triton._asked, _triton._launches):
+            question.cache_clear()
+
+
 def test_the_interpreter_is_asked_for_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"), _triton.interpreted():

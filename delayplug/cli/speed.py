@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..bench.config import Precision
+from ..errors import RunError
 from .console import console, progress_bars, say
 
 
@@ -48,18 +49,24 @@ def speed(
     torch.set_float32_matmul_precision(precision)
     where = measured.check_device(device)
     chosen = measured.choose(comparisons(backend or plugins.ready(), where, against or ()), only or ())
-    results = []
+    results, failures = [], list[str]()
+    console.quiet = as_json
     with progress_bars() as progress:
         bar = progress.add_task("comparisons", total=len(chosen), note="")
         for comparison in progress.track(chosen, task_id=bar):
             progress.update(bar, note=comparison.name)
-            results.append(measured.measure(comparison, where, rounds=rounds, seconds=seconds))
+            try:
+                results.append(measured.measure(comparison, where, rounds=rounds, seconds=seconds))
+            except Exception as error:  # whatever it is: the others may do
+                failures.append(f"{comparison.name}: {type(error).__name__}: {error}")
+            if out is not None:  # so far: it may be interrupted
+                measured.write(results, where, out)
         progress.update(bar, note="")
-    if out is not None:
-        measured.write(results, where, out)
     if as_json:
         print(json.dumps(measured.record(results, where), indent=2))
-        return
-    console.print(measured.table(results, where))
-    if out is not None:
-        say(f"Results: {out}")
+    else:
+        console.print(measured.table(results, where))
+        if out is not None:
+            say(f"Results: {out}")
+    if failures:
+        raise RunError("not measured: " + "; ".join(failures))

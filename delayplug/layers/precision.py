@@ -9,6 +9,7 @@ otherwise, whatever this setting is; no engine lets it. Autocast changes nothing
 precision. Other dtypes than float32 are computed in their own precision.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -57,14 +58,24 @@ def _without_autocast(kind: str) -> Iterator[None]:
         yield
 
 
+# The setting is one for all threads, of which autograd has one for each GPU: the first that comes changes it, and the
+# last one that leaves restores it.
+_lock = threading.Lock()
+_within: list[object] = []  # what it was before, once for each block that runs
+
+
 @contextmanager
 def _without_tf32() -> Iterator[None]:
     # torch 2.9 made a setting of it for convolutions alone; asking for the one before is an error once that is set.
     cudnn = torch.backends.cudnn
     holder, name = (cudnn.conv, "fp32_precision") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32")
-    before = getattr(holder, name)
-    setattr(holder, name, "ieee" if name == "fp32_precision" else False)
+    with _lock:
+        _within.append(_within[0] if _within else getattr(holder, name))
+        setattr(holder, name, "ieee" if name == "fp32_precision" else False)
     try:
         yield
     finally:
-        setattr(holder, name, before)
+        with _lock:
+            before = _within.pop()
+            if not _within:
+                setattr(holder, name, before)

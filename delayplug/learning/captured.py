@@ -1,5 +1,6 @@
 """A step of a training loop as a CUDA graph: what a GPU does in it is recorded once, and then launched as one."""
 
+import contextlib
 import functools
 import gc
 import warnings
@@ -175,14 +176,23 @@ class _CudaGraphs:
         graph = torch.cuda.CUDAGraph()
         # Other threads, which pin memory or save files, may do what they like. The outer stream restores the current
         # one if the recording fails, which the inner one does not.
-        with (
-            _no_collection(),
-            torch.cuda.device(self._device),
-            torch.cuda.stream(self._stream),
-            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
-        ):
-            result = run()
+        with _no_collection(), torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            try:
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                    result = run()
+            except Exception:
+                _record_nothing()
+                raise
         return result, graph.replay
+
+
+def _record_nothing() -> None:
+    """Where a recording has failed, torch's generator takes itself for recorded, and draws no more, until one ends."""
+    with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is empty
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin()
+        graph.capture_end()
 
 
 @contextmanager

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from delayplug.bench.measure import speed as measured
+from delayplug.bench.measure.speed import Comparison, Result
+from delayplug.cli.console import console
+from delayplug.cli.speed import speed
+from delayplug.errors import RunError
 from tests.cli.command import delayplug
 
 
@@ -24,3 +29,21 @@ def test_errors_are_one_message(args: list[str], word: str) -> None:
     done = delayplug("speed", *args)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {word}: expected")
+
+
+def test_what_fails_does_not_keep_the_others_from_being_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(comparison: Comparison, *_: object, **__: object) -> Result:
+        if "140" in comparison.name:
+            raise RuntimeError("out of memory")
+        return Result(comparison, (1.0, 2.0), 2.0, (2.0, 2.0))
+
+    monkeypatch.setattr(measured, "measure", measure)
+    monkeypatch.setattr(console, "quiet", False)
+    out = tmp_path / "speed.json"
+    with pytest.raises(RunError, match="layer 140 -> 256, 25 taps: RuntimeError: out of memory"):
+        speed(only=["layer"], backend=["norse"], rounds=3, seconds=0, threads=None, device="cpu",
+              precision="highest", against=None, out=out, as_json=True)  # fmt: skip
+    assert len(json.loads(out.read_text())["results"]) == 3
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())

@@ -69,6 +69,18 @@ def test_the_settings_of_torch_itself_come_back() -> None:
     conv.fp32_precision = "tf32"
 
 
+def test_the_setting_comes_back_when_the_last_thread_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv = SimpleNamespace(fp32_precision="tf32")
+    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace(conv=conv))
+    first, second = full_precision(CUDA), full_precision(CUDA)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert conv.fp32_precision == "ieee"
+    second.__exit__(None, None, None)
+    assert conv.fp32_precision == "tf32"
+
+
 def test_autocast_is_off_within() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         with full_precision(torch.device("cpu")):

@@ -105,6 +105,21 @@ def test_on_a_gpu(device: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("device", [cuda])
+def test_on_a_gpu_random_numbers_are_drawn_after_a_recording_failed(device: str) -> None:
+    training = Training(device)
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        loss, _ = training.step(nn.functional.dropout(x), y)
+        return loss * (2 if loss > 1e9 else 1)
+
+    captured_step = CapturedStep(step, training.network)
+    with pytest.warns(UserWarning, match="no CUDA graph"):
+        captured_step(*batches(device)[0])
+    captured_step(*batches(device)[0])
+    assert torch.rand(3, device=device).device.type == "cuda"
+
+
 def test_the_first_runs_leave_no_trace(recorder: Recorder) -> None:
     """Neither in parameters and buffers, nor in other state, nor in what random numbers come next."""
     training = Training()

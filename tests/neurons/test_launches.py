@@ -38,6 +38,7 @@ def run(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return spikes, gradient
 
 
+@pytest.mark.real("devices of fake tensors")
 def test_nothing_is_launched_for_fake_tensors() -> None:
     with FakeTensorMode(), Operators() as operators:
         run(torch.empty(5, 2, 3, device="cuda"))

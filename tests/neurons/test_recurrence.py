@@ -1,6 +1,7 @@
 """Dynamics in plain operations: by hand, and equal to the toolkits' own neurons."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,6 +19,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 STEPS = st.integers(1, 9)
 SEEDS = st.integers(0, 10**6)
 ARCTAN = Surrogate(SurrogateForm.ARCTAN, 2.0)
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """Wherever other tests run: Norse's parameters stay there, and are looked at."""
+    with torch.device("cpu"):
+        yield
 
 
 def drive(*values: float) -> Tensor:

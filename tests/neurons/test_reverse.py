@@ -1,5 +1,6 @@
 """Gradients in plain operations: those of the recurrence, and their own gradients."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,13 @@ from tests.neurons.cases import copy, dynamics, in_kernel, inputs, leaves, proje
 from tests.profiles import examples
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="needs Triton")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """Wherever other tests run: what kernels compute is compared there."""
+    with torch.device("cpu"):
+        yield
 
 
 @settings(max_examples=examples(15))

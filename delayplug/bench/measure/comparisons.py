@@ -300,7 +300,7 @@ def _epoch(side: str, device: torch.device, backend: str, whole: bool) -> Run:
 
     The first epochs, in which kernels are compiled and graphs captured, do not count.
     """
-    config = configure("shd", backend=backend, epochs=12)
+    config = configure("shd", backend=backend, epochs=12, precision=torch.get_float32_matmul_precision())
     generator = torch.Generator().manual_seed(0)
 
     def frames(number: int) -> Frames:

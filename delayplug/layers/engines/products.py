@@ -107,12 +107,13 @@ def in_parts(x: Tensor, count: int, exact: bool = False, rest: Tensor | None = N
     (1,), is set to 1 if the second part has other numbers than zeros.
     """
     dtype, columns = half(x.device), (x.shape[-1] + 15) // 16 * 16
+    shape = (*x.shape[:-1], columns)  # `torch.compile` of torch 2.11 fails on a dynamic size of a contiguous copy
     x = x.contiguous()
     if exact and columns == x.shape[-1]:
         there = x if x.dtype == dtype else half_of(x)
         if there is not None and there.dtype == dtype:
             return there, None
-    first = torch.empty((*x.shape[:-1], columns), dtype=dtype, device=x.device)
+    first = torch.empty(shape, dtype=dtype, device=x.device)
     second = torch.empty_like(first) if count > 1 and not exact else None
     cut(x.view(torch.uint8) if x.dtype == torch.bool else x, first, second, rest)
     return first, second

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from ..._triton import constant
 from .fourier import Shape, blocks
 from .spectral import cost as spectral_cost
 
@@ -47,12 +48,12 @@ _PRODUCTS_LAUNCHES = 8
 
 def kind_of(device: torch.device) -> Kind:
     """The row of the table for a device; an unknown GPU counts as an H100."""
-    return _kind_of_gpu(device) if device.type == "cuda" else "cpu"
+    return _kind_of_gpu(device.index) if device.type == "cuda" else "cpu"
 
 
-@functools.cache
-def _kind_of_gpu(device: torch.device) -> Kind:
-    major, minor = torch.cuda.get_device_capability(device)
+@constant
+def _kind_of_gpu(index: int | None) -> Kind:
+    major, minor = torch.cuda.get_device_capability(index)
     if (major, minor) in ((8, 6), (8, 9)) or major == 12:
         return "consumer"
     return "a100" if major <= 8 else "h100"

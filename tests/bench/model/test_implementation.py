@@ -32,7 +32,8 @@ def test_what_spikingjelly_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"implementation": f"triton for {kind} on {device}"}
 
     monkeypatch.setattr(functional, "neuron_implementation", chosen)
-    assert implementation(benchmark, neuron, torch.device("cuda", 1)) == "spikingjelly: triton for lif on cuda:1"
+    with fused_neurons(False):
+        assert implementation(benchmark, neuron, torch.device("cuda", 1)) == "spikingjelly: triton for lif on cuda:1"
 
 
 @pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])

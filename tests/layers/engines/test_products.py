@@ -234,3 +234,11 @@ def test_it_compiles_as_a_whole() -> None:
         expected = torch.autograd.grad(products(x, taps, 9).sum(), (x, taps))
         assert torch.equal(y, products(x, taps, 9))
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_it_compiles_for_another_batch_size() -> None:
+    run = torch.compile(lambda x, taps: products(x, taps, 9), backend="aot_eager")
+    with running():
+        for batch in (3, 4, 5):  # the first one as a constant, then as a variable
+            x, taps = tensors(9, 4, batch)
+            assert torch.equal(run(x, taps), products(x, taps, 9))

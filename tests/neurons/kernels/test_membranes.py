@@ -1,5 +1,6 @@
 """Kernels of neurons, and of their gradients: as the recurrence in plain operations; what the first is compiled to."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +19,14 @@ from tests.profiles import examples
 pytestmark = pytest.mark.skipif(not is_installed(), reason="needs Triton")
 
 
-@settings(max_examples=examples(60), deadline=None)
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """Wherever other tests run: what kernels compute is compared there."""
+    with torch.device("cpu"):
+        yield
+
+
+@settings(max_examples=examples(60))
 @given(dynamics(3), st.integers(1, 10), st.booleans(), st.integers(0, 10**6))
 def test_equal_to_the_recurrence(neurons: Dynamics, steps: int, given_state: bool, seed: int) -> None:
     """All that comes out bit for bit; gradients for the input, the first state and the constants."""
