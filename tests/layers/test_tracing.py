@@ -159,6 +159,7 @@ EXPORTS = {
 }
 
 
+@pytest.mark.cpu("toolkits export networks that are on it")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("granularity", ["synaptic", "axonal", "dendritic"])
 @pytest.mark.parametrize("name", EXPORTS)
