@@ -56,11 +56,8 @@ class Follow(TorchFunctionMode):
         free = kwargs.get("device") is None and _device_of_torch.CURRENT_DEVICE is None
         if func in _CONSTRUCTORS and free and _is_for_a_test(sys._getframe(1)):
             if func in _RANDOM:
-                return (
-                    func(*args, **{**kwargs, "device": "cpu", "requires_grad": False})
-                    .to(NAME)
-                    .requires_grad_(kwargs.get("requires_grad", False))
-                )
+                made = func(*args, **{**kwargs, "device": "cpu", "requires_grad": False}).to(NAME)
+                return made.requires_grad_() if kwargs.get("requires_grad") else made
             kwargs = {**kwargs, "device": NAME}
         return func(*args, **kwargs)
 

@@ -118,7 +118,8 @@ class _Functions(TorchFunctionMode):
         if func in _CONSTRUCTORS and _is_pretended(kwargs.get("device")):
             options = {name: value for name, value in kwargs.items() if name not in ("device", "requires_grad")}
             made = func(*tree_map(_held, args), device="cpu", **options)
-            return made.to(NAME).requires_grad_(kwargs.get("requires_grad", False))
+            made = made.to(NAME)
+            return made.requires_grad_() if kwargs.get("requires_grad") else made  # not within `torch.func`
         if args and isinstance(args[0], Pretended):
             if func in (Tensor.numpy, Tensor.__array__):
                 raise TypeError("can't convert a tensor of the pretended device to numpy: use Tensor.cpu() first")
