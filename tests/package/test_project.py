@@ -205,7 +205,7 @@ PEERS = {"sparx_network.py": {"jax", "optax", "sparx"}}
 
 
 def optional(path: Path) -> set[str]:
-    return KERNELS if path.parent.name == "kernels" else PEERS.get(path.name, set())
+    return KERNELS if "kernels" in path.parts or path.name == "_triton.py" else PEERS.get(path.name, set())
 
 
 def test_every_import_is_declared() -> None:

@@ -140,7 +140,7 @@ def row_tiles(rows: int, columns: int, depth: int, factors: tuple[int, int], sha
         half_as_wide = _rounds(rows, columns, 128, 128) * 1.15
         wide = 256 if 2 * _rounds(rows, columns, 128, 256) <= half_as_wide else wide
     tall = 128 if _blocks(rows, 128) * _blocks(columns, wide) >= _PROGRAMS else 64
-    deep = 16 if depth == 16 else 32 if 0 < depth % 64 <= 32 else 64
+    deep = min(64, 1 << (depth - 1).bit_length())  # slices of 64 pay even where the last one is mostly silence
     warps = 8 if tall == 128 and wide >= 128 else 4
     return _fitting(tall, wide, deep, warps, factors, shared_bytes)
 

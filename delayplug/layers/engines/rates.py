@@ -39,7 +39,7 @@ class Rates(NamedTuple):
 
 _RATES: dict[Kind, Rates] = {
     "cpu": Rates(direct=1.5, direct_tf32=1.5, fft=1, products=1e-9, launch=0),  # a ratio is enough
-    "h100": Rates(direct=22e6, direct_tf32=150e6, fft=0.75, products=300e6, launch=6),
+    "h100": Rates(direct=22e6, direct_tf32=150e6, fft=1, products=300e6, launch=6),
     "a100": Rates(direct=8e6, direct_tf32=60e6, fft=0.5, products=100e6, launch=6),
     "consumer": Rates(direct=15e6, direct_tf32=15e6, fft=0.25, products=25e6, launch=6),
 }
