@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ExchangeError
 from ..layers.base import DelayLayer
+from ..neurons.fused import fused_neurons
 from ..running.loop import call, reset_states, step_by_step
 from ..surgery.dataflow import Example, preserved
 from ..surgery.delayed import Delayed
@@ -44,7 +45,7 @@ def graph_of(model: nn.Module, example: Example | None, outputs: Sequence[str] |
     network = Network(model, plugins.toolkit_of(model.modules())[1])
     modules = {name: module for name, module in network.modules.items() if _is_followed(network, name, module)}
     with torch.random.fork_rng(devices=[]):
-        with preserved(model):
+        with preserved(model), fused_neurons(False):  # whose kernels have no counterpart in a graph
             model.eval()
             reset_states(network)
             run = follow(model, _noise(network) if example is None else example, modules)

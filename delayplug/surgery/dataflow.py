@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import ArgumentError, DelayplugError, WiringError
+from ..neurons.fused import fused_neurons
 from ..toolkits.states import tensors_in
 from .delayed import Delayed
 
@@ -77,7 +78,8 @@ def trace(
     Whatever the run changes in the model (buffers, states, random numbers) is put back.
     """
     tracer = _Tracer()
-    with preserved(model), ExitStack() as stack:
+    # Kernels of neurons would be operations that nobody else knows.
+    with preserved(model), fused_neurons(False), ExitStack() as stack:
         for name, module in model.named_modules():
             if any(module.children()):
                 tracer.enclose(stack, name, module)

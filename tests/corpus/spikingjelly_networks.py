@@ -115,7 +115,7 @@ class MembraneNet(nn.Module):
         self.fc2 = nn.Linear(HIDDEN, HIDDEN)
         self.sn2 = MembraneLIF(tau=1.5)
         self.fc3 = nn.Linear(HIDDEN, OUT)
-        self.readout = neuron.LIFNode(v_threshold=float("inf"))
+        self.readout = neuron.LIFNode(v_threshold=1e9)  # infinity is refused on a GPU
 
     def forward(self, x: Tensor) -> Tensor:
         spike, _ = self.sn1(self.fc1(x))

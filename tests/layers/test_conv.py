@@ -94,7 +94,7 @@ def test_gradients(conv):
         return torch.func.functional_call(delay, {"delays": delays, "sigma": sigma}, (x,), {"weight": weight})
 
     inputs = [v.detach().requires_grad_() for v in (x, conv.weight, delay.delays, delay.sigma)]
-    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True, nondet_tol=1e-9)  # cuDNN adds up in any order
 
 
 def test_gradients_by_steps_are_those_of_the_sequence(conv):

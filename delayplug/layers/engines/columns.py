@@ -60,6 +60,8 @@ def is_long(steps_in: int, taps: int, steps_out: int) -> bool:
 
 def _plain(x_TBC: Tensor, taps_KC: Tensor, steps: int) -> Tensor:
     """The convolution in plain operations of torch, at once: to be differentiated twice, or batched."""
+    if not x_TBC.numel():  # of which cuFFT makes an error
+        return taps_KC.new_zeros((steps, *x_TBC.shape[1:])) * x_TBC.to(taps_KC.dtype).sum() * taps_KC.sum()
     size = smooth(x_TBC.shape[0] + taps_KC.shape[0] - 1)
     x = torch.fft.rfft(x_TBC.to(taps_KC.dtype), n=size, dim=0)
     y: Tensor = torch.fft.irfft(x * torch.fft.rfft(taps_KC, n=size, dim=0).unsqueeze(1), n=size, dim=0)

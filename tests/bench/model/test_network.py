@@ -117,6 +117,7 @@ def test_a_training_step_in_kernels(backend: str) -> None:
     assert backend == "norse" or len(names) == {"spikingjelly": 53, "snntorch": 56}[backend]
 
 
+@pytest.mark.cpu("the numbers of its generator")
 def test_masks_are_those_of_dropout() -> None:
     """On a CPU the numbers of `nn.functional.dropout`, whatever generator they are drawn from."""
     dropout = HeldDropout(0.4)

@@ -31,6 +31,7 @@ from tests.exchange.models import (
     spikes,
     toolkit_of,
 )
+from tests.layers.kernels import needs_triton, running
 from tests.profiles import examples
 
 DT = 1e-3
@@ -139,6 +140,16 @@ def test_convolutions_and_pools(kind: str, granularity: str, tmp_path: Path) -> 
         back = from_nir(tmp_path / "net.nir", backend=backend, dt=DT)
         with torch.no_grad():
             assert torch.equal(back(x), wanted), backend
+
+
+@needs_triton
+@pytest.mark.parametrize("backend", TOOLKITS)
+def test_neurons_that_run_in_kernels_are_written_as_neurons(backend: str) -> None:
+    network = DelayNetwork((10, 6, 4), plugins.toolkit(backend), RunConfig(delays="learned", max_delay=3)).eval()
+    x = spikes(4, 2, (10,))
+    with running():
+        graph = to_nir(network, x, dt=DT)
+    assert sum(type(node).__name__ in ("LIF", "LI") for node in graph.nodes.values()) == 2
 
 
 @pytest.mark.parametrize("backend", TOOLKITS)
