@@ -1,7 +1,8 @@
 """Which tensors are known to hold numbers that bf16 represents exactly, such as spikes and small counts.
 
 Known by the dtype, or by whoever made the tensor, who leaves a mark on its memory. Nobody looks at values: that would
-wait for the device. A mark counts for all views of the memory until somebody writes to it.
+wait for the device. A mark counts for all views of the memory until somebody writes to it. While a CUDA graph is
+recorded only marks of the recording count: what others are on may be filled with anything before it is replayed.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ def mark_exact(x: Tensor, half: Tensor | None = None) -> Tensor:
     if not torch.compiler.is_compiling() and not x.is_inference():
         with contextlib.suppress(NotImplementedError, RuntimeError):  # within torch.func there is no memory to mark
             storage = x.untyped_storage()
-            setattr(storage, _MARK, x._version)
+            setattr(storage, _MARK, (x._version, _is_recorded(x)))
             if half is not None:
                 setattr(storage, _HALF, (x._version, half))
     return x
@@ -48,6 +49,12 @@ def is_exact(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or x.is_inference():
         return False
     try:
-        return getattr(x.untyped_storage(), _MARK, None) == x._version
+        version, recorded = getattr(x.untyped_storage(), _MARK, (-1, False))
     except (NotImplementedError, RuntimeError):
         return False
+    return bool(version == x._version and (recorded or not _is_recorded(x)))
+
+
+def _is_recorded(x: Tensor) -> bool:
+    """Whether what is done with x now becomes part of a CUDA graph."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from delayplug.layers import exact
 from delayplug.layers.exact import half_of, is_exact, mark_exact
 
 
@@ -40,6 +41,18 @@ def test_numbers_in_half_precision() -> None:
     x.mul_(2)
     assert half_of(x) is None
     assert half_of(mark_exact(x)) is None
+
+
+def test_a_recording_trusts_its_own_marks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is marked before may be filled with anything by the time the recording is replayed."""
+    before = mark_exact(torch.ones(3))
+    monkeypatch.setattr(exact, "_is_recorded", lambda x: True)
+    within = mark_exact(torch.ones(3))
+    assert not is_exact(before)
+    assert is_exact(within)
+    monkeypatch.undo()
+    assert is_exact(before)
+    assert is_exact(within)
 
 
 def test_where_writing_is_not_counted_nothing_is_known() -> None:
