@@ -18,19 +18,19 @@ class SurrogateForm(IntEnum):
     CONSTANT: a. Straight through with a = 1; no gradient with a = 0.
     SPIKE: a where z > 0, else 0.
     STEP: a where z < 0, else b.
-    RECTANGLE: b where |z| < a, else c.
-    TRIANGLE: max(0, a - b |z|).
+    RECTANGLE: b where abs(z) < a, else c.
+    TRIANGLE: max(0, a - b abs(z)).
     ARCTAN: (a / 2) / (1 + (pi / 2 a z)^2).
-    FAST_SIGMOID: b / (1 + a |z|)^2. SuperSpike and SoftSign, too.
-    SPARSE_FAST_SIGMOID: 1 / (1 + a |z|)^2 where z > b, else 0.
+    FAST_SIGMOID: b / (1 + a abs(z))^2. SuperSpike and SoftSign, too.
+    SPARSE_FAST_SIGMOID: 1 / (1 + a abs(z))^2 where z > b, else 0.
     SIGMOID: b s (1 - s) with s = sigmoid(a z). The square of a hyperbolic secant, too.
-    EXPONENTIAL: b exp(-a |z - c|).
+    EXPONENTIAL: b exp(-a abs(z - c)).
     GAUSSIAN: b exp(-(a z)^2).
     CIRCLE: 1 / (1 + (z / a)^2)^(3/2).
-    INVERSE: 1 / (1 / a + |z|).
-    CLIPPED_INVERSE: min(1 / |z|, a).
+    INVERSE: 1 / (1 / a + abs(z)).
+    CLIPPED_INVERSE: min(1 / abs(z), a).
     SIGMOID_LOG: a s (1 - s) with s = sigmoid(a z) where z < 0, else b / (1 + z).
-    POWER: (1 + 2 |z| / (a - 1))^-a.
+    POWER: (1 + 2 abs(z) / (a - 1))^-a.
     LOG_TAIL: a where z <= 0, 1 up to z = 1, and 1 / z beyond.
     """
 
