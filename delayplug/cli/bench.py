@@ -147,6 +147,33 @@ def deploy(
     console.print(table(folder.resolve().name, rows, read_record(folder / "record.json")["data"]["test"]))
 
 
+@bench.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder of one finished run.")],
+    name: Annotated[str, typer.Argument(help="Of the network: small letters, digits and hyphens.")],
+    dataset: Annotated[str | None, typer.Option(help="Folder of its data (where the run had it).")] = None,
+    files: Annotated[Path, typer.Option(help="Folder for NAME.safetensors.")] = Path("models"),
+    pages: Annotated[Path, typer.Option(help="Folder for pages: NAME.md and index.md.")] = Path(
+        "models"
+    ),
+) -> None:
+    """Make a file of a run's network, which delayplug.pretrained loads, and a page about it.
+
+    The accuracy of what is stored is measured on the run's test recordings, if they can be read.
+
+    \b
+    Example:
+        delayplug bench publish runs/shdr-shd-norse-learned-seed0 shdr-learned --dataset data/shdr
+    """
+    from ..models.publish import publish as make
+
+    with console.status("measuring"):
+        card = make(folder, name, files, pages, dataset=dataset)
+    measured = f"{100 * card['stored_accuracy']:.2f} %" if "stored_accuracy" in card else "not measured"
+    say(f"File: {files / name}.safetensors    Page: {pages / name}.md")
+    say(f"Accuracy of the run: {100 * card['accuracy']['last epoch']:.2f} %, of the file: {measured}")
+
+
 @contextlib.contextmanager
 def _progress(runs: int) -> "Iterator[Watch]":
     """Two bars: runs of the comparison, epochs of the current one."""

@@ -1,0 +1,137 @@
+"""From a finished run to a file that others can load, and a page about it."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..bench.comparison.existing import check_same_data
+from ..bench.comparison.records import RECORD, Record, read_model, read_record
+from ..bench.config import SYNTHETIC, RunConfig
+from ..bench.hardware import matmul_precision
+from ..bench.known_data import known_data
+from ..bench.task import load_task
+from ..data import Frames
+from ..errors import ArgumentError, RunError
+from ..toolkits import plugins
+from .card import CARD_FORMAT, Card
+from .model_page import index_page, model_page
+from .network_file import SUFFIX, read_card, stored, write_network
+from .pretrained import Pretrained, load_stored, portable
+
+_BATCH = 256
+
+
+def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | None = None) -> Card:
+    """Write the file NAME.safetensors of a finished run, and the pages NAME.md and index.md.
+
+    Args:
+        run: the run's folder.
+        name: of the network, such as "shdr-learned".
+        files: the folder of all networks' files.
+        pages: the folder of their pages.
+        dataset: the folder with the run's data, to measure the accuracy of what is stored; None: where the run had it,
+            if that is there.
+
+    Returns:
+        What the file says about the network.
+
+    Raises:
+        ArgumentError: the name is not made of small letters, digits and hyphens.
+        RunError: there is no finished run, its network is not what its record says, or the data is not what it was
+            trained on.
+        DataError: the data cannot be read.
+    """
+    if not name or not all(
+        letter.isascii() and (letter.islower() or letter.isdigit() or letter == "-") for letter in name
+    ):
+        raise ArgumentError("name", "small letters, digits and hyphens", repr(name))
+    record, state = read_record(run / RECORD), read_model(run)["state"]
+    card = card_of(name, record)
+    backend = card["config"]["backend"]
+    network = Pretrained(card, backend if backend in plugins.ready() else plugins.ready()[0])
+    if network.trainable() != record["parameters"]:
+        raise RunError(f"{run}: expected a network of {record['parameters']} parameters, got {network.trainable()}")
+    state = stored({key: state[key] for key in portable(network)})
+    load_stored(
+        network,
+        {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()},
+        str(run),
+    )
+    tested = _test_recordings(record, dataset, run)
+    if tested is not None:
+        card["stored_accuracy"] = accuracy(network.eval(), tested)
+    write_network(files / f"{name}{SUFFIX}", state, card)
+    write_pages(files, pages)
+    return card
+
+
+def write_pages(files: Path, pages: Path) -> None:
+    """Write a page for each network's file in a folder, and an index of them."""
+    pages.mkdir(parents=True, exist_ok=True)
+    for path, text in pages_of(files).items():
+        (pages / path).write_text(text)
+
+
+def pages_of(files: Path) -> dict[str, str]:
+    """The pages about the networks in a folder, by the names of their files."""
+    paths = sorted(files.glob(f"*{SUFFIX}"))
+    cards = {path: read_card(path) for path in paths}
+    return {f"{card['name']}.md": model_page(card, path.read_bytes()) for path, card in cards.items()} | {
+        "index.md": index_page(list(cards.values()))
+    }
+
+
+def card_of(name: str, record: Record) -> Card:
+    """What the record of a run says about its network."""
+    config, data = RunConfig(**record["config"]), record["data"]
+    checksums = data.get("checksums", {})
+    known = known_data(record["config"], checksums)
+    folder = Path(config.dataset).name
+    dataset = config.dataset if config.dataset == SYNTHETIC else f"data/{folder}"
+    return {
+        "format": CARD_FORMAT,
+        "name": name,
+        "config": replace(config, dataset=known.dataset if known else dataset).to_json(),
+        "data": {
+            "name": known.name if known else folder,
+            "train": data["train"],
+            "valid": data["valid"],
+            "test": data["test"],
+            "steps": data["steps"],
+            "channels": data["channels"],
+            "classes": data["classes"],
+            "split": data["split"],
+            "checksums": dict(checksums),
+        },
+        "accuracy": dict(record["accuracy"]),
+        "parameters": record["parameters"],
+        "spikes_per_neuron": record["spikes_per_neuron"],
+        "finished": record["finished"],
+        "versions": record["versions"],
+        "device": str(record["machine"].get("name") or record["machine"].get("device", "")),
+    }
+
+
+@torch.no_grad()
+def accuracy(network: Pretrained, frames: Frames) -> float:
+    """The share of recordings that a network names correctly."""
+    hits = 0
+    with matmul_precision(network.config.precision):
+        for start in range(0, len(frames), _BATCH):
+            x, y = frames.batch(range(start, min(start + _BATCH, len(frames))))
+            hits += int((network.scores(x).argmax(-1) == y).sum())
+    return hits / len(frames)
+
+
+def _test_recordings(record: Record, dataset: str | None, run: Path) -> Frames | None:
+    """Those of a run's record; None if nobody says where they are, and they are not where they were."""
+    config = RunConfig(**record["config"])
+    if dataset is not None:
+        config = replace(config, dataset=dataset)
+    elif config.dataset != SYNTHETIC and not Path(config.dataset).is_dir():
+        return None
+    task = load_task(config)
+    check_same_data(config, record["data"].get("checksums"), task.checksums, str(run))
+    return task.test
