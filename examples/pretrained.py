@@ -1,4 +1,4 @@
-"""A trained network on its way to a device: loaded, frozen to whole delays, streamed, written as NIR, in other toolkits.
+"""A trained network: loaded, frozen to whole delays, streamed, written as NIR, read into other toolkits.
 
     python examples/pretrained.py
     python examples/pretrained.py --name shdr-learned --dataset data/shdr

@@ -20,6 +20,9 @@ class KnownData:
         folder: the last part of the `--dataset` that holds it, as documentation writes it.
         about: what it is, in a sentence.
         licence: with the attribution that it asks for.
+        recordings: of each file.
+        classes: how many.
+        channels: of the recordings.
         frames: SHA-256 of the frames of each file, by (step_ms, pool, binning); the synthetic task is never binned: ().
     """
 
@@ -27,6 +30,9 @@ class KnownData:
     folder: str
     about: str
     licence: str
+    recordings: Mapping[str, int]
+    classes: int
+    channels: int
     frames: Mapping[tuple[float, int, str] | tuple[()], Mapping[str, str]]
 
     @property
@@ -42,10 +48,13 @@ KNOWN_DATA = (
         "SHD-R",
         "shdr",
         "The Spiking Heidelberg Digits, regenerated: the 10,420 recordings of the Heidelberg Digits (12 speakers, "
-        "German and English digits, 20 classes), sent again through the published model of a cochlea. It is not SHD, whose "
-        "spikes are other draws of the same model.",
+        "German and English digits, 20 classes), sent again through the published model of a cochlea. It is not SHD, "
+        "whose spikes are other draws of the same model.",
         "Audio: Heidelberg Digits, part of the Heidelberg Spiking Data Sets (Cramer, Stradmann, Schemmel, Zenke, IEEE "
         f"TNNLS 2020), {_CC_BY}; each recording was replaced by the response of an artificial cochlea to it.",
+        {"train": 8156, "test": 2264},
+        20,
+        700,
         {
             (10.0, 5, "grid"): {
                 "train": "b7a40f2739b448215ac5bab7e0b4931e4610e7c2ef37f75afe238fad0deeebf2",
@@ -68,6 +77,9 @@ KNOWN_DATA = (
         "nobody in two files. It is not SSC, which has 35 words and 105,829 recordings.",
         f"Audio: Speech Commands Data Set v0.02 (Pete Warden, 2018, arXiv 1804.03209), {_CC_BY}; each recording was "
         "replaced by the response of an artificial cochlea to it.",
+        {"train": 2755, "valid": 545, "test": 774},
+        10,
+        700,
         {
             (10.0, 5, "grid"): {
                 "train": "ba82c050675a212d90c197c721556610970391b02a954a66f942fb4ec0c724a2",
@@ -91,6 +103,9 @@ KNOWN_DATA = (
         SYNTHETIC,
         "The task that comes with delayplug: ten classes that differ only in the timing of their spikes, generated.",
         "MIT, as delayplug.",
+        {"train": 1000, "valid": 300, "test": 1000},
+        10,
+        20,
         {
             (): {
                 "train": "f7155ef73a6e68eb7405cf62ba3e3052f6e9328eb8d793029438e8059bc8b6bb",

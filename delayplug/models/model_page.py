@@ -33,7 +33,7 @@ def model_page(card: Card, content: bytes) -> str:
     steps = "steps" if config.dataset == "synthetic" else f"steps of {config.step_ms:g} ms"
     binning = "" if config.dataset == "synthetic" else f", {config.pool} channels summed, binning {config.binning}"
     checksums = "\n".join(f"| `{name}` | `{checksum}` |" for name, checksum in data["checksums"].items())
-    rows = [*_accuracies(card)]
+    refit = " Then the network was trained again, on all training recordings." if card["config"].get("refit") else ""
     return f"""# {card["name"]}
 
 The benchmark's network ({hidden}, {variant_name(config.delays, config.fan_in)} delays{_longest(config)}) trained on
@@ -49,16 +49,17 @@ x = torch.zeros(network.steps, 1, {data["channels"]})  # (T, B, C), events per s
 print(network.classes[network.scores(x).argmax(-1)])
 ```
 
-`network.frames(delayplug.data.read_recordings(path))` bins recordings in SHD's layout as this network takes them. Its delays are
-not rounded yet: `eval()` rounds them, `delayplug.freeze_delays(network)` makes them integers, and training may go on from them.
-`examples/pretrained.py` freezes, streams and exports it.
+`network.frames(delayplug.data.read_recordings(path))` bins recordings in SHD's layout as this network takes them. Its
+delays are not rounded yet: `eval()` rounds them, `delayplug.freeze_delays(network)` makes them integers, and training
+may go on from them. `examples/pretrained.py` freezes, streams and exports it.
 
 ## Data
 
 {about}{licence}
 
-{data["train"]:,} recordings were trained on, {data["valid"]:,} for validation, {data["test"]:,} for the test (split: {data["split"]}).
-Frames: {data["steps"]} {steps}{binning}. {len(data["classes"])} classes: {", ".join(data["classes"])}.
+{data["train"]:,} recordings were trained on, {data["valid"]:,} for validation, {data["test"]:,} for the test (split:
+{data["split"]}). Frames: {data["steps"]} {steps}{binning}.
+{len(data["classes"])} classes: {", ".join(data["classes"])}.
 
 | file | SHA-256 of its frames |
 |---|---|
@@ -66,11 +67,12 @@ Frames: {data["steps"]} {steps}{binning}. {len(data["classes"])} classes: {", ".
 
 ## Accuracy
 
-Protocol `{config.protocol}`: {_PROTOCOLS[config.protocol]}. The network is that after the last epoch.
+Protocol `{config.protocol}`: {_PROTOCOLS[config.protocol]}.{refit}
+The network is that after the last epoch.
 
 | | % of {data["test"]:,} test recordings | 95 % interval (Wilson) |
 |---|---|---|
-{chr(10).join(rows)}
+{chr(10).join(_accuracies(card))}
 
 Mean spikes of a neuron during a recording, by hidden layer: {_numbers(card["spikes_per_neuron"])}.
 
@@ -108,8 +110,8 @@ def index_page(cards: Sequence[Card]) -> str:
     names = "\n".join(sorted(card["name"] for card in cards))
     return f"""# Trained networks
 
-`delayplug.pretrained(name, backend=...)` loads one of these into any installed toolkit; `delayplug.pretrained_names()` lists
-them. `delayplug bench publish RUN NAME` makes such a file, and these pages, from a finished run.
+`delayplug.pretrained(name, backend=...)` loads one of these into any installed toolkit; `delayplug.pretrained_names()`
+lists them. `delayplug bench publish RUN NAME` makes such a file, and these pages, from a finished run.
 
 | name | data | delays | parameters | test accuracy %, last epoch | protocol |
 |---|---|---|---|---|---|

@@ -62,7 +62,7 @@ def _read(path: Path, *, with_state: bool) -> tuple[Card, dict[str, Tensor]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             card = json.loads((file.metadata() or {}).get(_KEY, "null"))
             if with_state:
-                state = {name: _widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+                state = widened({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"{path}: expected the file of a trained network, got {error}") from error
     if not isinstance(card, dict) or card.get("format") != CARD_FORMAT:
@@ -93,5 +93,6 @@ def _narrowed(name: str, value: Tensor) -> Tensor:
     return half if bool(half.isfinite().all()) else value.clone()
 
 
-def _widened(value: Tensor) -> Tensor:
-    return value.float() if value.dtype == torch.float16 else value
+def widened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was stored in half precision in float32."""
+    return {name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()}

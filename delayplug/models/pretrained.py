@@ -46,9 +46,8 @@ class Pretrained(DelayNetwork):
 
     def frames(self, recordings: Recordings) -> Frames:
         """Recordings as this network takes them: binned as those that it was trained on, and of the same length."""
-        config = self.config
-        how = {"step_ms": config.step_ms, "pool": config.pool}
-        return bin_recordings(recordings, **how, binning=config.binning, steps=self.steps)
+        config, steps = self.config, self.steps
+        return bin_recordings(recordings, step_ms=config.step_ms, pool=config.pool, binning=config.binning, steps=steps)
 
 
 def pretrained_names() -> list[str]:
@@ -94,7 +93,7 @@ def pretrained(name: str, *, backend: str | None = None) -> Pretrained:
     """
     path = _file(name)
     card, state = read_network(path)
-    network = Pretrained(card, backend or _usual(card["config"]["backend"]))
+    network = Pretrained(card, backend or usual_backend(card))
     load_stored(network, state, str(path))
     return network.eval()
 
@@ -128,8 +127,9 @@ def portable(network: DelayNetwork) -> list[str]:
     return [name for name in network.state_dict() if name in parameters or not name.startswith(neurons)]
 
 
-def _usual(trained_with: str) -> str:
+def usual_backend(card: Card) -> str:
     """The toolkit that a network was trained with, if it can be used, else the first one that can."""
+    trained_with: str = card["config"]["backend"]
     ready = plugins.ready()
     return trained_with if trained_with in ready or not ready else ready[0]
 

@@ -1,6 +1,6 @@
 """From a finished run to a file that others can load, and a page about it."""
 
-from collections.abc import Iterable
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +14,10 @@ from ..bench.known_data import known_data
 from ..bench.task import load_task
 from ..data import Frames
 from ..errors import ArgumentError, RunError
-from ..toolkits import plugins
 from .card import CARD_FORMAT, Card
 from .model_page import index_page, model_page
-from .network_file import SUFFIX, read_card, stored, write_network
-from .pretrained import Pretrained, load_stored, portable
+from .network_file import SUFFIX, read_card, stored, widened, write_network
+from .pretrained import Pretrained, load_stored, portable, usual_backend
 
 _BATCH = 256
 
@@ -43,22 +42,18 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
             trained on.
         DataError: the data cannot be read.
     """
-    if not name or not all(
-        letter.isascii() and (letter.islower() or letter.isdigit() or letter == "-") for letter in name
-    ):
-        raise ArgumentError("name", "small letters, digits and hyphens", repr(name))
-    record, state = read_record(run / RECORD), read_model(run)["state"]
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ArgumentError("name", "small letters, digits and hyphens between them", repr(name))
+    record, trained = read_record(run / RECORD), read_model(run)["state"]
     card = card_of(name, record)
-    backend = card["config"]["backend"]
-    network = Pretrained(card, backend if backend in plugins.ready() else plugins.ready()[0])
+    network = Pretrained(card, usual_backend(card))
     if network.trainable() != record["parameters"]:
         raise RunError(f"{run}: expected a network of {record['parameters']} parameters, got {network.trainable()}")
-    state = stored({key: state[key] for key in portable(network)})
-    load_stored(
-        network,
-        {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()},
-        str(run),
-    )
+    names = portable(network)
+    if missing := [key for key in names if key not in trained]:
+        raise RunError(f"{run}: expected the network of its record, got one without {', '.join(missing)}")
+    state = stored({key: trained[key] for key in names})
+    load_stored(network, widened(state), str(run))
     tested = _test_recordings(record, dataset, run)
     if tested is not None:
         card["stored_accuracy"] = accuracy(network.eval(), tested)

@@ -1,0 +1,4 @@
+"""The leaderboard: a page that is made of records, those of others included.
+
+Read `board.leaderboard` first; `verification` says which records are not taken, and why; `rows` brings runs together.
+"""
