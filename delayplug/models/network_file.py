@@ -31,7 +31,7 @@ def write_network(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
     """
     from safetensors.torch import save
 
-    content = save(dict(state), {"format": "pt", _KEY: json.dumps(card)})
+    content = save(dict(state), {_KEY: json.dumps(card)})  # a second key would come in any order
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 
