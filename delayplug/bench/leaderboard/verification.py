@@ -17,6 +17,8 @@ _CLOSE = 1e-6  # of a whole number of recordings
 
 def doubts(record: Record) -> list[str]:
     """Why a record is not taken, in words; [] if it is."""
+    if missing := [name for name in ("backend", "delays", "seed", "protocol") if name not in record["config"]]:
+        return [f"its configuration lacks {', '.join(missing)}"]
     known = known_data(record["config"], record["data"].get("checksums"))
     if known is None:
         names = ", ".join(each.name for each in KNOWN_DATA)
@@ -34,9 +36,6 @@ def _versions(record: Record) -> str:
 
 
 def _settings(record: Record) -> str:
-    missing = [name for name in ("backend", "delays", "seed", "protocol") if name not in record["config"]]
-    if missing:
-        return f"its configuration lacks {', '.join(missing)}"
     trained, asked = record["epochs"][-1]["epoch"], RunConfig(**record["config"]).epochs
     if trained != asked:
         return f"its last epoch is {trained}, its configuration asks for {asked}"
