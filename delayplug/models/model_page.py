@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from ..bench.config import RunConfig
-from ..bench.known_data import KNOWN_DATA
+from ..bench.known_frames import KNOWN_FRAMES
 from ..bench.report.tables import wilson
 from ..bench.serialise import to_command
 from ..bench.variants import variant_name
@@ -26,7 +26,7 @@ def model_page(card: Card, content: bytes) -> str:
         content: of the file.
     """
     config, data = RunConfig(**card["config"]), card["data"]
-    known = next((known for known in KNOWN_DATA if known.name == data["name"]), None)
+    known = next((known for known in KNOWN_FRAMES if known.name == data["name"]), None)
     about = known.about if known else f"The folder `{data['name']}`, which is no data set with known checksums."
     licence = f"\n\n{known.licence}" if known else ""
     hidden = " - ".join(map(str, (data["channels"], *config.hidden, len(data["classes"]))))
@@ -44,7 +44,7 @@ import torch
 
 import delayplug
 
-network = delayplug.pretrained("{card["name"]}")  # backend="norse", say, for another toolkit
+network = delayplug.pretrained("{card["name"]}")  # backend=NAME: with another toolkit's neurons
 x = torch.zeros(network.steps, 1, {data["channels"]})  # (T, B, C), events per step
 print(network.classes[network.scores(x).argmax(-1)])
 ```

@@ -10,7 +10,7 @@ from ..bench.comparison.existing import check_same_data
 from ..bench.comparison.records import RECORD, Record, read_model, read_record
 from ..bench.config import SYNTHETIC, RunConfig
 from ..bench.hardware import matmul_precision
-from ..bench.known_data import known_data
+from ..bench.known_frames import known_frames
 from ..bench.task import load_task
 from ..data import Frames
 from ..errors import ArgumentError, RunError
@@ -82,7 +82,7 @@ def card_of(name: str, record: Record) -> Card:
     """What the record of a run says about its network."""
     config, data = RunConfig(**record["config"]), record["data"]
     checksums = data.get("checksums", {})
-    known = known_data(record["config"], checksums)
+    known = known_frames(record["config"], checksums)
     folder = Path(config.dataset).name
     dataset = config.dataset if config.dataset == SYNTHETIC else f"data/{folder}"
     return {

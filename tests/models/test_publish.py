@@ -83,7 +83,7 @@ def test_data_may_be_elsewhere_now(tmp_path: Path) -> None:
 
 
 @pytest.mark.trains
-def test_known_data_goes_by_its_name(comparison: Comparison) -> None:
+def test_known_frames_goes_by_its_name(comparison: Comparison) -> None:
     configs, out, _ = comparison
     record = read_record(out / configs[0].name / "record.json")
     assert card_of("a", record)["data"]["name"] == "embedded task"

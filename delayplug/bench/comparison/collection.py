@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import RunError
 from ..config import SYNTHETIC, RunConfig
-from ..known_data import known_data
+from ..known_frames import known_frames
 from ..training.outcome import Epoch
 from ..whole_files import write_whole
 from .records import RECORD, Record, check_record, read_record
@@ -84,7 +84,7 @@ def collect(sources: Iterable[Path], out: Path) -> tuple[int, int]:
 def compact(record: Record) -> Record:
     """A record with a few of its epochs, and without the path of its data; of a compact record, the record itself."""
     config = RunConfig(**record["config"])
-    known = known_data(record["config"], record["data"].get("checksums"))
+    known = known_frames(record["config"], record["data"].get("checksums"))
     if config.dataset != SYNTHETIC:
         dataset = known.dataset if known else f"data/{Path(config.dataset).name}"
         config = replace(config, dataset=dataset)

@@ -8,7 +8,7 @@ from ...deploy.freeze import freeze_delays
 from ...toolkits import plugins
 from ..comparison.records import Record
 from ..config import SYNTHETIC, RunConfig
-from ..known_data import KNOWN_DATA, KnownData, known_data
+from ..known_frames import KNOWN_FRAMES, KnownFrames, known_frames
 from ..model.network import DelayNetwork
 
 _NEEDED = ("python", "torch", "delayplug")
@@ -19,9 +19,9 @@ def doubts(record: Record) -> list[str]:
     """Why a record is not taken, in words; [] if it is."""
     if missing := [name for name in ("backend", "delays", "seed", "protocol") if name not in record["config"]]:
         return [f"its configuration lacks {', '.join(missing)}"]
-    known = known_data(record["config"], record["data"].get("checksums"))
+    known = known_frames(record["config"], record["data"].get("checksums"))
     if known is None:
-        names = ", ".join(each.name for each in KNOWN_DATA)
+        names = ", ".join(each.name for each in KNOWN_FRAMES)
         if not record["data"].get("checksums"):
             return [f"it has no checksums of its data (known are {names})"]
         return [f"the checksums of its data are those of no data set that is known: {names}"]
@@ -43,7 +43,7 @@ def _settings(record: Record) -> str:
     return "" if 0 <= best <= asked else f"its best epoch is {best}, of {asked}"
 
 
-def _data(record: Record, known: KnownData) -> str:
+def _data(record: Record, known: KnownFrames) -> str:
     config, data = record["config"], record["data"]
     channels = known.channels if config["dataset"] == SYNTHETIC else known.channels // config["pool"]
     expected = {"channels": channels, "classes": known.classes}

@@ -4,9 +4,9 @@ from typing import Any
 
 from delayplug.bench.comparison.records import Record
 from delayplug.bench.config import RunConfig, configure
-from delayplug.bench.known_data import KNOWN_DATA
+from delayplug.bench.known_frames import KNOWN_FRAMES
 
-SHDR = next(known for known in KNOWN_DATA if known.name == "SHD-R")
+SHDR = next(known for known in KNOWN_FRAMES if known.name == "SHD-R")
 PARAMETERS = {"none": 107_520, "fixed": 107_520, "learned": 214_016}
 
 

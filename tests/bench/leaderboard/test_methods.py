@@ -3,7 +3,7 @@
 import pytest
 
 from delayplug.bench.config import RunConfig
-from delayplug.bench.leaderboard.rows import Entry, Row, over_runs, rows_of
+from delayplug.bench.leaderboard.methods import Entry, Row, over_runs, rows_of
 from tests.bench.leaderboard.records import record
 
 
@@ -61,7 +61,7 @@ def test_costs() -> None:
     assert rows(record(delays="none"))[0].delay_bits == 0
 
 
-def test_a_row_is_of_known_data() -> None:
+def test_a_row_is_of_known_frames() -> None:
     (row,) = rows(record())
     assert row.data.name == "SHD-R"
     assert isinstance(row.config, RunConfig)

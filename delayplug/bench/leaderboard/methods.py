@@ -9,7 +9,7 @@ from typing import Any
 
 from ..comparison.records import Record
 from ..config import RunConfig, configure
-from ..known_data import KnownData, known_data
+from ..known_frames import KnownFrames, known_frames
 from ..report.tables import student, wilson
 from ..serialise import to_command
 from ..settings import settings
@@ -43,7 +43,7 @@ class Row:
         speakers: those that were tested on speakers held out of the training file.
     """
 
-    data: KnownData
+    data: KnownFrames
     by: str
     records: Sequence[Record]
     speakers: Sequence[Record]
@@ -130,10 +130,10 @@ def rows_of(entries: Iterable[Entry]) -> list[Row]:
     """The rows of all data sets; of each, those with the highest accuracy first."""
     tested: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     speakers: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-    data: dict[str, KnownData] = {}
+    data: dict[str, KnownFrames] = {}
     for entry in entries:
         config = entry.record["config"]
-        known = known_data(config, entry.record["data"].get("checksums"))
+        known = known_frames(config, entry.record["data"].get("checksums"))
         assert known is not None  # or it was refused
         data[known.name] = known
         method = (known.name, entry.by, _method(config))

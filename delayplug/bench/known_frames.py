@@ -1,4 +1,4 @@
-"""Data sets that results can be compared on: their names, and the checksums of their frames.
+"""Data sets that results can be compared on, known by the checksums of their frames.
 
 A record names its data by a path on somebody's computer; what it was computed from is told by the checksums of its
 frames (`task.data_checksums`). Imports no torch.
@@ -12,7 +12,7 @@ from .config import SYNTHETIC
 
 
 @dataclass(frozen=True)
-class KnownData:
+class KnownFrames:
     """A data set.
 
     Attributes:
@@ -43,8 +43,8 @@ class KnownData:
 
 _CC_BY = "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)"
 
-KNOWN_DATA = (
-    KnownData(
+KNOWN_FRAMES = (
+    KnownFrames(
         "SHD-R",
         "shdr",
         "The Spiking Heidelberg Digits, regenerated: the 10,420 recordings of the Heidelberg Digits (12 speakers, "
@@ -70,7 +70,7 @@ KNOWN_DATA = (
             },
         },
     ),
-    KnownData(
+    KnownFrames(
         "SC10",
         "sc10",
         "Ten words of Speech Commands (4,074 recordings, 239 speakers) as spikes of a cochlea model, in SSC's layout, "
@@ -98,7 +98,7 @@ KNOWN_DATA = (
             },
         },
     ),
-    KnownData(
+    KnownFrames(
         "embedded task",
         SYNTHETIC,
         "The task that comes with delayplug: ten classes that differ only in the timing of their spikes, generated.",
@@ -117,7 +117,7 @@ KNOWN_DATA = (
 )
 
 
-def known_data(config: Mapping[str, Any], checksums: Mapping[str, str] | None) -> KnownData | None:
+def known_frames(config: Mapping[str, Any], checksums: Mapping[str, str] | None) -> KnownFrames | None:
     """The data set that a run was made with, by the checksums of what it read; None if it is none of these.
 
     Args:
@@ -127,7 +127,7 @@ def known_data(config: Mapping[str, Any], checksums: Mapping[str, str] | None) -
     if not checksums or "train" not in checksums:
         return None
     frames = () if config["dataset"] == SYNTHETIC else (config["step_ms"], config["pool"], config["binning"])
-    for known in KNOWN_DATA:
+    for known in KNOWN_FRAMES:
         there = known.frames.get(frames, {})
         if all(there.get(name) == checksum for name, checksum in checksums.items()):
             return known
