@@ -20,6 +20,8 @@ from .network_file import SUFFIX, read_card, stored, widened, write_network
 from .pretrained import Pretrained, load_stored, portable, usual_backend
 
 _BATCH = 256
+# Recordings, and share of them, by which the accuracy of a file may differ from that of its run.
+_FEW, _MOST = 3, 0.01
 
 
 def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | None = None) -> Card:
@@ -38,8 +40,8 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
 
     Raises:
         ArgumentError: the name is not made of small letters, digits and hyphens.
-        RunError: there is no finished run, its network is not what its record says, or the data is not what it was
-            trained on.
+        RunError: there is no finished run, its network or its accuracy is not what its record says, or the data is not
+            what it was trained on. Nothing is written.
         DataError: the data cannot be read.
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
@@ -57,9 +59,19 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
     tested = _test_recordings(record, dataset, run)
     if tested is not None:
         card["stored_accuracy"] = accuracy(network.eval(), tested)
+        _check_accuracy(run, record["accuracy"]["last epoch"], card["stored_accuracy"], len(tested))
     write_network(files / f"{name}{SUFFIX}", state, card)
     write_pages(files, pages)
     return card
+
+
+def _check_accuracy(run: Path, of_run: float, of_file: float, recordings: int) -> None:
+    """Raise RunError if more recordings are named otherwise than half precision and another device explain."""
+    if abs(of_run - of_file) * recordings > max(_FEW, _MOST * recordings):
+        raise RunError(
+            f"{run}: expected a network that names {of_run:.2%} of the test recordings, as its record says, got one that "
+            f"names {of_file:.2%}. Its model or its record is another one's"
+        )
 
 
 def write_pages(files: Path, pages: Path) -> None:

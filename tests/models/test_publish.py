@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,16 +54,23 @@ def test_what_cannot_be_published(comparison: Comparison, tmp_path: Path) -> Non
     with pytest.raises(RunError, match="expected a network of 5 parameters, got 496"):
         publish(copy, "shd", tmp_path, tmp_path)
     model = torch.load(run / "model.pt", weights_only=True)
+    state = dict(model["state"])
     del model["state"]["norms.0.bias"]
     torch.save(model, copy / "model.pt")
     (copy / "record.json").write_text(json.dumps(record))
     with pytest.raises(RunError, match=r"one without norms\.0\.bias"):
         publish(copy, "shd", tmp_path, tmp_path)
+    model["state"] = {name: value.flip(0) if value.dim() else value for name, value in state.items()}
+    torch.save(model, copy / "model.pt")
+    with pytest.raises(RunError, match=r"expected a network that names .* Its model or its record is another one's"):
+        publish(copy, "shd", tmp_path, tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
 
 
 @pytest.mark.trains
-def test_data_may_be_elsewhere_now(tmp_path: Path) -> None:
+def test_data_may_be_elsewhere_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "digits"
     folder.mkdir()
     for split, number in (("train", 24), ("test", 10)):
@@ -75,6 +84,10 @@ def test_data_may_be_elsewhere_now(tmp_path: Path) -> None:
     assert "not measured" in (tmp_path / "digits.md").read_text()
     card = publish(run, "digits", tmp_path, tmp_path, dataset=str(folder))
     assert card["stored_accuracy"] == pytest.approx(record["accuracy"]["last epoch"], abs=0.11)
+    example = [str(ROOT / "examples" / "pretrained.py"), "--name", str(tmp_path / "digits.safetensors")]
+    monkeypatch.setattr(sys, "argv", [*example, "--dataset", str(folder)])
+    runpy.run_path(example[0], run_name="__main__")
+    assert "from NIR (14 branches) into norse" in capsys.readouterr().out
     assert card["config"]["dataset"] == "data/digits"
     assert str(tmp_path) not in (tmp_path / "digits.md").read_text()
     write_recordings(folder / "digits_test.h5", 12)
