@@ -44,7 +44,8 @@ import torch
 
 import delayplug
 
-network = delayplug.pretrained("{card["name"]}")  # backend=NAME: with another toolkit's neurons
+# backend=NAME: with the neurons of another toolkit
+network = delayplug.pretrained("{card["name"]}")
 x = torch.zeros(network.steps, 1, {data["channels"]})  # (T, B, C), events per step
 print(network.classes[network.scores(x).argmax(-1)])
 ```

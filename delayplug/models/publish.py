@@ -69,8 +69,8 @@ def _check_accuracy(run: Path, of_run: float, of_file: float, recordings: int) -
     """Raise RunError if more recordings are named otherwise than half precision and another device explain."""
     if abs(of_run - of_file) * recordings > max(_FEW, _MOST * recordings):
         raise RunError(
-            f"{run}: expected a network that names {of_run:.2%} of the test recordings, as its record says, got one that "
-            f"names {of_file:.2%}. Its model or its record is another one's"
+            f"{run}: expected a network that names {of_run:.2%} of the test recordings, as its record says, got one "
+            f"that names {of_file:.2%}. Its model or its record is another one's"
         )
 
 
