@@ -109,6 +109,23 @@ class RunConfig:
         float,
         Setting("Augmentation: probability that a piece of another recording is mixed in.", at_least=0, at_most=1),
     ] = 0.0
+    channel_shift: Annotated[
+        int, Setting("Augmentation: most channels by which a recording moves up or down; 0: none.", at_least=0)
+    ] = 0
+    blend: Annotated[
+        float,
+        Setting(
+            "Augmentation: probability that half of a recording's counts come from another one of its class.",
+            at_least=0,
+            at_most=1,
+        ),
+    ] = 0.0
+    thin: Annotated[
+        float, Setting("Augmentation: largest share of a recording's counts that are removed.", at_least=0, below=1)
+    ] = 0.0
+    time_scale: Annotated[
+        float, Setting("Augmentation: largest share by which a recording is stretched.", at_least=0, below=1)
+    ] = 0.0
     protocol: Annotated[
         Protocol, Setting("What chooses the epoch: held-out recordings, the official validation file, or the test set.")
     ] = "heldout"
