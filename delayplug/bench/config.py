@@ -16,6 +16,7 @@ SYNTHETIC = "synthetic"
 
 Protocol = Literal["heldout", "official", "paper", "speakers"]
 Precision = Literal["highest", "high", "medium"]
+Readout = Literal["sum", "mean", "max"]
 
 # Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -85,6 +86,10 @@ class RunConfig:
         int, Setting("Incoming synapses of each neuron, drawn at random; 0 for all.", at_least=0, plural="fan_in")
     ] = 0
     tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=1)] = 1.005
+    readout: Annotated[
+        Readout,
+        Setting("Scores of the classes: the readout's softmax summed over time, its membrane's mean, or its maximum."),
+    ] = "sum"
     dropout: Annotated[float, Setting("Share of hidden spikes dropped in training.", at_least=0, below=1)] = 0.1
     lr: Annotated[float, Setting("Largest learning rate of the weights.", at_least=0)] = 5e-3
     delay_lr: Annotated[float, Setting("Largest learning rate of the delays, in steps.", at_least=0)] = 0.1

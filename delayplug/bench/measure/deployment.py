@@ -17,7 +17,7 @@ from ...errors import RunError
 from ...surgery.find import named_delays
 from ..comparison.existing import check_same_data
 from ..comparison.records import read_model, read_record
-from ..config import RunConfig
+from ..config import Readout, RunConfig
 from ..hardware import matmul_precision
 from ..model.network import DelayNetwork, class_scores
 from ..task import Task, load_task
@@ -87,7 +87,7 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
             network.load_state_dict(state)
             freezing = constrain(network.eval())
             packed = 0 if freezing is None else freezing.packed_bytes
-            rows[name] = Deployment(_accuracy(network, task), packed, costs(network, example))
+            rows[name] = Deployment(_accuracy(network, task, config.readout), packed, costs(network, example))
     return rows
 
 
@@ -114,6 +114,6 @@ def table(name: str, rows: dict[str, Deployment], recordings: int) -> Table:
 
 
 @torch.no_grad()
-def _accuracy(network: DelayNetwork, task: Task) -> float:
-    hits = (class_scores(network(x)).argmax(-1) == y for x, y, _ in evaluation_loader(task.test))
+def _accuracy(network: DelayNetwork, task: Task, readout: Readout) -> float:
+    hits = (class_scores(network(x), readout).argmax(-1) == y for x, y, _ in evaluation_loader(task.test))
     return sum(int(hit.sum()) for hit in hits) / len(task.test)

@@ -15,7 +15,7 @@ from ...layers.exact import mark_exact
 from ...neurons.loops import compiled_loops
 from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
-from ..config import RunConfig
+from ..config import Readout, RunConfig
 from ..processes import SharedBatchNorm, share
 from .implementation import implementation
 from .synapses import Synapses
@@ -139,6 +139,14 @@ class HeldDropout(nn.Dropout):
         return x * (self.draw(x, x.shape[1:]) * self.scale)
 
 
-def class_scores(membrane: Tensor) -> Tensor:
-    """The paper's logits: sum over time of the softmax over classes, (T, B, classes) to (B, classes)."""
-    return membrane.softmax(-1).sum(0)
+def class_scores(membrane: Tensor, readout: Readout = "sum") -> Tensor:
+    """What the loss takes as logits, and whose largest is the prediction: (T, B, classes) to (B, classes).
+
+    Args:
+        membrane: of the readout neurons at every step.
+        readout: "sum": of the softmax over classes, over time (the paper's); "mean", "max": of the membrane over time,
+            as in Cramer et al., "The Heidelberg spiking data sets", IEEE TNNLS 2022 (max).
+    """
+    if readout == "mean":
+        return membrane.mean(0)
+    return membrane.amax(0) if readout == "max" else membrane.softmax(-1).sum(0)

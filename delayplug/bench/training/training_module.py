@@ -180,7 +180,7 @@ class TrainingModule(lightning.LightningModule):
         """Gradients, and loss and hits added to those of the epoch; on a GPU it may run as a CUDA graph."""
         self.network.zero_grad()
         total = self.network.dropout.total or len(y)  # of all processes; with a graph there is one
-        scores = class_scores(self.network(x, masks))
+        scores = class_scores(self.network(x, masks), self.config.readout)
         # Softmax twice, as in the paper. The mean over the batch of all processes, whose gradients DDP averages.
         loss = nn.functional.cross_entropy(scores, y, reduction="sum") * (world() / total)
         self.manual_backward(loss)
@@ -240,7 +240,7 @@ class TrainingModule(lightning.LightningModule):
         self._seen += len(y)
 
     def _judge_by(self, x: Tensor, y: Tensor) -> None:
-        self._count(class_scores(self.network(x)), y)
+        self._count(class_scores(self.network(x), self.config.readout), y)
 
     def on_validation_epoch_end(self) -> None:
         self.accuracy = self._counted()

@@ -1,5 +1,7 @@
 """The same parameters and the same input give the same spikes and gradients in every backend."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -52,6 +54,29 @@ def test_networks_agree(delays: str, tau: float) -> None:
         assert other_gradients.keys() == gradients.keys()
         for name, gradient in gradients.items():
             assert relative(other_gradients[name], gradient) < 1e-4, (backend, name)
+
+
+def test_scores_of_the_classes() -> None:
+    membrane = torch.tensor([[[0.0, 3.0]], [[4.0, 1.0]], [[0.5, 1.0]]], dtype=torch.float64)  # (T, B, classes)
+    assert class_scores(membrane, "mean")[0].tolist() == pytest.approx([1.5, 5 / 3])
+    assert class_scores(membrane, "max").tolist() == [[4.0, 3.0]]
+    first = sum(1 / (1 + math.exp(b - a)) for a, b in ((0.0, 3.0), (4.0, 1.0), (0.5, 1.0)))
+    assert class_scores(membrane)[0].tolist() == pytest.approx([first, 3 - first])
+    assert torch.equal(class_scores(membrane), class_scores(membrane, "sum"))
+
+
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 5), (6, 5, 4)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_any_number_of_hidden_layers(hidden: tuple[int, ...], backend: str) -> None:
+    """Each has its delays, lengthens the sequence, and learns."""
+    torch.manual_seed(0)
+    config = RunConfig(hidden=hidden, max_delay=4, tau=2.0)
+    network = DelayNetwork((9, *hidden, 3), plugins.toolkit(backend), config)
+    activity = network.activity((torch.rand(12, 5, 9) < 0.5).float())
+    assert [part.shape for part in activity] == [(12 + 2 * (n + 1), 5, size) for n, size in enumerate((*hidden, 3))]
+    class_scores(activity[-1], "max").square().sum().backward()
+    assert len(network.delays_now()) == len(hidden) + 1
+    assert all(layer.weights.delays.grad.abs().sum() > 0 for layer in network.layers)
 
 
 def _hidden_spikes(network: DelayNetwork, x: Tensor) -> list[Tensor]:

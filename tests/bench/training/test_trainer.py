@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from delayplug.bench.config import configure
+from delayplug.bench.config import Readout, configure
 from delayplug.bench.model.network import class_scores
 from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
@@ -39,6 +39,22 @@ def test_accuracy_is_exact_and_does_not_depend_on_batches() -> None:
         x, y = task.test.batch(torch.arange(len(task.test)))
         scores = torch.cat([class_scores(network(part)) for part in x.split(77, dim=1)])
     assert outcome.accuracy["last epoch"] == pytest.approx(float((scores.argmax(-1) == y).double().mean()), abs=1e-12)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("readout", ["mean", "max"])
+def test_what_is_learned_and_judged_by_is_the_readout(readout: Readout) -> None:
+    config = configure("quick", backend="snntorch", readout=readout, **TINY)
+    task = load_task(config)
+    outcome = train(config, task, Resources("cpu"))
+    plain = train(dataclasses.replace(config, readout="sum"), task, Resources("cpu"))
+    assert outcome.epochs[0]["train_loss"] != plain.epochs[0]["train_loss"]
+    network = build_network(config, task)
+    network.load_state_dict(outcome.state)
+    x, y = task.test.batch(torch.arange(len(task.test)))
+    with torch.no_grad():
+        hits = (class_scores(network.eval()(x), readout).argmax(-1) == y).double().mean()
+    assert outcome.accuracy["last epoch"] == pytest.approx(float(hits), abs=1e-12)
 
 
 @pytest.mark.trains
