@@ -35,6 +35,7 @@ from .learning.restarts import DelayRestarts as DelayRestarts, restart_delays as
 from .learning.schedules import SigmaSchedule as SigmaSchedule, parameter_groups as parameter_groups
 from .neurons.cell import Cell as Cell, Reset as Reset
 from .neurons.dynamics import (
+    Adaptation as Adaptation,
     ChargeRule as ChargeRule,
     CurrentRule as CurrentRule,
     Dynamics as Dynamics,
