@@ -1,4 +1,4 @@
-"""Adaptive neurons in kernels: equal to the recurrence in plain operations, and their gradients to finite differences."""
+"""Adaptive neurons in kernels: equal to the recurrence in plain operations, gradients to finite differences."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -134,10 +134,20 @@ def test_the_equations_of_the_paper() -> None:
         s = (u > theta).double()
         u = u * (1 - s)
         w = beta * w + (1 - beta) * (a * u + b * s)
-        spikes.append(s), membranes.append(u), adaptations.append(w)
-    constants = {"leak": 1 - alpha, "threshold": theta, "decay": beta, "coupling": (1 - beta) * a, "jump": (1 - beta) * b}
+        spikes.append(s)
+        membranes.append(u)
+        adaptations.append(w)
+    constants = {
+        "leak": 1 - alpha,
+        "threshold": theta,
+        "decay": beta,
+        "coupling": (1 - beta) * a,
+        "jump": (1 - beta) * b,
+    }
     did = in_steps(neurons(constants, shows_membrane=True, shows_adaptation=True), x)
-    for got, expected in zip((did.spikes, did.membranes, did.adaptations), (spikes, membranes, adaptations), strict=True):
+    for got, expected in zip(
+        (did.spikes, did.membranes, did.adaptations), (spikes, membranes, adaptations), strict=True
+    ):
         assert got is not None
         torch.testing.assert_close(got, torch.stack(expected))
     assert 0 < torch.stack(spikes).mean() < 1

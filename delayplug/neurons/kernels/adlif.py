@@ -5,7 +5,6 @@ time. Operations are in the order of `recurrence.in_steps`, and rounded as there
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: SIM108  (Triton takes either branch by itself)
 
 import triton
 import triton.language as tl
