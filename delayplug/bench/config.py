@@ -16,6 +16,7 @@ SYNTHETIC = "synthetic"
 
 Protocol = Literal["heldout", "official", "paper"]
 Precision = Literal["highest", "high", "medium"]
+Neuron = Literal["lif", "adlif"]
 
 # Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -85,6 +86,15 @@ class RunConfig:
         int, Setting("Incoming synapses of each neuron, drawn at random; 0 for all.", at_least=0, plural="fan_in")
     ] = 0
     tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=1)] = 1.005
+    neuron: Annotated[
+        Neuron, Setting("Hidden neurons: leaky with the time constant tau, or adaptive with learned constants (adLIF).")
+    ] = "lif"
+    neuron_lr: Annotated[
+        float, Setting("Largest learning rate of the constants of adaptive neurons, which lie in 0..1.", at_least=0)
+    ] = 1e-2
+    adaptation: Annotated[
+        float, Setting("Bound q of the adaptation of adaptive neurons: a lies in 0..q, b in 0..2q.", at_least=0)
+    ] = 12.0
     dropout: Annotated[float, Setting("Share of hidden spikes dropped in training.", at_least=0, below=1)] = 0.1
     lr: Annotated[float, Setting("Largest learning rate of the weights.", at_least=0)] = 5e-3
     delay_lr: Annotated[float, Setting("Largest learning rate of the delays, in steps.", at_least=0)] = 0.1
@@ -139,7 +149,8 @@ class RunConfig:
     def name(self) -> str:
         """The name of this run's folder."""
         data = self.dataset.rstrip("/").rpartition("/")[2]
-        return f"{data}-{self.preset}-{self.backend}-{variant_name(self.delays, self.fan_in)}-seed{self.seed}"
+        variant = variant_name(self.delays, self.fan_in) + ("" if self.neuron == "lif" else f"-{self.neuron}")
+        return f"{data}-{self.preset}-{self.backend}-{variant}-seed{self.seed}"
 
     def to_json(self) -> dict[str, Any]:
         """The fields, with lists for tuples: `RunConfig(**values)` makes the configuration again."""

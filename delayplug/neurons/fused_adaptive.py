@@ -15,12 +15,9 @@ from ..layers.autograd import needs_graph
 from ..layers.exact import mark_exact
 from .dynamics import Adaptation, ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore
 from .launches import adaptive_backward, adaptive_forward
-from .placement import Placement, as_column, place
+from .placement import FULL, NUMBER, Placement, as_column, place
 from .recurrence import NeuronActivity, in_steps
 from .surrogates import Surrogate, SurrogateForm
-
-# The constants, in the order in which the kernels take them. The scale is a mask: it has no gradient.
-_LEARNED = ("leak", "threshold", "decay", "coupling", "jump")
 
 
 def run_adaptive(
@@ -40,14 +37,16 @@ def run_adaptive(
         return None
     w = dynamics.adaptation
     assert w is not None
-    values = [dynamics.leak, dynamics.threshold, w.decay, w.coupling, w.jump, dynamics.scale]
-    placement = place(values, x)
-    if placement is None:
+    placement = place([dynamics.leak, dynamics.threshold, w.decay, w.coupling, w.jump], x)
+    scale = dynamics.scale
+    if placement is None or (scale is not None and place([scale], x) is None):
         return None
+    # As it is: to place it with the others would make each of them one for each sample, too.
+    scale = None if scale is None else scale.expand_as(x[0]).contiguous()
     states = [None if state is None else state.expand_as(x[0]).contiguous() for state in (membrane, adaptation)]
     plan = _Plan(dynamics, placement, in_half)
     spikes, membranes, adaptations, *last, half_spikes = _FusedAdaptive.apply(
-        x.contiguous(), *states, plan, *placement.tensors
+        x.contiguous(), *states, scale, plan, *placement.tensors
     )
     if is_exact:
         mark_exact(spikes, half_spikes)
@@ -83,7 +82,7 @@ class _Plan:
     """How kernels take the neurons.
 
     Attributes:
-        placement: of `_LEARNED` and the scale.
+        placement: of leak, threshold, decay, coupling and jump, in the order in which the kernels take them.
         in_half: whether spikes are written in half precision, too.
     """
 
@@ -91,19 +90,19 @@ class _Plan:
     placement: Placement
     in_half: bool
 
-    def as_dynamics(self, tensors: Sequence[Tensor | None]) -> Dynamics:
+    def as_dynamics(self, tensors: Sequence[Tensor | None], scale: Tensor | None) -> Dynamics:
         """The dynamics that show all, with constants that broadcast to (..., size, repeat)."""
         values = [
             number if tensor is None else as_column(tensor)
             for number, tensor in zip(self.placement.numbers, tensors, strict=True)
         ]
-        leak, threshold, decay, coupling, jump, scale = values
+        leak, threshold, decay, coupling, jump = values
         return replace(
             self.dynamics,
             leak=leak,
             threshold=threshold,
             adaptation=Adaptation(decay, coupling, jump),
-            scale=scale if isinstance(scale, Tensor) else None,
+            scale=scale,
             shows_membrane=True,
             shows_adaptation=True,
         )
@@ -114,7 +113,13 @@ class _FusedAdaptive(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, membrane: Tensor | None, adaptation: Tensor | None, plan: _Plan, *constants: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        membrane: Tensor | None,
+        adaptation: Tensor | None,
+        scale: Tensor | None,
+        plan: _Plan,
+        *constants: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         d, place, trains = plan.dynamics, plan.placement, any(ctx.needs_input_grad)
 
@@ -128,14 +133,15 @@ class _FusedAdaptive(torch.autograd.Function):
             half_spikes = x.new_empty(x.shape, dtype=_triton.half(x.device))
         last = torch.empty_like(x[0]), torch.empty_like(x[0])
         layout = [x.shape[0], x[0].numel(), place.size, place.repeat]
-        ctx.run = ([*place.numbers], [*place.kinds], layout, [int(d.fires_at)])
+        kinds = [*place.kinds, NUMBER if scale is None else FULL]
+        ctx.run = ([*place.numbers, 1.0], kinds, layout, [int(d.fires_at)])
         adaptive_forward(
-            *(x, membrane, adaptation, [*constants], *ctx.run),
+            *(x, membrane, adaptation, [*constants, scale], *ctx.run),
             *(spikes, half_spikes, charged, membranes, adaptations, *last),
         )
         ctx.plan = plan
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, membrane, adaptation, charged, adaptations, *constants)
+        ctx.save_for_backward(x, membrane, adaptation, scale, charged, adaptations, *constants)
         if half_spikes is not None:
             ctx.mark_non_differentiable(half_spikes)
         return spikes, membranes, adaptations, *last, half_spikes
@@ -146,13 +152,13 @@ class _FusedAdaptive(torch.autograd.Function):
         is_batched = any(grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad) for grad in grads)
         run = _plain_backward if needs_graph() or is_batched else _kernel_backward
         for_x, for_membrane, for_adaptation, *for_constants = run(ctx, *grads)
-        return for_x, for_membrane, for_adaptation, None, *for_constants
+        return for_x, for_membrane, for_adaptation, None, None, *for_constants
 
 
 def _kernel_backward(ctx: Any, *grads: Tensor | None) -> list[Tensor | None]:
-    x, membrane, adaptation, charged, adaptations, *constants = ctx.saved_tensors
+    x, membrane, adaptation, scale, charged, adaptations, *constants = ctx.saved_tensors
     plan: _Plan = ctx.plan
-    wants_x, wants_membrane, wants_adaptation, _, *wants = ctx.needs_input_grad
+    wants_x, wants_membrane, wants_adaptation, _, _, *wants = ctx.needs_input_grad
 
     def some(wanted: bool, like: Tensor) -> Tensor | None:
         return torch.empty_like(like) if wanted else None
@@ -163,7 +169,7 @@ def _kernel_backward(ctx: Any, *grads: Tensor | None) -> list[Tensor | None]:
     surrogate = plan.dynamics.surrogate or Surrogate(SurrogateForm.CONSTANT)
     numbers, kinds, layout, rules = ctx.run
     adaptive_backward(
-        *(x, membrane, adaptation, constants, numbers, kinds, layout),
+        *(x, membrane, adaptation, [*constants, scale], numbers, kinds, layout),
         *([*rules, int(plan.dynamics.is_detached), int(surrogate.form)], [surrogate.a, surrogate.b, surrogate.c]),
         *(charged, adaptations, [None if grad is None else grad.contiguous() for grad in grads]),
         *(*outs, sums, learned),
@@ -176,16 +182,16 @@ def _kernel_backward(ctx: Any, *grads: Tensor | None) -> list[Tensor | None]:
 
 def _plain_backward(ctx: Any, *grads: Tensor | None) -> list[Tensor | None]:
     """The same by running the neurons again in plain operations, whose gradients can be differentiated and batched."""
-    x, membrane, adaptation, _, _, *constants = ctx.saved_tensors
+    x, membrane, adaptation, scale, _, _, *constants = ctx.saved_tensors
     plan: _Plan = ctx.plan
     place, graph = plan.placement, needs_graph()
-    wanted = [need for at, need in enumerate(ctx.needs_input_grad) if at != 3]
+    wanted = [need for at, need in enumerate(ctx.needs_input_grad) if at not in (3, 4)]
     with torch.enable_grad():
         # Views, so that a state that was computed from x has no part in the gradient for x.
         inputs = [None if t is None else t.view_as(t) for t in (x, membrane, adaptation, *constants)]
         x, membrane, adaptation, *constants = inputs
         did = in_steps(
-            plan.as_dynamics(constants),
+            plan.as_dynamics(constants, place.columns(scale, 0)),
             *(place.columns(x, 1), place.columns(membrane, 0), None, place.columns(adaptation, 0)),
         )
         outputs = (did.spikes, did.membranes, did.adaptations, did.membrane, did.adaptation)

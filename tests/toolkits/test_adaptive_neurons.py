@@ -190,7 +190,7 @@ def test_equal_spikes_and_gradients(compiles: bool) -> None:
         mask = (torch.rand(3, 7) < 0.6).float()
         assert torch.equal(toolkit.run_masked(neuron, x, mask), spikes * mask)
     spikes, grads = results[0]
-    assert 0.05 < spikes.mean() < 0.5
+    assert 0.05 < spikes.mean() < 0.95
     assert all(grad.any() for grad in grads)
     for others, other_grads in results[1:]:
         assert torch.equal(others, spikes)
