@@ -1,4 +1,4 @@
-"""Adaptive neurons in each toolkit's terms: equal among the toolkits and in kernels, and neurons for all of delayplug."""
+"""Adaptive neurons in each toolkit's terms: equal among toolkits and in kernels, and neurons for all of delayplug."""
 
 from typing import Any
 
