@@ -1,7 +1,6 @@
 """Norse: cells that take one step and layers that take a sequence, all with an explicit state."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +36,8 @@ from delayplug import (
     tensors_in,
 )
 
+from .adaptive import AdaptiveLIFCell, AdaptiveLIFParameters, adaptive_lif_step
+from .arctan import Arctan
 from .dynamics import RESETS, detached, dynamics as dynamics_of, known_surrogate, output, starts_by_itself
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
@@ -117,6 +118,8 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         constant of dt / tau_mem_inv, which is too short by dt where that is not one, and its cell with a current
         without w_in.)
         """
+        if isinstance(neuron, AdaptiveLIFCell):
+            raise ExchangeError("an adaptive neuron (adLIF) is no node of NIR's and no Cell: train with --neuron lif")
         own = (_ArctanCell, _GainBoxCell, _GainCell, *_DIFFERENT.values())
         if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, *own):
             raise ExchangeError("of Norse's neurons, only LIF, LI and IAF are supported")
@@ -172,7 +175,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return (cell.leak,) if cell.threshold is None else (cell.leak, cell.gain)
 
     def dynamics(self, neuron: nn.Module) -> Dynamics | None:
-        """LIF, LI and IAF, with and without a current, as cells and as layers."""
+        """LIF, LI and IAF, with and without a current, as cells and as layers, and our adaptive cell."""
         if type(neuron) is _ArctanCell:
             return _arctan_dynamics(neuron)
         if type(neuron) in (_GainBoxCell, _GainCell):
@@ -185,16 +188,27 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
     def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
         return _ArctanCell(tau, threshold, alpha)
 
+    def adaptive_neuron(
+        self, size: int, *, step_ms: float, strength: float = 12.0, threshold: float = 1.0, alpha: float = 5.0
+    ) -> nn.Module:
+        return AdaptiveLIFCell(
+            AdaptiveLIFParameters(size, step_ms=step_ms, strength=strength, v_th=threshold, alpha=alpha)
+        )
+
     def readout_neuron(self, *, tau: float) -> nn.Module:
         neuron: nn.Module = norse.LIBoxCell(norse.LIBoxParameters(tau_mem_inv=torch.tensor(1 / tau)), dt=1.0)
         return neuron
 
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
-        # Norse scales its input by dt / tau; the paper's neuron does not.
-        parameters: Any = neuron.p
         activity = run_fused(self._unscaled(neuron), x)
         if activity is not None:
             return activity.output
+        if isinstance(neuron, AdaptiveLIFCell):
+            start = (neuron.initial_state(x[0]), neuron.p.constants())
+            spikes: Tensor = over_steps(_adaptive_step, neuron, x, start)
+            return spikes
+        # Norse scales its input by dt / tau; the paper's neuron does not.
+        parameters: Any = neuron.p
         y: Tensor = over_steps(_step, neuron, x / parameters.tau_mem_inv, None)
         return y
 
@@ -204,6 +218,10 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
 
     def _unscaled(self, neuron: Any) -> Dynamics | None:
         """The dynamics of `run`, which divide the input by what Norse scales it by."""
+        if isinstance(neuron, AdaptiveLIFCell):
+            adaptive = self.dynamics(neuron)
+            hidden = {"shows_membrane": False, "shows_adaptation": False}
+            return None if adaptive is None else dataclasses.replace(adaptive, **hidden)
         dynamics, tau = self.dynamics(neuron), neuron.p.tau_mem_inv
         if dynamics is None or tau.device.type != "cpu" or tau.requires_grad:
             return None
@@ -213,6 +231,12 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
 def _step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     out, state = neuron(x, state)
     return out, state
+
+
+def _adaptive_step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    assert isinstance(neuron, AdaptiveLIFCell)
+    spikes, after = adaptive_lif_step(x, state[0], neuron.p, constants=state[1])
+    return spikes, (after, state[1])
 
 
 class _Moving(nn.Module):
@@ -328,7 +352,7 @@ class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
 
 def _arctan_step(x: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, Any]:
     v = state.v + dt * p.tau_mem_inv * (x + p.v_leak - state.v)
-    spikes = _Arctan.apply(v - p.v_th, p.alpha)
+    spikes = Arctan.apply(v - p.v_th, p.alpha)
     return spikes, norse.LIFBoxFeedForwardState(v=p.reset_method(spikes, v, p.v_reset, p.v_th))
 
 
@@ -354,17 +378,3 @@ def _arctan_dynamics(neuron: Any) -> Dynamics | None:
 def _detached_reset(spikes: Tensor, v: Tensor, reset: Tensor, threshold: Tensor) -> Tensor:
     spikes = spikes.detach()
     return (1 - spikes) * v + spikes * reset
-
-
-class _Arctan(torch.autograd.Function):
-    """Heaviside with the surrogate gradient alpha / 2 / (1 + (pi / 2 alpha x)^2)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
-        ctx.save_for_backward(x, alpha)
-        return (x > 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x, alpha = ctx.saved_tensors
-        return grad * (alpha / 2) / (1 + (math.pi / 2 * alpha * x) ** 2), None

@@ -30,6 +30,7 @@ from delayplug import (
     tensors_in,
 )
 
+from .adaptive import AdaptiveLIFNode
 from .dynamics import dynamics as dynamics_of, output
 
 _NEURONS = "spikingjelly.activation_based.neuron"
@@ -148,6 +149,8 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         to it exactly.)
         """
         node: Any = neuron_
+        if isinstance(node, AdaptiveLIFNode):
+            raise ExchangeError("an adaptive neuron (adLIF) is no node of NIR's and no Cell: train with --neuron lif")
         if type(node) not in _DESCRIBED:
             names = ", ".join(kind.__name__ for kind in _DESCRIBED)
             raise ExchangeError(f"of SpikingJelly's neurons, only {names} are supported")
@@ -227,6 +230,18 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         )
         return node
 
+    def adaptive_neuron(
+        self, size: int, *, step_ms: float, strength: float = 12.0, threshold: float = 1.0, alpha: float = 5.0
+    ) -> nn.Module:
+        return AdaptiveLIFNode(
+            size,
+            step_ms=step_ms,
+            strength=strength,
+            v_threshold=threshold,
+            surrogate_function=surrogate.ATan(alpha=alpha),
+            step_mode="m",
+        )
+
     def readout_neuron(self, *, tau: float) -> nn.Module:
         node: nn.Module = neuron.LIFNode(
             tau=tau, decay_input=False, v_threshold=_NEVER, detach_reset=True, step_mode="m", store_v_seq=True
@@ -253,6 +268,8 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         return super().run_masked(neuron_, x, mask) if activity is None else activity.output
 
     def implementation(self, neuron_: nn.Module, device: torch.device) -> str:
+        if isinstance(neuron_, AdaptiveLIFNode):
+            return ""
         try:
             chosen = functional.neuron_implementation("lif", device)["implementation"]
         except (ValueError, RuntimeError):  # a kind of device that SpikingJelly does not choose for

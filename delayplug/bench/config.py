@@ -16,6 +16,7 @@ SYNTHETIC = "synthetic"
 
 Protocol = Literal["heldout", "official", "paper", "speakers"]
 Precision = Literal["highest", "high", "medium"]
+Neuron = Literal["lif", "adlif"]
 Readout = Literal["sum", "mean", "max"]
 
 # Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
@@ -86,6 +87,15 @@ class RunConfig:
         int, Setting("Incoming synapses of each neuron, drawn at random; 0 for all.", at_least=0, plural="fan_in")
     ] = 0
     tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=1)] = 1.005
+    neuron: Annotated[
+        Neuron, Setting("Hidden neurons: leaky with the time constant tau, or adaptive with learned constants (adLIF).")
+    ] = "lif"
+    neuron_lr: Annotated[
+        float, Setting("Largest learning rate of the constants of adaptive neurons, which lie in 0..1.", at_least=0)
+    ] = 1e-2
+    adaptation: Annotated[
+        float, Setting("Bound q of the adaptation of adaptive neurons: a lies in 0..q, b in 0..2q.", at_least=0)
+    ] = 12.0
     readout: Annotated[
         Readout,
         Setting("Scores of the classes: the readout's softmax summed over time, its membrane's mean, or its maximum."),
@@ -206,7 +216,7 @@ class RunConfig:
     def name(self) -> str:
         """The name of this run's folder."""
         data = self.dataset.rstrip("/").rpartition("/")[2]
-        variant = variant_name(self.delays, self.fan_in)
+        variant = variant_name(self.delays, self.fan_in) + ("" if self.neuron == "lif" else f"-{self.neuron}")
         held = f"-{self.held_out.replace(' ', '')}" if self.held_out else ""
         return f"{data}-{self.preset}-{self.backend}-{variant}{held}-seed{self.seed}"
 

@@ -168,15 +168,35 @@ class Benchmarks(ABC):
     def readout_neuron(self, *, tau: float) -> nn.Module:
         """The same membrane without threshold; its output is the membrane potential."""
 
+    def adaptive_neuron(
+        self, size: int, *, step_ms: float, strength: float = 12.0, threshold: float = 1.0, alpha: float = 5.0
+    ) -> nn.Module:
+        """Adaptive LIF neurons with an `AdaptiveParameters` among their modules, and in all else as `spiking_neuron`.
+
+        Args:
+            size: number of neurons, the last dimension of their input.
+            step_ms: length of a step, in milliseconds.
+            strength: bound of the adaptation's constant a, see `AdaptiveParameters`.
+            threshold: of the membrane potential.
+            alpha: sharpness of the surrogate.
+
+        Raises:
+            BackendError: the toolkit has none; so it is by default.
+        """
+        raise BackendError(
+            f"the backend {type(self).__name__} has no adaptive neurons: its adapter lacks adaptive_neuron. Take "
+            "--neuron lif, or another backend"
+        )
+
     @abstractmethod
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
-        """One of these two neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
+        """One of these neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
 
     def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         """What `run` gives times a mask, as of dropout; a toolkit may do both at once.
 
         Args:
-            neuron: a spiking one of these two.
+            neuron: a spiking one of these.
             x: (T, B, ...).
             mask: zeros and ones without a gradient; broadcasts to (B, ...).
         """
@@ -184,7 +204,7 @@ class Benchmarks(ABC):
         return y * mask.to(y.dtype)
 
     def implementation(self, neuron: nn.Module, device: torch.device) -> str:
-        """What the toolkit itself runs one of these two neurons with on a device, such as "spikingjelly: triton".
+        """What the toolkit itself runs one of these neurons with on a device, such as "spikingjelly: triton".
 
         "" where `run` goes step by step in Python. It is for the record of a run.
         """

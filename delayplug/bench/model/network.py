@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...layers.exact import mark_exact
+from ...neurons.adaptive import AdaptiveParameters
 from ...neurons.loops import compiled_loops
 from ...toolkits.capabilities import benchmarks
 from ...toolkits.toolkit import Toolkit
@@ -29,7 +30,10 @@ class DelayNetwork(nn.Module):
     Args:
         sizes: channels, hidden sizes, classes.
         toolkit: whose neurons to use.
-        config: of the run: its delays and synapses, tau, dropout and compile.
+        config: of the run: its delays and synapses, neurons, dropout and compile.
+
+    Raises:
+        BackendError: the toolkit has no adaptive neurons, and the run wants them.
     """
 
     def __init__(self, sizes: Sequence[int], toolkit: Toolkit, config: RunConfig) -> None:
@@ -38,9 +42,14 @@ class DelayNetwork(nn.Module):
         self.tail = 0 if config.delays == "none" else config.max_delay // 2
         self.synapses = nn.ModuleList(Synapses(i, o, config) for i, o in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(SharedBatchNorm(size) for size in sizes[1:-1])
-        self.neurons = nn.ModuleList(self.benchmark.spiking_neuron(tau=config.tau) for _ in sizes[1:-1])
+        self.neurons = nn.ModuleList(self._neuron(size, config) for size in sizes[1:-1])
         self.dropout = HeldDropout(config.dropout)
         self.readout = self.benchmark.readout_neuron(tau=config.tau)
+
+    def _neuron(self, size: int, config: RunConfig) -> nn.Module:
+        if config.neuron == "lif":
+            return self.benchmark.spiking_neuron(tau=config.tau)
+        return self.benchmark.adaptive_neuron(size, step_ms=config.step_ms, strength=config.adaptation)
 
     def forward(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
         """The readout's membrane potential over a sequence.
@@ -88,6 +97,11 @@ class DelayNetwork(nn.Module):
         return ", ".join(dict.fromkeys(names))
 
     @property
+    def adaptive(self) -> list[AdaptiveParameters]:
+        """The learned constants of each layer of adaptive neurons; none of others."""
+        return [module for module in self.neurons.modules() if isinstance(module, AdaptiveParameters)]
+
+    @property
     def layers(self) -> list[Synapses]:
         """The synapses of each layer, the readout's last."""
         return cast(list[Synapses], list(self.synapses))
@@ -98,7 +112,7 @@ class DelayNetwork(nn.Module):
         return [delays for delays in layers if delays is not None]
 
     def trainable(self) -> int:
-        """Number of trainable parameters: weights and delays of the synapses that exist, and batch norm."""
+        """Number of trainable parameters: of the synapses that exist, of batch norm and of the neurons."""
         rest = sum(p.numel() for p in (*self.norms.parameters(), *self.neurons.parameters()) if p.requires_grad)
         return rest + sum(synapse.trainable() for synapse in self.layers)
 

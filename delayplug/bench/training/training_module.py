@@ -52,6 +52,8 @@ class Progress:
 class TrainingModule(lightning.LightningModule):
     """Two optimisers (weights: Adam with OneCycle; delays: Adam with cosine), stepped by hand, scheduled per epoch.
 
+    Constants of adaptive neurons are on the first one, with a rate of their own, and stay within their bounds.
+
     Args:
         network: to train.
         config: of the run.
@@ -95,9 +97,12 @@ class TrainingModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         config = self.config
         groups = parameter_groups(self.network, config.lr, config.delay_lr, config.weight_decay)
+        constants = [parameter for layer in self.network.adaptive for parameter in layer.parameters()]
+        groups = _set_apart(groups, constants, config.neuron_lr)
         fused = True if _device(self.network).type == "cuda" else None  # None: torch's choice
         weights = torch.optim.Adam([group for group in groups if group["name"] != "delays"], fused=fused)
-        one_cycle = torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=config.lr, total_steps=config.epochs)
+        rates = [group["lr"] for group in weights.param_groups]
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=rates, total_steps=config.epochs)
         delays = [group for group in groups if group["name"] == "delays"]
         if not delays:
             return [weights], [one_cycle]
@@ -174,6 +179,8 @@ class TrainingModule(lightning.LightningModule):
         self._learn(x, y, *self.network.draw_masks(len(y), self._generator))
         for optimizer in _listed(self.optimizers()):
             optimizer.step()
+        for layer in self.network.adaptive:
+            layer.clamp_()
         self._seen += len(y)
 
     def _learn_from(self, x: Tensor, y: Tensor, *masks: Tensor) -> None:
@@ -268,6 +275,16 @@ class TrainingModule(lightning.LightningModule):
         """The accuracy over the recordings of all processes since counting started."""
         self._total = int(summed(torch.tensor(self._seen, device=self._hits.device)))
         return int(summed(self._hits)) / self._total
+
+
+def _set_apart(groups: list[dict[str, Any]], parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+    """The groups with some parameters in one of their own, "neurons", with its own rate and without weight decay."""
+    if not parameters:
+        return groups
+    apart = {id(parameter) for parameter in parameters}
+    others = [{**group, "params": [p for p in group["params"] if id(p) not in apart]} for group in groups]
+    own = {"name": "neurons", "params": parameters, "lr": lr, "weight_decay": 0.0}
+    return [*(group for group in others if group["params"]), own]
 
 
 def _device(network: nn.Module) -> torch.device:
