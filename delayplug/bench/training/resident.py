@@ -56,7 +56,7 @@ class ResidentFrames:
             order: int64 (M,), positions of recordings.
             augmented: these frames, with the changes of this epoch.
         """
-        order = order.to(self.labels.device)
+        order = _sent(order, self.labels.device)
         places, labels = self.places.index_select(1, order), self.labels[order]
         if augmented is None:
             return Ordered(self, places, labels)
@@ -65,7 +65,7 @@ class ResidentFrames:
     def _changed(self, order: Tensor, places: Tensor, labels: Tensor, augmented: Augmented) -> "Ordered":
         """As `epoch`: what can be is done to the tables of places, the rest to the cells of each batch."""
         drawn, number, steps = augmented.changes(), len(self.frames.classes), len(places)
-        changes = Changes(*(getattr(drawn, each.name).to(order.device)[order] for each in fields(Changes)))
+        changes = Changes(*(_sent(getattr(drawn, each.name), order.device)[order] for each in fields(Changes)))
         parts = [places, self.places.index_select(1, changes.partner)] if augmented.blend else [places]
         if augmented.time_scale:
             source, outside = scaled_steps(changes.pace, steps)
@@ -152,6 +152,11 @@ def fits(parts: Sequence[Frames], device: torch.device) -> bool:
     tables = sum(8 * _TABLES * part.steps * len(part) for part in parts)
     free, _ = torch.cuda.mem_get_info(device)
     return sum(rows.values()) + tables <= _SHARE * free
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device, where the copy takes its turn: nothing waits for what the device has yet to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _within(stretches: Tensor, size: int) -> Tensor:

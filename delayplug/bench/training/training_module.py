@@ -1,5 +1,6 @@
 """The training of one network as Lightning runs it: the paper's optimisers, schedules and loss."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 
+from ...errors import RunError
 from ...learning.captured import CapturedStep
 from ...learning.schedules import ScheduleState, SigmaSchedule, parameter_groups
 from ..config import RunConfig
@@ -238,6 +240,9 @@ class TrainingModule(lightning.LightningModule):
         self._training = False
         self._train_accuracy = self._counted()
         self._train_loss = float(summed(self._loss)) / self._total
+        if not math.isfinite(self._train_loss):
+            what = f"the loss of epoch {self.current_epoch + 1} is {self._train_loss}"
+            raise RunError(f"{self.config.name}: expected a loss that is a number, but {what}. Take a smaller --lr")
         self._seconds = time.perf_counter() - self._start
         self._start_counting()
 

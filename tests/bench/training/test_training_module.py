@@ -10,6 +10,7 @@ from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import build_network, train
 from delayplug.bench.training.training_module import TrainingModule
+from delayplug.errors import RunError
 from tests.bench.runs import TINY
 from tests.replay import capturing
 
@@ -123,3 +124,10 @@ def test_graphs_on_a_gpu(backend: str) -> None:
     assert (graphed.graph, plain.graph) == ("yes", "no")
     for ours, theirs in zip(graphed.epochs, plain.epochs, strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
+
+
+@pytest.mark.trains
+def test_training_that_diverges_says_so() -> None:
+    config = configure("quick", backend="spikingjelly", **{**TINY, "lr": 1e30})
+    with pytest.raises(RunError, match="expected a loss that is a number, but the loss of epoch . is .*smaller --lr"):
+        train(config, load_task(config), Resources("cpu"))
