@@ -55,6 +55,10 @@ class AdaptiveParameters(nn.Module):
         ArgumentError: a size below 1, a number that is not positive, or bounds that are not in order.
     """
 
+    _low: Tensor
+    _span: Tensor
+    _most: Tensor
+
     def __init__(
         self,
         size: int,
@@ -77,21 +81,22 @@ class AdaptiveParameters(nn.Module):
         self.size, self.step_ms, self.strength = size, step_ms, strength
         self.membrane_ms, self.adaptation_ms = membrane_ms, adaptation_ms
         self.tau_u, self.tau_w, self.a, self.b = (nn.Parameter(torch.rand(size)) for _ in range(4))
+        # Both time constants at once, and a and b: each operation is a launch on a GPU. tau / -dt = low + span place.
+        low, high = (
+            torch.tensor(ends).div(-step_ms).unsqueeze(1) for ends in zip(membrane_ms, adaptation_ms, strict=True)
+        )
+        for name, value in {"low": low, "span": high - low, "most": torch.tensor([[1.0], [2.0]]) * strength}.items():
+            self.register_buffer(f"_{name}", value, persistent=False)
 
     def extra_repr(self) -> str:
         return f"{self.size}, step_ms={self.step_ms}, strength={self.strength}"
 
     def constants(self) -> AdaptiveConstants:
         """The constants of a step, from the parameters; once for a sequence is enough."""
-        membrane = self.step_ms / _between(self.tau_u, *self.membrane_ms)
-        adaptation = self.step_ms / _between(self.tau_w, *self.adaptation_ms)
-        rate = -torch.expm1(-adaptation)
-        return AdaptiveConstants(
-            leak=-torch.expm1(-membrane),
-            decay=torch.exp(-adaptation),
-            coupling=rate * (self.strength * self.a),
-            jump=rate * (2 * self.strength * self.b),
-        )
+        decays = (self._low + self._span * torch.stack((self.tau_u, self.tau_w))).reciprocal().exp()
+        rates = 1 - decays
+        coupling, jump = (rates[1] * (self._most * torch.stack((self.a, self.b)))).unbind()
+        return AdaptiveConstants(leak=rates[0], decay=decays[1], coupling=coupling, jump=jump)
 
     def dynamics(
         self,
@@ -156,7 +161,3 @@ def adaptive_step(
     spikes = fire(charged)
     membrane = (1 - (spikes.detach() if is_detached else spikes)) * charged
     return spikes, membrane, decay * adaptation + (coupling * membrane + jump * spikes)
-
-
-def _between(place: Tensor, low: float, high: float) -> Tensor:
-    return low + (high - low) * place
