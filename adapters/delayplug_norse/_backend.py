@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import norse.torch as norse
 import torch
@@ -182,8 +182,10 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
     def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Any:
         return output(neuron, activity)
 
-    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
-        return _ArctanCell(tau, threshold, alpha)
+    def spiking_neuron(
+        self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0, reset: Literal["zero", "subtract"] = "zero"
+    ) -> nn.Module:
+        return _ArctanCell(tau, threshold, alpha, _detached_reset if reset == "zero" else reset_subtract)
 
     def readout_neuron(self, *, tau: float) -> nn.Module:
         neuron: nn.Module = norse.LIBoxCell(norse.LIBoxParameters(tau_mem_inv=torch.tensor(1 / tau)), dt=1.0)
@@ -192,19 +194,20 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
         # Norse scales its input by dt / tau; the paper's neuron does not.
         parameters: Any = neuron.p
-        activity = run_fused(self._unscaled(neuron), x)
+        activity = run_fused(self.run_dynamics(neuron), x)
         if activity is not None:
             return activity.output
         y: Tensor = over_steps(_step, neuron, x / parameters.tau_mem_inv, None)
         return y
 
     def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-        activity = run_fused(self._unscaled(neuron), x, mask=mask, in_half=True)
+        activity = run_fused(self.run_dynamics(neuron), x, mask=mask, in_half=True)
         return super().run_masked(neuron, x, mask) if activity is None else activity.output
 
-    def _unscaled(self, neuron: Any) -> Dynamics | None:
-        """The dynamics of `run`, which divide the input by what Norse scales it by."""
-        dynamics, tau = self.dynamics(neuron), neuron.p.tau_mem_inv
+    def run_dynamics(self, neuron: nn.Module) -> Dynamics | None:
+        """They divide the input by what Norse scales it by."""
+        parameters: Any = neuron.p
+        dynamics, tau = self.dynamics(neuron), parameters.tau_mem_inv
         if dynamics is None or tau.device.type != "cpu" or tau.requires_grad:
             return None
         return dataclasses.replace(dynamics, shows_membrane=False, divisor=float(tau))
@@ -310,17 +313,17 @@ def _gained_dynamics(neuron: Any) -> Dynamics | None:
 
 
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
-    """`LIFBoxCell` with two things that its parameters have no name for: an arctan surrogate and a detached reset.
+    """`LIFBoxCell` with what its parameters have no name for: an arctan surrogate and, for one, a detached reset.
 
     The cell calls its `activation` with its parameters, and the parameters carry the reset: both are ours here.
     """
 
-    def __init__(self, tau: float, threshold: float, alpha: float) -> None:
+    def __init__(self, tau: float, threshold: float, alpha: float, reset_method: Callable[..., Tensor]) -> None:
         parameters = norse.LIFBoxParameters(
             tau_mem_inv=torch.tensor(1 / tau),  # per step: dt = 1
             v_th=torch.tensor(threshold),
             alpha=torch.tensor(alpha),
-            reset_method=_detached_reset,
+            reset_method=reset_method,
         )
         super().__init__(parameters, dt=1.0)
         self.activation = _arctan_step
@@ -334,7 +337,8 @@ def _arctan_step(x: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, Any]
 
 def _arctan_dynamics(neuron: Any) -> Dynamics | None:
     p = neuron.p
-    known = neuron.activation is _arctan_step and p.reset_method is _detached_reset
+    after = _RESETS.get(p.reset_method, ResetAfter.NONE)
+    known = neuron.activation is _arctan_step and after is not ResetAfter.NONE
     if not known or not starts_by_itself(neuron) or p.alpha.device.type != "cpu":
         return None
     return Dynamics(
@@ -342,9 +346,9 @@ def _arctan_dynamics(neuron: Any) -> Dynamics | None:
         leak=neuron.dt * p.tau_mem_inv,
         rest=p.v_leak,
         threshold=p.v_th,
-        after=ResetAfter.VALUE,
-        reset=p.v_reset,
-        is_detached=True,
+        after=after,
+        reset=p.v_reset if after is ResetAfter.VALUE else 0.0,
+        is_detached=after is ResetAfter.VALUE,
         surrogate=Surrogate(SurrogateForm.ARCTAN, float(p.alpha)),
         start=detached(p.v_leak),
         shows_membrane=True,
@@ -354,6 +358,9 @@ def _arctan_dynamics(neuron: Any) -> Dynamics | None:
 def _detached_reset(spikes: Tensor, v: Tensor, reset: Tensor, threshold: Tensor) -> Tensor:
     spikes = spikes.detach()
     return (1 - spikes) * v + spikes * reset
+
+
+_RESETS: dict[Any, ResetAfter] = {_detached_reset: ResetAfter.VALUE, reset_subtract: ResetAfter.SUBTRACT}
 
 
 class _Arctan(torch.autograd.Function):
