@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import norse.torch as norse
 import torch
@@ -185,8 +185,10 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
     def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Any:
         return output(neuron, activity)
 
-    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
-        return _ArctanCell(tau, threshold, alpha)
+    def spiking_neuron(
+        self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0, reset: Literal["zero", "subtract"] = "zero"
+    ) -> nn.Module:
+        return _ArctanCell(tau, threshold, alpha, _detached_reset if reset == "zero" else reset_subtract)
 
     def adaptive_neuron(
         self, size: int, *, step_ms: float, strength: float = 12.0, threshold: float = 1.0, alpha: float = 5.0
@@ -200,7 +202,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return neuron
 
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
-        activity = run_fused(self._unscaled(neuron), x)
+        activity = run_fused(self.run_dynamics(neuron), x)
         if activity is not None:
             return activity.output
         if isinstance(neuron, AdaptiveLIFCell):
@@ -213,16 +215,17 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return y
 
     def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-        activity = run_fused(self._unscaled(neuron), x, mask=mask, in_half=True)
+        activity = run_fused(self.run_dynamics(neuron), x, mask=mask, in_half=True)
         return super().run_masked(neuron, x, mask) if activity is None else activity.output
 
-    def _unscaled(self, neuron: Any) -> Dynamics | None:
-        """The dynamics of `run`, which divide the input by what Norse scales it by."""
+    def run_dynamics(self, neuron: nn.Module) -> Dynamics | None:
+        """They divide the input by what Norse scales it by."""
         if isinstance(neuron, AdaptiveLIFCell):
             adaptive = self.dynamics(neuron)
             hidden = {"shows_membrane": False, "shows_adaptation": False}
             return None if adaptive is None else dataclasses.replace(adaptive, **hidden)
-        dynamics, tau = self.dynamics(neuron), neuron.p.tau_mem_inv
+        parameters: Any = neuron.p
+        dynamics, tau = self.dynamics(neuron), parameters.tau_mem_inv
         if dynamics is None or tau.device.type != "cpu" or tau.requires_grad:
             return None
         return dataclasses.replace(dynamics, shows_membrane=False, divisor=float(tau))
@@ -334,17 +337,17 @@ def _gained_dynamics(neuron: Any) -> Dynamics | None:
 
 
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
-    """`LIFBoxCell` with two things that its parameters have no name for: an arctan surrogate and a detached reset.
+    """`LIFBoxCell` with what its parameters have no name for: an arctan surrogate and, for one, a detached reset.
 
     The cell calls its `activation` with its parameters, and the parameters carry the reset: both are ours here.
     """
 
-    def __init__(self, tau: float, threshold: float, alpha: float) -> None:
+    def __init__(self, tau: float, threshold: float, alpha: float, reset_method: Callable[..., Tensor]) -> None:
         parameters = norse.LIFBoxParameters(
             tau_mem_inv=torch.tensor(1 / tau),  # per step: dt = 1
             v_th=torch.tensor(threshold),
             alpha=torch.tensor(alpha),
-            reset_method=_detached_reset,
+            reset_method=reset_method,
         )
         super().__init__(parameters, dt=1.0)
         self.activation = _arctan_step
@@ -358,7 +361,8 @@ def _arctan_step(x: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, Any]
 
 def _arctan_dynamics(neuron: Any) -> Dynamics | None:
     p = neuron.p
-    known = neuron.activation is _arctan_step and p.reset_method is _detached_reset
+    after = _RESETS.get(p.reset_method, ResetAfter.NONE)
+    known = neuron.activation is _arctan_step and after is not ResetAfter.NONE
     if not known or not starts_by_itself(neuron) or p.alpha.device.type != "cpu":
         return None
     return Dynamics(
@@ -366,9 +370,9 @@ def _arctan_dynamics(neuron: Any) -> Dynamics | None:
         leak=neuron.dt * p.tau_mem_inv,
         rest=p.v_leak,
         threshold=p.v_th,
-        after=ResetAfter.VALUE,
-        reset=p.v_reset,
-        is_detached=True,
+        after=after,
+        reset=p.v_reset if after is ResetAfter.VALUE else 0.0,
+        is_detached=after is ResetAfter.VALUE,
         surrogate=Surrogate(SurrogateForm.ARCTAN, float(p.alpha)),
         start=detached(p.v_leak),
         shows_membrane=True,
@@ -378,3 +382,6 @@ def _arctan_dynamics(neuron: Any) -> Dynamics | None:
 def _detached_reset(spikes: Tensor, v: Tensor, reset: Tensor, threshold: Tensor) -> Tensor:
     spikes = spikes.detach()
     return (1 - spikes) * v + spikes * reset
+
+
+_RESETS: dict[Any, ResetAfter] = {_detached_reset: ResetAfter.VALUE, reset_subtract: ResetAfter.SUBTRACT}

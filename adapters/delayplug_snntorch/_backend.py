@@ -1,7 +1,7 @@
 """snnTorch: step neurons that return their state and also leave it on themselves, and a few that take sequences."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import snntorch
 import torch
@@ -19,6 +19,7 @@ from delayplug import (
     NeuronActivity,
     OwnWeights,
     Reset,
+    ResetBefore,
     Streams,
     Toolkit,
     over_steps,
@@ -158,6 +159,9 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         """`Leaky`, `Synaptic`, `Lapicque` and `AdaptiveLIF`."""
         readouts = {_Membrane: snntorch.Leaky, _SynapticMembrane: snntorch.Synaptic}
         own = type(neuron)
+        if own is _SubtractedOnce:
+            dynamics = dynamics_of(neuron, snntorch.Leaky, False)
+            return None if dynamics is None else dataclasses.replace(dynamics, before=ResetBefore.NONE)
         return dynamics_of(neuron, readouts.get(own, own), own in readouts)
 
     def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Any:
@@ -171,14 +175,17 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         states = [state for state in over_time if state is not None]
         return (activity.output, *states) if states else activity.output
 
-    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+    def spiking_neuron(
+        self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0, reset: Literal["zero", "subtract"] = "zero"
+    ) -> nn.Module:
         # reset_delay=True resets before the next input, with the spike detached: the reset of the paper's neuron.
-        neuron: nn.Module = snntorch.Leaky(
+        kind = snntorch.Leaky if reset == "zero" else _SubtractedOnce
+        neuron: nn.Module = kind(
             beta=1 - 1 / tau,
             threshold=threshold,
             spike_grad=surrogate.atan(alpha=alpha),
-            reset_mechanism="zero",
-            reset_delay=True,
+            reset_mechanism=reset,
+            reset_delay=reset == "zero",
         )
         return neuron
 
@@ -215,6 +222,16 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
             dynamics = dataclasses.replace(dynamics, shows_membrane=False, shows_adaptation=False)
         activity = run_fused(dynamics, x, mask=mask, in_half=True)
         return super().run_masked(neuron, x, mask) if activity is None else activity.output
+
+
+class _SubtractedOnce(snntorch.Leaky):  # type: ignore[misc]
+    """With reset_delay=False, the threshold is subtracted in the step of the spike alone.
+
+    snnTorch by itself subtracts it again in the next step while the membrane is still above it.
+    """
+
+    def mem_reset(self, mem: Tensor) -> Tensor:
+        return torch.zeros_like(mem)
 
 
 # Resets that are not the usual ones: (reset_mechanism, reset_delay).

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from spikingjelly.activation_based import base, functional, layer, neuron, rnn, surrogate
@@ -218,14 +218,16 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
     def fused_output(self, neuron_: nn.Module, activity: NeuronActivity) -> Any:
         return output(neuron_, activity)
 
-    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+    def spiking_neuron(
+        self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0, reset: Literal["zero", "subtract"] = "zero"
+    ) -> nn.Module:
         node: nn.Module = neuron.LIFNode(
             tau=tau,
             decay_input=False,
             v_threshold=threshold,
-            v_reset=0.0,
+            v_reset=0.0 if reset == "zero" else None,
             surrogate_function=surrogate.ATan(alpha=alpha),
-            detach_reset=True,
+            detach_reset=reset == "zero",
             step_mode="m",
         )
         return node

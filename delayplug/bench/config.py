@@ -18,6 +18,8 @@ Protocol = Literal["heldout", "official", "paper", "speakers"]
 Precision = Literal["highest", "high", "medium"]
 Neuron = Literal["lif", "adlif"]
 Readout = Literal["sum", "mean", "max"]
+Recurrence = Literal["none", "plain", "axonal", "synaptic"]
+Reset = Literal["zero", "subtract"]
 
 # Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -86,6 +88,17 @@ class RunConfig:
     fan_in: Annotated[
         int, Setting("Incoming synapses of each neuron, drawn at random; 0 for all.", at_least=0, plural="fan_in")
     ] = 0
+    recurrent: Annotated[
+        Recurrence,
+        Setting(
+            "Weights from each neuron of a hidden layer to each: none; plain; with a learned delay per sending neuron "
+            "(axonal) or per synapse."
+        ),
+    ] = "none"
+    reset: Annotated[
+        Reset,
+        Setting("What a spike does to the membrane: set to zero, or the threshold is subtracted, with a gradient."),
+    ] = "zero"
     tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=1)] = 1.005
     neuron: Annotated[
         Neuron, Setting("Hidden neurons: leaky with the time constant tau, or adaptive with learned constants (adLIF).")
@@ -196,6 +209,8 @@ class RunConfig:
         if self.taps > 1 and self.delays not in PER_SYNAPSE:
             expected = f"1 for the variant {self.delays!r}, which has no delay per synapse"
             raise ArgumentError("taps", expected, self.taps, f"Take --delays {' '.join(PER_SYNAPSE)}")
+        if self.recurrent != "none" and not self.hidden:
+            raise ArgumentError("recurrent", "'none' for a network without hidden layers", repr(self.recurrent))
         if not self.dataset:
             raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
         self._check_protocol()
@@ -216,7 +231,8 @@ class RunConfig:
     def name(self) -> str:
         """The name of this run's folder."""
         data = self.dataset.rstrip("/").rpartition("/")[2]
-        variant = variant_name(self.delays, self.fan_in) + ("" if self.neuron == "lif" else f"-{self.neuron}")
+        variant = variant_name(self.delays, self.fan_in, self.recurrent)
+        variant += "" if self.neuron == "lif" else f"-{self.neuron}"
         held = f"-{self.held_out.replace(' ', '')}" if self.held_out else ""
         return f"{data}-{self.preset}-{self.backend}-{variant}{held}-seed{self.seed}"
 

@@ -8,7 +8,7 @@ only what differs. Each capability has its laws in `delayplug.testing`.
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -152,16 +152,20 @@ class Benchmarks(ABC):
     """The neurons of the benchmark: the paper's, in this toolkit's own terms."""
 
     @abstractmethod
-    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+    def spiking_neuron(
+        self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0, reset: Literal["zero", "subtract"] = "zero"
+    ) -> nn.Module:
         """A leaky integrate-and-fire neuron, v <- v (1 - 1/tau) + x, that fires above the threshold.
 
-        Reset to zero, detached from the graph; surrogate gradient alpha / 2 / (1 + (pi / 2 alpha z)^2) at distance z
-        from the threshold.
+        Surrogate gradient alpha / 2 / (1 + (pi / 2 alpha z)^2) at distance z from the threshold.
 
         Args:
             tau: time constant in steps, above 1.
             threshold: of the membrane potential.
             alpha: sharpness of the surrogate.
+            reset: "zero": a spike sets the membrane to zero, without a gradient (the paper's); "subtract": it lowers
+                the membrane by the threshold in its own step, with a gradient (as in DelRec, arXiv 2509.24852). An
+                adapter whose method lacks this argument takes no part in runs with another reset than "zero".
         """
 
     @abstractmethod
@@ -202,6 +206,14 @@ class Benchmarks(ABC):
         """
         y = self.run(neuron, x)
         return y * mask.to(y.dtype)
+
+    def run_dynamics(self, neuron: nn.Module) -> Dynamics | None:
+        """What a step of `run` computes for a spiking neuron: for layers whose spikes are fed back, step by step.
+
+        None if the toolkit does not say: its neurons take no part in recurrent networks. By default what
+        `FusedNeurons.dynamics` says, for a `run` that gives the neuron its input as it is.
+        """
+        return dynamics(self, neuron)
 
     def implementation(self, neuron: nn.Module, device: torch.device) -> str:
         """What the toolkit itself runs one of these neurons with on a device, such as "spikingjelly: triton".
@@ -273,7 +285,7 @@ def benchmarks(toolkit: Toolkit) -> Benchmarks:
     )
 
 
-def dynamics(toolkit: Toolkit, neuron: nn.Module) -> Dynamics | None:
+def dynamics(toolkit: object, neuron: nn.Module) -> Dynamics | None:
     """What a step of a neuron computes, by its live tensors; None if its toolkit does not say."""
     return toolkit.dynamics(neuron) if isinstance(toolkit, FusedNeurons) else None
 

@@ -19,7 +19,7 @@ from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
 from ..processes import check_same_everywhere, summed, world
 from ..task import LAST
-from ..variants import ANNEALED
+from ..variants import anneals
 from .accelerators import adopt_ranks
 from .batches import Batch, seed_of
 from .outcome import Epoch, OnEpoch
@@ -85,7 +85,7 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.network, self.config, self.on_epoch, self.rule = network, config, on_epoch, rule
-        annealed = config.delays in ANNEALED
+        annealed = anneals(config.delays, config.recurrent)
         self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if annealed else None
         self.progress = Progress(config.to_json(), network.delays_now(), dict(checksums))
         self.accuracy, self.graph, self._captures = 0.0, "no", graph
