@@ -38,8 +38,14 @@ from .models.pretrained import (
     pretrained as pretrained,
     pretrained_names as pretrained_names,
 )
+from .neurons.adaptive import (
+    AdaptiveConstants as AdaptiveConstants,
+    AdaptiveParameters as AdaptiveParameters,
+    adaptive_step as adaptive_step,
+)
 from .neurons.cell import Cell as Cell, Reset as Reset
 from .neurons.dynamics import (
+    Adaptation as Adaptation,
     ChargeRule as ChargeRule,
     CurrentRule as CurrentRule,
     Dynamics as Dynamics,

@@ -16,7 +16,10 @@ SYNTHETIC = "synthetic"
 
 Protocol = Literal["heldout", "official", "paper", "speakers"]
 Precision = Literal["highest", "high", "medium"]
+Neuron = Literal["lif", "adlif"]
 Readout = Literal["sum", "mean", "max"]
+Recurrence = Literal["none", "plain", "axonal", "synaptic"]
+Reset = Literal["zero", "subtract"]
 
 # Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -85,7 +88,27 @@ class RunConfig:
     fan_in: Annotated[
         int, Setting("Incoming synapses of each neuron, drawn at random; 0 for all.", at_least=0, plural="fan_in")
     ] = 0
+    recurrent: Annotated[
+        Recurrence,
+        Setting(
+            "Weights from each neuron of a hidden layer to each: none; plain; with a learned delay per sending neuron "
+            "(axonal) or per synapse."
+        ),
+    ] = "none"
+    reset: Annotated[
+        Reset,
+        Setting("What a spike does to the membrane: set to zero, or the threshold is subtracted, with a gradient."),
+    ] = "zero"
     tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=1)] = 1.005
+    neuron: Annotated[
+        Neuron, Setting("Hidden neurons: leaky with the time constant tau, or adaptive with learned constants (adLIF).")
+    ] = "lif"
+    neuron_lr: Annotated[
+        float, Setting("Largest learning rate of the constants of adaptive neurons, which lie in 0..1.", at_least=0)
+    ] = 1e-2
+    adaptation: Annotated[
+        float, Setting("Bound q of the adaptation of adaptive neurons: a lies in 0..q, b in 0..2q.", at_least=0)
+    ] = 12.0
     readout: Annotated[
         Readout,
         Setting("Scores of the classes: the readout's softmax summed over time, its membrane's mean, or its maximum."),
@@ -113,6 +136,23 @@ class RunConfig:
     cutmix: Annotated[
         float,
         Setting("Augmentation: probability that a piece of another recording is mixed in.", at_least=0, at_most=1),
+    ] = 0.0
+    channel_shift: Annotated[
+        int, Setting("Augmentation: most channels by which a recording moves up or down; 0: none.", at_least=0)
+    ] = 0
+    blend: Annotated[
+        float,
+        Setting(
+            "Augmentation: probability that half of a recording's counts come from another one of its class.",
+            at_least=0,
+            at_most=1,
+        ),
+    ] = 0.0
+    thin: Annotated[
+        float, Setting("Augmentation: largest share of a recording's counts that are removed.", at_least=0, below=1)
+    ] = 0.0
+    time_scale: Annotated[
+        float, Setting("Augmentation: largest share by which a recording is stretched.", at_least=0, below=1)
     ] = 0.0
     protocol: Annotated[
         Protocol,
@@ -169,6 +209,8 @@ class RunConfig:
         if self.taps > 1 and self.delays not in PER_SYNAPSE:
             expected = f"1 for the variant {self.delays!r}, which has no delay per synapse"
             raise ArgumentError("taps", expected, self.taps, f"Take --delays {' '.join(PER_SYNAPSE)}")
+        if self.recurrent != "none" and not self.hidden:
+            raise ArgumentError("recurrent", "'none' for a network without hidden layers", repr(self.recurrent))
         if not self.dataset:
             raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
         self._check_protocol()
@@ -189,7 +231,8 @@ class RunConfig:
     def name(self) -> str:
         """The name of this run's folder."""
         data = self.dataset.rstrip("/").rpartition("/")[2]
-        variant = variant_name(self.delays, self.fan_in)
+        variant = variant_name(self.delays, self.fan_in, self.recurrent)
+        variant += "" if self.neuron == "lif" else f"-{self.neuron}"
         held = f"-{self.held_out.replace(' ', '')}" if self.held_out else ""
         return f"{data}-{self.preset}-{self.backend}-{variant}{held}-seed{self.seed}"
 

@@ -98,7 +98,7 @@ def run(
     with console.status("drawing"):
         plots = {out / "learning_curves.png": learning_curves_figure(records)}
         for run_config, record in zip(configs, records, strict=True):
-            if learns_delays(run_config.delays):
+            if learns_delays(run_config.delays, run_config.recurrent):
                 folder = out / run_config.name
                 plots[folder / "delays.png"] = delays_figure(record, folder)
         for path, figure in plots.items():
@@ -159,7 +159,8 @@ def _progress(runs: int) -> "Iterator[Watch]":
         def watch(config: RunConfig, entry: "Epoch | None") -> None:
             if config not in bars:
                 held = f"{config.held_out}, " if config.held_out else ""
-                name = f"{config.backend}, {variant_name(config.delays, config.fan_in)}, {held}seed {config.seed}"
+                variant = variant_name(config.delays, config.fan_in, config.recurrent)
+                name = f"{config.backend}, {variant}, {held}seed {config.seed}"
                 bars[config] = progress.add_task(name, total=config.all_epochs, note="")
             if entry is not None:
                 note = f"loss {entry['train_loss']:.3f}"

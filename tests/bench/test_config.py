@@ -54,6 +54,8 @@ def test_the_name_of_a_folder() -> None:
     config = configure("quick", backend="snntorch", delays="fixed", fan_in=3)
     assert config.name == "synthetic-quick-snntorch-fixed-sparse3-seed0"
     assert configure("shd", dataset="data/shd/", backend="norse", seed=2).name == "shd-shd-norse-learned-seed2"
+    adaptive = configure("shd", dataset="data/shd/", backend="norse", neuron="adlif")
+    assert adaptive.name == "shd-shd-norse-learned-adlif-seed0"
 
 
 def test_the_folder_of_a_fold() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from ..._tables import make_table, number, text
 from ...deploy.costs import Costs, costs
@@ -23,6 +23,7 @@ from ..model.network import DelayNetwork, class_scores
 from ..task import Task, load_task
 from ..training.batches import evaluation_loader
 from ..training.trainer import build_network
+from ..variants import WITH_RECURRENT_DELAYS
 
 _EXAMPLE = 64  # test recordings of which events are counted
 
@@ -73,13 +74,13 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
     """
     record = read_record(folder / "record.json")
     config = RunConfig(**record["config"])
-    if config.delays == "none":
+    if config.delays == "none" and config.recurrent not in WITH_RECURRENT_DELAYS:
         raise RunError(f"{folder}: expected a run with delays, got one without. Take one of the other variants")
     task = load_task(config)
     check_same_data(config, record["data"].get("checksums"), task.checksums, str(folder))
     state = read_model(folder)["state"]
     example, _ = task.test.batch(range(min(_EXAMPLE, len(task.test))))
-    rows = {}
+    rows: dict[str, Deployment] = {}
     with matmul_precision(config.precision):
         for name, constrain in CONSTRAINTS.items():
             progress(name)
@@ -87,7 +88,7 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
             network.load_state_dict(state)
             freezing = constrain(network.eval())
             packed = 0 if freezing is None else freezing.packed_bytes
-            rows[name] = Deployment(_accuracy(network, task, config.readout), packed, costs(network, example))
+            rows[name] = Deployment(_accuracy(network, task, config.readout), packed, _costs(network, example))
     return rows
 
 
@@ -111,6 +112,11 @@ def table(name: str, rows: dict[str, Deployment], recordings: int) -> Table:
             f"{row.costs.events:,.0f}",
         )
     return result
+
+
+def _costs(network: nn.Module, example: Tensor) -> Costs:
+    # Recurrent connections run as layers, which are counted, where a graph is recorded.
+    return costs(network, lambda model: model(example))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..._colours import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, PINK, VERMILLION
 from ..comparison.records import Record, read_delays
 from ..variants import VARIANTS, Variant, variant_name
-from .tables import grouped, variant_of, wilson
+from .tables import grouped, recurrence_of, variant_of, wilson
 
 # One colour per variant, one line style per backend.
 COLOURS: dict[Variant, str] = {
@@ -33,8 +33,8 @@ def accuracy_figure(records: Sequence[Record]) -> Figure:
     The bar behind the marks of a variant is the sampling error of the test set (95 %, Wilson) at their mean.
     """
     backends = _backends(records)
-    kinds = {(r["config"]["fan_in"], VARIANTS.index(r["config"]["delays"])) for r in records}
-    rows = [(variant_name(VARIANTS[kind], fan_in), VARIANTS[kind]) for fan_in, kind in sorted(kinds)]
+    kinds = {(recurrence_of(r), r["config"]["fan_in"], VARIANTS.index(r["config"]["delays"])) for r in records}
+    rows = [(variant_name(VARIANTS[kind], fan_in, own), VARIANTS[kind]) for own, fan_in, kind in sorted(kinds)]
     figure = Figure(figsize=(7.5, 0.42 * len(rows) + 1.3), layout="constrained")
     axes = figure.subplots()
     for y, (name, delays) in enumerate(rows):
@@ -111,10 +111,10 @@ def _losses(records: Sequence[Record]) -> list[list[tuple[int, float]]]:
 
 
 def delays_figure(record: Record, folder: Path) -> Figure:
-    """Histograms of the delays of each layer, before and after training."""
+    """Histograms of the delays of each layer, and of each recurrent connection, before and after training."""
     layers = read_delays(folder)
     config = record["config"]
-    most = config["max_delay"]
+    most, forward = config["max_delay"], 0 if config["delays"] == "none" else len(config["hidden"]) + 1
     figure = Figure(figsize=(3.4 * len(layers), 3.2), layout="constrained")
     panels = figure.subplots(1, len(layers), squeeze=False)[0]
     for n, (axes, (before, after)) in enumerate(zip(panels, layers, strict=True)):
@@ -122,9 +122,10 @@ def delays_figure(record: Record, folder: Path) -> Figure:
         was, now = (values[~values.isnan()].numpy() for values in (before, after))  # NaN: no synapse
         axes.hist(was, bins, color=LIGHT, label="before training")
         axes.hist(now, bins, histtype="step", color=BLUE, linewidth=1.8, label="after")
-        axes.set(title=f"layer {n + 1}: {len(now):,} delays", xlabel="delay (steps)")
+        name = f"layer {n + 1}" if n < forward else f"recurrent {n - forward + 1}"
+        axes.set(title=f"{name}: {len(now):,} delays", xlabel="delay (steps)")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("channels" if config["delays"] in ("axonal", "dendritic") else "synapses")
+    figure.axes[0].set_ylabel("channels" if layers[0][0].dim() == 1 else "synapses")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(f"{Path(config['dataset']).name}, {config['backend']}, {variant_of(record)}")
     return figure

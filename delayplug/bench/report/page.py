@@ -121,7 +121,7 @@ def _run(record: Record, folder: Path) -> dict[str, str]:
     return {
         "name": f"{config.backend}, {variant_of(record)}",
         "raster": _picture(raster_figure(read_example(own))),
-        "delays": _picture(delays_figure(record, own)) if learns_delays(config.delays) else "",
+        "delays": _picture(delays_figure(record, own)) if learns_delays(config.delays, config.recurrent) else "",
     }
 
 

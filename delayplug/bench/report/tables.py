@@ -110,9 +110,9 @@ def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float
 def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
     """The runs of each backend and variant, which differ by their seeds."""
 
-    def order(record: Record) -> tuple[str, int, int]:
+    def order(record: Record) -> tuple[str, str, int, int]:
         config = record["config"]
-        return config["backend"], config["fan_in"], VARIANTS.index(config["delays"])
+        return config["backend"], recurrence_of(record), config["fan_in"], VARIANTS.index(config["delays"])
 
     groups = itertools.groupby(sorted(records, key=order), lambda r: (r["config"]["backend"], variant_of(r)))
     return {name: list(group) for name, group in groups}
@@ -125,7 +125,13 @@ def split_of(records: Iterable[Record]) -> str:
 
 def variant_of(record: Record) -> str:
     """The name of a run's variant, such as "learned" or "learned-sparse10"."""
-    return variant_name(record["config"]["delays"], record["config"]["fan_in"])
+    return variant_name(record["config"]["delays"], record["config"]["fan_in"], recurrence_of(record))
+
+
+def recurrence_of(record: Record) -> str:
+    """The kind of recurrent connections; records of earlier versions do not say that there are none."""
+    kind: str = record["config"].get("recurrent", "none")
+    return kind
 
 
 def rule_of(record: Record) -> str:

@@ -146,9 +146,18 @@ def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], Infer
 
 def _augmented(frames: Frames, config: RunConfig) -> Frames | Augmented:
     """What is trained on: without augmentation the frames themselves, which make a batch at once."""
-    changes = {"time_mask": config.time_mask, "channel_mask": config.channel_mask}
-    augmented = Augmented(frames, **changes, cutmix=config.cutmix, seed=config.seed)
-    return augmented if config.cutmix or any(changes.values()) else frames
+    augmented = Augmented(
+        frames,
+        time_mask=config.time_mask,
+        channel_mask=config.channel_mask,
+        cutmix=config.cutmix,
+        channel_shift=config.channel_shift,
+        blend=config.blend,
+        thin=config.thin,
+        time_scale=config.time_scale,
+        seed=config.seed,
+    )
+    return augmented if augmented.changes_anything else frames
 
 
 def build_network(config: RunConfig, task: Task) -> DelayNetwork:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from delayplug.bench.config import RunConfig
+from delayplug.bench.config import Neuron, RunConfig
 from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
 from delayplug.bench.variants import VARIANTS, Variant
 from delayplug.layers.exact import is_exact
@@ -79,6 +79,29 @@ def test_any_number_of_hidden_layers(hidden: tuple[int, ...], backend: str) -> N
     assert all(layer.weights.delays.grad.abs().sum() > 0 for layer in network.layers)
 
 
+def test_networks_with_adaptive_neurons_agree() -> None:
+    """Drawn from the same seed, they are the same in every backend: spikes exactly, gradients to 1e-4."""
+    x = (torch.rand(30, 16, 20, generator=torch.Generator().manual_seed(0)) < 0.2).float()
+    results = []
+    for backend in BACKENDS:
+        torch.manual_seed(1)
+        config = RunConfig(max_delay=8, dropout=0.0, neuron="adlif")
+        network = DelayNetwork((20, 24, 24, 5), plugins.toolkit(backend), config)
+        assert [layer.size for layer in network.adaptive] == [24, 24]
+        plain = DelayNetwork((20, 24, 24, 5), plugins.toolkit(backend), RunConfig(max_delay=8))
+        assert network.trainable() - plain.trainable() == 4 * (24 + 24)
+        assert plain.adaptive == []
+        spikes = _hidden_spikes(network, x)
+        class_scores(network(x))[:, 0].sum().backward()
+        results.append((spikes, [p.grad for p in network.parameters() if p.grad is not None]))
+    spikes, gradients = results[0]
+    assert all(0.01 < float(layer.mean()) < 0.9 for layer in spikes)
+    for others, other_gradients in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(others, spikes, strict=True))
+        for ours, theirs in zip(other_gradients, gradients, strict=True):
+            assert relative(ours, theirs) < 1e-4
+
+
 def _hidden_spikes(network: DelayNetwork, x: Tensor) -> list[Tensor]:
     """The spikes of each hidden layer."""
     with torch.no_grad():
@@ -114,11 +137,12 @@ def test_dropout_scales_weights_and_leaves_spikes_as_they_are(delays: Variant, f
 
 
 @needs_triton
+@pytest.mark.parametrize("neuron", ["lif", "adlif"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_training_step_in_kernels(backend: str) -> None:
+def test_a_training_step_in_kernels(backend: str, neuron: Neuron) -> None:
     """Spikes equal to those of the loops, gradients to 1e-4, and few launches: each counts."""
     torch.manual_seed(0)
-    config = RunConfig(dropout=0.4, max_delay=6, tau=2.0)
+    config = RunConfig(dropout=0.4, max_delay=6, tau=2.0, neuron=neuron)
     network = DelayNetwork((20, 16, 16, 5), plugins.toolkit(backend), config).to(DEVICE)
     x, y = (torch.rand(12, 3, 20) < 0.3).to(DEVICE, torch.uint8), torch.arange(3, device=DEVICE)
     results = []
@@ -139,7 +163,7 @@ def test_a_training_step_in_kernels(backend: str) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert relative(ours, theirs) < 1e-4
     # Norse computes with numbers on the CPU, which count here; snnTorch brings the factor of each layer into 0 to 1.
-    assert backend == "norse" or len(names) == {"spikingjelly": 53, "snntorch": 56}[backend]
+    assert backend == "norse" or neuron == "adlif" or len(names) == {"spikingjelly": 53, "snntorch": 56}[backend]
 
 
 @pytest.mark.cpu("the numbers of its generator")

@@ -62,7 +62,8 @@ def test_windows_and_masks_change_what_is_trained_on(tmp_path: Path) -> None:
     whole = load_task(configure("quick"))
     config = configure("quick", backend="spikingjelly", **TINY)
     plain = train(config, whole, Resources("cpu"))
-    for change in ({"time_mask": 20}, {"cutmix": 1.0}):
+    new = {"channel_shift": 2, "blend": 0.5, "thin": 0.2, "time_scale": 0.1}
+    for change in ({"time_mask": 20}, {"cutmix": 1.0}, *({name: value} for name, value in new.items())):
         changed = train(dataclasses.replace(config, **change), whole, Resources("cpu"))
         assert changed.epochs[0]["train_loss"] != plain.epochs[0]["train_loss"]
         again = train(dataclasses.replace(config, **change), whole, Resources("cpu"))

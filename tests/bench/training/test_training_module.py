@@ -10,6 +10,7 @@ from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import build_network, train
 from delayplug.bench.training.training_module import TrainingModule
+from delayplug.errors import RunError
 from tests.bench.runs import TINY
 from tests.replay import capturing
 
@@ -47,6 +48,28 @@ def test_rates_follow_the_paper() -> None:
     assert delays.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
 
 
+def test_constants_of_adaptive_neurons_have_rates_of_their_own() -> None:
+    """No decay, and the schedule of the weights up to another maximum; a step keeps them within 0..1."""
+    config = configure("shd", backend="spikingjelly", neuron="adlif", neuron_lr=0.5, hidden=(6,), epochs=9)
+    task = load_task(configure("quick"))
+    network = build_network(config, task)
+    module = TrainingModule(network, config, {}, None)
+    (weights, _), (one_cycle, _) = module.configure_optimizers()
+    groups = {group["name"]: group for group in weights.param_groups}
+    assert groups.keys() == {"weights", "others", "neurons"}
+    constants = [p for layer in network.adaptive for p in layer.parameters()]
+    assert len(constants) == 4
+    assert [id(p) for p in groups["neurons"]["params"]] == [id(p) for p in constants]
+    assert not {id(p) for p in groups["others"]["params"]} & {id(p) for p in constants}
+    assert groups["neurons"]["weight_decay"] == 0
+    rates = []
+    for _ in range(config.epochs):
+        rates.append([groups[name]["lr"] for name in ("weights", "neurons")])
+        weights.step()
+        one_cycle.step() if len(rates) < config.epochs else None
+    assert [ours / theirs for theirs, ours in rates] == pytest.approx([0.5 / config.lr] * config.epochs)
+
+
 @pytest.mark.trains
 def test_validation_every_few_epochs() -> None:
     """The last epoch is always validated; what is learned is the same, and so is the time that training took."""
@@ -79,10 +102,26 @@ def test_nothing_to_validate_on_and_nothing_to_choose(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
-def test_numbers_with_graphs_are_those_without(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constants_of_adaptive_neurons_are_learned_within_bounds() -> None:
+    config = configure("quick", backend="spikingjelly", neuron="adlif", neuron_lr=0.5, **TINY)
+    task = load_task(config)
+    torch.manual_seed(config.seed)
+    trained = train(config, task, Resources("cpu"))
+    constants = [value for name, value in trained.state.items() if ".adaptive." in name]
+    assert len(constants) == 4
+    assert all(float(value.min()) >= 0 and float(value.max()) <= 1 for value in constants)
+    assert any(bool((value == 0).any() or (value == 1).any()) for value in constants)  # they went to the bounds
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("backend", "neuron"),
+    [("snntorch", "lif"), ("norse", "lif"), ("spikingjelly", "lif"), ("snntorch", "adlif"), ("norse", "adlif")],
+)
+def test_numbers_with_graphs_are_those_without(backend: str, neuron: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of full and of the last, smaller batches, and validation: recorded once, and replayed in all epochs."""
-    config = configure("quick", backend=backend, time_mask=3, **{**TINY, "epochs": 3, "batch_size": 32})
+    changes = {**TINY, "epochs": 3, "batch_size": 32}
+    config = configure("quick", backend=backend, time_mask=3, neuron=neuron, **changes)
     task = load_task(config)
     task = dataclasses.replace(task, train=task.train.select(range(80)), valid=task.valid.select(range(260)))
     recorder = capturing(monkeypatch)
@@ -123,3 +162,10 @@ def test_graphs_on_a_gpu(backend: str) -> None:
     assert (graphed.graph, plain.graph) == ("yes", "no")
     for ours, theirs in zip(graphed.epochs, plain.epochs, strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
+
+
+@pytest.mark.trains
+def test_training_that_diverges_says_so() -> None:
+    config = configure("quick", backend="spikingjelly", **{**TINY, "lr": 1e30})
+    with pytest.raises(RunError, match=r"expected a loss that is a number, but the loss of epoch . is .*smaller --lr"):
+        train(config, load_task(config), Resources("cpu"))
