@@ -33,10 +33,12 @@ def model_page(card: Card, content: bytes) -> str:
     steps = "steps" if config.dataset == "synthetic" else f"steps of {config.step_ms:g} ms"
     binning = "" if config.dataset == "synthetic" else f", {config.pool} channels summed, binning {config.binning}"
     checksums = "\n".join(f"| `{name}` | `{checksum}` |" for name, checksum in data["checksums"].items())
-    refit = " Then the network was trained again, on all training recordings." if card["config"].get("refit") else ""
+    variant = variant_name(config.delays, config.fan_in, config.recurrent)
+    tested_on = "recordings of held-out speakers" if config.protocol == "speakers" else "test recordings"
+    refit = " Then the network was trained again, on all training recordings." if config.refit else ""
     return f"""# {card["name"]}
 
-The benchmark's network ({hidden}, {variant_name(config.delays, config.fan_in)} delays{_longest(config)}) trained on
+The benchmark's network ({hidden}, {variant} delays{_longest(config)}) trained on
 {data["name"]}. {card["parameters"]:,} parameters, {len(content) / 1000:,.0f} kB.
 
 ```python
@@ -71,7 +73,7 @@ may go on from them. `examples/pretrained.py` freezes, streams and exports it.
 Protocol `{config.protocol}`: {_PROTOCOLS[config.protocol]}.{refit}
 The network is that after the last epoch.
 
-| | % of {data["test"]:,} test recordings | 95 % interval (Wilson) |
+| | % of {data["test"]:,} {tested_on} | 95 % interval (Wilson) |
 |---|---|---|
 {chr(10).join(_accuracies(card))}
 

@@ -6,7 +6,6 @@ Shapes: T steps, B recordings of a batch, C channels.
 from importlib import resources
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..bench.config import RunConfig
@@ -98,15 +97,14 @@ def pretrained(name: str, *, backend: str | None = None) -> Pretrained:
     return network.eval()
 
 
-@torch.no_grad()
 def load_stored(network: DelayNetwork, state: dict[str, Tensor], where: str) -> None:
-    """Load what a file has. What it lacks are constants of the toolkit's neurons.
+    """Load what a file has, by the names of `portable`. What it lacks are constants of the toolkit's neurons.
 
     Raises:
         DataError: the numbers are those of another network.
     """
-    own = network.state_dict()
-    expected = {name: tuple(own[name].shape) for name in portable(network)}
+    own, names = network.state_dict(), portable(network)
+    expected = {name: tuple(own[key].shape) for name, key in names.items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if unlike := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         first = unlike[0]
@@ -114,17 +112,24 @@ def load_stored(network: DelayNetwork, state: dict[str, Tensor], where: str) -> 
             f"{where}: expected the numbers of the network that it describes, got others: {first} has shape "
             f"{found.get(first, 'none')}, expected {expected.get(first, 'none')}"
         )
-    network.load_state_dict(own | state)
+    network.load_state_dict(own | {key: state[name] for name, key in names.items()})
 
 
-def portable(network: DelayNetwork) -> list[str]:
-    """The names in a network's `state_dict` that belong to it under every toolkit.
+def portable(network: DelayNetwork) -> dict[str, str]:
+    """The keys of a network's `state_dict` that belong to it under every toolkit, by names that every toolkit has.
 
-    All but the buffers of neurons, which are constants of the configuration, and which every toolkit has others of.
+    All but the buffers of neurons, which are constants of the configuration. The learned constants of adaptive neurons
+    lie in other places in each toolkit, and are called "adaptive.LAYER.CONSTANT".
     """
-    parameters = {name for name, _ in network.named_parameters()}
-    neurons = ("neurons.", "readout.")
-    return [name for name in network.state_dict() if name in parameters or not name.startswith(neurons)]
+    layers = {id(layer): n for n, layer in enumerate(network.adaptive)}
+    learned = {
+        f"{place}.{name}": f"adaptive.{layers[id(module)]}.{name}"
+        for place, module in network.named_modules()
+        if id(module) in layers
+        for name, _ in module.named_parameters()
+    }
+    keys = [key for key in network.state_dict() if not key.startswith(("neurons.", "readout."))]
+    return {key: key for key in keys} | {name: key for key, name in learned.items()}
 
 
 def usual_backend(card: Card) -> str:

@@ -17,7 +17,7 @@ from ..errors import ArgumentError, RunError
 from .card import CARD_FORMAT, Card
 from .model_page import index_page, model_page
 from .network_file import SUFFIX, read_card, stored, widened, write_network
-from .pretrained import Pretrained, load_stored, portable, usual_backend
+from .pretrained import Pretrained, load_stored, portable
 
 _BATCH = 256
 # Recordings, and share of them, by which the accuracy of a file may differ from that of its run.
@@ -43,18 +43,19 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
         RunError: there is no finished run, its network or its accuracy is not what its record says, or the data is not
             what it was trained on. Nothing is written.
         DataError: the data cannot be read.
+        BackendError: the toolkit that the run was made with cannot be used.
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ArgumentError("name", "small letters, digits and hyphens between them", repr(name))
     record, trained = read_record(run / RECORD), read_model(run)["state"]
     card = card_of(name, record)
-    network = Pretrained(card, usual_backend(card))
+    network = Pretrained(card, card["config"]["backend"])  # whose names the trained network has
     if network.trainable() != record["parameters"]:
         raise RunError(f"{run}: expected a network of {record['parameters']} parameters, got {network.trainable()}")
     names = portable(network)
-    if missing := [key for key in names if key not in trained]:
+    if missing := [key for key in names.values() if key not in trained]:
         raise RunError(f"{run}: expected the network of its record, got one without {', '.join(missing)}")
-    state = stored({key: trained[key] for key in names})
+    state = stored({name: trained[key] for name, key in names.items()})
     load_stored(network, widened(state), str(run))
     tested = _test_recordings(record, dataset, run)
     if tested is not None:

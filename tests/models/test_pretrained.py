@@ -87,7 +87,17 @@ def test_numbers_of_another_network_are_refused(tmp_path: Path) -> None:
         pretrained(str(tmp_path / "mine.safetensors"))
 
 
-@pytest.mark.parametrize("options", [{"delays": "axonal"}, {"fan_in": 5, "taps": 2}, {"delays": "none"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"delays": "axonal"},
+        {"fan_in": 5, "taps": 2},
+        {"delays": "none", "readout": "max"},
+        {"neuron": "adlif"},
+        {"recurrent": "synaptic", "reset": "subtract"},
+        {"neuron": "adlif", "recurrent": "axonal"},
+    ],
+)
 def test_every_variant_goes_from_one_toolkit_to_another(options: dict[str, object]) -> None:
     config = RunConfig(hidden=(6, 5), max_delay=4, **options)  # type: ignore[arg-type]
     x = (torch.rand(12, 3, 7) < 0.4).float()
@@ -98,7 +108,7 @@ def test_every_variant_goes_from_one_toolkit_to_another(options: dict[str, objec
         if not state:
             network(x)  # batch norm sees something
             own = network.state_dict()
-            state = {name: own[name] for name in portable(network)}
+            state = {name: own[key] for name, key in portable(network).items()}
         load_stored(network, state, "here")
         with torch.no_grad():
             outputs.append(network.eval()(x))

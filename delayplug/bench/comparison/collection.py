@@ -88,7 +88,10 @@ def compact(record: Record) -> Record:
     if config.dataset != SYNTHETIC:
         dataset = known.dataset if known else f"data/{Path(config.dataset).name}"
         config = replace(config, dataset=dataset)
-    return {**record, "config": config.to_json(), "epochs": _some(record["epochs"])}
+    result: Record = {**record, "config": config.to_json(), "epochs": _some(record["epochs"])}
+    if "held_out" in record:
+        result["held_out"] = {**record["held_out"], "epochs": _some(record["held_out"]["epochs"])}
+    return result
 
 
 def _some(epochs: Sequence[Epoch]) -> list[Epoch]:
@@ -101,5 +104,5 @@ def _some(epochs: Sequence[Epoch]) -> list[Epoch]:
 def _key(record: Record) -> str:
     """What tells one run from another, so that names sort: data, then all settings."""
     config: dict[str, Any] = record["config"]
-    first = ("dataset", "preset", "protocol", "delays", "backend", "seed")
+    first = ("dataset", "preset", "protocol", "delays", "backend", "seed", "fold")
     return json.dumps([[config[name] for name in first], config, record["data"].get("checksums")], sort_keys=True)

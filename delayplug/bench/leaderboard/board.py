@@ -98,7 +98,7 @@ def _page(rows: Sequence[Row]) -> str:
     for name, group in groupby(rows, key=lambda row: row.data.name):
         own = list(group)
         lines = [_line(n, row) for n, row in enumerate(own, start=1)]
-        commands = [f"$ {row.command}  # {n}" for n, row in enumerate(own, start=1)]
+        commands = [f"$ {command}  # {n}" for n, row in enumerate(own, start=1) for command in row.commands()]
         parts += [
             f"## {name}\n\n{own[0].data.about}\n",
             "\n".join([_cells(_COLUMNS), _cells(["---"] * len(_COLUMNS)), *lines]) + "\n",

@@ -13,7 +13,7 @@ from ..known_frames import KnownFrames, known_frames
 from ..report.tables import student, wilson
 from ..serialise import to_command
 from ..settings import settings
-from ..variants import variant_name
+from ..variants import WITH_RECURRENT_DELAYS, variant_name
 from .verification import size_of
 
 # The fields that say how a network is judged or computed; all others are the method.
@@ -21,7 +21,7 @@ _JUDGED_BY = frozenset({
     *("protocol", "validation", "validation_fraction", "validate_every", "refit", "fold", "held_speakers"),
     *("seed", "dataset", "time_unit", "precision", "compile"),
 })  # fmt: skip
-_NAMED = frozenset({"preset", "backend", "delays", "fan_in"})
+_NAMED = frozenset({"preset", "backend", "delays", "fan_in", "recurrent"})
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Row:
         changed = [
             f"{name} {_text(getattr(config, name))}" for name in names if getattr(config, name) != getattr(base, name)
         ]
-        return ", ".join([f"{config.preset}: {variant_name(config.delays, config.fan_in)}", *changed])
+        return ", ".join([f"{config.preset}: {variant_name(config.delays, config.fan_in, config.recurrent)}", *changed])
 
     @property
     def protocol(self) -> str:
         """That of the test set; "" if that was not read."""
         if not self.records:
             return ""
-        return self.config.protocol + (", refit" if self.first["config"].get("refit") else "")
+        return self.config.protocol + (", refit" if self.config.refit else "")
 
     @property
     def seeds(self) -> list[int]:
@@ -85,17 +85,16 @@ class Row:
         """The mean of the test accuracies after the last epoch; -1 if there are none."""
         return mean(_last(self.records)) if self.records else -1.0
 
-    @property
-    def command(self) -> str:
-        """What makes the runs again."""
-        config = RunConfig(**{**self.first["config"], "seed": self.seeds[0], "dataset": self.data.dataset})
-        one, several = (f"--seeds {text}" for text in (self.seeds[0], " ".join(map(str, self.seeds))))
-        return to_command(config).replace(one, several)
+    def commands(self) -> list[str]:
+        """What makes the runs again: those of the test set, and those of held-out speakers."""
+        return [_command(records, self.data) for records in (self.records, self.speakers) if records]
 
     @property
     def delay_bits(self) -> int:
         """Bits of a delay in whole steps; 0 without delays."""
-        return 0 if self.config.delays == "none" else self.config.max_delay.bit_length()
+        config = self.config
+        has_delays = config.delays != "none" or config.recurrent in WITH_RECURRENT_DELAYS
+        return config.max_delay.bit_length() if has_delays else 0
 
     @property
     def footprint(self) -> int:
@@ -140,7 +139,7 @@ def rows_of(entries: Iterable[Entry]) -> list[Row]:
         if config["protocol"] == "speakers":
             speakers[method].append(entry.record)
         else:
-            tested[*method, config["protocol"], str(config.get("refit", False))].append(entry.record)
+            tested[*method, config["protocol"], str(RunConfig(**config).refit)].append(entry.record)
     rows = [Row(data[key[0]], key[1], records, speakers.get(key[:3], ())) for key, records in tested.items()]
     seen = {key[:3] for key in tested}
     rows += [Row(data[key[0]], key[1], (), records) for key, records in speakers.items() if key not in seen]
@@ -156,6 +155,17 @@ def over_runs(records: Sequence[Record]) -> str:
         low, high = wilson(values[0], records[0]["data"]["test"])
         return f"{100 * values[0]:.2f} ({100 * low:.1f} - {100 * high:.1f})"
     return f"{100 * mean(values):.2f} ± {100 * student(values):.2f}"
+
+
+def _command(records: Sequence[Record], data: KnownFrames) -> str:
+    """One command for all seeds and folds of some runs."""
+    command = to_command(RunConfig(**{**records[0]["config"], "dataset": data.dataset}))
+    for option, name in (("--seeds", "seed"), ("--folds", "fold")):
+        values = sorted({record["config"].get(name, 0) for record in records})
+        command = command.replace(
+            f"{option} {records[0]['config'].get(name, 0)}", f"{option} {' '.join(map(str, values))}"
+        )
+    return command
 
 
 def _last(records: Sequence[Record]) -> list[float]:

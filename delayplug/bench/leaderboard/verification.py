@@ -39,7 +39,7 @@ def _settings(record: Record) -> str:
     trained, asked = record["epochs"][-1]["epoch"], RunConfig(**record["config"]).epochs
     if trained != asked:
         return f"its last epoch is {trained}, its configuration asks for {asked}"
-    best = record["best_epoch"]
+    best = record["best_epoch"]  # 0 where nothing was chosen
     return "" if 0 <= best <= asked else f"its best epoch is {best}, of {asked}"
 
 
@@ -89,7 +89,8 @@ def size_of(record: Record) -> Size:
     config, data = RunConfig(**record["config"]), record["data"]
     ready = plugins.ready()
     backend = config.backend if config.backend in ready or not ready else ready[0]
-    same = replace(config, backend=backend, dataset=SYNTHETIC, protocol="heldout", seed=0)
+    judged = {"protocol": "heldout", "fold": 0, "held_speakers": (), "refit": False}  # one network for all of these
+    same = replace(config, backend=backend, dataset=SYNTHETIC, seed=0, **judged)
     return _size(same, data["channels"], len(data["classes"]))
 
 
@@ -97,6 +98,6 @@ def size_of(record: Record) -> Size:
 def _size(config: RunConfig, channels: int, classes: int) -> Size:
     network = DelayNetwork((channels, *config.hidden, classes), plugins.toolkit(config.backend), config).eval()
     parameters = network.trainable()
-    if config.delays != "none":
+    if network.delays_now():
         freeze_delays(network)
     return Size(parameters, costs(network).state_bytes)

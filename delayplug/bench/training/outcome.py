@@ -37,8 +37,8 @@ class Inference(TypedDict):
     Keys:
         steps: that each layer of neurons runs for, the readout's last.
         active: values that are not zero, one channel in one step, in the input of each layer of synapses.
-        operations: effective synaptic operations of each layer of synapses: values that are not zero times weights that
-            are not zero. Multiply-accumulates for the first layer, whose input are counts; accumulates for the others.
+        operations: effective synaptic operations of these values: with each weight that is not zero, recurrent ones
+            included. Multiply-accumulates for the first layer, whose input are counts; accumulates for the others.
     """
 
     steps: list[int]

@@ -123,7 +123,7 @@ def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], Infer
         input and the spikes of the first recording.
     """
     device = next(network.parameters()).device
-    fan_outs = [layer.fan_out() for layer in network.layers]
+    fan_outs = network.fan_outs()
     totals = [torch.zeros_like(fan_out) for fan_out in fan_outs]
     steps, example = list[int](), list[Tensor]()
     for start in range(0, len(frames), EVALUATION_BATCH):

@@ -49,6 +49,12 @@ def test_a_compact_record_has_the_same_epochs_for_all_runs(tmp_path: Path) -> No
     assert made["data"]["checksums"] == CHECKSUMS
 
 
+def test_the_training_before_a_refit_is_compact_too(tmp_path: Path) -> None:
+    made = record(tmp_path, protocol="heldout", refit=True)
+    made["held_out"] = {"accuracy": 0.5, "epochs": made["epochs"]}
+    assert compact(made)["held_out"] == {"accuracy": 0.5, "epochs": compact(made)["epochs"]}
+
+
 def test_records_are_added_and_replaced(tmp_path: Path) -> None:
     first = record(tmp_path / "runs" / "a")
     out = tmp_path / "all.json"

@@ -10,7 +10,7 @@ SHDR = next(known for known in KNOWN_FRAMES if known.name == "SHD-R")
 PARAMETERS = {"none": 107_520, "fixed": 107_520, "learned": 214_016}
 
 
-def record(hits: int = 2124, **settings: Any) -> Record:
+def record(hits: int = 2124, tested: int = 2264, **settings: Any) -> Record:
     """A record of the paper's network on SHD-R with so many of the test recordings right."""
     settings = {"dataset": "data/shdr", "backend": "spikingjelly", "protocol": "paper", **settings}
     config: RunConfig = configure("shd", **settings)
@@ -24,7 +24,7 @@ def record(hits: int = 2124, **settings: Any) -> Record:
         "data": {
             "train": 8156,
             "valid": 2264,
-            "test": 2264,
+            "test": tested,
             "steps": 137,
             "channels": 140,
             "classes": [str(n) for n in range(20)],
@@ -33,7 +33,7 @@ def record(hits: int = 2124, **settings: Any) -> Record:
         },
         "parameters": PARAMETERS.get(config.delays, 0),
         "epochs": [{"epoch": config.epochs, "sigma": None, **epoch}],
-        "accuracy": {"last epoch": hits / 2264, "best on test": hits / 2264},
+        "accuracy": {"last epoch": hits / tested, "best on test": hits / tested},
         "best_epoch": config.epochs,
         "seconds_per_epoch": 1.0,
         "waiting": 0.0,
@@ -45,5 +45,7 @@ def record(hits: int = 2124, **settings: Any) -> Record:
             "operations": [1_280_000.0, 655_360.0, 25_600.0],
         },
     }
+    if config.protocol == "speakers":
+        del made["data"]["checksums"]["test"], made["accuracy"]["best on test"]
     found: Record = made
     return found

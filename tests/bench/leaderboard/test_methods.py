@@ -40,10 +40,31 @@ def test_the_command_makes_all_seeds() -> None:
     first = record(seed=3)
     first["config"]["dataset"] = "/home/me/digits"
     (row,) = rows(first, record(seed=1, dataset="elsewhere"))
-    assert row.command == (
+    assert row.commands() == [
         "delayplug bench run --preset shd --dataset data/shdr --backend spikingjelly --delays learned --seeds 1 3 "
         "--protocol paper"
-    )
+    ]
+
+
+def test_speakers_held_out_are_a_column_of_the_method() -> None:
+    folds = [
+        record(hits, protocol="speakers", fold=fold, seed=seed, tested=1600)
+        for fold, seed, hits in ((0, 0, 1300), (1, 0, 1200), (0, 1, 1320), (1, 1, 1190))
+    ]
+    made = rows(record(seed=3), record(protocol="heldout", refit=True), *folds, record(protocol="paper", lr=0.001))
+    columns = {(row.method, row.protocol): row.on_speakers() for row in made}
+    mean, half = 100 * 5010 / 6400, 3.182 * 100 * 66.5 / 1600 / 2  # roughly
+    assert columns["shd: learned", "paper"] == columns["shd: learned", "heldout, refit"]
+    found = [float(text) for text in columns["shd: learned", "paper"].split(" ± ")]
+    assert found == pytest.approx([mean, half], abs=0.3)
+    assert columns["shd: learned, lr 0.001", "paper"] == ""
+    (first, second) = next(row for row in made if row.protocol == "paper" and row.speakers).commands()
+    assert "--seeds 3" in first
+    assert "--seeds 0 1" in second
+    assert "--folds 0 1" in second
+    (alone,) = rows(*folds)
+    assert (alone.protocol, alone.accuracy, alone.seeds) == ("", -1.0, [0, 1])
+    assert len(alone.commands()) == 1
 
 
 def test_costs() -> None:

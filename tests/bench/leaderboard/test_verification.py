@@ -16,6 +16,16 @@ def test_a_record_that_can_be_is_taken(backend: str, delays: str) -> None:
     assert doubts(record(backend=backend, delays=delays)) == []
 
 
+def test_a_record_of_held_out_speakers_is_taken() -> None:
+    """It read the training file alone, and has a test set of its own."""
+    made = record(1300, tested=1600, protocol="speakers", fold=3)
+    assert doubts(made) == []
+    made["data"]["test"] = 1601
+    assert "cannot come from 1601 recordings" in doubts(made)[0]
+    assert doubts(record(protocol="heldout", refit=True)) == []
+    assert "parameters" in doubts(record(neuron="adlif", recurrent="axonal"))[0]
+
+
 def change(path: str, value: object) -> Callable[[Any], None]:
     """What sets an entry of a record, such as "data.test"; None takes it out."""
 
