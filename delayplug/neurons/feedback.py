@@ -142,13 +142,19 @@ def _has_kernels(x: Tensor) -> bool:
 
 
 def _activity(dynamics: Dynamics, x: Tensor, states: Sequence[Tensor] = ()) -> NeuronActivity:
-    activity = run_fused(dynamics, x, *states)
-    return in_steps(dynamics, x, *states) if activity is None else activity
+    given = dict(zip(("membrane", _second_state(dynamics)), states, strict=False))
+    activity = run_fused(dynamics, x, **given)
+    return in_steps(dynamics, x, **given) if activity is None else activity
+
+
+def _second_state(dynamics: Dynamics) -> str:
+    return "current" if dynamics.adaptation is None else "adaptation"
 
 
 def _states(activity: NeuronActivity) -> tuple[Tensor, ...]:
-    """What the neurons carry to the next step: membranes, and currents if they have some."""
-    return (activity.membrane,) if activity.current is None else (activity.membrane, activity.current)
+    """What the neurons carry to the next step: membranes, and currents or adaptations if they have some."""
+    second = activity.current if activity.adaptation is None else activity.adaptation
+    return (activity.membrane,) if second is None else (activity.membrane, second)
 
 
 def _rows(taps: Tensor | None, *, of_senders: bool) -> Tensor:
