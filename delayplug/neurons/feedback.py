@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import _triton
 from ..errors import ArgumentError
 from ..layers.autograd import is_transformed, needs_graph
 from ..layers.exact import mark_exact
@@ -28,6 +29,7 @@ from ..layers.precision import full_precision
 from .dynamics import Dynamics
 from .fused import run_fused
 from .recurrence import NeuronActivity, in_steps
+from .step_launches import back, delayed
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare as one
@@ -93,9 +95,9 @@ def run_recurrent(dynamics: Dynamics, x: Tensor, feedback: Feedback, over_time: 
         if any(tensor.requires_grad for tensor in dynamics.tensors()):
             # By the gradient for the spikes, that of the whole recurrence, neurons learn as if nothing was fed back.
             drive = _activity(dynamics, _Valued.apply(drive, run.drive)).output
-            spikes = _Spikes.apply(drive, spikes, False, feedback, *_slopes(dynamics, run))
+            spikes = _Spikes.apply(drive, spikes, False, feedback, _slopes(dynamics, run))
         elif drive.requires_grad:
-            spikes = _Spikes.apply(drive, spikes, True, feedback, *_slopes(dynamics, run))
+            spikes = _Spikes.apply(drive, spikes, True, feedback, _slopes(dynamics, run))
     return mark_exact(spikes) if is_exact else spikes
 
 
@@ -134,14 +136,25 @@ def _forward(dynamics: Dynamics, x: Tensor, feedback: Feedback) -> _Run:
     return _Run(past, drive, tuple(torch.stack(state) for state in zip(*before, strict=True)))
 
 
+def _has_kernels(x: Tensor) -> bool:
+    """Whether a step of a connection with delays per neuron runs in kernels."""
+    return x.dtype == torch.float32 and _triton.runs_on(x.device)
+
+
 def _activity(dynamics: Dynamics, x: Tensor, states: Sequence[Tensor] = ()) -> NeuronActivity:
-    activity = run_fused(dynamics, x, *states)
-    return in_steps(dynamics, x, *states) if activity is None else activity
+    given = dict(zip(("membrane", _second_state(dynamics)), states, strict=False))
+    activity = run_fused(dynamics, x, **given)
+    return in_steps(dynamics, x, **given) if activity is None else activity
+
+
+def _second_state(dynamics: Dynamics) -> str:
+    return "current" if dynamics.adaptation is None else "adaptation"
 
 
 def _states(activity: NeuronActivity) -> tuple[Tensor, ...]:
-    """What the neurons carry to the next step: membranes, and currents if they have some."""
-    return (activity.membrane,) if activity.current is None else (activity.membrane, activity.current)
+    """What the neurons carry to the next step: membranes, and currents or adaptations if they have some."""
+    second = activity.current if activity.adaptation is None else activity.adaptation
+    return (activity.membrane,) if second is None else (activity.membrane, second)
 
 
 def _rows(taps: Tensor | None, *, of_senders: bool) -> Tensor:
@@ -159,6 +172,10 @@ def _delayed(window: Tensor, taps: Tensor | None) -> Tensor:
     """(B, H) of the steps (K, B, H), each times its tap."""
     if taps is None:
         return window[0]
+    if _has_kernels(window):
+        total = torch.empty_like(window[0])
+        delayed(window, taps, total)
+        return total
     total = window[0] * taps[0]
     for step, tap in zip(window[1:].unbind(0), taps[1:].unbind(0), strict=True):
         total.addcmul_(step, tap)
@@ -166,18 +183,20 @@ def _delayed(window: Tensor, taps: Tensor | None) -> Tensor:
 
 
 @torch.enable_grad()
-def _slopes(dynamics: Dynamics, run: _Run) -> list[Tensor]:
+def _slopes(dynamics: Dynamics, run: _Run) -> Tensor:
     """What a small change of the drive, or of a state before the step, does to the spikes and to the states after it.
 
-    Of the spikes and then of each state, the slope by the drive and by each state, (T, B, H): of all steps at once, as
-    if they were samples of a batch.
+    Of the spikes and then of each of S states the slope by the drive and by each state, ((S + 1) (S + 1), T, B, H): of
+    all steps at once, as if they were samples of a batch.
     """
     inputs = [part.flatten(0, 1).requires_grad_() for part in (run.drive, *run.states)]
     activity = _activity(dynamics, inputs[0].unsqueeze(0), inputs[1:])
-    slopes: list[Tensor] = []
-    for output in (activity.output, *_states(activity)):
+    outputs = (activity.output, *_states(activity))
+    slopes = run.drive.new_empty((len(outputs) * len(inputs), *run.drive.shape))
+    for n, output in enumerate(outputs):
         found = torch.autograd.grad(output, inputs, torch.ones_like(output), retain_graph=True, materialize_grads=True)
-        slopes += [part.view_as(run.drive) for part in found]
+        for slope, part in zip(slopes[n * len(inputs) :], found, strict=False):
+            slope.copy_(part.view_as(slope))
     return slopes
 
 
@@ -200,24 +219,22 @@ class _Spikes(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, source: Tensor, spikes: Tensor, is_drive: bool, feedback: Feedback, *slopes: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, source: Tensor, spikes: Tensor, is_drive: bool, feedback: Feedback, slopes: Tensor) -> Tensor:
         ctx.is_drive = is_drive
-        ctx.save_for_backward(feedback.weight, feedback.taps, *slopes)
+        ctx.save_for_backward(feedback.weight, feedback.taps, slopes)
         return spikes.view_as(spikes)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if needs_graph():
             raise NotImplementedError("the gradients of recurrent neurons cannot be differentiated again")
-        weight, taps, *slopes = ctx.saved_tensors
+        weight, taps, slopes = ctx.saved_tensors
         with full_precision(grad.device):
             for_drives, for_spikes = _backward(grad, Feedback(weight, taps), slopes)
-        return for_drives if ctx.is_drive else for_spikes, *(None,) * (3 + len(slopes))
+        return for_drives if ctx.is_drive else for_spikes, None, None, None, None
 
 
-def _backward(grad: Tensor, feedback: Feedback, slopes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _backward(grad: Tensor, feedback: Feedback, slopes: Tensor) -> tuple[Tensor, Tensor]:
     """From the gradient for the spikes by what follows this layer to those for the drives and, in all, for the spikes.
 
     Args:
@@ -225,28 +242,29 @@ def _backward(grad: Tensor, feedback: Feedback, slopes: Sequence[Tensor]) -> tup
         feedback: the connection.
         slopes: as from `_slopes`.
     """
-    steps, reach, weight = grad.shape[0], feedback.reach, feedback.weight
-    # What the spikes did later: gradients for what arrived, through the weights if these come after the delays.
+    steps, reach, weight, taps = grad.shape[0], feedback.reach, feedback.weight, feedback.taps
+    grad, taps = grad.contiguous(), None if taps is None else taps.contiguous()
+    # The gradients for what arrived in later steps; before the weights, if these come after the delays.
     later = grad.new_zeros((steps + reach, *grad.shape[1:]))
-    taps = feedback.taps
     matrix = _rows(taps, of_senders=False) if weight is None else weight
     for_drives, for_spikes = torch.empty_like(grad), torch.empty_like(grad)
-    width = math.isqrt(len(slopes))  # the drive and the states
-    by_spikes, *by_states = (slopes[start : start + width] for start in range(0, len(slopes), width))
-    states = [torch.zeros_like(grad[0]) for _ in by_states]
+    width = math.isqrt(slopes.shape[0])  # the drive and the states
+    states = grad.new_zeros((2, width - 1, *grad.shape[1:]))  # after a step, and before it
     for t in reversed(range(steps)):
-        window = later[t + 1 : t + 1 + reach]
-        if weight is None:
-            torch.addmm(grad[t], _in_a_row(window), matrix, out=for_spikes[t])
+        window, after, before = later[t + 1 : t + 1 + reach], states[t % 2 - 1], states[t % 2]
+        if weight is not None and _has_kernels(grad):
+            back(grad[t], window, taps, slopes[:, t], after, for_spikes[t], for_drives[t], before)
         else:
-            torch.add(grad[t], _delayed(window, taps), out=for_spikes[t])
-        sums = [slope[t] * for_spikes[t] for slope in by_spikes]
-        for row, state in zip(by_states, states, strict=True):
-            for total, slope in zip(sums, row, strict=True):
-                total.addcmul_(slope[t], state)
-        for_drives[t], *states = sums
+            if weight is None:
+                torch.addmm(grad[t], _in_a_row(window), matrix, out=for_spikes[t])
+            else:
+                torch.add(grad[t], _delayed(window, taps), out=for_spikes[t])
+            for n, total in enumerate((for_drives[t], *before.unbind(0))):
+                torch.mul(slopes[n, t], for_spikes[t], out=total)
+                for s, state in enumerate(after.unbind(0)):
+                    total.addcmul_(slopes[(s + 1) * width + n, t], state)
         if weight is None:
-            later[t] = sums[0]
+            later[t] = for_drives[t]
         else:
-            torch.mm(sums[0], matrix, out=later[t])
+            torch.mm(for_drives[t], matrix, out=later[t])
     return for_drives, for_spikes

@@ -10,7 +10,7 @@ from delayplug.errors import ArgumentError
 from delayplug.layers.engines.channels import convolve_channels
 from delayplug.layers.engines.convolve import convolve
 from delayplug.neurons import recurrence
-from delayplug.neurons.dynamics import ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore
+from delayplug.neurons.dynamics import Adaptation, ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore
 from delayplug.neurons.feedback import Feedback, run_recurrent
 from delayplug.neurons.fused import fused_neurons
 from delayplug.neurons.recurrence import in_steps
@@ -28,6 +28,7 @@ NEURONS = {
     "reset that drops an input": replace(LIF, before=ResetBefore.ZERO_ALL, after=ResetAfter.NONE),
     "input divided and multiplied": replace(LIF, charge=ChargeRule.LEAK_INPUT_FIRST, divisor=0.7, factors=(1.1, 0.9)),
     "current": replace(LIF, current=CurrentRule.JUMP, synapse=-0.4, fires_at=True),
+    "adaptation": replace(LIF, charge=ChargeRule.LEAK_INPUT_FIRST, adaptation=Adaptation(0.9, 0.1, 0.2), threshold=0.5),
     "graded spikes": replace(LIF, scale=torch.full((H,), 0.7, dtype=torch.float64)),
 }
 KINDS = ("plain", "axonal", "synaptic")
@@ -69,10 +70,10 @@ class Wires:
 def looped(d: Dynamics, x: Tensor, wires: Wires) -> Tensor:
     """Step by step, with a graph."""
     spikes: list[Tensor] = []
-    membrane = current = None
+    states: dict[str, Tensor | None] = {"membrane": None, "current": None, "adaptation": None}
     for t in range(len(x)):
-        activity = in_steps(d, (x[t] + wires.arriving(spikes, t)).unsqueeze(0), membrane, current)
-        membrane, current = activity.membrane, activity.current
+        activity = in_steps(d, (x[t] + wires.arriving(spikes, t)).unsqueeze(0), **states)
+        states = {name: getattr(activity, name) for name in states}
         spikes.append(activity.spikes[0])
     return torch.stack(spikes)
 
@@ -101,9 +102,22 @@ def test_spikes_and_gradients_are_those_of_a_loop(neurons: str, kind: str) -> No
 def test_constants_of_the_neurons_learn(kind: str) -> None:
     torch.manual_seed(1)
     leak = torch.full((H,), 0.7, dtype=torch.float64, device=DEVICE, requires_grad=True)
-    d, wires = replace(LIF, leak=leak), Wires(kind)
+    _check_constants(replace(LIF, leak=leak), [leak], kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_constants_of_adaptive_neurons_learn(kind: str) -> None:
+    torch.manual_seed(1)
+    values = [torch.full((H,), value, dtype=torch.float64, device=DEVICE) for value in (0.7, 0.9, 0.3, 0.2)]
+    leak, *adaptation = [value.requires_grad_() for value in values]
+    dynamics = replace(NEURONS["adaptation"], leak=leak, adaptation=Adaptation(*adaptation))
+    _check_constants(dynamics, [leak, *adaptation], kind)
+
+
+def _check_constants(d: Dynamics, constants: list[Tensor], kind: str) -> None:
+    wires = Wires(kind)
     x = (torch.rand(T, B, H, dtype=torch.float64, device=DEVICE) * 1.4).requires_grad_()
-    weight, inputs = torch.randn_like(x), [leak, x, *wires.parameters()]
+    weight, inputs = torch.randn_like(x), [*constants, x, *wires.parameters()]
     expected = looped(d, x, wires)
     spikes = run_recurrent(d, x, wires.feedback(), wires.over_time)
     assert torch.equal(spikes, expected)

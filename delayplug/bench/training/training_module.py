@@ -240,11 +240,17 @@ class TrainingModule(lightning.LightningModule):
         self._training = False
         self._train_accuracy = self._counted()
         self._train_loss = float(summed(self._loss)) / self._total
-        if not math.isfinite(self._train_loss):
-            what = f"the loss of epoch {self.current_epoch + 1} is {self._train_loss}"
-            raise RunError(f"{self.config.name}: expected a loss that is a number, but {what}. Take a smaller --lr")
+        self._check_finite()
         self._seconds = time.perf_counter() - self._start
         self._start_counting()
+
+    @torch.no_grad()
+    def _check_finite(self) -> None:
+        """Raise RunError if training diverged; neurons that are driven by NaN are silent, and the loss may be finite."""
+        largest = torch.stack(torch._foreach_norm([p.detach() for p in self.network.parameters()], math.inf)).max()
+        if not math.isfinite(self._train_loss + float(largest)):
+            epoch, advice = self.current_epoch + 1, "Take a smaller --lr"
+            raise RunError(f"{self.config.name} diverged in epoch {epoch}: loss or weights are not finite. {advice}")
 
     def validation_step(self, batch: Batch, index: int) -> None:
         x, y, _ = batch

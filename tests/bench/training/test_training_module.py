@@ -1,6 +1,7 @@
 """Schedules and optimisers of the training, and its steps as CUDA graphs."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 from delayplug.bench.config import configure
 from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
-from delayplug.bench.training.trainer import build_network, train
+from delayplug.bench.training.accelerators import make_trainer
+from delayplug.bench.training.trainer import batches_of, build_network, train
 from delayplug.bench.training.training_module import TrainingModule
 from delayplug.errors import RunError
 from tests.bench.runs import TINY
@@ -166,6 +168,13 @@ def test_graphs_on_a_gpu(backend: str) -> None:
 
 @pytest.mark.trains
 def test_training_that_diverges_says_so() -> None:
-    config = configure("quick", backend="spikingjelly", **{**TINY, "lr": 1e30})
-    with pytest.raises(RunError, match=r"expected a loss that is a number, but the loss of epoch . is .*smaller --lr"):
-        train(config, load_task(config), Resources("cpu"))
+    config = configure("quick", backend="spikingjelly", delays="none", **TINY)
+    task = load_task(config)
+
+    def spoil(entry: dict) -> None:
+        module.network.layers[0].weights.weight.data.fill_(math.nan)
+
+    module = TrainingModule(build_network(config, task), config, {}, spoil)
+    training, valid, _ = batches_of(task, config, torch.device("cpu"))
+    with pytest.raises(RunError, match=r"diverged in epoch 2: loss or weights are not finite\. Take a smaller --lr"):
+        make_trainer(Resources("cpu"), epochs=2, callbacks=[]).fit(module, training, valid)
