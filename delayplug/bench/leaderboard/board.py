@@ -9,7 +9,7 @@ from ...errors import RunError
 from ..comparison.collection import records_in
 from ..comparison.records import Record
 from ..config import RunConfig
-from .methods import Entry, Row, over_runs, rows_of
+from .board_rows import Entry, Row, over_runs, rows_of
 from .verification import doubts
 
 CONTRIBUTED = "contributed"  # the folder of records that others made

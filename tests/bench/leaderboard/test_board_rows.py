@@ -3,7 +3,7 @@
 import pytest
 
 from delayplug.bench.config import RunConfig
-from delayplug.bench.leaderboard.methods import Entry, Row, over_runs, rows_of
+from delayplug.bench.leaderboard.board_rows import Entry, Row, over_runs, rows_of
 from tests.bench.leaderboard.records import record
 
 
