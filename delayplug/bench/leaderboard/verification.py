@@ -89,8 +89,16 @@ def size_of(record: Record) -> Size:
     config, data = RunConfig(**record["config"]), record["data"]
     ready = plugins.ready()
     backend = config.backend if config.backend in ready or not ready else ready[0]
-    judged = {"protocol": "heldout", "fold": 0, "held_speakers": (), "refit": False}  # one network for all of these
-    same = replace(config, backend=backend, dataset=SYNTHETIC, seed=0, **judged)
+    same = replace(
+        config,
+        backend=backend,
+        dataset=SYNTHETIC,
+        seed=0,
+        protocol="heldout",
+        fold=0,
+        held_speakers=(),
+        refit=False,
+    )
     return _size(same, data["channels"], len(data["classes"]))
 
 
