@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from ..data import Frames, cached_frames, find_splits, hold_out
+from ..data.cache import cached_md5
+from ..data.known_data import recognise
 from ..data.synthetic import TimingTask
 from ..errors import ArgumentError, DataError
-from .config import SYNTHETIC, RunConfig
+from .config import PRESET_OF_DATA, SYNTHETIC, RunConfig
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
 _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
@@ -30,6 +32,7 @@ class Task:
         rule: by what the reported epoch is chosen: "best on validation", or "best on test" if `valid` is the test set.
         planted: (classes, C) delays that solve the task, if they are known.
         checksums: of the recordings of each file, before they are cut or split.
+        name: of the data set, as `data_name` gives it.
     """
 
     train: Frames
@@ -39,6 +42,7 @@ class Task:
     rule: str = "best on validation"
     planted: Tensor | None = None
     checksums: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
 
 
 def load_task(config: RunConfig) -> Task:
@@ -47,6 +51,33 @@ def load_task(config: RunConfig) -> Task:
     Raises:
         DataError: the folder or a file in it is not usable.
     """
+    return replace(_split(config), name=data_name(config.dataset))
+
+
+def data_name(dataset: str) -> str:
+    """The name of the data set in a folder, such as "SHD-R", by the MD5 of its files; "" if they are not known.
+
+    Raises:
+        DataError: the folder or a file in it is not usable.
+    """
+    if dataset == SYNTHETIC:
+        return ""
+    files = find_splits(dataset)
+    known = recognise(files, {part: cached_md5(path) for part, path in files.items()}).data
+    return "" if known is None else known.name
+
+
+def usual_preset(dataset: str) -> str:
+    """The preset that belongs to a data set: "quick" for the synthetic task, "shd" for a folder that is not known.
+
+    Raises:
+        DataError: the folder or a file in it is not usable.
+    """
+    return "quick" if dataset == SYNTHETIC else PRESET_OF_DATA.get(data_name(dataset), "shd")
+
+
+def _split(config: RunConfig) -> Task:
+    """`load_task`, without a name."""
     if config.dataset == SYNTHETIC and config.protocol != "heldout":
         raise ArgumentError("protocol", "'heldout' for the synthetic task", repr(config.protocol))
     parts = _read(config)

@@ -40,7 +40,8 @@ _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of 
 class Data(TypedDict):
     """The data of a run: numbers of recordings, shape of the frames, names of the classes, and the split in words.
 
-    Its checksums are those of `Task`; records of early versions have none.
+    Its checksums are those of `Task`; records of early versions have none. It has a name, such as "SHD-R", if the data
+    set is known by its files.
     """
 
     train: int
@@ -51,6 +52,7 @@ class Data(TypedDict):
     classes: list[str]
     split: str
     checksums: NotRequired[dict[str, str]]
+    name: NotRequired[str]
 
 
 class Record(TypedDict):
@@ -150,6 +152,8 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         "peak_memory_mb": outcome.peak_memory_mb,
         "spikes_per_neuron": outcome.spikes,
     }
+    if task.name:
+        record["data"]["name"] = task.name
     if task.planted is not None and outcome.delays.get("after") and config.delays in PER_SYNAPSE:
         record["planted_correlation"] = {
             f"{when} training": planted_correlation(delays, outcome.weights, task.planted)
