@@ -1,11 +1,13 @@
 """Configurations of runs, and the presets."""
 
+import dataclasses
 import json
 
 import pytest
 
 from delayplug import ArgumentError, RunError
-from delayplug.bench.config import PRESETS, RunConfig, configure
+from delayplug.bench.config import PRESET_OF_DATA, PRESETS, RunConfig, configure
+from delayplug.data.known_data import KNOWN_DATA
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,11 @@ def test_bad_configuration(changes: dict[str, object], named: str) -> None:
 
 
 def test_presets_are_complete_configurations() -> None:
-    assert {configure(name).preset for name in PRESETS} == {"quick", "planted", "shd", "ssc"}
+    assert {configure(name).preset for name in PRESETS} == {"quick", "planted", "shd", "ssc", "sc10"}
+    small = configure("ssc", hidden=(128,), epochs=12, batch_size=64)
+    assert configure("sc10") == dataclasses.replace(small, preset="sc10")
+    assert set(PRESET_OF_DATA) <= {data.name for data in KNOWN_DATA}
+    assert set(PRESET_OF_DATA.values()) <= set(PRESETS)
 
 
 def test_unknown_presets() -> None:
