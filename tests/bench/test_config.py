@@ -27,6 +27,10 @@ from delayplug.bench.config import PRESETS, RunConfig, configure
         ({"dropout": 1}, "dropout: expected a number >= 0 and < 1"),
         ({"compile": 1}, "compile: expected true or false"),
         ({"taps": 2, "delays": "axonal"}, "taps"),
+        ({"recurrent": "dendritic"}, "recurrent: expected one of none, plain, axonal, synaptic"),
+        ({"recurrent": "plain", "hidden": ()}, "recurrent: expected 'none' for a network without hidden layers"),
+        ({"reset": "soft"}, "reset: expected one of zero, subtract"),
+        ({"readout": "last"}, "readout: expected one of sum, mean, max"),
     ],
 )
 def test_bad_configuration(changes: dict[str, object], named: str) -> None:
@@ -46,6 +50,8 @@ def test_unknown_presets() -> None:
 def test_the_name_of_a_folder() -> None:
     config = configure("quick", backend="snntorch", delays="fixed", fan_in=3)
     assert config.name == "synthetic-quick-snntorch-fixed-sparse3-seed0"
+    config = configure("quick", backend="norse", recurrent="axonal")
+    assert config.name == "synthetic-quick-norse-learned-recurrent-axonal-seed0"
     assert configure("shd", dataset="data/shd/", backend="norse", seed=2).name == "shd-shd-norse-learned-seed2"
 
 
