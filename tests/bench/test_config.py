@@ -36,6 +36,10 @@ from delayplug.data.known_data import KNOWN_DATA
         ({"refit": True, "protocol": "official"}, "refit: expected no such setting with the protocol 'official'"),
         ({"refit": True, "protocol": "speakers"}, "refit: expected no such setting .* Take --protocol heldout"),
         ({"validate_every": 0}, "validate_every: expected an integer >= 1"),
+        ({"recurrent": "dendritic"}, "recurrent: expected one of none, plain, axonal, synaptic"),
+        ({"recurrent": "plain", "hidden": ()}, "recurrent: expected 'none' for a network without hidden layers"),
+        ({"reset": "soft"}, "reset: expected one of zero, subtract"),
+        ({"readout": "last"}, "readout: expected one of sum, mean, max"),
     ],
 )
 def test_bad_configuration(changes: dict[str, object], named: str) -> None:
@@ -59,6 +63,8 @@ def test_unknown_presets() -> None:
 def test_the_name_of_a_folder() -> None:
     config = configure("quick", backend="snntorch", delays="fixed", fan_in=3)
     assert config.name == "synthetic-quick-snntorch-fixed-sparse3-seed0"
+    config = configure("quick", backend="norse", recurrent="axonal")
+    assert config.name == "synthetic-quick-norse-learned-recurrent-axonal-seed0"
     assert configure("shd", dataset="data/shd/", backend="norse", seed=2).name == "shd-shd-norse-learned-seed2"
     adaptive = configure("shd", dataset="data/shd/", backend="norse", neuron="adlif")
     assert adaptive.name == "shd-shd-norse-learned-adlif-seed0"
