@@ -21,7 +21,8 @@ Readout = Literal["sum", "mean", "max"]
 Recurrence = Literal["none", "plain", "axonal", "synaptic"]
 Reset = Literal["zero", "subtract"]
 
-# Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
+# Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop, and so is
+# "sc10", which is "ssc" with one small layer, for two CPU cores.
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},
     # No hidden neurons: the delays alone must align each pattern.
@@ -44,7 +45,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "sigma_until": 0.25,
     },
+    "sc10": {
+        "hidden": (128,),
+        "max_delay": 30,
+        "tau": 1.5,
+        "dropout": 0.25,
+        "epochs": 12,
+        "batch_size": 64,
+        "sigma_until": 0.25,
+    },
 }
+# For data sets that are known by name; see `delayplug.data.known_data`.
+PRESET_OF_DATA = {"SHD": "shd", "SHD-R": "shd", "SSC": "ssc", "SC10": "sc10"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,11 @@ class RunConfig:
     ] = 0
     preset: Annotated[
         str,
-        Setting("Where all other values come from.", choices=tuple(PRESETS), default_text="quick; shd for a folder"),
+        Setting(
+            "Where all other values come from.",
+            choices=tuple(PRESETS),
+            default_text="that of the data set; quick, shd for a folder",
+        ),
     ] = "quick"
     hidden: Annotated[tuple[int, ...], Setting("Sizes of the hidden layers.", at_least=1)] = (64,)
     max_delay: Annotated[int, Setting("Longest delay, in steps.", at_least=0)] = 24

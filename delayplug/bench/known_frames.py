@@ -1,35 +1,34 @@
 """Data sets that results can be compared on, known by the checksums of their frames.
 
 A record names its data by a path on somebody's computer; what it was computed from is told by the checksums of its
-frames (`task.data_checksums`). Imports no torch.
+frames (`task.data_checksums`). What the data sets are is in `delayplug.data.known_data`. Imports no torch.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.known_data import KNOWN_DATA
 from .config import SYNTHETIC
 
 
 @dataclass(frozen=True)
 class KnownFrames:
-    """A data set.
+    """A data set as networks see it.
 
     Attributes:
-        name: by which results on it are called.
+        name: by which results on it are labelled.
         folder: the last part of the `--dataset` that holds it, as documentation writes it.
-        about: what it is, in a sentence.
-        licence: with the attribution that it asks for.
+        about: what it is, its licence, and whom to name with it.
         recordings: of each file.
         classes: how many.
         channels: of the recordings.
-        frames: SHA-256 of the frames of each file, by (step_ms, pool, binning); the synthetic task is never binned: ().
+        frames: SHA-256 of the frames of each file, by (step_ms, pool, binning); the embedded task is never binned: ().
     """
 
     name: str
     folder: str
     about: str
-    licence: str
     recordings: Mapping[str, int]
     classes: int
     channels: int
@@ -41,20 +40,17 @@ class KnownFrames:
         return SYNTHETIC if self.folder == SYNTHETIC else f"data/{self.folder}"
 
 
-_CC_BY = "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)"
+def _in_files(name: str, classes: int, frames: Mapping[tuple[float, int, str], Mapping[str, str]]) -> KnownFrames:
+    """Those of a data set of 700 channels that is known by its files."""
+    data = next(data for data in KNOWN_DATA if data.name == name)
+    recordings = {name: part.recordings for name, part in data.parts.items()}
+    return KnownFrames(name, data.prefix, data.describe(), recordings, classes, 700, dict(frames))
+
 
 KNOWN_FRAMES = (
-    KnownFrames(
+    _in_files(
         "SHD-R",
-        "shdr",
-        "The Spiking Heidelberg Digits, regenerated: the 10,420 recordings of the Heidelberg Digits (12 speakers, "
-        "German and English digits, 20 classes), sent again through the published model of a cochlea. It is not SHD, "
-        "whose spikes are other draws of the same model.",
-        "Audio: Heidelberg Digits, part of the Heidelberg Spiking Data Sets (Cramer, Stradmann, Schemmel, Zenke, IEEE "
-        f"TNNLS 2020), {_CC_BY}; each recording was replaced by the response of an artificial cochlea to it.",
-        {"train": 8156, "test": 2264},
         20,
-        700,
         {
             (10.0, 5, "grid"): {
                 "train": "b7a40f2739b448215ac5bab7e0b4931e4610e7c2ef37f75afe238fad0deeebf2",
@@ -70,16 +66,9 @@ KNOWN_FRAMES = (
             },
         },
     ),
-    KnownFrames(
+    _in_files(
         "SC10",
-        "sc10",
-        "Ten words of Speech Commands (4,074 recordings, 239 speakers) as spikes of a cochlea model, in SSC's layout, "
-        "nobody in two files. It is not SSC, which has 35 words and 105,829 recordings.",
-        f"Audio: Speech Commands Data Set v0.02 (Pete Warden, 2018, arXiv 1804.03209), {_CC_BY}; each recording was "
-        "replaced by the response of an artificial cochlea to it.",
-        {"train": 2755, "valid": 545, "test": 774},
         10,
-        700,
         {
             (10.0, 5, "grid"): {
                 "train": "ba82c050675a212d90c197c721556610970391b02a954a66f942fb4ec0c724a2",
@@ -101,8 +90,8 @@ KNOWN_FRAMES = (
     KnownFrames(
         "embedded task",
         SYNTHETIC,
-        "The task that comes with delayplug: ten classes that differ only in the timing of their spikes, generated.",
-        "MIT, as delayplug.",
+        "embedded task: generated, ten classes that differ only in the timing of their spikes. Licence: MIT, as all of "
+        "delayplug.",
         {"train": 1000, "valid": 300, "test": 1000},
         10,
         20,

@@ -78,11 +78,12 @@ def run(
     from ..bench.report.figures import delays_figure, learning_curves_figure
     from ..bench.report.tables import table
     from ..bench.serialise import read_toml
+    from ..bench.task import usual_preset
 
     # Options go before the file, and the file before the preset.
     values = ({} if config is None else read_toml(config)) | (ABLATION if ablation else {})
     values |= {name: value for name, value in settings.items() if value is not None}
-    preset = values.pop("preset", "quick" if values.get("dataset", SYNTHETIC) == SYNTHETIC else "shd")
+    preset = values.pop("preset", None) or usual_preset(values.get("dataset", SYNTHETIC))
     configs = configurations(preset, **values)
     resources = Resources(accelerator, devices, nodes, threads, graph)
     console.quiet = not is_first()

@@ -28,7 +28,6 @@ def model_page(card: Card, content: bytes) -> str:
     config, data = RunConfig(**card["config"]), card["data"]
     known = next((known for known in KNOWN_FRAMES if known.name == data["name"]), None)
     about = known.about if known else f"The folder `{data['name']}`, which is no data set with known checksums."
-    licence = f"\n\n{known.licence}" if known else ""
     hidden = " - ".join(map(str, (data["channels"], *config.hidden, len(data["classes"]))))
     steps = "steps" if config.dataset == "synthetic" else f"steps of {config.step_ms:g} ms"
     binning = "" if config.dataset == "synthetic" else f", {config.pool} channels summed, binning {config.binning}"
@@ -58,7 +57,7 @@ may go on from them. `examples/pretrained.py` freezes, streams and exports it.
 
 ## Data
 
-{about}{licence}
+{about}
 
 {data["train"]:,} recordings were trained on, {data["valid"]:,} for validation, {data["test"]:,} for the test (split:
 {data["split"]}). Frames: {data["steps"]} {steps}{binning}.

@@ -1,7 +1,9 @@
 """The laws of the capabilities; those that a toolkit does not have are skipped."""
 
 import copy
+import inspect
 import io
+import unittest
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -153,6 +155,21 @@ class CapabilityLaws(Cases):
         weight = torch.randn(60, 8, 32)
         expected = reference_neuron(x, tau)
         actual = toolkit.run(toolkit.spiking_neuron(tau=tau), x)
+        assert torch.equal(actual.detach().round(), expected.detach().round())
+        (wanted,) = torch.autograd.grad((expected * weight).sum(), x)
+        (got,) = torch.autograd.grad((actual * weight).sum(), x)
+        assert (got - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+    def test_the_benchmarks_neuron_with_a_soft_reset(self, tau: float) -> None:
+        self.skip_without(capabilities.Benchmarks)
+        toolkit = capabilities.benchmarks(self.toolkit)
+        if "reset" not in inspect.signature(toolkit.spiking_neuron).parameters:
+            raise unittest.SkipTest(f"the backend {self.backend} has no neuron with a soft reset")
+        torch.manual_seed(0)
+        x = (torch.rand(60, 8, 32) * 3).requires_grad_()  # at times more than two thresholds
+        weight = torch.randn(60, 8, 32)
+        expected = reference_neuron(x, tau, "subtract")
+        actual = toolkit.run(toolkit.spiking_neuron(tau=tau, reset="subtract"), x)
         assert torch.equal(actual.detach().round(), expected.detach().round())
         (wanted,) = torch.autograd.grad((expected * weight).sum(), x)
         (got,) = torch.autograd.grad((actual * weight).sum(), x)

@@ -17,7 +17,7 @@ def test_a_page_says_what_a_user_must_know() -> None:
     config = {**own["config"], "dataset": "data/shdr", "preset": "shd", "protocol": "paper", "hidden": [256, 256]}
     page = model_page({**own, "data": data, "config": config}, b"content")  # type: ignore[typeddict-item]
     assert hashlib.sha256(b"content").hexdigest() in page
-    assert "It is not SHD" in page
+    assert "labelled SHD-R, never SHD" in page
     assert "CC BY 4.0" in page
     assert "| last epoch | 93.80 | 92.7 - 94.7 |" in page
     assert "| this file, whole delays | 93.70 | 92.6 - 94.6 |" in page

@@ -15,7 +15,7 @@ from ..config import RunConfig
 from ..serialise import to_command
 from ..variants import learns_delays
 from .figures import COLOURS, accuracy_figure, delays_figure, learning_curves_figure, raster_figure
-from .tables import computed_by, frames_of, grouped, rule_of, split_of, summary, variant_of
+from .tables import computed_by, data_of, frames_of, grouped, rule_of, split_of, summary, variant_of
 
 _PROTOCOLS = {
     "heldout": "The test set was read once, when all was trained. The epoch called best was chosen on recordings that "
@@ -58,7 +58,7 @@ def _line(record: Record) -> dict[str, object]:
     config, accuracy, planted = record["config"], record["accuracy"], record.get("planted_correlation", {})
     settings = ("preset", "protocol", "backend", "delays", "fan_in", "seed", "epochs")
     return {
-        "dataset": Path(config["dataset"]).name,
+        "dataset": data_of(record),
         **{name: config[name] for name in settings},
         "last_epoch": accuracy["last epoch"],
         "best_on_validation": accuracy.get("best on validation", ""),
@@ -88,7 +88,7 @@ def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
     first, config, groups = records[0], records[0]["config"], list(grouped(records).values())
     values = {
         **first,  # config, data and machine, which all runs share
-        "name": Path(config["dataset"]).name,
+        "name": data_of(first),
         "colours": COLOURS,
         "chance": 100 / len(first["data"]["classes"]),
         "best": rule_of(first),

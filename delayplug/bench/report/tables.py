@@ -36,7 +36,7 @@ def table(records: Sequence[Record]) -> Table:
         *(text(header, wrap="never") for header in ("backend", "delays")),
         *(number(header) for header in ([*headers, "planted r\n(untrained)"] if planted else headers)),
         gap=1,
-        title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
+        title=f"{data_of(first)}: {len(data['classes'])} classes, preset {config['preset']}, "
         f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
         caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}."
         f"{f' Frames: {frames}.' if frames else ''} Training waited for its data {100 * waiting:.1f} % of the time. "
@@ -116,6 +116,11 @@ def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
 
     groups = itertools.groupby(sorted(records, key=order), lambda r: (r["config"]["backend"], variant_of(r)))
     return {name: list(group) for name, group in groups}
+
+
+def data_of(record: Record) -> str:
+    """The name of the data set, or of its folder where it is not a known one."""
+    return record["data"].get("name") or Path(record["config"]["dataset"]).name
 
 
 def split_of(records: Iterable[Record]) -> str:

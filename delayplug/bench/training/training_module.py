@@ -246,7 +246,7 @@ class TrainingModule(lightning.LightningModule):
 
     @torch.no_grad()
     def _check_finite(self) -> None:
-        """Raise RunError if training diverged; neurons that are driven by NaN are silent, and the loss may be finite."""
+        """Raise RunError if training diverged. Neurons driven by NaN are silent: the loss alone does not tell."""
         largest = torch.stack(torch._foreach_norm([p.detach() for p in self.network.parameters()], math.inf)).max()
         if not math.isfinite(self._train_loss + float(largest)):
             epoch, advice = self.current_epoch + 1, "Take a smaller --lr"

@@ -11,6 +11,7 @@ from delayplug.bench.model.network import class_scores
 from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import build_network, train
+from delayplug.bench.variants import Variant
 from tests.bench.runs import TINY
 
 
@@ -55,6 +56,21 @@ def test_what_is_learned_and_judged_by_is_the_readout(readout: Readout) -> None:
     with torch.no_grad():
         hits = (class_scores(network.eval()(x), readout).argmax(-1) == y).double().mean()
     assert outcome.accuracy["last epoch"] == pytest.approx(float(hits), abs=1e-12)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("delays", ["none", "learned"])
+def test_recurrent_delays_are_trained(delays: Variant) -> None:
+    """Their sigma shrinks, they move, and what is recorded has them behind those of the layers."""
+    config = configure("quick", backend="norse", recurrent="axonal", delays=delays, **{**TINY, "epochs": 4})
+    outcome = train(config, load_task(config), Resources("cpu"))
+    assert [entry["sigma"] for entry in outcome.epochs] == pytest.approx([3.27, 1.1007, 0.5, 0.5], rel=1e-3)
+    before, after = outcome.delays["before"], outcome.delays["after"]
+    assert [each.shape for each in after] == [(8, 20, 1), (10, 8, 1), (8,)][0 if delays == "learned" else 2 :]
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert outcome.neurons == "recurrent loop, loop"
+    names = {name for name in outcome.state if name.startswith("recurrent")}
+    assert names == {"recurrent.0.delay.delays", "recurrent.0.delay.sigma", "recurrent.0.weights.weight"}
 
 
 @pytest.mark.trains
