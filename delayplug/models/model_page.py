@@ -1,6 +1,7 @@
 """The page of documentation about a trained network (a model card), and the index of all of them."""
 
 import hashlib
+import textwrap
 from collections.abc import Sequence
 
 from ..bench.config import RunConfig
@@ -57,7 +58,7 @@ may go on from them. `examples/pretrained.py` freezes, streams and exports it.
 
 ## Data
 
-{about}
+{textwrap.fill(about, 120)}
 
 {data["train"]:,} recordings were trained on, {data["valid"]:,} for validation, {data["test"]:,} for the test (split:
 {data["split"]}). Frames: {data["steps"]} {steps}{binning}.

@@ -26,7 +26,7 @@ def test_a_page_says_what_a_user_must_know() -> None:
     assert "steps of 10 ms, 5 channels summed, binning grid" in page
     assert "spikingjelly 2" in page
     assert 'delayplug.pretrained("synthetic-learned")' in page
-    assert max(map(len, page.splitlines())) < 400
+    assert max(map(len, page.splitlines())) < 200
 
 
 def test_a_page_without_what_was_not_measured() -> None:

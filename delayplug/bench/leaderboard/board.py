@@ -1,5 +1,6 @@
 """The page of the leaderboard, made of files of records."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -100,7 +101,7 @@ def _page(rows: Sequence[Row]) -> str:
         lines = [_line(n, row) for n, row in enumerate(own, start=1)]
         commands = [f"$ {command}  # {n}" for n, row in enumerate(own, start=1) for command in row.commands()]
         parts += [
-            f"## {name}\n\n{own[0].data.about}\n",
+            f"## {name}\n\n{textwrap.fill(own[0].data.about, 120)}\n",
             "\n".join([_cells(_COLUMNS), _cells(["---"] * len(_COLUMNS)), *lines]) + "\n",
             "Commands, by row:\n\n```console\n" + "\n".join(commands) + "\n```\n",
         ]
