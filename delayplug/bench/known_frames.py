@@ -12,6 +12,9 @@ from ..data.known_data import KNOWN_DATA
 from .config import SYNTHETIC
 
 
+Checksums = Mapping[tuple[float, int, str] | tuple[()], Mapping[str, str]]
+
+
 @dataclass(frozen=True)
 class KnownFrames:
     """A data set as networks see it.
@@ -32,7 +35,7 @@ class KnownFrames:
     recordings: Mapping[str, int]
     classes: int
     channels: int
-    frames: Mapping[tuple[float, int, str] | tuple[()], Mapping[str, str]]
+    frames: Checksums
 
     @property
     def dataset(self) -> str:
@@ -40,11 +43,11 @@ class KnownFrames:
         return SYNTHETIC if self.folder == SYNTHETIC else f"data/{self.folder}"
 
 
-def _in_files(name: str, classes: int, frames: Mapping[tuple[float, int, str], Mapping[str, str]]) -> KnownFrames:
+def _in_files(name: str, classes: int, frames: Checksums) -> KnownFrames:
     """Those of a data set of 700 channels that is known by its files."""
     data = next(data for data in KNOWN_DATA if data.name == name)
     recordings = {name: part.recordings for name, part in data.parts.items()}
-    return KnownFrames(name, data.prefix, data.describe(), recordings, classes, 700, dict(frames))
+    return KnownFrames(name, data.prefix, data.describe(), recordings, classes, 700, frames)
 
 
 KNOWN_FRAMES = (
