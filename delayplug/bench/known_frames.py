@@ -11,7 +11,6 @@ from typing import Any
 from ..data.known_data import KNOWN_DATA
 from .config import SYNTHETIC
 
-
 Checksums = Mapping[tuple[float, int, str] | tuple[()], Mapping[str, str]]
 
 
