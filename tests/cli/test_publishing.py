@@ -45,4 +45,4 @@ def test_refused_records_are_told_and_the_command_fails(tmp_path: Path) -> None:
     (tmp_path / "results" / "shdr.json").write_text(json.dumps([]))
     done = delayplug("bench", "leaderboard", "--out", "page.md", cwd=tmp_path)
     assert done.returncode == 1
-    assert "expected a file of records" in done.stderr
+    assert "expected records of runs, got none" in done.stderr

@@ -27,7 +27,7 @@ def records_in(path: Path) -> list[Record]:
     Raises:
         RunError: there are none, or one is damaged.
     """
-    if path.is_file():
+    if not path.is_dir():
         return read_collection(path)
     files = [path / RECORD] if (path / RECORD).exists() else sorted(path.glob(f"*/{RECORD}"))
     if not files:
@@ -36,21 +36,29 @@ def records_in(path: Path) -> list[Record]:
 
 
 def read_collection(path: Path) -> list[Record]:
-    """The records in a file.
+    """The records in a file: one that `write_collection` made, a list of records, one on each line, or a single one.
 
     Raises:
         RunError: it is no such file, or a record in it is damaged.
     """
+    values = _values_in(path)
+    if not values:
+        raise RunError(f"{path}: expected records of runs, got none")
+    return [check_record(value, f"{path}, record {n}") for n, value in enumerate(values, start=1)]
+
+
+def _values_in(path: Path) -> list[object]:
     try:
-        content = json.loads(path.read_text())
+        text = path.read_text()
+        try:
+            content: object = json.loads(text)
+        except json.JSONDecodeError:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: expected a file of records, got something unreadable: {error}") from error
-    if not isinstance(content, dict) or content.get("collection") != COLLECTION_FORMAT:
-        raise RunError(f"{path}: expected a file of records (collection {COLLECTION_FORMAT}), got other content")
-    records = content.get("records")
-    if not isinstance(records, list):
-        raise RunError(f"{path}: expected a file of records, got one without a list of them")
-    return [check_record(record, f"{path}, record {n}") for n, record in enumerate(records, start=1)]
+        raise RunError(f"{path}: expected a folder of runs or a file of records, got {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("records"), list):
+        return list(content["records"])
+    return content if isinstance(content, list) else [content]
 
 
 def write_collection(path: Path, records: Sequence[Record]) -> None:

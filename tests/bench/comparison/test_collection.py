@@ -69,14 +69,31 @@ def test_records_are_added_and_replaced(tmp_path: Path) -> None:
     assert sorted(each["parameters"] for each in read_collection(out)) == [1, 7]
 
 
+def test_other_files_that_hold_records(tmp_path: Path) -> None:
+    one, two = record(tmp_path / "a"), record(tmp_path / "b", seed=1)
+    path = tmp_path / "results.json"
+    for text in (json.dumps([one, two]), f"{json.dumps(one)}\n\n{json.dumps(two)}\n"):
+        path.write_text(text)
+        assert records_in(path) == [one, two]
+    assert records_in(tmp_path / "a" / "record.json") == [one]
+
+
 def test_what_is_no_file_of_records(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected finished runs, got none"):
         records_in(tmp_path)
     path = tmp_path / "results.json"
-    for content in ("no JSON", "[]", '{"collection": 7}', '{"collection": 1}'):
+    words = {
+        "no JSON": "expected a folder of runs or a file of records",
+        "[]": "expected records of runs, got none",
+        "[1]": "record 1: expected the record of a run",
+        '{"collection": 1}': "record 1: expected the record of a run",
+    }
+    for content, said in words.items():
         path.write_text(content)
-        with pytest.raises(RunError, match="expected a file of records"):
+        with pytest.raises(RunError, match=said):
             records_in(path)
+    with pytest.raises(RunError, match="expected a folder of runs or a file of records"):
+        records_in(tmp_path / "nothing.json")
     made = record(tmp_path / "a")
     del made["accuracy"]
     path.write_text(json.dumps({"collection": 1, "records": [made]}))

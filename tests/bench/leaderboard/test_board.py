@@ -64,5 +64,5 @@ def test_without_records(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="got nothing"):
         leaderboard([tmp_path / "results"])
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(RunError, match="expected a file of records"):
+    with pytest.raises(RunError, match="expected the record of a run"):
         leaderboard([tmp_path])
