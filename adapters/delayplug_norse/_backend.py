@@ -220,8 +220,9 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         """The dynamics of `run`, which divide the input by what Norse scales it by."""
         if isinstance(neuron, AdaptiveLIFCell):
             adaptive = self.dynamics(neuron)
-            hidden = {"shows_membrane": False, "shows_adaptation": False}
-            return None if adaptive is None else dataclasses.replace(adaptive, **hidden)
+            if adaptive is None:
+                return None
+            return dataclasses.replace(adaptive, shows_membrane=False, shows_adaptation=False)
         dynamics, tau = self.dynamics(neuron), neuron.p.tau_mem_inv
         if dynamics is None or tau.device.type != "cpu" or tau.requires_grad:
             return None
