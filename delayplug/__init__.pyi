@@ -33,6 +33,11 @@ from .learning.penalties import delay_penalty as delay_penalty
 from .learning.pruning import DelayPruning as DelayPruning, Pruned as Pruned
 from .learning.restarts import DelayRestarts as DelayRestarts, restart_delays as restart_delays
 from .learning.schedules import SigmaSchedule as SigmaSchedule, parameter_groups as parameter_groups
+from .models.pretrained import (
+    Pretrained as Pretrained,
+    pretrained as pretrained,
+    pretrained_names as pretrained_names,
+)
 from .neurons.adaptive import (
     AdaptiveConstants as AdaptiveConstants,
     AdaptiveParameters as AdaptiveParameters,

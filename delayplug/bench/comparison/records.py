@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from ..config import RunConfig
 from ..serialise import to_toml
 from ..stopping import uninterrupted
 from ..task import FILES, LAST, Task
-from ..training.outcome import Epoch, Outcome
+from ..training.outcome import Epoch, Inference, Outcome
 from ..typed_json import mismatch
 from ..variants import PER_SYNAPSE
 from ..whole_files import write_whole
@@ -93,16 +93,23 @@ class Record(TypedDict):
     spikes_per_neuron: list[float]
     planted_correlation: NotRequired[dict[str, float | None]]
     held_out: NotRequired[HeldOut]
+    inference: NotRequired[Inference]
 
 
 def read_record(path: Path) -> Record:
     """A record, or RunError if the file is not one, or a part of it is missing or something else."""
     try:
-        record: Record = json.loads(path.read_text())
+        record = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    return check_record(record, path)
+
+
+def check_record(value: object, path: Path | str) -> Record:
+    """The value as a record, or RunError if it is not one; `path` says in the message where it comes from."""
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise RunError(f"{path}: expected the record of a run (format {FORMAT}), got other content")
+    record = cast(Record, value)
     if wrong := mismatch(record, Record) or _incomplete(record):
         advice = "Move it away to make the run again"
         raise RunError(f"{path}: expected the record of a run, got a damaged one: {wrong}. {advice}")
@@ -184,6 +191,8 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str, fi
     }
     if first is not None:
         record["held_out"] = {"accuracy": first.accuracy[LAST], "epochs": first.epochs}
+    if outcome.inference is not None:
+        record["inference"] = outcome.inference
     if task.name:
         record["data"]["name"] = task.name
     if task.planted is not None and outcome.delays.get("after") and config.delays in PER_SYNAPSE:

@@ -128,6 +128,16 @@ class DelayNetwork(nn.Module):
         recurrent = [part.delays.delays.detach().cpu().clone() for part in self.connections if part.delays is not None]
         return [*(delays for delays in layers if delays is not None), *recurrent]
 
+    def fan_outs(self) -> list[Tensor]:
+        """How many weights each input of each layer of synapses meets, (I,): those that are not zero.
+
+        The spikes of a hidden layer go to the next layer, and to itself where there is a recurrent connection.
+        """
+        numbers = [layer.fan_out() for layer in self.layers]
+        for n, connection in enumerate(self.connections, start=1):
+            numbers[n] = numbers[n] + connection.fan_out()
+        return numbers
+
     def trainable(self) -> int:
         """Number of trainable parameters: weights and delays of the synapses that exist, batch norm, and neurons."""
         others = (*self.norms.parameters(), *self.neurons.parameters(), *self.recurrent.parameters())

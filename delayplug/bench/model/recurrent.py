@@ -73,6 +73,12 @@ class Recurrent(nn.Module):
             )
         return run_recurrent(dynamics, current, self.feedback(), self)
 
+    def fan_out(self) -> Tensor:
+        """The weights of each sending neuron that are not zero, int64 (H,), on the CPU."""
+        weight = self.weights.weight
+        assert weight is not None
+        return weight.detach().cpu().transpose(0, 1).flatten(1).count_nonzero(1)
+
     @property
     def delays(self) -> LearnableDelay | None:
         """The layer that holds the delays."""

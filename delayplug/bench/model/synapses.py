@@ -117,6 +117,10 @@ class Synapses(nn.Module):
         assert weight is not None
         return weight.detach().cpu().clone()
 
+    def fan_out(self) -> Tensor:
+        """The weights of each input that are not zero, int64 (I,)."""
+        return self.weights_now().transpose(0, 1).flatten(1).count_nonzero(1)
+
     def trainable(self) -> int:
         """Number of trainable parameters; those of synapses that do not exist are not counted."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]

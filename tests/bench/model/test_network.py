@@ -1,6 +1,7 @@
 """The same parameters and the same input give the same spikes and gradients in every backend."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -186,3 +187,16 @@ def test_dropout_holds_its_mask_over_time() -> None:
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
     assert not torch.equal(dropped[0, 0], dropped[0, 1])
     assert torch.equal(HeldDropout(0.4).eval()(torch.ones(2, 3, 4)), torch.ones(2, 3, 4))
+
+
+@pytest.mark.parametrize("options", [{"fan_in": 4, "taps": 2}, {"recurrent": "plain"}, {"recurrent": "synaptic"}])
+def test_fan_outs_count_the_weights_that_are_not_zero(options: Any) -> None:
+    network = DelayNetwork((9, 8, 7, 3), plugins.toolkit("spikingjelly"), RunConfig(max_delay=4, **options))
+    fan_outs = network.fan_outs()
+    assert [len(fan_out) for fan_out in fan_outs] == [9, 8, 7]
+    synapses = sum(int((layer.weights_now() != 0).sum()) for layer in network.layers)
+    assert sum(int(fan_out.sum()) for fan_out in fan_outs) == synapses + (8 * 8 + 7 * 7 if network.connections else 0)
+    if "fan_in" in options:
+        assert synapses == 2 * 4 * (8 + 7 + 3)
+    else:
+        assert fan_outs[1].tolist() == [7 + 8] * 8

@@ -84,3 +84,24 @@ def test_windows_and_masks_change_what_is_trained_on(tmp_path: Path) -> None:
         assert changed.epochs[0]["train_loss"] != plain.epochs[0]["train_loss"]
         again = train(dataclasses.replace(config, **change), whole, Resources("cpu"))
         assert changed.epochs[-1]["train_loss"] == again.epochs[-1]["train_loss"]
+
+
+@pytest.mark.trains
+def test_what_a_recording_takes() -> None:
+    """Compared with products of zeros and ones, counted one by one."""
+    config = configure("quick", backend="spikingjelly", fan_in=5, **TINY)
+    task = load_task(config)
+    outcome = train(config, task, Resources("cpu"))
+    assert outcome.inference is not None
+    network = build_network(config, task)
+    network.load_state_dict(outcome.state)
+    x, _ = task.test.batch(torch.arange(len(task.test)))
+    with torch.no_grad():
+        hidden, membrane = network.eval().activity(x)
+    assert outcome.inference["steps"] == [len(hidden), len(membrane)]
+    for n, values in enumerate((x, hidden)):
+        active, weights = (values != 0).double(), (network.layers[n].weights_now() != 0).double().sum(-1)
+        number = len(task.test)
+        assert outcome.inference["active"][n] == pytest.approx(float(active.sum()) / number)
+        assert outcome.inference["operations"][n] == pytest.approx(float((active @ weights.T).sum()) / number)
+    assert outcome.spikes == pytest.approx([float(hidden.sum()) / len(task.test) / 8])
