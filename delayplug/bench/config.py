@@ -14,7 +14,7 @@ from .variants import PER_SYNAPSE, Variant, variant_name
 
 SYNTHETIC = "synthetic"
 
-Protocol = Literal["heldout", "official", "paper"]
+Protocol = Literal["heldout", "official", "paper", "speakers"]
 Precision = Literal["highest", "high", "medium"]
 
 # Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
@@ -110,12 +110,45 @@ class RunConfig:
         Setting("Augmentation: probability that a piece of another recording is mixed in.", at_least=0, at_most=1),
     ] = 0.0
     protocol: Annotated[
-        Protocol, Setting("What chooses the epoch: held-out recordings, the official validation file, or the test set.")
+        Protocol,
+        Setting(
+            "What chooses the epoch: held-out recordings, the official validation file, or the test set; speakers: "
+            "nothing does, and a fold of the training speakers takes the place of the test set, which is not read."
+        ),
     ] = "heldout"
     validation: Annotated[
         HoldOut, Setting("What is held out of the training recordings: speakers, or some per class.")
     ] = "auto"
-    validation_fraction: Annotated[float, Setting("Share of the training recordings held out.", above=0, below=1)] = 0.2
+    validation_fraction: Annotated[
+        float, Setting("Share of the training recordings, or of their speakers, held out.", above=0, below=1)
+    ] = 0.2
+    fold: Annotated[
+        int,
+        Setting(
+            "With --protocol speakers: which pair of the training speakers is held out, from 0 on.",
+            default_text="all",
+            at_least=0,
+            plural="folds",
+        ),
+    ] = 0
+    held_speakers: Annotated[
+        tuple[int, ...],
+        Setting(
+            "With --protocol speakers: the speakers that are held out in place of a fold's.",
+            default_text="a fold's",
+            at_least=0,
+        ),
+    ] = ()
+    refit: Annotated[
+        bool,
+        Setting(
+            "With --protocol heldout: when a network was judged by held-out recordings, train another one on all "
+            "training recordings, and test that one."
+        ),
+    ] = False
+    validate_every: Annotated[
+        int, Setting("Epochs from one validation to the next; the last epoch is always validated.", at_least=1)
+    ] = 1
     precision: Annotated[
         Precision, Setting("Of products of float32 numbers, as torch.set_float32_matmul_precision takes it.")
     ] = "highest"
@@ -133,17 +166,43 @@ class RunConfig:
             raise ArgumentError("taps", expected, self.taps, f"Take --delays {' '.join(PER_SYNAPSE)}")
         if not self.dataset:
             raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
-        object.__setattr__(self, "hidden", tuple(self.hidden))  # JSON, TOML and the command line give lists
+        self._check_protocol()
+        for name in ("hidden", "held_speakers"):  # JSON, TOML and the command line give lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def _check_protocol(self) -> None:
+        needed = {"fold": "speakers", "held_speakers": "speakers", "refit": "heldout"}
+        for name, protocol in needed.items():
+            if (value := getattr(self, name)) and self.protocol != protocol:
+                expected = f"no such setting with the protocol {self.protocol!r}"
+                raise ArgumentError(name, expected, value, f"Take --protocol {protocol}")
+        if self.fold and self.held_speakers:
+            expected = f"none beside fold {self.fold}"
+            raise ArgumentError("held_speakers", expected, self.held_speakers, "Take either of the two")
 
     @property
     def name(self) -> str:
         """The name of this run's folder."""
         data = self.dataset.rstrip("/").rpartition("/")[2]
-        return f"{data}-{self.preset}-{self.backend}-{variant_name(self.delays, self.fan_in)}-seed{self.seed}"
+        variant = variant_name(self.delays, self.fan_in)
+        held = f"-{self.held_out.replace(' ', '')}" if self.held_out else ""
+        return f"{data}-{self.preset}-{self.backend}-{variant}{held}-seed{self.seed}"
+
+    @property
+    def held_out(self) -> str:
+        """What takes the place of the test set, such as "fold 2" or "speakers 6-8"; "" unless speakers do."""
+        if self.protocol != "speakers":
+            return ""
+        return f"speakers {'-'.join(map(str, self.held_speakers))}" if self.held_speakers else f"fold {self.fold}"
+
+    @property
+    def all_epochs(self) -> int:
+        """The epochs of all trainings of this run: there are two with a refit."""
+        return self.epochs * (2 if self.refit else 1)
 
     def to_json(self) -> dict[str, Any]:
         """The fields, with lists for tuples: `RunConfig(**values)` makes the configuration again."""
-        return {**asdict(self), "hidden": list(self.hidden)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def check_same(self, other: dict[str, Any], where: str) -> None:
         """Raise RunError, which names the differences, unless `where` has the JSON of this very configuration."""

@@ -12,7 +12,8 @@ from .settings import settings
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Settings of a comparison from a file: fields of `RunConfig`; `backends`, `delays`, `fan_in`, `seeds` as lists.
+    """Settings of a comparison from a file: fields of `RunConfig`; `backends`, `delays`, `fan_in`, `seeds` and `folds`
+    as lists.
 
     Raises:
         ArgumentError: there is no such file, it is not TOML, or it has a key that is not a setting, or a value of
@@ -50,7 +51,9 @@ def to_command(config: RunConfig) -> str:
     words = ["delayplug", "bench", "run"]
     base = configure(config.preset)
     # Without these options a comparison makes several runs, or another preset's.
-    always = ("preset", "backend", "delays", "seed")
+    always = ["preset", "backend", "delays", "seed"]
+    if config.protocol == "speakers" and not config.held_speakers:
+        always.append("fold")
     for name, setting in sorted(settings(RunConfig).items(), key=lambda item: item[0] != "preset"):
         value = getattr(config, name)
         if value == getattr(base, name) and name not in always:

@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import Frames, cached_frames, find_splits, hold_out
+from ..data.splits import hold_out_speakers, speaker_folds
 from ..data.synthetic import TimingTask
 from ..errors import ArgumentError, DataError
 from .config import SYNTHETIC, RunConfig
@@ -18,6 +20,8 @@ _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
 _PIECE = 1 << 26  # bytes
 # The fields that decide which recordings a run reads, and how they are binned.
 FILES = ("dataset", "step_ms", "pool", "binning")
+LAST = "last epoch"
+TEST_SET = "the test set"
 
 
 @dataclass(frozen=True)
@@ -25,30 +29,51 @@ class Task:
     """Frames to train on, to choose the epoch by, and to report; and how they were split, as text.
 
     Attributes:
-        train, valid, test: frames (T, N, C) with the same T, C and classes.
+        train, valid, test: frames (T, N, C) with the same T, C and classes. `valid` is None where nothing is validated.
         split: as text.
-        rule: by what the reported epoch is chosen: "best on validation", or "best on test" if `valid` is the test set.
+        rule: by what the reported epoch is chosen: "best on validation", "best on test" if `valid` is the test set, or
+            "last epoch" if nothing is chosen.
         planted: (classes, C) delays that solve the task, if they are known.
-        checksums: of the recordings of each file, before they are cut or split.
+        checksums: of the recordings of each file that is read, before they are cut or split.
+        whole: all training recordings, on which another network is trained when one was judged by `valid`; None without
+            a refit.
+        tested_on: what the recordings of `test` are.
+        held_speakers: whole speakers that are not in `train`, but in the same file, ascending.
     """
 
     train: Frames
-    valid: Frames
+    valid: Frames | None
     test: Frames
     split: str
     rule: str = "best on validation"
     planted: Tensor | None = None
     checksums: Mapping[str, str] = field(default_factory=dict)
+    whole: Frames | None = None
+    tested_on: str = TEST_SET
+    held_speakers: tuple[int, ...] = ()
+
+    def first_part(self) -> "Task":
+        """The training that comes before a refit: judged by the held-out recordings alone, without the test set."""
+        assert self.valid is not None
+        return replace(self, test=self.valid, rule=LAST, tested_on="held-out recordings")
+
+    def refit(self) -> "Task":
+        """The training on all recordings, with none to validate on."""
+        assert self.whole is not None
+        return replace(self, train=self.whole, valid=None, rule=LAST)
 
 
 def load_task(config: RunConfig) -> Task:
     """Read, bin and split the data of a run.
 
     Raises:
+        ArgumentError: a protocol that this data does not have, or a fold or speakers that are not in it.
         DataError: the folder or a file in it is not usable.
     """
     if config.dataset == SYNTHETIC and config.protocol != "heldout":
         raise ArgumentError("protocol", "'heldout' for the synthetic task", repr(config.protocol))
+    if config.dataset == SYNTHETIC and config.refit:
+        raise ArgumentError("refit", "no refit for the synthetic task, of which nothing is held out", config.refit)
     parts = _read(config)
     checksums = {name: _checksum(frames) for name, frames in parts.items()}
     if config.dataset == SYNTHETIC:
@@ -64,7 +89,12 @@ def load_task(config: RunConfig) -> Task:
         steps = min(steps, max(1, round(config.window_ms / config.step_ms)))
         parts = {name: part.first(steps) for name, part in parts.items()}
     parts = {name: part.padded(steps) for name, part in parts.items()}
+    if config.protocol == "speakers":
+        return _by_speakers(config, parts["train"], checksums)
     if "valid" in parts:
+        if config.refit:
+            expected = "no refit for data with a validation file: nothing is held out of its training recordings"
+            raise ArgumentError("refit", expected, config.refit)
         split = "the validation file of the data"
         return Task(parts["train"], parts["valid"], parts["test"], split, checksums=checksums)
     whole = parts["train"]
@@ -86,10 +116,59 @@ def load_task(config: RunConfig) -> Task:
         advice = "Take another seed, or --validation stratified"
         raise DataError(f"{config.dataset}: nothing can be held out for validation: {error} ({advice})") from error
     train, valid = whole.select(trained_on), whole.select(held_out)
-    speakers = _speakers(valid)
-    how = "drawn by class" if not speakers or speakers & _speakers(train) else f"all of speakers {sorted(speakers)}"
-    split = f"{len(held_out)} training recordings held out, {how}"
-    return Task(train, valid, parts["test"], split, checksums=checksums)
+    speakers = sorted(_speakers(valid)) if _speakers(valid).isdisjoint(_speakers(train)) else []
+    how = f"all of speakers {speakers}" if speakers else "drawn by class"
+    return Task(
+        train,
+        valid,
+        parts["test"],
+        f"{len(held_out)} training recordings held out, {how}",
+        checksums=checksums,
+        whole=whole if config.refit else None,
+        held_speakers=tuple(speakers),
+    )
+
+
+def _by_speakers(config: RunConfig, whole: Frames, checksums: Mapping[str, str]) -> Task:
+    """A part of the speakers of the training file is tested on, and nothing else is read."""
+    labels, speakers = whole.labels.numpy(), _known_speakers(config, whole)
+    folds = speaker_folds(speakers)
+    if config.fold >= len(folds):
+        raise ArgumentError("fold", f"0 to {len(folds) - 1}: {config.dataset} has {len(folds)} folds", config.fold)
+    held = config.held_speakers or folds[config.fold]
+    try:
+        trained_on, held_out = hold_out_speakers(labels, speakers, held)
+    except ArgumentError as error:
+        raise ArgumentError(
+            "held_speakers", f"other speakers of {config.dataset} to hold out", held, str(error)
+        ) from error
+    test = whole.select(held_out)
+    who = tuple(sorted(set(held)))
+    tested_on = f"speakers {' and '.join(map(str, who))} of the training file, held out of training"
+    split = f"none: nothing is chosen, and {len(test)} training recordings of speakers {list(who)} are tested on"
+    return Task(
+        whole.select(trained_on), test, test, split, LAST, checksums=checksums, tested_on=tested_on, held_speakers=who
+    )
+
+
+def number_of_folds(config: RunConfig) -> int:
+    """How many folds the speakers of a run's training file make.
+
+    Raises:
+        DataError: the file is not usable, or names no speakers.
+    """
+    return len(speaker_folds(_known_speakers(config, _read(config)["train"])))
+
+
+def _known_speakers(config: RunConfig, whole: Frames) -> NDArray[np.int64]:
+    speakers: NDArray[np.int64] | None = None if whole.speakers is None else whole.speakers.numpy()
+    if speakers is None or len(np.unique(speakers)) < 3:
+        got = "none that are named" if speakers is None else f"{len(np.unique(speakers))}"
+        raise DataError(
+            f"{config.dataset}: expected three speakers or more in the training file for the protocol 'speakers', got "
+            f"{got}. Take --protocol heldout"
+        )
+    return speakers
 
 
 def data_checksums(config: RunConfig) -> dict[str, str]:
@@ -102,7 +181,7 @@ def data_checksums(config: RunConfig) -> dict[str, str]:
 
 
 def _read(config: RunConfig) -> dict[str, Frames]:
-    """The recordings of each part: "train", "test" and perhaps "valid"."""
+    """The recordings of each part that the protocol reads: "train", mostly "test", and perhaps "valid"."""
     if config.dataset == SYNTHETIC:
         sizes = zip(("train", "valid", "test"), _SYNTHETIC_SIZES, (1, 2, 3), strict=True)
         return {name: _SYNTHETIC_TASK.sample(size, seed) for name, size, seed in sizes}
@@ -111,6 +190,7 @@ def _read(config: RunConfig) -> dict[str, Frames]:
             path, step_ms=config.step_ms, pool=config.pool, binning=config.binning, time_unit=config.time_unit
         )
         for name, path in find_splits(Path(config.dataset)).items()
+        if name == "train" or config.protocol != "speakers"
     }
 
 

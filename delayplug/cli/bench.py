@@ -57,8 +57,8 @@ def run(
     """Train the paper's network under one or more toolkits and compare them.
 
     Without options: all installed toolkits, with no, fixed and learned delays, on a small task made on the fly whose
-    classes differ only in the timing of their spikes. --backend, --delays, --fan-in, --hidden and --seeds take several
-    values.
+    classes differ only in the timing of their spikes. --backend, --delays, --fan-in, --hidden, --seeds and --folds take
+    several values.
 
     \b
     Examples:
@@ -67,6 +67,8 @@ def run(
         delayplug bench run --dataset data/shd --preset shd --backend spikingjelly
         delayplug bench run --config mine.toml --epochs 30
         delayplug bench run --dataset data/ssc --preset ssc --devices 4
+        delayplug bench run --dataset data/shd --protocol heldout --refit --seeds 0 1 2 3 4
+        delayplug bench run --dataset data/shd --protocol speakers --folds 0 1 2 3 4
         delayplug bench run --dataset data/shd --ablation --seeds 0 1 2 --launcher local --workers 4
     """
     advise(lambda: "run again to go on")
@@ -156,10 +158,15 @@ def _progress(runs: int) -> "Iterator[Watch]":
 
         def watch(config: RunConfig, entry: "Epoch | None") -> None:
             if config not in bars:
-                name = f"{config.backend}, {variant_name(config.delays, config.fan_in)}, seed {config.seed}"
-                bars[config] = progress.add_task(name, total=config.epochs, note="")
+                held = f"{config.held_out}, " if config.held_out else ""
+                name = f"{config.backend}, {variant_name(config.delays, config.fan_in)}, {held}seed {config.seed}"
+                bars[config] = progress.add_task(name, total=config.all_epochs, note="")
             if entry is not None:
-                note = f"loss {entry['train_loss']:.3f}, valid. {100 * entry['valid_accuracy']:.1f} %"
+                note = f"loss {entry['train_loss']:.3f}"
+                if entry["valid_accuracy"] is not None:
+                    note += f", valid. {100 * entry['valid_accuracy']:.1f} %"
+                elif entry["epoch"] > config.epochs:
+                    note += ", refit on all"
                 progress.update(bars[config], completed=entry["epoch"], note=note)
             progress.update(total, completed=sum(progress.tasks[bar].finished for bar in bars.values()))
 

@@ -1,5 +1,6 @@
 """Validation sets: a part of the training recordings is held out."""
 
+from collections.abc import Collection
 from numbers import Integral
 from typing import Any
 
@@ -16,17 +17,19 @@ _Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 def hold_out(
     labels: ArrayLike, speakers: ArrayLike | None, *, fraction: float = 0.2, by: HoldOut = "auto", seed: int = 0
 ) -> _Split:
-    """Split N recordings at random into those to train on and those to hold out for validation.
+    """Split N recordings into those to train on and those to hold out for validation.
 
     "speaker" holds out whole speakers, so that validation measures what the test does: how well a network recognises
-    speakers that it was not trained on. As many speakers are drawn as bring the share of recordings closest to
-    `fraction`, at least one and never all. "stratified" draws that fraction of each class, at least one recording of
-    each class that has two. "auto" is "speaker" if there are two speakers or more, else "stratified".
+    speakers that it was not trained on. `fraction` is that of the speakers then, rounded, at least one and never all.
+    They are taken from the speakers in ascending order, which go round: of ten speakers and a fifth of them, seed 0
+    holds out the first two, seed 1 the next two, and seed 5 the first two again. "stratified" draws that fraction of
+    each class at random, at least one recording of each class that has two. "auto" is "speaker" if there are two
+    speakers or more, else "stratified".
 
     Args:
         labels: (N,) integers.
         speakers: (N,) integers, or None if unknown.
-        fraction: share of recordings to hold out, between 0 and 1.
+        fraction: share of recordings, or of speakers, to hold out, between 0 and 1.
         by: "auto", "speaker" or "stratified".
         seed: the same seed gives the same split.
 
@@ -48,16 +51,52 @@ def hold_out(
     if not isinstance(seed, Integral) or seed < 0:
         raise ArgumentError("seed", "an integer >= 0", seed)
 
-    rng = np.random.default_rng(int(seed))
     several = speaker is not None and len(np.unique(speaker)) > 1
     if speaker is not None and several and by != "stratified":
-        held = _whole_speakers(label, speaker, fraction, rng)
+        who = np.unique(speaker)
+        number = min(max(round(fraction * len(who)), 1), len(who) - 1)
+        chosen = who[(int(seed) * number + np.arange(number)) % len(who)]
+        held = _whole_speakers(label, speaker, chosen, "Take another seed, a smaller fraction, or by='stratified'.")
     elif by == "speaker":
         got = "None" if speaker is None else "only one"
         raise ArgumentError("speakers", "two or more", got, "Take by='stratified'.")
     else:
-        held = _of_each_class(label, fraction, rng)
+        held = _of_each_class(label, fraction, np.random.default_rng(int(seed)))
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def speaker_folds(speakers: ArrayLike) -> list[tuple[int, ...]]:
+    """The speakers of N recordings in ascending order, in pairs; the last of an odd number is alone.
+
+    Args:
+        speakers: (N,) integers.
+    """
+    who = np.unique(_one_each("speakers", speakers)).tolist()
+    return [tuple(who[start : start + 2]) for start in range(0, len(who), 2)]
+
+
+def hold_out_speakers(labels: ArrayLike, speakers: ArrayLike, held: Collection[int]) -> _Split:
+    """Split N recordings into those to train on and those of some speakers.
+
+    Args:
+        labels: (N,) integers.
+        speakers: (N,) integers.
+        held: the speakers to hold out.
+
+    Returns:
+        (training, held out): two int64 arrays of positions, ascending, disjoint, together 0..N-1.
+
+    Raises:
+        ArgumentError: there is no such speaker, or nobody else, or a class would have no recording to train on.
+    """
+    label, speaker = _one_each("labels", labels), _one_each("speakers", speakers)
+    chosen, who = np.unique(np.asarray(list(held), np.int64)), np.unique(speaker)
+    if unknown := sorted(set(chosen.tolist()) - set(who.tolist())):
+        raise ArgumentError("held", f"speakers among {who.tolist()}", unknown)
+    if len(chosen) == len(who):
+        raise ArgumentError("held", f"fewer than all speakers {who.tolist()}", chosen.tolist())
+    mask = _whole_speakers(label, speaker, chosen, "Hold out fewer speakers.")
+    return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
 def _one_each(name: str, values: ArrayLike) -> _Integers:
@@ -67,19 +106,13 @@ def _one_each(name: str, values: ArrayLike) -> _Integers:
     return array
 
 
-def _whole_speakers(
-    label: _Integers, speaker: _Integers, fraction: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    who, number = np.unique(speaker, return_counts=True)
-    order = rng.permutation(len(who))
-    share = number[order][:-1].cumsum() / len(speaker)  # of the first 1, 2, ... speakers; the last one is never held
-    chosen = who[order[: int(np.abs(share - fraction).argmin()) + 1]]
+def _whole_speakers(label: _Integers, speaker: _Integers, chosen: _Integers, advice: str) -> NDArray[np.bool_]:
     held: NDArray[np.bool_] = np.isin(speaker, chosen)
     lost = np.setdiff1d(label, label[~held])
     if len(lost):
         expected = "every class spoken by a speaker who stays in training"
         got = f"label {lost[0]} only by the held-out {chosen.tolist()}"
-        raise ArgumentError("speakers", expected, got, "Take another seed, a smaller fraction, or by='stratified'.")
+        raise ArgumentError("speakers", expected, got, advice)
     return held
 
 

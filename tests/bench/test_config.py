@@ -27,6 +27,13 @@ from delayplug.bench.config import PRESETS, RunConfig, configure
         ({"dropout": 1}, "dropout: expected a number >= 0 and < 1"),
         ({"compile": 1}, "compile: expected true or false"),
         ({"taps": 2, "delays": "axonal"}, "taps"),
+        ({"fold": 1}, "fold: expected no such setting with the protocol 'heldout', got 1. Take --protocol speakers"),
+        ({"held_speakers": (0, 1)}, "held_speakers: expected no such setting with the protocol 'heldout'"),
+        ({"held_speakers": (0, 1), "fold": 1, "protocol": "speakers"}, "held_speakers: expected none beside fold 1"),
+        ({"held_speakers": (-1,), "protocol": "speakers"}, "held_speakers: expected integers >= 0"),
+        ({"refit": True, "protocol": "official"}, "refit: expected no such setting with the protocol 'official'"),
+        ({"refit": True, "protocol": "speakers"}, "refit: expected no such setting .* Take --protocol heldout"),
+        ({"validate_every": 0}, "validate_every: expected an integer >= 1"),
     ],
 )
 def test_bad_configuration(changes: dict[str, object], named: str) -> None:
@@ -47,6 +54,14 @@ def test_the_name_of_a_folder() -> None:
     config = configure("quick", backend="snntorch", delays="fixed", fan_in=3)
     assert config.name == "synthetic-quick-snntorch-fixed-sparse3-seed0"
     assert configure("shd", dataset="data/shd/", backend="norse", seed=2).name == "shd-shd-norse-learned-seed2"
+
+
+def test_the_folder_of_a_fold() -> None:
+    config = configure("shd", dataset="d", backend="norse", protocol="speakers", fold=2, seed=1)
+    assert (config.name, config.held_out) == ("d-shd-norse-learned-fold2-seed1", "fold 2")
+    named = configure("shd", dataset="d", backend="norse", protocol="speakers", held_speakers=[6, 8])
+    assert (named.name, named.held_out) == ("d-shd-norse-learned-speakers6-8-seed0", "speakers 6-8")
+    assert RunConfig(**json.loads(json.dumps(named.to_json()))) == named
 
 
 def test_json_and_back() -> None:

@@ -25,6 +25,10 @@ def test_the_command_makes_the_run_again() -> None:
     assert to_command(configure("quick", backend="norse", lr=0.1)) == (
         "delayplug bench run --preset quick --backend norse --delays learned --seeds 0 --lr 0.1"
     )
+    fold = configure("shd", dataset="d", backend="norse", protocol="speakers")
+    assert to_command(fold).endswith("--delays learned --seeds 0 --protocol speakers --folds 0")
+    named = configure("shd", dataset="d", backend="norse", protocol="speakers", held_speakers=(6, 8))
+    assert to_command(named).endswith("--protocol speakers --held-speakers 6 8")
     # There is no option for an empty list, but the file in the run's folder has it.
     other = configure("quick", hidden=(), seed=5)
     assert to_command(other) == f"delayplug bench run --config {other.name}/config.toml"
@@ -39,6 +43,9 @@ def test_the_command_makes_the_run_again() -> None:
         configure(
             "ssc", backend="snntorch", compile=True, window_ms=500.0, time_mask=3, cutmix=0.5, protocol="official"
         ),
+        configure("shd", backend="norse", protocol="speakers", fold=3),
+        configure("shd", backend="norse", protocol="speakers", held_speakers=(6, 8), validate_every=10),
+        configure("shd", backend="norse", refit=True),
     ],
 )
 def test_the_file_in_a_runs_folder_makes_it_again(config: RunConfig, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from delayplug import ArgumentError, DataError
 from delayplug._tables import to_text
@@ -11,7 +12,7 @@ from delayplug.bench.comparison.compare import compare
 from delayplug.bench.config import configure
 from delayplug.bench.report.tables import table
 from delayplug.bench.resources import Resources
-from delayplug.bench.task import load_task
+from delayplug.bench.task import data_checksums, load_task, number_of_folds
 from tests.bench.runs import write_recordings
 
 
@@ -42,6 +43,74 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
     official = load_task(dataclasses.replace(config, protocol="official"))
     assert (len(official.train), len(official.valid)) == (40, 12)
     assert official.split == "the validation file of the data"
+
+
+def test_folds_of_speakers_never_read_the_test_file(tmp_path: Path) -> None:
+    """Speakers 0 to 4 in turns, two recordings each; the files beside that of training are no files of recordings."""
+    write_recordings(tmp_path / "mini_train.h5", 40, speakers=5, seconds=0.2)
+    for name in ("test", "valid"):
+        (tmp_path / f"mini_{name}.h5").write_bytes(b"damaged")
+    config = configure("shd", dataset=str(tmp_path), protocol="speakers")
+    tasks = [load_task(dataclasses.replace(config, fold=fold)) for fold in range(3)]
+    assert [task.held_speakers for task in tasks] == [(0, 1), (2, 3), (4,)]
+    assert [(len(task.train), len(task.test)) for task in tasks] == [(24, 16), (24, 16), (32, 8)]
+    for task in tasks:
+        assert task.train.speakers is not None
+        assert task.test.speakers is not None
+        assert set(task.test.speakers.tolist()) == set(task.held_speakers)
+        assert set(task.train.speakers.tolist()) == set(range(5)) - set(task.held_speakers)
+        assert task.valid is task.test
+        assert task.rule == "last epoch"
+        assert task.checksums == data_checksums(config)
+        assert task.checksums.keys() == {"train"}
+    assert tasks[0].tested_on == "speakers 0 and 1 of the training file, held out of training"
+    named = load_task(dataclasses.replace(config, held_speakers=(4, 1)))
+    assert named.held_speakers == (1, 4)
+    assert len(named.test) == 16
+    assert number_of_folds(config) == 3
+    with pytest.raises(ArgumentError, match=r"fold: expected 0 to 2: .* has 3 folds, got 3"):
+        load_task(dataclasses.replace(config, fold=3))
+    with pytest.raises(ArgumentError, match=r"held_speakers: .* speakers among \[0, 1, 2, 3, 4\], got \[7\]"):
+        load_task(dataclasses.replace(config, held_speakers=(1, 7)))
+    with pytest.raises(DataError):
+        load_task(dataclasses.replace(config, protocol="heldout"))
+
+
+def test_folds_need_speakers(tmp_path: Path) -> None:
+    config = configure("shd", dataset=str(tmp_path), protocol="speakers")
+    for speakers, got in ((0, "none that are named"), (2, "2")):
+        write_recordings(tmp_path / "mini_train.h5", 20 + speakers, speakers=speakers)
+        write_recordings(tmp_path / "mini_test.h5", 4)
+        with pytest.raises(DataError, match=f"expected three speakers or more .* got {got}. Take --protocol heldout"):
+            load_task(config)
+
+
+def test_every_seed_holds_out_other_speakers(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "mini_train.h5", 40, speakers=10)
+    write_recordings(tmp_path / "mini_test.h5", 4)
+    config = configure("shd", dataset=str(tmp_path))
+    held = [load_task(dataclasses.replace(config, seed=seed)).held_speakers for seed in range(6)]
+    assert held == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (0, 1)]
+
+
+def test_the_two_trainings_of_a_refit(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "mini_train.h5", 40, speakers=4)
+    write_recordings(tmp_path / "mini_test.h5", 12)
+    config = configure("shd", dataset=str(tmp_path), refit=True)
+    task = load_task(config)
+    first, second = task.first_part(), task.refit()
+    assert task.valid is not None
+    assert (len(first.train), len(task.valid), len(second.train), len(second.test)) == (30, 10, 40, 12)
+    assert first.test is first.valid
+    assert second.valid is None
+    assert (first.rule, second.rule, second.tested_on) == ("last epoch", "last epoch", "the test set")
+    whole = load_task(dataclasses.replace(config, protocol="paper", refit=False)).train
+    assert torch.equal(second.train.labels, whole.labels)
+    write_recordings(tmp_path / "mini_valid.h5", 8)
+    with pytest.raises(ArgumentError, match="refit: expected no refit for data with a validation file"):
+        load_task(config)
+    with pytest.raises(ArgumentError, match="refit: expected no refit for the synthetic task"):
+        load_task(configure("quick", refit=True))
 
 
 def test_a_folder_that_does_not_exist() -> None:

@@ -95,7 +95,10 @@ CHANGED = {
     "compile": True,
     "hidden": (8, 4),
     "tau": 1.5,
+    "held_speakers": (6, 8),
+    "refit": True,
 }
+NEEDED = {"fold": {"protocol": "speakers"}, "held_speakers": {"protocol": "speakers"}}
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(RunConfig) if field.name != "preset"])
@@ -103,7 +106,7 @@ def test_the_command_of_a_run_is_understood(name: str, monkeypatch: pytest.Monke
     """Whatever field is changed, its option makes the same run."""
     base = configure("shd", backend="snntorch", dataset="folder")
     value = CHANGED.get(name, getattr(base, name) + 1 if isinstance(getattr(base, name), int) else 0.75)
-    config = replace(base, **{name: value})
+    config = replace(base, **{name: value}, **NEEDED.get(name, {}))
 
     def compared(configs: list[RunConfig], *_: object, **__: object) -> None:
         raise Compared(configs)

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from delayplug.data import hold_out
+from delayplug.data.splits import hold_out_speakers, speaker_folds
 from delayplug.errors import ArgumentError
 from tests.profiles import examples
 
@@ -45,8 +46,12 @@ def test_by_speaker(takes, fraction, seed):
     assert not set(speakers[train]) & set(speakers[valid])
     again = hold_out(labels.tolist(), torch.tensor(speakers), fraction=fraction, seed=seed)  # and "auto" is the same
     assert all(map(np.array_equal, again, (train, valid)))
-    if len(set(speakers[valid])) > 1:  # the last speaker added brought the share nearer, so it is not far above
-        assert len(valid) / len(labels) - fraction <= max(takes) / len(labels) + 1e-9
+    assert abs(len(set(speakers[valid])) - fraction * len(takes)) <= 0.5 or len(set(speakers[valid])) in (
+        1,
+        len(takes) - 1,
+    )
+    following = hold_out(labels, speakers, fraction=fraction, by="speaker", seed=seed + 1)
+    assert set(speakers[following[1]]) != set(speakers[valid])
 
 
 @pytest.mark.parametrize(("fraction", "held"), [(0.01, 1), (0.1, 1), (0.2, 2), (0.24, 2), (0.26, 3), (0.99, 9)])
@@ -61,6 +66,32 @@ def test_the_seed_matters(by):
     labels, speakers = np.arange(200) % 2, np.arange(200) // 20
     splits = {tuple(hold_out(labels, speakers, by=by, seed=seed)[1]) for seed in range(10)}
     assert len(splits) > 1
+
+
+def test_pairs_of_speakers_go_round():
+    who = [0, 1, 2, 3, 6, 7, 8, 9, 10, 11]
+    labels, speakers = np.arange(200) % 2, np.repeat(who[::-1], 20)
+    held = [np.unique(speakers[hold_out(labels, speakers, seed=seed)[1]]).tolist() for seed in range(6)]
+    assert held == [[0, 1], [2, 3], [6, 7], [8, 9], [10, 11], [0, 1]]
+    assert [list(fold) for fold in speaker_folds(speakers)] == held[:5]
+    three = [hold_out(labels, speakers, fraction=0.3, seed=seed)[1] for seed in (3, 4)]
+    assert [np.unique(speakers[each]).tolist() for each in three] == [[0, 1, 11], [2, 3, 6]]
+    assert speaker_folds([4, 1, 9, 9]) == [(1, 4), (9,)]
+
+
+def test_named_speakers_are_held_out():
+    labels, speakers = np.array([0, 1, 0, 1, 0, 1]), np.array([5, 5, 3, 3, 8, 8])
+    train, held = hold_out_speakers(labels, speakers, (8, 5))
+    assert (train.tolist(), held.tolist()) == ([2, 3], [0, 1, 4, 5])
+    check_partition(train, held, 6)
+    for who, message in {
+        (4,): r"held: expected speakers among \[3, 5, 8\], got \[4\]",
+        (3, 5, 8): "held: expected fewer than all speakers",
+    }.items():
+        with pytest.raises(ArgumentError, match=message):
+            hold_out_speakers(labels, speakers, who)
+    with pytest.raises(ArgumentError, match=r"label 7 only by the held-out .* Hold out fewer speakers"):
+        hold_out_speakers([7, 1, 0, 1, 0, 1], speakers, (5,))
 
 
 def test_auto():

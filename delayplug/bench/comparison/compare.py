@@ -10,7 +10,7 @@ from typing import Any
 from ...toolkits import plugins
 from ..config import RunConfig, configure
 from ..resources import Launcher, Resources
-from ..task import FILES, load_task
+from ..task import FILES, load_task, number_of_folds
 from ..training.accelerators import check_devices
 from ..variants import Variant
 from .existing import DataChecksums, existing, resuming
@@ -22,7 +22,7 @@ from .run import is_first, make_run
 ABLATION: dict[str, tuple[str | int, ...]] = {"delays": ("none", "fixed", "constant", "learned"), "fan_in": (0, 10)}
 _USUAL: tuple[Variant, ...] = ("none", "fixed", "learned")
 # The fields that decide how a run's recordings are cut and split.
-_SPLIT = ("window_ms", "protocol", "validation", "validation_fraction", "seed")
+_SPLIT = ("window_ms", "protocol", "validation", "validation_fraction", "fold", "held_speakers", "refit", "seed")
 
 
 def configurations(
@@ -32,22 +32,28 @@ def configurations(
     delays: Iterable[Variant] = (),
     fan_in: Iterable[int] = (),
     seeds: Iterable[int] = (),
+    folds: Iterable[int] = (),
     **changes: Any,
 ) -> list[RunConfig]:
-    """All runs of a comparison: every backend with every variant and seed.
+    """All runs of a comparison: every backend with every variant, seed and fold.
 
-    Empty means all backends that work; no, fixed and learned delays; all synapses; and seed 0.
+    Empty means all backends that work; no, fixed and learned delays; all synapses; seed 0; and, with the protocol
+    "speakers", all folds that the speakers of the training file make, which is read for that.
 
     Raises:
         BackendError: one of the backends cannot be used; raised before anything is trained.
+        DataError: the training file is not usable, or names no speakers.
     """
     names = list(backends) or plugins.ready()
     for name in names:
         plugins.toolkit(name)
-    runs = product(list(seeds) or [0], names, list(fan_in) or [0], list(delays) or _USUAL)
+    folds = list(folds)
+    if not folds and changes.get("protocol") == "speakers" and not changes.get("held_speakers"):
+        folds = list(range(number_of_folds(configure(preset, **changes))))
+    runs = product(list(seeds) or [0], folds or [0], names, list(fan_in) or [0], list(delays) or _USUAL)
     configs = (
-        configure(preset, backend=backend, delays=kind, fan_in=inputs, seed=seed, **changes)
-        for seed, backend, inputs, kind in runs
+        configure(preset, backend=backend, delays=kind, fan_in=inputs, seed=seed, fold=fold, **changes)
+        for seed, fold, backend, inputs, kind in runs
     )
     return list(dict.fromkeys(configs))  # a value that was given twice makes one run
 

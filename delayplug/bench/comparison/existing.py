@@ -1,7 +1,7 @@
 """What a folder already has of a run, and whether that is this very run: of the same configuration and data."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ...errors import RunError
 from ..config import SYNTHETIC, RunConfig
 from ..task import FILES, data_checksums
 from ..training.checkpoints import Kept, read_checkpoint
-from .records import CHECKPOINT, MODEL, RECORD, Record, read_record
+from .records import CHECKPOINT, MODEL, RECORD, REFIT_CHECKPOINT, Record, read_record
 
 _SHOWN = 4  # runs in one message
 
@@ -46,12 +46,24 @@ def existing(folder: Path, config: RunConfig, checksums: Checksums) -> Existing:
         check_same_data(config, record["data"].get("checksums"), checksums(config), str(folder))
         if (folder / MODEL).exists():
             return Existing(record=record)
-    kept = read_checkpoint(folder / CHECKPOINT)
-    if kept is not None:
-        where = str(folder / CHECKPOINT)
-        config.check_same(kept.config, where)
-        check_same_data(config, kept.checksums, checksums(config), where)
-    return Existing(kept=kept)
+    for name in (CHECKPOINT, REFIT_CHECKPOINT):
+        if (kept := read_checkpoint(folder / name)) is not None:
+            where = str(folder / name)
+            config.check_same(kept.config, where)
+            check_same_data(config, kept.checksums, checksums(config), where)
+    return Existing(kept=read_kept(folder))
+
+
+def read_kept(folder: Path) -> Kept | None:
+    """What the checkpoints of an unfinished run hold: that of its training, and that of the refit after it.
+
+    Raises:
+        RunError: one of them cannot be read.
+    """
+    first, refit = (read_checkpoint(folder / name) for name in (CHECKPOINT, REFIT_CHECKPOINT))
+    if first is None or refit is None:
+        return first
+    return replace(refit, epochs=first.epochs + refit.epochs)
 
 
 def check_same_data(config: RunConfig, there: Mapping[str, str] | None, here: Mapping[str, str], where: str) -> None:
@@ -86,7 +98,7 @@ class DataChecksums:
 
     def __call__(self, config: RunConfig) -> Mapping[str, str]:
         """Those of a run."""
-        files = attrgetter(*FILES)(config)
+        files = (*attrgetter(*FILES)(config), config.protocol == "speakers")
         if files not in self._known:
             self._known[files] = data_checksums(config)
         return self._known[files]
@@ -95,7 +107,7 @@ class DataChecksums:
 def resuming(config: RunConfig, kept: Kept) -> str:
     """A line on a run that goes on."""
     written = f"{kept.written:%Y-%m-%d %H:%M:%S}"
-    skipped = f"{kept.epochs} of {config.epochs} epochs are trained and skipped"
+    skipped = f"{kept.epochs} of {config.all_epochs} epochs are trained and skipped"
     return f"{config.name} goes on from {kept.next_step(config)}: {skipped} (checkpoint of {written})"
 
 
@@ -105,10 +117,10 @@ def left_to_do(configs: Sequence[RunConfig], out: Path) -> str:
     finished = f"{len(configs) - len(missing)} of {len(configs)} runs are finished"
     if not missing:
         return f"run again to see the results; {finished}"
-    kept = {config: read_checkpoint(out / config.name / CHECKPOINT) for config in missing}
+    kept = {config: read_kept(out / config.name) for config in missing}
     steps = [f"{each.next_step(config)} ({out / config.name})" for config, each in kept.items() if each is not None]
     if not steps:
         first = missing[0]
-        return f"run again to go on from epoch 1 of {first.epochs} ({out / first.name}); {finished}"
+        return f"run again to go on from epoch 1 of {first.all_epochs} ({out / first.name}); {finished}"
     more = f" and {len(steps) - _SHOWN} more" if len(steps) > _SHOWN else ""
     return f"run again to go on from {', '.join(steps[:_SHOWN])}{more}; {finished}"

@@ -19,19 +19,18 @@ from ...errors import ArgumentError, RunError
 from ..config import RunConfig
 from ..resources import LAUNCHERS, Launcher, Resources
 from ..stopping import handle_signals
-from ..training.checkpoints import read_checkpoint
 from ..training.outcome import Epoch
 from ..whole_files import write_whole
 from ..workers import Worker, WorkerDiedError
-from .existing import resuming
-from .records import CHECKPOINT
+from .existing import read_kept, resuming
 from .run import make_run
 
 PROGRESS = "progress.json"
 _TRIES = 4  # of a run whose worker dies
 _POLL = 0.3  # seconds
 
-# Called with a run and its last epoch, perhaps several times with the same one; None when it starts.
+# Called with a run and its last epoch, perhaps several times with the same one; None when it starts. The epochs of a
+# refit are counted on from those of the training before it.
 Watch = Callable[[RunConfig, Epoch | None], object]
 # Called with a line of text.
 Say = Callable[[str], object]
@@ -93,7 +92,7 @@ def launch(launcher: Launcher, folders: Folders, resources: Resources, workers: 
 
 
 def _say_whether_it_goes_on(config: RunConfig, out: Path, say: Say) -> None:
-    kept = read_checkpoint(out / config.name / CHECKPOINT)
+    kept = read_kept(out / config.name)
     if kept is not None:
         say(resuming(config, kept))
 

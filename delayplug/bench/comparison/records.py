@@ -5,6 +5,7 @@ OUT/sfsd-shd-norse-learned-seed0/
     record.json     configuration, versions, data with checksums, every epoch, accuracies, seconds, memory, parameters
     model.pt        state dict after the last epoch, delays before and after training, spikes of one test recording
     checkpoint.pt   only while the run is not finished: everything up to one of the last whole epochs
+    refit.pt        the same of the training on all recordings, which comes second with --refit
 """
 
 import io
@@ -25,7 +26,7 @@ from ...toolkits import plugins
 from ..config import RunConfig
 from ..serialise import to_toml
 from ..stopping import uninterrupted
-from ..task import FILES, Task
+from ..task import FILES, LAST, Task
 from ..training.outcome import Epoch, Outcome
 from ..typed_json import mismatch
 from ..variants import PER_SYNAPSE
@@ -33,14 +34,17 @@ from ..whole_files import write_whole
 from .planted import planted_correlation
 
 FORMAT = 3
-RECORD, MODEL, CONFIG, CHECKPOINT = "record.json", "model.pt", "config.toml", "checkpoint.pt"
+RECORD, MODEL, CONFIG = "record.json", "model.pt", "config.toml"
+CHECKPOINT, REFIT_CHECKPOINT = "checkpoint.pt", "refit.pt"
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
 
 
 class Data(TypedDict):
     """The data of a run: numbers of recordings, shape of the frames, names of the classes, and the split in words.
 
-    Its checksums are those of `Task`; records of early versions have none.
+    Its checksums are those of `Task`; records of early versions have none. `test` counts the recordings that the
+    accuracy is of, and `tested_on` says what they are: "the test set", unless speakers of the training file take its
+    place. Records of early versions do not say so, nor which whole speakers were held out.
     """
 
     train: int
@@ -51,14 +55,24 @@ class Data(TypedDict):
     classes: list[str]
     split: str
     checksums: NotRequired[dict[str, str]]
+    tested_on: NotRequired[str]
+    held_speakers: NotRequired[list[int]]
+
+
+class HeldOut(TypedDict):
+    """The training before a refit: its accuracy on the held-out recordings after the last epoch, and its epochs."""
+
+    accuracy: float
+    epochs: list[Epoch]
 
 
 class Record(TypedDict):
     """The record of a run, as it is in record.json.
 
-    Its accuracies are named by the rule that chose the epoch. The machine is its devices, the name of the first, what
-    computed the neurons on it, processor and threads, and whether steps ran as CUDA graphs; the records of early
-    versions lack some of these.
+    Its accuracies are named by the rule that chose the epoch; there is only that after the last epoch where nothing was
+    chosen. With a refit, `held_out` is the training before it, and all else is of the refit network. The machine is its
+    devices, the name of the first, what computed the neurons on it, processor and threads, and whether steps ran as
+    CUDA graphs; the records of early versions lack some of these.
     """
 
     format: int
@@ -76,6 +90,7 @@ class Record(TypedDict):
     peak_memory_mb: float
     spikes_per_neuron: list[float]
     planted_correlation: NotRequired[dict[str, float | None]]
+    held_out: NotRequired[HeldOut]
 
 
 def read_record(path: Path) -> Record:
@@ -101,19 +116,32 @@ def _incomplete(record: Record) -> str:
 
 
 def check_comparable(records: Sequence[Record], where: Path) -> None:
-    """Raise RunError unless records of runs that read the same files have the same checksums of what was in them."""
+    """Raise RunError unless records of runs that read the same files have the same checksums of what was in them.
+
+    Of a run that read fewer of them, those are compared that both read.
+    """
     first: dict[tuple[object, ...], Record] = {}
     for record in records:
         files = tuple(record["config"][name] for name in FILES)
         other = first.setdefault(files, record)
-        if other["data"].get("checksums") != record["data"].get("checksums"):
+        if not _same_data(other["data"].get("checksums"), record["data"].get("checksums")):
             names = " and ".join(RunConfig(**each["config"]).name for each in (other, record))
             advice = "Move one of them away"
             raise RunError(f"{where}: expected runs of the same data, got other checksums in {names}. {advice}")
 
 
-def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) -> Record:
-    """Everything about a run that a table or a plot needs, or that tells one run from another."""
+def _same_data(ours: dict[str, str] | None, theirs: dict[str, str] | None) -> bool:
+    """Whether the files that both read are the same: with the protocol "speakers" there is the training file alone."""
+    if ours is None or theirs is None:
+        return ours is theirs
+    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+
+
+def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str, first: Outcome | None = None) -> Record:
+    """Everything about a run that a table or a plot needs, or that tells one run from another.
+
+    `outcome` is that of the refit, and `first` of the training before it, where there is one.
+    """
     packages = (*_PACKAGES, plugins.backend_package(config.backend))
     record: Record = {
         "format": FORMAT,
@@ -132,14 +160,16 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
             "graph": outcome.graph,
         },
         "data": {
-            "train": len(task.train),
-            "valid": len(task.valid),
+            "train": len(task.train if task.whole is None else task.whole),
+            "valid": 0 if task.valid is None else len(task.valid),
             "test": len(task.test),
             "steps": task.train.steps,
             "channels": task.train.channels,
             "classes": list(task.train.classes),
             "split": task.split,
             "checksums": dict(task.checksums),
+            "tested_on": task.tested_on,
+            "held_speakers": list(task.held_speakers),
         },
         "parameters": outcome.parameters,
         "epochs": outcome.epochs,
@@ -150,6 +180,8 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str) ->
         "peak_memory_mb": outcome.peak_memory_mb,
         "spikes_per_neuron": outcome.spikes,
     }
+    if first is not None:
+        record["held_out"] = {"accuracy": first.accuracy[LAST], "epochs": first.epochs}
     if task.planted is not None and outcome.delays.get("after") and config.delays in PER_SYNAPSE:
         record["planted_correlation"] = {
             f"{when} training": planted_correlation(delays, outcome.weights, task.planted)
@@ -166,7 +198,8 @@ def write_run(folder: Path, config: RunConfig, record: Record, outcome: Outcome)
         write_config(folder, config)
         write_whole(folder / MODEL, buffer.getvalue())
         write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        for name in (CHECKPOINT, REFIT_CHECKPOINT):
+            (folder / name).unlink(missing_ok=True)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -8,11 +8,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from ..config import RunConfig
 from ..resources import Resources
 from ..task import Task, load_task
-from ..training.outcome import OnEpoch
+from ..training.outcome import Epoch, OnEpoch, Outcome
 from ..training.trainer import train
 from ..whole_files import locked, remove_leftovers
 from .existing import existing
-from .records import CHECKPOINT, make_record, write_config, write_run
+from .records import CHECKPOINT, REFIT_CHECKPOINT, make_record, write_config, write_run
 
 
 def make_run(
@@ -31,7 +31,7 @@ def make_run(
     task = task or load_task(config)
     if not is_first():
         if existing(folder, config, lambda _: task.checksums).record is None:
-            train(config, task, resources, checkpoint=folder / CHECKPOINT)
+            _train(config, task, resources, folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -39,8 +39,28 @@ def make_run(
             return
         write_config(folder, config)
         remove_leftovers(folder)
-        outcome = train(config, task, resources, on_epoch=on_epoch, checkpoint=folder / CHECKPOINT)
-        write_run(folder, config, make_record(config, task, outcome, resources.label), outcome)
+        outcome, first = _train(config, task, resources, folder, on_epoch)
+        write_run(folder, config, make_record(config, task, outcome, resources.label, first), outcome)
+
+
+def _train(
+    config: RunConfig, task: Task, resources: Resources, folder: Path, on_epoch: OnEpoch | None = None
+) -> tuple[Outcome, Outcome | None]:
+    """Train, or resume, one network, or with a refit two; returns the outcome to report, and that of the first of two.
+
+    The first one's checkpoint stays until the record is written: with all epochs in it, nothing is trained again.
+    """
+    told: dict[str, OnEpoch] = {} if on_epoch is None else {"on_epoch": on_epoch}
+    if not config.refit:
+        return train(config, task, resources, checkpoint=folder / CHECKPOINT, **told), None
+    first = train(config, task.first_part(), resources, checkpoint=folder / CHECKPOINT, **told)
+    if on_epoch is not None:
+
+        def count_on(entry: Epoch) -> None:
+            on_epoch({**entry, "epoch": config.epochs + entry["epoch"]})
+
+        told = {"on_epoch": count_on}
+    return train(config, task.refit(), resources, checkpoint=folder / REFIT_CHECKPOINT, **told), first
 
 
 def is_first() -> bool:

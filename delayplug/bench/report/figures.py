@@ -79,16 +79,16 @@ def learning_curves_figure(records: Sequence[Record]) -> Figure:
             "linestyle": _STYLES[backends.index(backend) % len(_STYLES)],
             "linewidth": 0.9 if config["fan_in"] else 1.8,
         }
-        x = [entry["epoch"] for entry in group[0]["epochs"]]
-        curves = np.array([[(100 * e["valid_accuracy"], e["train_loss"]) for e in r["epochs"]] for r in group])
-        for axes, seeds in zip((accuracy, loss), np.moveaxis(curves, -1, 0), strict=True):
-            axes.plot(x, seeds.mean(0), label=f"{name}, {backend}", **style)
-            axes.fill_between(x, seeds.min(0), seeds.max(0), color=style["color"], alpha=0.12, linewidth=0)
+        for axes, curves in ((accuracy, _validated(group)), (loss, _losses(group))):
+            values = np.array([[value for _, value in curve] for curve in curves])
+            x = [epoch for epoch, _ in curves[0]]
+            axes.plot(x, values.mean(0), label=f"{name}, {backend}", **style)
+            axes.fill_between(x, values.min(0), values.max(0), color=style["color"], alpha=0.12, linewidth=0)
     data, config = records[0]["data"], records[0]["config"]
     accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
     place = {"textcoords": "offset points", "xytext": (0, 3), "ha": "right", "fontsize": 8}
     accuracy.annotate("chance", (config["epochs"], 100 / len(data["classes"])), **place)
-    on = "test" if config.get("protocol") == "paper" else "validation"
+    on = {"paper": "test", "speakers": "held-out"}.get(config.get("protocol", ""), "validation")
     accuracy.set(xlabel="epoch", ylabel=f"{on} accuracy (%)", ylim=(0, 101))
     loss.set(xlabel="epoch", ylabel="training loss")
     loss.set_ylim(bottom=0)
@@ -98,6 +98,16 @@ def learning_curves_figure(records: Sequence[Record]) -> Figure:
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.suptitle(f"{Path(config['dataset']).name}, preset {config['preset']}")
     return figure
+
+
+def _validated(records: Sequence[Record]) -> list[list[tuple[int, float]]]:
+    """(epoch, validation accuracy in percent) of each run; of the training before a refit, which has no validation."""
+    curves = (record["held_out"]["epochs"] if "held_out" in record else record["epochs"] for record in records)
+    return [[(e["epoch"], 100 * a) for e in curve if (a := e["valid_accuracy"]) is not None] for curve in curves]
+
+
+def _losses(records: Sequence[Record]) -> list[list[tuple[int, float]]]:
+    return [[(entry["epoch"], entry["train_loss"]) for entry in record["epochs"]] for record in records]
 
 
 def delays_figure(record: Record, folder: Path) -> Figure:

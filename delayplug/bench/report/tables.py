@@ -12,6 +12,7 @@ from rich.table import Table
 from ..._tables import make_table, number, text
 from ..comparison.records import Record
 from ..config import SYNTHETIC
+from ..task import LAST
 from ..variants import VARIANTS, variant_name
 
 # 97.5 % quantiles of Student's distribution with 1, 2, ... degrees of freedom.
@@ -128,8 +129,8 @@ def variant_of(record: Record) -> str:
 
 
 def rule_of(record: Record) -> str:
-    """The rule that chose the best epoch, such as "best on validation"."""
-    return next(rule for rule in record["accuracy"] if rule != "last epoch")
+    """The rule that chose the best epoch, such as "best on validation"; "last epoch" where nothing chose one."""
+    return next((rule for rule in record["accuracy"] if rule != LAST), LAST)
 
 
 def frames_of(config: dict[str, Any]) -> str:

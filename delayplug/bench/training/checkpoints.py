@@ -57,7 +57,7 @@ class Kept:
     Attributes:
         config: of the run, as JSON.
         checksums: of the data that it was trained on; None if a version wrote it that took none.
-        epochs: how many are trained.
+        epochs: how many are trained, in both trainings where there is a refit.
         written: when.
     """
 
@@ -68,9 +68,9 @@ class Kept:
 
     def next_step(self, config: RunConfig) -> str:
         """What is left to do, in words."""
-        if self.epochs >= config.epochs:
-            return f"the test: all {config.epochs} epochs are trained"
-        return f"epoch {self.epochs + 1} of {config.epochs}"
+        if self.epochs >= config.all_epochs:
+            return f"the test: all {config.all_epochs} epochs are trained"
+        return f"epoch {self.epochs + 1} of {config.all_epochs}"
 
 
 def read_checkpoint(path: Path) -> Kept | None:

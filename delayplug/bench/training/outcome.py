@@ -14,7 +14,8 @@ class Epoch(TypedDict):
         epoch: from 1 on.
         sigma: in steps, during the epoch; None where it does not shrink.
         train_loss, train_accuracy: means over the training recordings, while the network changed.
-        valid_accuracy: after the epoch, of the recordings by which the reported epoch is chosen.
+        valid_accuracy: after the epoch, of the recordings by which the reported epoch is chosen; None after an epoch
+            without a validation.
         seconds: of training; waited: how many of these were spent waiting for data.
     """
 
@@ -22,7 +23,7 @@ class Epoch(TypedDict):
     sigma: float | None
     train_loss: float
     train_accuracy: float
-    valid_accuracy: float
+    valid_accuracy: float | None
     seconds: float
     waited: float
 
@@ -36,8 +37,9 @@ class Outcome:
 
     Attributes:
         epochs: one entry per epoch.
-        accuracy: on the test set, by the rule that chose the epoch: "last epoch" and the task's.
-        best_epoch: chosen by validation among the epochs after sigma stopped shrinking, or by the test set among all.
+        accuracy: on what the task tests on, by the rule that chose the epoch: "last epoch" and the task's.
+        best_epoch: chosen by validation among the epochs after sigma stopped shrinking, or by the test set among all;
+            the last one if nothing chooses.
         parameters: trainable, delays included.
         peak_memory_mb: of the process, or of the GPU.
         device: its name.

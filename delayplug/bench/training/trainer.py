@@ -14,7 +14,7 @@ from ..config import RunConfig
 from ..hardware import device_name, matmul_precision
 from ..model.network import DelayNetwork
 from ..resources import Resources
-from ..task import Task
+from ..task import LAST, Task
 from .accelerators import fitting, make_trainer, quiet
 from .batches import EVALUATION_BATCH, Batches, InOrder, Shuffled, evaluation_loader, training_loader
 from .checkpoints import CheckpointAfterEpochs
@@ -54,10 +54,7 @@ def train(
         lightning.seed_everything(config.seed, verbose=False)
         network = build_network(config, task)
         outcome = Outcome(parameters=network.trainable())
-        every_epoch = task.rule == "best on test"
-        module = TrainingModule(
-            network, config, task.checksums, on_epoch, every_epoch=every_epoch, graph=resources.graph
-        )
+        module = TrainingModule(network, config, task.checksums, on_epoch, rule=task.rule, graph=resources.graph)
         callbacks = [] if checkpoint is None else [CheckpointAfterEpochs(checkpoint)]
         trainer = make_trainer(resources, epochs=config.epochs, callbacks=callbacks)
         training, valid, test = batches_of(task, config, trainer.strategy.root_device)
@@ -71,7 +68,8 @@ def train(
                     weights_only=True,
                 )
             final = copy.deepcopy(network.state_dict())
-            for rule, state in {"last epoch": final, task.rule: module.progress.best_state}.items():
+            states = {LAST: final} if task.rule == LAST else {LAST: final, task.rule: module.progress.best_state}
+            for rule, state in states.items():
                 network.load_state_dict(state)
                 trainer.test(module, test, verbose=False)
                 outcome.accuracy[rule] = module.accuracy
@@ -92,8 +90,8 @@ def train(
 
 def batches_of(
     task: Task, config: RunConfig, device: torch.device, *, resident: bool | None = None
-) -> tuple[Batches, Batches, Batches]:
-    """The batches of training, validation and test.
+) -> tuple[Batches, Batches | None, Batches]:
+    """The batches of training, validation (None where nothing is validated) and test.
 
     Args:
         task: the recordings.
@@ -103,17 +101,17 @@ def batches_of(
             share of its memory. The numbers are the same.
     """
     training = _augmented(task.train, config)
-    parts = (task.train, task.valid, task.test)
+    parts = [part for part in (task.train, task.valid, task.test) if part is not None]
     if not (fits(parts, device) if resident is None else resident):
         loader = training_loader(training, config.batch_size, config.seed)
-        return loader, evaluation_loader(task.valid), evaluation_loader(task.test)
+        return loader, None if task.valid is None else evaluation_loader(task.valid), evaluation_loader(task.test)
     frames: list[ResidentFrames] = []
     for part in parts:
         frames.append(ResidentFrames(part, device, frames))
     augmented = training if isinstance(training, Augmented) else None
     shuffled = Shuffled(training, config.batch_size, config.seed)
-    valid, test = (ResidentBatches(part, InOrder(len(part.frames))) for part in frames[1:])
-    return ResidentBatches(frames[0], shuffled, augmented), valid, test
+    *valid, test = (ResidentBatches(part, InOrder(len(part.frames))) for part in frames[1:])
+    return ResidentBatches(frames[0], shuffled, augmented), valid[0] if valid else None, test
 
 
 @torch.no_grad()

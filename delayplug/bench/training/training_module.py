@@ -16,6 +16,7 @@ from ...learning.schedules import ScheduleState, SigmaSchedule, parameter_groups
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
 from ..processes import check_same_everywhere, summed, world
+from ..task import LAST
 from ..variants import ANNEALED
 from .accelerators import adopt_ranks
 from .batches import Batch, seed_of
@@ -56,7 +57,8 @@ class TrainingModule(lightning.LightningModule):
         config: of the run.
         checksums: of its data.
         on_epoch: called with each epoch.
-        every_epoch: choose the best of all epochs, and not only of those after sigma stopped shrinking.
+        rule: by what an epoch is chosen: "best on validation", of those after sigma stopped shrinking; "best on test",
+            of all; or "last epoch", and none is chosen.
         graph: run the steps as CUDA graphs where they can be; optimizers step outside of them, whose rates and first
             beta are other ones in every epoch.
 
@@ -73,12 +75,12 @@ class TrainingModule(lightning.LightningModule):
         checksums: Mapping[str, str],
         on_epoch: OnEpoch | None,
         *,
-        every_epoch: bool,
+        rule: str = "best on validation",
         graph: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.config, self.on_epoch, self.every_epoch = network, config, on_epoch, every_epoch
+        self.network, self.config, self.on_epoch, self.rule = network, config, on_epoch, rule
         annealed = config.delays in ANNEALED
         self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if annealed else None
         self.progress = Progress(config.to_json(), network.delays_now(), dict(checksums))
@@ -87,6 +89,7 @@ class TrainingModule(lightning.LightningModule):
         self._loss, self._hits = torch.zeros(()), torch.zeros((), dtype=torch.int64)
         self._learn: Callable[..., None] = self._learn_from
         self._judge: Callable[..., None] = self._judge_by
+        self._training = False
         self._start_counting()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -134,7 +137,9 @@ class TrainingModule(lightning.LightningModule):
         steps = [step for step in (self._learn, self._judge) if isinstance(step, CapturedStep)]
         if steps:
             reason = next((step.reason for step in steps if step.reason), "")
-            self.graph = f"no: {reason}" if reason else "yes" if all(step.captured for step in steps) else "no"
+            validated = bool(self.progress.epochs) and self.progress.epochs[-1]["valid_accuracy"] is not None
+            used = steps if validated else [step for step in steps if step is not self._judge]
+            self.graph = f"no: {reason}" if reason else "yes" if all(step.captured for step in used) else "no"
         for step in steps:
             step.clear()
         self._learn, self._judge = self._learn_from, self._judge_by
@@ -149,6 +154,11 @@ class TrainingModule(lightning.LightningModule):
         torch.manual_seed(seed)  # for toolkits that draw something
         self._generator.manual_seed(seed)
         self._start_counting()
+        self._training = True
+        # Lightning counts epochs from the first one, and may leave out the last.
+        done, every = self.current_epoch + 1, self.config.validate_every
+        due = done % every == 0 or done == self.config.epochs
+        self.trainer.check_val_every_n_epoch = 1 if due else self.config.epochs + 1
         self._start = self._waiting_since = time.perf_counter()
         self._waited = 0.0
 
@@ -178,7 +188,9 @@ class TrainingModule(lightning.LightningModule):
         self._count(scores, y if y.dim() == 1 else y.argmax(-1))
 
     def on_train_epoch_end(self) -> None:
-        # Lightning validates before this hook: the times and hits of training were taken at the start of validation.
+        # Lightning validates before this hook, if it does: then training ended at the start of validation.
+        validated = not self._training
+        self._end_training()
         for scheduler in _listed(self.lr_schedulers()):
             scheduler.step()
         entry: Epoch = {
@@ -186,7 +198,7 @@ class TrainingModule(lightning.LightningModule):
             "sigma": None if self.sigma is None else self.sigma.after(self.sigma.epoch)[0],
             "train_loss": self._train_loss,
             "train_accuracy": self._train_accuracy,
-            "valid_accuracy": self.accuracy,
+            "valid_accuracy": self.accuracy if validated else None,
             "seconds": self._seconds,
             "waited": self._waited,
         }
@@ -198,13 +210,25 @@ class TrainingModule(lightning.LightningModule):
             self.on_epoch(entry)
 
     def _choose(self, entry: Epoch) -> None:
+        accuracy = entry["valid_accuracy"]
+        if self.rule == LAST:
+            self.progress.best_epoch = entry["epoch"]
+        if self.rule == LAST or accuracy is None:
+            return
         # While sigma is wide, the network with rounded delays is another one than the network being trained.
         settled = self.sigma is None or entry["epoch"] > self.sigma.length or entry["epoch"] == self.config.epochs
-        if (settled or self.every_epoch) and entry["valid_accuracy"] >= self.progress.best_accuracy:
-            self.progress.best_epoch, self.progress.best_accuracy = entry["epoch"], entry["valid_accuracy"]
+        if (settled or self.rule == "best on test") and accuracy >= self.progress.best_accuracy:
+            self.progress.best_epoch, self.progress.best_accuracy = entry["epoch"], accuracy
             self.progress.best_state = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def on_validation_epoch_start(self) -> None:
+        self._end_training()
+
+    def _end_training(self) -> None:
+        """Take the times and hits of an epoch's training, once."""
+        if not self._training:
+            return
+        self._training = False
         self._train_accuracy = self._counted()
         self._train_loss = float(summed(self._loss)) / self._total
         self._seconds = time.perf_counter() - self._start

@@ -8,7 +8,7 @@ from delayplug import ArgumentError, RunError, UnknownBackendError
 from delayplug.bench.comparison.compare import compare, configurations
 from delayplug.bench.config import configure
 from delayplug.bench.resources import Resources
-from tests.bench.runs import Comparison
+from tests.bench.runs import Comparison, write_recordings
 
 
 @pytest.mark.trains
@@ -21,6 +21,46 @@ def test_finished_runs_are_not_made_again(comparison: Comparison) -> None:
 
 def test_a_value_given_twice_makes_one_run() -> None:
     assert len(configurations("quick", backends=["norse"], delays=["none", "fixed", "none"], seeds=[1, 1])) == 2
+
+
+def test_a_run_for_each_fold(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "d_train.h5", 40, speakers=5)
+    write_recordings(tmp_path / "d_test.h5", 4)
+    changes = {"dataset": str(tmp_path), "protocol": "speakers", "backends": ["norse"], "delays": ["none"]}
+    assert [(c.seed, c.fold) for c in configurations("shd", **changes, seeds=[0, 1])] == [
+        (seed, fold) for seed in (0, 1) for fold in range(3)
+    ]
+    assert [c.fold for c in configurations("shd", **changes, folds=[2, 0])] == [2, 0]
+    (named,) = configurations("shd", **changes, held_speakers=[1, 4])
+    assert (named.fold, named.held_speakers) == (0, (1, 4))
+
+
+@pytest.mark.trains
+def test_one_folder_of_folds_and_refits(tmp_path: Path) -> None:
+    """Their records say what was tested on; checksums agree where the same files were read."""
+    write_recordings(tmp_path / "d_train.h5", 40, speakers=5)
+    write_recordings(tmp_path / "d_test.h5", 12)
+    small = {"backends": ["spikingjelly"], "delays": ["none"], "epochs": 2, "hidden": (4,), "batch_size": 16}
+    folds = configurations("shd", dataset=str(tmp_path), protocol="speakers", **small)
+    refits = configurations("shd", dataset=str(tmp_path), refit=True, seeds=[0, 1], **small)
+    *found, first, second = compare([*folds, *refits], tmp_path / "runs", resources=Resources("cpu"))
+    for fold, record in enumerate(found):
+        assert record["accuracy"].keys() == {"last epoch"}
+        assert record["accuracy"]["last epoch"] == record["epochs"][-1]["valid_accuracy"]
+        assert record["best_epoch"] == 2
+        assert record["data"]["held_speakers"] == [[0, 1], [2, 3], [4]][fold]
+        assert record["data"]["test"] == (16, 16, 8)[fold]
+        assert record["data"]["tested_on"].endswith("of the training file, held out of training")
+        assert record["data"]["checksums"].keys() == {"train"}
+        assert "held_out" not in record
+    for record in (first, second):
+        assert record["accuracy"].keys() == {"last epoch"}
+        assert record["data"]["tested_on"] == "the test set"
+        assert (record["data"]["train"], record["data"]["valid"], record["data"]["test"]) == (40, 8, 12)
+        assert [entry["valid_accuracy"] for entry in record["epochs"]] == [None, None]
+        assert record["held_out"]["accuracy"] == record["held_out"]["epochs"][-1]["valid_accuracy"]
+    assert first["data"]["held_speakers"] == [0]
+    assert second["data"]["held_speakers"] == [1]
 
 
 def test_unknown_backends() -> None:

@@ -15,7 +15,7 @@ from delayplug.bench.config import configure
 from delayplug.bench.resources import Resources
 from delayplug.bench.serialise import read_toml
 from delayplug.bench.training.outcome import Epoch, Outcome
-from tests.bench.runs import put_checkpoint, put_record
+from tests.bench.runs import put_checkpoint, put_record, write_recordings
 
 CONFIG = configure("quick", backend="norse", delays="none")
 
@@ -27,7 +27,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     entry = Epoch(epoch=1, sigma=None, train_loss=1, train_accuracy=0, valid_accuracy=0, seconds=2.0, waited=0.5)
 
     def train(config: Any, task: Any, resources: Any, **arguments: Any) -> Outcome:
-        calls.append({**arguments, "resources": resources, "threads": torch.get_num_threads()})
+        calls.append({**arguments, "task": task, "resources": resources, "threads": torch.get_num_threads()})
+        if "on_epoch" in arguments:
+            arguments["on_epoch"](entry)
         return Outcome(epochs=[entry], accuracy={"last epoch": 0.5})
 
     monkeypatch.setattr(run, "train", train)
@@ -46,6 +48,23 @@ def test_a_folder_for_each_run(trained: list[dict[str, Any]], tmp_path: Path) ->
     (call,) = trained
     assert call["checkpoint"] == folder / "checkpoint.pt"
     assert (call["resources"], call["threads"]) == (Resources("cpu", threads=1), 1)
+
+
+def test_a_refit_is_a_second_training(trained: list[dict[str, Any]], tmp_path: Path) -> None:
+    """The first one knows nothing of the test file; the second trains on all recordings."""
+    write_recordings(tmp_path / "d_train.h5", 40, speakers=4)
+    write_recordings(tmp_path / "d_test.h5", 12)
+    config = configure("shd", dataset=str(tmp_path), backend="norse", refit=True, epochs=3)
+    seen: list[Epoch] = []
+    run.make_run(config, tmp_path / "runs", Resources("cpu"), on_epoch=seen.append)
+    assert [entry["epoch"] for entry in seen] == [1, 4]
+    first, second = trained
+    folder = tmp_path / "runs" / config.name
+    assert [call["checkpoint"] for call in trained] == [folder / "checkpoint.pt", folder / "refit.pt"]
+    assert first["task"].test is first["task"].valid
+    assert (len(first["task"].train), len(second["task"].train), len(second["task"].test)) == (30, 40, 12)
+    record = read_record(folder / "record.json")
+    assert record["held_out"] == {"accuracy": 0.5, "epochs": record["epochs"]}
 
 
 def test_only_the_first_process_writes(

@@ -15,12 +15,13 @@ import torch
 
 from delayplug import RunError
 from delayplug.bench.comparison.compare import compare
+from delayplug.bench.comparison.existing import left_to_do
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.resources import Resources
 from delayplug.bench.training import checkpoints
 from delayplug.bench.training.checkpoints import CheckpointAfterEpochs, read_checkpoint
 from delayplug.bench.training.training_module import TrainingModule
-from tests.bench.runs import TINY
+from tests.bench.runs import TINY, write_recordings
 
 
 def same_numbers(found: dict, expected: dict) -> None:
@@ -120,6 +121,60 @@ def test_killed_while_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(TrainingModule, "training_step", lambda *_: pytest.fail("trained again"))
     (found,) = compare([config], tmp_path / "late", resources=Resources("cpu"))
     same_numbers(found, expected)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("stop", [2, 5], ids=["in the training", "in the refit"])
+def test_a_refit_goes_on(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three epochs, and three on all recordings; what is trained is not trained again, and no test is read before."""
+    write_recordings(tmp_path / "d_train.h5", 40, speakers=4)
+    write_recordings(tmp_path / "d_test.h5", 12)
+    monkeypatch.setattr(checkpoints, "_SHARE", float("inf"))  # a checkpoint after each of the short epochs
+    small = {"epochs": 3, "hidden": (4,), "batch_size": 16}
+    config = configure("shd", dataset=str(tmp_path), backend="spikingjelly", refit=True, **small)
+    (expected,) = compare([config], tmp_path / "whole", resources=Resources("cpu"))
+    plain, epochs, tests = TrainingModule.on_train_epoch_start, [], []
+    test_start = TrainingModule.on_test_epoch_start
+
+    def stopping(self: TrainingModule) -> None:
+        if len(epochs) == stop:
+            raise LateError
+        epochs.append(self.current_epoch)
+        plain(self)
+
+    def testing(self: TrainingModule) -> None:
+        tests.append(len(epochs))
+        test_start(self)
+
+    monkeypatch.setattr(TrainingModule, "on_train_epoch_start", stopping)
+    monkeypatch.setattr(TrainingModule, "on_test_epoch_start", testing)
+    with pytest.raises(LateError):
+        compare([config], tmp_path / "stopped", resources=Resources("cpu"))
+    folder = tmp_path / "stopped" / config.name
+    assert sorted(path.name for path in folder.glob("*.pt")) == ["checkpoint.pt", "refit.pt"][: 1 + (stop > 3)]
+    assert left_to_do([config], tmp_path / "stopped").startswith(f"run again to go on from epoch {stop + 1} of 6 (")
+    said: list[str] = []
+    seen: list[Any] = []
+    stop = 100
+    (found,) = compare(
+        [config],
+        tmp_path / "stopped",
+        resources=Resources("cpu"),
+        say=said.append,
+        watch=lambda _, entry: seen.append(entry and entry["epoch"]),
+    )
+    assert (epochs, seen) == ([0, 1, 2, 0, 1, 2], [None, 1, 2, 3, 4, 5, 6])
+    assert "epochs are trained and skipped" in said[0]
+    assert tests[-1] == 6
+    same_numbers(found, expected)
+    assert found["held_out"]["accuracy"] == expected["held_out"]["accuracy"]
+    same_model(folder, tmp_path / "whole" / config.name)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.toml", "model.pt", "record.json"]
+    # The network is the one that is trained on all recordings in any case.
+    paper = dataclasses.replace(config, refit=False, protocol="paper")
+    (whole,) = compare([paper], tmp_path / "paper", resources=Resources("cpu"))
+    assert whole["accuracy"]["last epoch"] == found["accuracy"]["last epoch"]
+    same_model(folder, tmp_path / "paper" / paper.name)
 
 
 @pytest.mark.trains

@@ -28,7 +28,7 @@ def test_rates_follow_the_paper() -> None:
     """Adam with OneCycle per epoch for weights, Adam with cosine for delays; decay on weights alone."""
     config = configure("shd", backend="spikingjelly")
     task = load_task(configure("quick"))
-    module = TrainingModule(build_network(config, task), config, {}, None, every_epoch=False)
+    module = TrainingModule(build_network(config, task), config, {}, None)
     (weights, delays), (one_cycle, cosine) = module.configure_optimizers()
     assert {type(weights), type(delays)} == {torch.optim.Adam}
     decay = {group["name"]: group["weight_decay"] for group in (*weights.param_groups, *delays.param_groups)}
@@ -45,6 +45,37 @@ def test_rates_follow_the_paper() -> None:
     assert (betas[0], min(betas), betas[-1]) == pytest.approx((0.95, 0.85, 0.95), rel=1e-3)
     assert delay_rates[0] == 0.1
     assert delays.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.trains
+def test_validation_every_few_epochs() -> None:
+    """The last epoch is always validated; what is learned is the same, and so is the time that training took."""
+    config = configure("quick", backend="spikingjelly", **{**TINY, "epochs": 5})
+    task = load_task(config)
+    often = train(config, task, Resources("cpu"))
+    seldom = train(dataclasses.replace(config, validate_every=3), task, Resources("cpu"))
+    assert [entry["valid_accuracy"] is None for entry in seldom.epochs] == [True, True, False, True, False]
+    for ours, theirs in zip(seldom.epochs, often.epochs, strict=True):
+        same = ("epoch", "sigma", "train_loss", "train_accuracy")
+        assert [ours[key] for key in same] == [theirs[key] for key in same]
+        assert ours["valid_accuracy"] in (None, theirs["valid_accuracy"])
+        assert ours["seconds"] > 0
+    assert seldom.best_epoch in (3, 5)
+    assert seldom.accuracy["last epoch"] == often.accuracy["last epoch"]
+
+
+@pytest.mark.trains
+def test_nothing_to_validate_on_and_nothing_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a refit: graphs are recorded for the steps of training alone."""
+    config = configure("quick", backend="spikingjelly", **TINY)
+    task = load_task(config)
+    recorder = capturing(monkeypatch)
+    outcome = train(config, dataclasses.replace(task, valid=None, rule="last epoch"), Resources("cpu"))
+    assert (outcome.graph, len(recorder.recordings)) == ("yes", 2)  # of full batches, and of the last one
+    assert [entry["valid_accuracy"] for entry in outcome.epochs] == [None, None]
+    assert (outcome.best_epoch, outcome.accuracy.keys()) == (2, {"last epoch"})
+    judged = train(config, task, Resources("cpu"))
+    assert outcome.accuracy["last epoch"] == judged.accuracy["last epoch"]
 
 
 @pytest.mark.trains
