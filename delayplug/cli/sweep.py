@@ -1,7 +1,8 @@
 """`delayplug bench sweep`: a search for settings."""
 
 import contextlib
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +36,7 @@ def sweep(
 ) -> None:
     """Search for settings: chosen on held-out speakers, then tested once.
 
-    CONFIG.toml has the settings of all runs, as `bench run --config` takes them, how many are tried and how, and a table
+    CONFIG has the settings of all runs, as `bench run --config` takes them, how many are tried and how, and a table
     [search] of ranges. The test set is read when all is chosen, by runs of the chosen setting.
 
     \b
@@ -50,9 +51,14 @@ def sweep(
     wanted = read_sweep(config)
     advise(lambda: left_to_do(out))
     resources = Resources(accelerator, threads=threads, graph=graph)
-    with _progress(wanted) as watch:
-        means = Means(watch, say, resources, launcher, workers)
-        record = search(wanted, out, command=f"delayplug bench sweep {config.name}", means=means)
+    with _progress(wanted) as (watch, plan):
+        means = Means(watch, say, plan, resources, launcher, workers)
+        record = search(
+            wanted,
+            out,
+            command=shlex.join(["delayplug", "bench", "sweep", f"{config}", "--out", f"{out}"]),
+            means=means,
+        )
     let_all_go()
     show(record, out)
 
@@ -72,25 +78,29 @@ def show(record: "Sweep", out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _progress(config: "SweepConfig") -> "Iterator[Watch]":
+def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], None]]]":
     """A bar for each run under way, which shows the setting, and a count of those that are done."""
     with progress_bars() as progress:
         total = progress.add_task("runs", total=None, note="")
         bars: dict[RunConfig, TaskID] = {}
         done: set[RunConfig] = set()
 
+        def plan(runs: int) -> None:
+            progress.update(total, total=runs)
+
         def watch(run: RunConfig, entry: "Epoch | None") -> None:
             if run in done:
                 return
             if run not in bars:
                 values = ", ".join(f"{name} {getattr(run, name)}" for name in config.space)
-                bars[run] = progress.add_task(f"{values}, seed {run.seed}", total=run.epochs, note="")
+                held = f", {run.held_out}" if run.held_out else ""
+                bars[run] = progress.add_task(f"{values}{held}, seed {run.seed}", total=run.all_epochs, note="")
             if entry is None:
                 return
             progress.update(bars[run], completed=entry["epoch"], note=f"loss {entry['train_loss']:.3f}")
-            if entry["epoch"] == run.epochs:
+            if entry["epoch"] == run.all_epochs:
                 done.add(run)
                 progress.remove_task(bars.pop(run))
                 progress.update(total, completed=len(done))
 
-        yield watch
+        yield watch, plan

@@ -136,8 +136,8 @@ def make_runs(
                 watch(config, None)
                 if (kept := found[config].kept) is not None:
                     say(resuming(config, kept))
-                task = task or load_task(config)
                 try:
+                    task = task or load_task(config)
                     make_run(config, missing[config], resources, task=task, on_epoch=partial(watch, config))
                 except Exception as error:
                     if failed is None:

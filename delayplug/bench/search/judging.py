@@ -8,7 +8,7 @@ from ...data import find_splits
 from ...errors import ArgumentError
 from ..config import SYNTHETIC, Protocol, RunConfig
 from ..task import number_of_folds
-from .sweep_config import SweepConfig
+from .sweep_config import SweepConfig, SweepOptions
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,16 @@ class Judge:
         return (
             f"speakers held out of training, {'folds' if len(folds) > 1 else 'fold'} {', '.join(map(str, folds))}, {of}"
         )
+
+    def planned(self, options: SweepOptions) -> int:
+        """How many runs a sweep has, if all settings can be trained."""
+        below, alive, total = 0, options.budget + options.baseline, len(options.final_seeds)
+        for runs in self.rungs:
+            if below:
+                alive = min(survivors(alive, options.halving) + options.baseline, alive)
+            total += alive * (runs - below)
+            below = runs
+        return total
 
     def run(self, config: SweepConfig, values: dict[str, object], part: Part) -> RunConfig:
         """A run that judges a setting.

@@ -52,8 +52,9 @@ class Range:
 
     def holds(self, value: object) -> bool:
         """Whether the sampler can be told of this value."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and self.low <= value <= self.high and (self.step is None or value in self.values())
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return self.low <= value <= self.high and (self.step is None or value in self.values())
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a sweep found, as tables for the terminal."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
@@ -114,7 +115,7 @@ def groups(record: Sweep, name: str) -> list[Group]:
         return [Group(shown_value(v), [a for value, a in points if _plain(value) == v]) for v in values]
     low, high = table["low"], table["high"]
     ends = [_between(low, high, n / 3, log=table.get("log", False)) for n in range(4)]
-    parts = zip(ends, ends[1:], strict=False)
+    parts = itertools.pairwise(ends)
     return [Group(f"{shown_value(a)} to {shown_value(b)}", _within(points, a, b, last=b == ends[-1])) for a, b in parts]
 
 
@@ -127,8 +128,7 @@ def _between(low: float, high: float, share: float, *, log: bool) -> float:
 
 
 def _within(points: Sequence[tuple[float, float]], low: float, high: float, *, last: bool) -> list[float]:
-    inside: Callable[[float], bool] = lambda value: low <= value and (value <= high if last else value < high)  # noqa: E731
-    return [accuracy for value, accuracy in points if inside(value)]
+    return [accuracy for value, accuracy in points if low <= value < high or (last and value == high)]
 
 
 def first_accuracy(record: Sweep, trial: Trial) -> float | None:
@@ -144,7 +144,7 @@ def effects(record: Sweep) -> Table:
         number("tried"),
         number("mean %"),
         number("best %"),
-        caption=f"After {_runs(record['rungs'][0])}. Settings with one value differ in the others, too, and a sampler that "
+        caption=f"After {_runs(record['rungs'][0])}. Settings that share a value differ in others, and a sampler that "
         "learns tries good ones more often: a hint, no measurement.",
     )
     for name in searched(record):

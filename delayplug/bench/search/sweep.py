@@ -1,7 +1,7 @@
 """The sweep: settings are drawn, judged on held-out speakers, and one of them is tested."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from ..whole_files import locked, write_whole
 from .judging import Judge, Part, judge_of, survivors
 from .sampling import Tried, check_sampler, draw
 from .sweep_config import SweepConfig
-from .trials import FORMAT, SWEEP, PartResult, Sweep, Trial, accuracy_of, read_sweep_record, write_sweep_record
+from .trials import FORMAT, SWEEP, PartResult, Sweep, Trial, accuracy_of, read_sweep_record, runs_of, write_sweep_record
 
 TRIALS, FINAL, CHOSEN = "trials", "final", "chosen.toml"
 _PACKAGES = ("delayplug", "torch", "lightning", "numpy", "optuna")
@@ -32,10 +32,12 @@ class Means:
 
     Attributes:
         watch, say, resources, launcher, workers: as `make_runs` has them.
+        plan: called with the number of runs that are left to make.
     """
 
     watch: Watch = lambda config, entry: None
     say: Say = lambda line: None
+    plan: Callable[[int], object] = lambda runs: None
     resources: Resources | None = None
     launcher: Launcher = "here"
     workers: int = 2
@@ -72,7 +74,9 @@ def sweep(config: SweepConfig, out: Path, *, command: str = "", means: Means | N
         config.check_same(before["config"], out / SWEEP)
     make_folder(out)
     with locked(out):
-        search = _Search(config, out, judge, means or Means(), command, before)
+        means = means or Means()
+        means.plan(judge.planned(config.options) - (0 if before is None else runs_of(before)))
+        search = _Search(config, out, judge, means, command, before)
         search.try_settings()
         search.climb()
         search.choose()
@@ -98,7 +102,7 @@ class _Search:
             "trials": [],
             "chosen": None,
             "final": [],
-            "finished": "",
+            "finished": "" if before is None else before["finished"],
         }
 
     @property
@@ -169,7 +173,7 @@ class _Search:
         records = self._make(dict.fromkeys(configs, self.out / FINAL))
         results = (_result(Part(None, seed), config, FINAL, records[config]) for config, seed in configs.items())
         self.record["final"] = list(results)
-        self.record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self.record["finished"] = self.record["finished"] or datetime.now(UTC).isoformat(timespec="seconds")
         self._save()
 
     def _draw(self) -> None:

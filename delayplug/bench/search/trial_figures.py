@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ..._colours import BLUE, DARK, GREY, LIGHT, VERMILLION
 from ..config import SYNTHETIC
@@ -18,7 +19,7 @@ _COLUMNS = 4
 def sweep_figure(record: Sweep) -> Figure:
     """Accuracy after the first rung, by setting in the order in which they were tried, and by each field.
 
-    The line is the best so far; blue marks went through all rungs, the red one was chosen, the square is the preset's.
+    The line is the best so far.
     """
     names = searched(record)
     columns = min(_COLUMNS, len(names) + 1)
@@ -39,6 +40,14 @@ def sweep_figure(record: Sweep) -> Figure:
         axes.set_visible(bool(axes.get_xlabel()))
     for axes in panels[::columns]:
         axes.set_ylabel("accuracy (%)")
+    kinds = {
+        "stopped": (GREY, "o"),
+        "went through all rungs": (BLUE, "o"),
+        "chosen": (VERMILLION, "o"),
+        "preset": (DARK, "s"),
+    }
+    marks = [Line2D([], [], linestyle="", color=colour, marker=marker) for colour, marker in kinds.values()]
+    figure.legend(marks, list(kinds), loc="outside lower center", ncols=len(kinds), frameon=False, fontsize=8)
     data = Path(str(record["config"].get("dataset", SYNTHETIC))).name
     figure.suptitle(f"{data}: {len(record['trials'])} settings on {record['judged_by']}", fontsize=10)
     return figure

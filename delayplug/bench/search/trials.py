@@ -7,7 +7,7 @@ cannot differ.
 import json
 from pathlib import Path
 from statistics import mean
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 from ...errors import RunError
 from ..typed_json import mismatch
@@ -15,10 +15,6 @@ from ..whole_files import write_whole
 
 FORMAT = 1
 SWEEP = "sweep.json"
-
-# open: not trained on all of its rung yet. stopped: others of its rung were better. judged: it has all runs.
-# refused: its values do not go together. failed: a run of it did.
-State = Literal["open", "stopped", "judged", "refused", "failed"]
 
 
 class PartResult(TypedDict):
@@ -32,9 +28,14 @@ class PartResult(TypedDict):
 
 
 class Trial(TypedDict):
-    """A setting that was tried: its values, what became of it, and its runs. `reason` says why it has no more of them.
+    """A setting that was tried.
 
-    The baseline has the preset's own values.
+    Keys:
+        values: of what is searched; those of the preset, if it is the baseline.
+        state: "open": it does not have all runs of its rung yet; "stopped": others of its rung were better; "judged":
+            it has all runs; "refused": its values do not go together; "failed": one of its runs did.
+        reason: why it has no more runs.
+        runs: that judged it.
     """
 
     number: int
@@ -58,7 +59,6 @@ class Sweep(TypedDict):
     Keys:
         config: the content of CONFIG.toml.
         judged_by: in words; rungs: how many runs a setting has after each rung.
-        checksums: of the data of the runs that judge.
         final: the runs of the chosen setting on the test set.
         finished: when, or "".
     """
@@ -73,7 +73,6 @@ class Sweep(TypedDict):
     chosen: Chosen | None
     final: list[PartResult]
     finished: str
-    checksums: NotRequired[dict[str, str]]
 
 
 def read_sweep_record(out: Path) -> Sweep | None:
@@ -104,6 +103,11 @@ def write_sweep_record(out: Path, record: Sweep) -> None:
         RunError: it cannot be written.
     """
     write_whole(out / SWEEP, json.dumps(record, indent=1) + "\n")
+
+
+def runs_of(record: Sweep) -> int:
+    """How many runs a record has, those on the test set included."""
+    return sum(len(trial["runs"]) for trial in record["trials"]) + len(record["final"])
 
 
 def accuracy_of(trial: Trial, runs: int | None = None) -> float | None:
