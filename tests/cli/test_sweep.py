@@ -10,19 +10,28 @@ import pytest
 
 from delayplug.bench.search.trials import read_sweep_record
 from delayplug.cli import main
+from tests.bench.runs import write_recordings
 from tests.bench.search.sweeps import SEARCH, SMALL
 from tests.cli.command import begin, delayplug
 
+DATA = "dataset = 'digits'\n"
 ON_CPU = ["--accelerator", "cpu", "--threads", "1"]
+
+
+def write_digits(folder: Path) -> None:
+    (folder / "digits").mkdir()
+    for part, number in (("train", 32), ("valid", 8), ("test", 6)):
+        write_recordings(folder / "digits" / f"digits_{part}.h5", number, seconds=0.2)
 
 
 @pytest.mark.slow
 @pytest.mark.trains
 def test_a_sweep_its_tables_and_its_report(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(f"budget = 2\nseeds = [0, 1]\nfinal_seeds = [0, 1]\n{SMALL}{SEARCH}")
+    write_digits(tmp_path)
+    (tmp_path / "mine.toml").write_text(f"{DATA}budget = 2\nseeds = [0, 1]\nfinal_seeds = [0, 1]\n{SMALL}{SEARCH}")
     done = delayplug("bench", "sweep", "mine.toml", *ON_CPU, "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for words in ("synthetic: 3 settings tried", "dropout", "preset", "Chosen: setting", "Test set:", "2 seeds"):
+    for words in ("digits: 3 settings tried", "dropout", "preset", "Chosen: setting", "Test set:", "2 seeds"):
         assert words in done.stdout
     assert (tmp_path / "out" / "sweep.png").exists()
     record = read_sweep_record(tmp_path / "out")
@@ -44,17 +53,18 @@ def test_a_sweep_its_tables_and_its_report(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.trains
 def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path) -> None:
-    text = f"budget = 2\nfinal_seeds = []\n{SMALL}{SEARCH}".replace("epochs = 1", "epochs = 3")
+    write_digits(tmp_path)
+    text = f"{DATA}budget = 2\nfinal_seeds = []\n{SMALL}{SEARCH}".replace("epochs = 1", "epochs = 150")
     (tmp_path / "mine.toml").write_text(text)
     args = ["bench", "sweep", "mine.toml", *ON_CPU, "--out", "out"]
     process = begin(*args, cwd=tmp_path)
-    while not list(tmp_path.glob("out/trials/001/*/config.toml")):
+    while not list(tmp_path.glob("out/trials/001/*/checkpoint.pt")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGTERM)
     _, printed = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert printed == "stopped by SIGTERM: run again to go on; 1 settings were tried\n"
+    assert printed == "stopped by SIGTERM: run again to go on; finished runs: 1\n"
     done = delayplug(*args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "The test set was not read." in done.stdout

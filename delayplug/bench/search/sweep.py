@@ -10,7 +10,7 @@ from ...errors import ArgumentError, RunError
 from ...toolkits import plugins
 from ..comparison.compare import make_runs
 from ..comparison.launch import Failed, Say, Watch
-from ..comparison.records import Record, make_folder
+from ..comparison.records import RECORD, Record, make_folder
 from ..config import RunConfig
 from ..resources import Launcher, Resources
 from ..serialise import to_toml
@@ -269,5 +269,5 @@ def left_to_do(out: Path) -> str:
         return "run again to begin"
     if record["chosen"] is not None:
         return f"run again to test setting {record['chosen']['number']}, which was chosen"
-    tried = sum(bool(trial["runs"]) or trial["state"] in ("refused", "failed") for trial in record["trials"])
-    return f"run again to go on; {tried} settings were tried"
+    finished = len(list(out.glob(f"{TRIALS}/*/*/{RECORD}")))
+    return f"run again to go on; finished runs: {finished}"

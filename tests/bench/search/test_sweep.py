@@ -171,7 +171,7 @@ def test_another_sweep_in_the_folder_is_refused(digits: Path, tmp_path: Path) ->
     with pytest.raises(RunError, match=r"is of another sweep \(budget: 4 there, 9 here\)"):
         sweep(config_of(tmp_path, on(digits, OPTIONS.replace("4", "9"))), out, means=means())
     assert (out / "sweep.json").read_bytes() == before
-    assert left_to_do(out) == "run again to go on; 0 settings were tried"
+    assert left_to_do(out) == "run again to go on; finished runs: 1"
     assert left_to_do(tmp_path) == "run again to begin"
 
 
