@@ -14,6 +14,8 @@ from tests.bench.runs import write_recordings
 from tests.bench.search.sweeps import SEARCH, SMALL
 from tests.cli.command import begin, delayplug
 
+pytest.importorskip("optuna")  # the commands run in processes of their own
+
 DATA = "dataset = 'digits'\n"
 ON_CPU = ["--accelerator", "cpu", "--threads", "1"]
 

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from ...errors import ArgumentError, RunError
 from ..config import SYNTHETIC, RunConfig, configure
@@ -137,15 +137,14 @@ def read_sweep(path: Path) -> SweepConfig:
     search = values.pop("search", {})
     if not isinstance(search, dict):
         raise ArgumentError(f"search in {path}", "a table, [search]", repr(search))
-    own = {name: values.pop(name) for name in settings(SweepOptions) if name in values}
+    own: dict[str, Any] = {name: values.pop(name) for name in settings(SweepOptions) if name in values}
     for name, setting in settings(SweepOptions).items():
         if name in own and not setting.allows(own[name]):
             raise ArgumentError(f"{name} in {path}", setting.expected, repr(own[name]))
     space = read_space(search)
     _check_fixed(values, space, path)
     preset = str(values.pop("preset", "quick" if values.get("dataset", SYNTHETIC) == SYNTHETIC else "shd"))
-    options = SweepOptions(**own)  # type: ignore[arg-type]
-    return SweepConfig(options, preset, values, search, space)
+    return SweepConfig(SweepOptions(**own), preset, values, search, space)
 
 
 def _check_fixed(values: Mapping[str, object], space: Space, path: Path) -> None:

@@ -68,4 +68,5 @@ def record(**changes: Any) -> Sweep:
         "final": [result(0.58, None, 0), result(0.60, None, 1)],
         "finished": "2025-01-01T00:00:00+00:00",
     }
-    return {**found, **changes}  # type: ignore[typeddict-item]
+    found.update(**changes)
+    return found
