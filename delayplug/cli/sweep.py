@@ -104,3 +104,4 @@ def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], N
                 progress.update(total, completed=len(done))
 
         yield watch, plan
+        progress.update(total, total=len(done))  # fewer, where settings could not be trained

@@ -54,11 +54,10 @@ class Judge:
 
     def planned(self, options: SweepOptions) -> int:
         """How many runs a sweep has, if all settings can be trained."""
-        below, alive, total = 0, options.budget + options.baseline, len(options.final_seeds)
+        below, alive, total = 0, options.budget, len(options.final_seeds)
         for runs in self.rungs:
-            if below:
-                alive = min(survivors(alive, options.halving) + options.baseline, alive)
-            total += alive * (runs - below)
+            alive = survivors(alive, options.halving) if below else alive
+            total += (alive + options.baseline) * (runs - below)
             below = runs
         return total
 

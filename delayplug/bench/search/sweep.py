@@ -100,8 +100,8 @@ class _Search:
             "judged_by": judge.text,
             "rungs": list(judge.rungs),
             "trials": [],
-            "chosen": None,
-            "final": [],
+            "chosen": None if before is None else before["chosen"],
+            "final": [] if before is None else before["final"],
             "finished": "" if before is None else before["finished"],
         }
 
@@ -127,13 +127,12 @@ class _Search:
         """The other rungs: the better settings get more runs."""
         below = self.judge.rungs[0]
         for runs in self.judge.rungs[1:]:
-            ranked = self._ranked(below)
-            number = survivors(len(ranked), self.config.options.halving)
-            for rank, trial in enumerate(ranked[number:], start=number + 1):
-                if not trial["baseline"]:
-                    trial["state"] = "stopped"
-                    of = f"{below} run{'s' if below > 1 else ''}"
-                    trial["reason"] = f"number {rank} of {len(ranked)} after {of}, of which {number} go on"
+            drawn = [trial for trial in self._ranked(below) if not trial["baseline"]]
+            number = survivors(len(drawn), self.config.options.halving)
+            for rank, trial in enumerate(drawn[number:], start=number + 1):
+                trial["state"] = "stopped"
+                of = f"{below} run{'s' if below > 1 else ''}"
+                trial["reason"] = f"number {rank} of {len(drawn)} after {of}, of which {number} go on"
             self._judge([trial for trial in self.trials if trial["state"] == "open"], runs)
             self._save()
             below = runs
@@ -149,9 +148,8 @@ class _Search:
             self._save()
             raise RunError(f"{self.out}: none of {len(self.trials)} settings could be judged: {reasons}")
         best = ranked[0]
-        of = f"{runs} run{'s' if runs > 1 else ''} ({self.judge.text})"
-        accuracy = accuracy_of(best) or 0.0
-        reason = f"the highest mean accuracy, {100 * accuracy:.2f} %, of {len(ranked)} settings that have all {of}"
+        accuracy, all_runs = accuracy_of(best) or 0.0, f"all {runs} runs" if runs > 1 else "their run"
+        of = f"the {len(ranked)} settings, of {len(self.trials)} tried, that have {all_runs}"
         if self.before is not None and self.before["final"] and self.before["chosen"] is not None:
             earlier = self.before["chosen"]["number"]
             if earlier != best["number"]:
@@ -159,7 +157,8 @@ class _Search:
                     f"{self.out}: the test set was read for setting {earlier}, and the records of the runs now choose "
                     f"setting {best['number']}. Search again in another --out"
                 )
-        self.record["chosen"] = {"number": best["number"], "reason": f"{reason}, of {len(self.trials)} tried"}
+        reason = f"the highest mean accuracy, {100 * accuracy:.2f} %, of {of}"
+        self.record["chosen"] = {"number": best["number"], "reason": reason}
         seed = min(self.config.options.final_seeds, default=0)
         write_whole(self.out / CHOSEN, to_toml(self.judge.final_run(self.config, best["values"], seed)))
         self._save()

@@ -60,15 +60,14 @@ def test_settings_are_judged_by_held_out_speakers_alone(whole: Sweep) -> None:
         assert all(run["recordings"] == 12 for run in trial["runs"])
         assert trial["state"] == ("judged" if len(trial["runs"]) == 2 else "stopped")
     first = [trial["runs"][0]["accuracy"] for trial in whole["trials"]]
-    order = sorted(range(5), key=lambda n: (-first[n], n))
+    order = sorted(range(1, 5), key=lambda n: (-first[n], n))
     judged = {trial["number"] for trial in whole["trials"] if trial["state"] == "judged"}
     assert judged == {*order[:2], 0}
-    stopped = whole["trials"][order[-1] or order[-2]]
-    assert stopped["reason"].endswith("of 5 after 1 run, of which 2 go on")
+    assert whole["trials"][order[-1]]["reason"] == "number 4 of 4 after 1 run, of which 2 go on"
     assert whole["chosen"] is not None
     means_of = {n: sum(run["accuracy"] for run in whole["trials"][n]["runs"]) for n in judged}
     assert means_of[whole["chosen"]["number"]] == max(means_of.values())
-    assert "of 5 tried" in whole["chosen"]["reason"]
+    assert whole["chosen"]["reason"].endswith(f"%, of the {len(judged)} settings, of 5 tried, that have all 2 runs")
     assert whole["final"] == []
     assert whole["versions"].keys() >= {"python", "torch", "delayplug", "optuna"}
 
