@@ -12,6 +12,7 @@ from ..bench.config import PRESETS, SYNTHETIC, RunConfig
 from ..bench.resources import Launcher, Resources
 from ..bench.stopping import advise, let_all_go
 from ..bench.variants import learns_delays, variant_name
+from . import sweep
 from .console import SpreadCommand, console, progress_bars, say
 from .options import with_settings
 
@@ -108,14 +109,18 @@ def run(
     say(f"Next: delayplug bench report {out}")
 
 
+bench.command("sweep")(sweep.sweep)
+
+
 @bench.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of runs, as `bench run --out` made it.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of runs, or of a sweep, as --out made it.")],
 ) -> None:
     """Report on the runs in a folder: a table here, results.csv, and a page to show.
 
     The page is one file, report.html: accuracies with intervals, learning curves, delays before and after training, an
-    example with its hidden spikes, how it was measured, and the command that makes each number again.
+    example with its hidden spikes, how it was measured, and the command that makes each number again. Of a sweep it is
+    on the runs of the chosen setting, and what was tried is a table here.
 
     \b
     Example:
@@ -123,7 +128,14 @@ def report(
     """
     from ..bench.report.page import read_records, write_csv, write_page
     from ..bench.report.tables import table
+    from ..bench.search.sweep import FINAL
+    from ..bench.search.trials import read_sweep_record
 
+    if (found := read_sweep_record(folder)) is not None:
+        sweep.show(found, folder)
+        if not found["final"]:
+            return
+        folder = folder / FINAL
     records = read_records(folder)
     console.print(table(records))
     with console.status("drawing"):

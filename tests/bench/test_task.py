@@ -79,6 +79,26 @@ def test_folds_of_speakers_never_read_the_test_file(tmp_path: Path) -> None:
         load_task(dataclasses.replace(config, protocol="heldout"))
 
 
+def test_validation_recordings_in_place_of_a_test_file_that_is_not_read(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "mini_train.h5", 20)
+    (tmp_path / "mini_test.h5").write_bytes(b"damaged")
+    config = configure("shd", dataset=str(tmp_path), protocol="validation")
+    with pytest.raises(DataError, match=r"expected a file \*_valid.h5 for the validation protocol, got none"):
+        load_task(config)
+    write_recordings(tmp_path / "mini_valid.h5", 8)
+    task = load_task(config)
+    assert (len(task.train), len(task.test), task.rule) == (20, 8, "last epoch")
+    assert task.test is task.valid
+    assert task.tested_on == "the validation recordings"
+    assert task.checksums == data_checksums(config)
+    assert task.checksums.keys() == {"train", "valid"}
+    with pytest.raises(DataError):
+        load_task(dataclasses.replace(config, protocol="official"))
+    synthetic = load_task(configure("quick", protocol="validation"))
+    assert synthetic.checksums.keys() == {"train", "valid"}
+    assert (synthetic.test is synthetic.valid, synthetic.rule) == (True, "last epoch")
+
+
 def test_folds_need_speakers(tmp_path: Path) -> None:
     config = configure("shd", dataset=str(tmp_path), protocol="speakers")
     for speakers, got in ((0, "none that are named"), (2, "2")):
@@ -151,6 +171,6 @@ def test_a_folder_that_does_not_exist() -> None:
         usual_preset("nowhere")
 
 
-def test_the_synthetic_task_has_one_protocol() -> None:
-    with pytest.raises(ArgumentError, match="protocol: expected 'heldout'"):
+def test_the_synthetic_task_has_two_protocols() -> None:
+    with pytest.raises(ArgumentError, match="protocol: expected 'heldout' or 'validation' for the synthetic task"):
         load_task(configure("quick", protocol="paper"))
