@@ -38,7 +38,7 @@ _cache = tempfile.TemporaryDirectory(prefix="delayplug-cache-")
 os.environ["DELAYPLUG_CACHE"] = _cache.name
 
 EXTRAS = frozenset({
-    *("snntorch", "norse", "spikingjelly", "nir", "onnx", "onnxruntime", "ray"),
+    *("snntorch", "norse", "spikingjelly", "nir", "onnx", "onnxruntime", "optuna", "ray"),
     *("h5py", "jinja2", "lightning", "matplotlib", "pooch", "requests", "typer"),
     *("furo", "myst_parser", "sphinx", "sphinx_copybutton", "yaml"),
 })  # fmt: skip

@@ -222,8 +222,9 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         """They divide the input by what Norse scales it by."""
         if isinstance(neuron, AdaptiveLIFCell):
             adaptive = self.dynamics(neuron)
-            hidden = {"shows_membrane": False, "shows_adaptation": False}
-            return None if adaptive is None else dataclasses.replace(adaptive, **hidden)
+            if adaptive is None:
+                return None
+            return dataclasses.replace(adaptive, shows_membrane=False, shows_adaptation=False)
         parameters: Any = neuron.p
         dynamics, tau = self.dynamics(neuron), parameters.tau_mem_inv
         if dynamics is None or tau.device.type != "cpu" or tau.requires_grad:

@@ -14,7 +14,7 @@ from .variants import PER_SYNAPSE, Variant, variant_name
 
 SYNTHETIC = "synthetic"
 
-Protocol = Literal["heldout", "official", "paper", "speakers"]
+Protocol = Literal["heldout", "official", "paper", "speakers", "validation"]
 Precision = Literal["highest", "high", "medium"]
 Neuron = Literal["lif", "adlif"]
 Readout = Literal["sum", "mean", "max"]
@@ -173,8 +173,9 @@ class RunConfig:
     protocol: Annotated[
         Protocol,
         Setting(
-            "What chooses the epoch: held-out recordings, the official validation file, or the test set; speakers: "
-            "nothing does, and a fold of the training speakers takes the place of the test set, which is not read."
+            "What chooses the epoch: held-out recordings, the official validation file, or the test set; speakers and "
+            "validation: nothing does, and a fold of the training speakers, or the validation file, takes the place of "
+            "the test set, which is not read."
         ),
     ] = "heldout"
     validation: Annotated[

@@ -20,6 +20,8 @@ from .config import PRESET_OF_DATA, SYNTHETIC, RunConfig
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
 _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
 _PIECE = 1 << 26  # bytes
+# The parts that a protocol reads where it does not read all.
+_READ = {"speakers": ("train",), "validation": ("train", "valid")}
 # The fields that decide which recordings a run reads, and how they are binned.
 FILES = ("dataset", "step_ms", "pool", "binning")
 LAST = "last epoch"
@@ -107,8 +109,8 @@ def usual_preset(dataset: str) -> str:
 
 def _split(config: RunConfig) -> Task:
     """`load_task`, without a name."""
-    if config.dataset == SYNTHETIC and config.protocol != "heldout":
-        raise ArgumentError("protocol", "'heldout' for the synthetic task", repr(config.protocol))
+    if config.dataset == SYNTHETIC and config.protocol not in ("heldout", "validation"):
+        raise ArgumentError("protocol", "'heldout' or 'validation' for the synthetic task", repr(config.protocol))
     if config.dataset == SYNTHETIC and config.refit:
         raise ArgumentError("refit", "no refit for the synthetic task, of which nothing is held out", config.refit)
     parts = _read(config)
@@ -116,7 +118,9 @@ def _split(config: RunConfig) -> Task:
     if config.dataset == SYNTHETIC:
         planted = _SYNTHETIC_TASK.planted_delays()
         split = "each part drawn by itself"
-        return Task(parts["train"], parts["valid"], parts["test"], split, planted=planted, checksums=checksums)
+        test = parts.get("test", parts["valid"])
+        task = Task(parts["train"], parts["valid"], test, split, planted=planted, checksums=checksums)
+        return _without_test_set(task) if config.protocol == "validation" else task
     classes = {name: part.classes for name, part in parts.items()}
     if len(set(classes.values())) > 1:
         raise DataError(f"{config.dataset}: expected the same classes in all files, got {classes}")
@@ -128,16 +132,19 @@ def _split(config: RunConfig) -> Task:
     parts = {name: part.padded(steps) for name, part in parts.items()}
     if config.protocol == "speakers":
         return _by_speakers(config, parts["train"], checksums)
+    if config.protocol in ("official", "validation") and "valid" not in parts:
+        advice = "Take --protocol heldout"
+        raise DataError(
+            f"{config.dataset}: expected a file *_valid.h5 for the {config.protocol} protocol, got none. {advice}"
+        )
     if "valid" in parts:
         if config.refit:
             expected = "no refit for data with a validation file: nothing is held out of its training recordings"
             raise ArgumentError("refit", expected, config.refit)
         split = "the validation file of the data"
-        return Task(parts["train"], parts["valid"], parts["test"], split, checksums=checksums)
+        task = Task(parts["train"], parts["valid"], parts.get("test", parts["valid"]), split, checksums=checksums)
+        return _without_test_set(task) if config.protocol == "validation" else task
     whole = parts["train"]
-    if config.protocol == "official":
-        advice = "Take --protocol heldout"
-        raise DataError(f"{config.dataset}: expected a file *_valid.h5 for the official protocol, got none. {advice}")
     if config.protocol == "paper":
         split = "none: the test set chooses the epoch, as published, and its accuracy is too high"
         return Task(whole, parts["test"], parts["test"], split, "best on test", checksums=checksums)
@@ -164,6 +171,12 @@ def _split(config: RunConfig) -> Task:
         whole=whole if config.refit else None,
         held_speakers=tuple(speakers),
     )
+
+
+def _without_test_set(task: Task) -> Task:
+    """The validation recordings are tested on, and nothing is chosen."""
+    split = f"none: nothing is chosen, and the validation recordings are tested on ({task.split})"
+    return replace(task, split=split, rule=LAST, tested_on="the validation recordings")
 
 
 def _by_speakers(config: RunConfig, whole: Frames, checksums: Mapping[str, str]) -> Task:
@@ -221,14 +234,18 @@ def _read(config: RunConfig) -> dict[str, Frames]:
     """The recordings of each part that the protocol reads: "train", mostly "test", and perhaps "valid"."""
     if config.dataset == SYNTHETIC:
         sizes = zip(("train", "valid", "test"), _SYNTHETIC_SIZES, (1, 2, 3), strict=True)
-        return {name: _SYNTHETIC_TASK.sample(size, seed) for name, size, seed in sizes}
+        return {name: _SYNTHETIC_TASK.sample(size, seed) for name, size, seed in sizes if _reads(config, name)}
     return {
         name: cached_frames(
             path, step_ms=config.step_ms, pool=config.pool, binning=config.binning, time_unit=config.time_unit
         )
         for name, path in find_splits(Path(config.dataset)).items()
-        if name == "train" or config.protocol != "speakers"
+        if _reads(config, name)
     }
+
+
+def _reads(config: RunConfig, part: str) -> bool:
+    return part in _READ.get(config.protocol, (part,))
 
 
 def _checksum(frames: Frames) -> str:

@@ -23,8 +23,10 @@ from .surrogates import Surrogate, SurrogateForm
 def run_adaptive(
     dynamics: Dynamics, x: Tensor, membrane: Tensor | None, adaptation: Tensor | None, *, is_exact: bool, in_half: bool
 ) -> NeuronActivity | None:
-    """Neurons with an `Adaptation`; None where no kernel does this: the kernel's are charged by LEAK_INPUT_FIRST from
-    a rest of zero, have no current, and are reset to zero in the step of the spike.
+    """Neurons with an `Adaptation`; None for neurons that the kernels do not compute.
+
+    Theirs are charged by LEAK_INPUT_FIRST from a rest of zero, have no current, and are reset to zero in the step of
+    the spike.
 
     Args:
         dynamics: of the neurons.
@@ -134,9 +136,10 @@ class _FusedAdaptive(torch.autograd.Function):
         last = torch.empty_like(x[0]), torch.empty_like(x[0])
         layout = [x.shape[0], x[0].numel(), place.size, place.repeat]
         kinds = [*place.kinds, NUMBER if scale is None else FULL]
-        ctx.run = ([*place.numbers, 1.0], kinds, layout, [int(d.fires_at)])
+        numbers, rules = [*place.numbers, 1.0], [int(d.fires_at)]
+        ctx.run = numbers, kinds, layout, rules
         adaptive_forward(
-            *(x, membrane, adaptation, [*constants, scale], *ctx.run),
+            *(x, membrane, adaptation, [*constants, scale], numbers, kinds, layout, rules),
             *(spikes, half_spikes, charged, membranes, adaptations, *last),
         )
         ctx.plan = plan
@@ -163,16 +166,17 @@ def _kernel_backward(ctx: Any, *grads: Tensor | None) -> list[Tensor | None]:
     def some(wanted: bool, like: Tensor) -> Tensor | None:
         return torch.empty_like(like) if wanted else None
 
-    outs = [some(wants_x, x), some(wants_membrane, x[0]), some(wants_adaptation, x[0])]
+    outs = some(wants_x, x), some(wants_membrane, x[0]), some(wants_adaptation, x[0])
     learned = [number for number, wanted in enumerate(wants) if wanted]
     sums = [torch.empty_like(x[0]) for _ in learned]
     surrogate = plan.dynamics.surrogate or Surrogate(SurrogateForm.CONSTANT)
     numbers, kinds, layout, rules = ctx.run
+    rules = [*rules, int(plan.dynamics.is_detached), int(surrogate.form)]
+    given = [None if grad is None else grad.contiguous() for grad in grads]
+    parameters = [surrogate.a, surrogate.b, surrogate.c]
     adaptive_backward(
-        *(x, membrane, adaptation, [*constants, scale], numbers, kinds, layout),
-        *([*rules, int(plan.dynamics.is_detached), int(surrogate.form)], [surrogate.a, surrogate.b, surrogate.c]),
-        *(charged, adaptations, [None if grad is None else grad.contiguous() for grad in grads]),
-        *(*outs, sums, learned),
+        *(x, membrane, adaptation, [*constants, scale], numbers, kinds, layout, rules, parameters),
+        *(charged, adaptations, given, *outs, sums, learned),
     )
     totals: list[Tensor | None] = [None] * len(constants)
     for number, total in zip(learned, sums, strict=True):
@@ -190,21 +194,23 @@ def _plain_backward(ctx: Any, *grads: Tensor | None) -> list[Tensor | None]:
         # Views, so that a state that was computed from x has no part in the gradient for x.
         inputs = [None if t is None else t.view_as(t) for t in (x, membrane, adaptation, *constants)]
         x, membrane, adaptation, *constants = inputs
+        columns = place.columns(x, 1)
+        assert columns is not None
         did = in_steps(
             plan.as_dynamics(constants, place.columns(scale, 0)),
-            *(place.columns(x, 1), place.columns(membrane, 0), None, place.columns(adaptation, 0)),
+            *(columns, place.columns(membrane, 0), None, place.columns(adaptation, 0)),
         )
         outputs = (did.spikes, did.membranes, did.adaptations, did.membrane, did.adaptation)
-        given = [
+        pairs = [
             (out, grad.reshape(out.shape))
             for out, grad in zip(outputs, grads, strict=True)
             if out is not None and grad is not None
         ]
         places = [at for at, need in enumerate(wanted) if need]
         found = torch.autograd.grad(
-            [out for out, _ in given],
-            [inputs[at] for at in places],
-            [grad for _, grad in given],
+            [out for out, _ in pairs],
+            [given for at in places if (given := inputs[at]) is not None],
+            [grad for _, grad in pairs],
             create_graph=graph,
             allow_unused=True,
         )

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..deploy.freeze import freeze_delays
-from ..errors import ExchangeError, SequenceError
+from ..errors import BackendError, ExchangeError, SequenceError
 from ..exchange.to_module import run_neuron
+from ..neurons.adaptive import AdaptiveParameters
 from ..neurons.dynamics import Dynamics
 from ..neurons.fused import fused_neurons
 from ..neurons.recurrence import NeuronActivity, in_steps
+from ..neurons.surrogates import Surrogate, SurrogateForm
 from ..running.loop import over_time
 from ..running.stream import stream
 from ..toolkits import capabilities
@@ -198,6 +200,25 @@ class CapabilityLaws(Cases):
         readout = toolkit.readout_neuron(tau=tau)
         for _ in range(2):  # the second run starts afresh
             torch.testing.assert_close(toolkit.run(readout, x), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+    def test_the_benchmarks_adaptive_neuron_is_the_papers(self) -> None:
+        self.skip_without(capabilities.Benchmarks)
+        toolkit = capabilities.benchmarks(self.toolkit)
+        torch.manual_seed(0)
+        try:
+            neuron = toolkit.adaptive_neuron(5, step_ms=10.0, strength=3.0)
+        except BackendError:
+            raise unittest.SkipTest(f"the backend {self.backend} has no adaptive neurons") from None
+        (parameters,) = (module for module in neuron.modules() if isinstance(module, AdaptiveParameters))
+        x, mask, weight = (torch.rand(40, 8, 5) * 8).requires_grad_(), torch.rand(8, 5) < 0.6, torch.randn(40, 8, 5)
+        dynamics = parameters.dynamics(threshold=1.0, surrogate=Surrogate(SurrogateForm.ARCTAN, 5.0))
+        expected, actual = in_steps(dynamics, x).output, toolkit.run(neuron, x)
+        assert torch.equal(actual, expected)
+        assert torch.equal(toolkit.run_masked(neuron, x, mask.float()), expected * mask)
+        leaves = [x, *parameters.parameters()]
+        wanted, got = (torch.autograd.grad((y * weight).sum(), leaves) for y in (expected, actual))
+        for theirs, ours in zip(wanted, got, strict=True):
+            assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
     # ----------------------------------------------------------------------------------------- fused neurons
 

@@ -1,6 +1,7 @@
 """The data of a run."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,9 +51,12 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
 
 def test_folds_of_speakers_never_read_the_test_file(tmp_path: Path) -> None:
     """Speakers 0 to 4 in turns, two recordings each; the files beside that of training are no files of recordings."""
+    opened: list[str] = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
     write_recordings(tmp_path / "mini_train.h5", 40, speakers=5, seconds=0.2)
     for name in ("test", "valid"):
         (tmp_path / f"mini_{name}.h5").write_bytes(b"damaged")
+    opened.clear()
     config = configure("shd", dataset=str(tmp_path), protocol="speakers")
     tasks = [load_task(dataclasses.replace(config, fold=fold)) for fold in range(3)]
     assert [task.held_speakers for task in tasks] == [(0, 1), (2, 3), (4,)]
@@ -75,8 +79,29 @@ def test_folds_of_speakers_never_read_the_test_file(tmp_path: Path) -> None:
         load_task(dataclasses.replace(config, fold=3))
     with pytest.raises(ArgumentError, match=r"held_speakers: .* speakers among \[0, 1, 2, 3, 4\], got \[7\]"):
         load_task(dataclasses.replace(config, held_speakers=(1, 7)))
+    assert [path for path in opened if path.endswith(("mini_test.h5", "mini_valid.h5"))] == []
     with pytest.raises(DataError):
         load_task(dataclasses.replace(config, protocol="heldout"))
+
+
+def test_validation_recordings_in_place_of_a_test_file_that_is_not_read(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "mini_train.h5", 20)
+    (tmp_path / "mini_test.h5").write_bytes(b"damaged")
+    config = configure("shd", dataset=str(tmp_path), protocol="validation")
+    with pytest.raises(DataError, match=r"expected a file \*_valid.h5 for the validation protocol, got none"):
+        load_task(config)
+    write_recordings(tmp_path / "mini_valid.h5", 8)
+    task = load_task(config)
+    assert (len(task.train), len(task.test), task.rule) == (20, 8, "last epoch")
+    assert task.test is task.valid
+    assert task.tested_on == "the validation recordings"
+    assert task.checksums == data_checksums(config)
+    assert task.checksums.keys() == {"train", "valid"}
+    with pytest.raises(DataError):
+        load_task(dataclasses.replace(config, protocol="official"))
+    synthetic = load_task(configure("quick", protocol="validation"))
+    assert synthetic.checksums.keys() == {"train", "valid"}
+    assert (synthetic.test is synthetic.valid, synthetic.rule) == (True, "last epoch")
 
 
 def test_folds_need_speakers(tmp_path: Path) -> None:
@@ -151,6 +176,6 @@ def test_a_folder_that_does_not_exist() -> None:
         usual_preset("nowhere")
 
 
-def test_the_synthetic_task_has_one_protocol() -> None:
-    with pytest.raises(ArgumentError, match="protocol: expected 'heldout'"):
+def test_the_synthetic_task_has_two_protocols() -> None:
+    with pytest.raises(ArgumentError, match="protocol: expected 'heldout' or 'validation' for the synthetic task"):
         load_task(configure("quick", protocol="paper"))

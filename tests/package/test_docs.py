@@ -16,6 +16,8 @@ import typer
 
 import delayplug
 from delayplug import cli
+from delayplug.bench.search.sampling import draw
+from delayplug.bench.search.sweep_config import read_sweep
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -56,8 +58,17 @@ def test_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_every_block_has_a_language() -> None:
     for path in PAGES:
         opening = re.findall(r"^```(.*)$", path.read_text(), flags=re.MULTILINE)[::2]
-        known = {"python", "console", "text"}
+        known = {"python", "console", "text", "toml"}
         assert all(language in known or language.startswith("{") for language in opening), (name_of(path), opening)
+
+
+def test_files_of_sweeps_are_read(tmp_path: Path) -> None:
+    (page,) = pages(with_a="toml")
+    (block,) = blocks(page, "toml")
+    (tmp_path / "sweep.toml").write_text(block.text)
+    config = read_sweep(tmp_path / "sweep.toml")
+    draws = draw(config.space, [], config.options.at_once, config.options.sampler, 0)
+    assert all(config.run(values, protocol="speakers") for values in draws)
 
 
 def test_the_readme_has_a_block_per_toolkit_and_is_short() -> None:

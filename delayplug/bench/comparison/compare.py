@@ -1,6 +1,6 @@
 """A comparison: a folder of independent runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import groupby, product
 from operator import attrgetter
@@ -14,7 +14,7 @@ from ..task import FILES, load_task, number_of_folds
 from ..training.accelerators import check_devices
 from ..variants import Variant
 from .existing import DataChecksums, existing, resuming
-from .launch import Say, Watch, check_launcher, launch
+from .launch import Failed, RunsFailedError, Say, Watch, check_launcher, launch
 from .records import RECORD, Record, check_comparable, make_folder, read_record
 from .run import is_first, make_run
 
@@ -75,12 +75,7 @@ def compare(
     Args:
         configs: the runs.
         out: folder of the comparison; each run has a folder of its own in it.
-        watch: called with a run and None when it starts here, and with a run and its last epoch: after each epoch, or
-            every now and then if it is made by a worker.
-        say: called with a line on runs that are skipped or go on.
-        resources: of every run; one device, Lightning's choice, by default.
-        launcher: "here", one after the other; "local", some processes side by side; "ray", a Ray cluster.
-        workers: how many side by side, for "local".
+        watch, say, resources, launcher, workers: as `make_runs` has them.
 
     Raises:
         ArgumentError: a device that does not exist here.
@@ -88,15 +83,52 @@ def compare(
             or a run failed on a worker.
         DataError: the data cannot be used.
     """
+    how: Any = {"watch": watch, "say": say, "resources": resources, "launcher": launcher, "workers": workers}
+    made = make_runs(dict.fromkeys(configs, out), **how)
+    records = [made[config] for config in configs if config in made]
+    check_comparable(records, out)
+    return records
+
+
+def make_runs(
+    folders: Mapping[RunConfig, Path],
+    *,
+    watch: Watch = lambda config, entry: None,
+    say: Say = lambda line: None,
+    failed: Failed | None = None,
+    resources: Resources | None = None,
+    launcher: Launcher = "here",
+    workers: int = 2,
+) -> dict[RunConfig, Record]:
+    """Make the runs that are not there yet, each in a folder of its own, and return the records of all.
+
+    Of several processes of a run the first one returns the records, the others none.
+
+    Args:
+        folders: the runs, and the folder in which each has its own.
+        watch: called with a run and None when it starts here, and with a run and its last epoch: after each epoch, or
+            every now and then if it is made by a worker.
+        say: called with a line on runs that are skipped or go on.
+        failed: called at the end with each run that failed and its error; None: the error is raised, at once where runs
+            are made here, and at the end where workers make them.
+        resources: of every run; one device, Lightning's choice, by default.
+        launcher: "here", one after the other; "local", some processes side by side; "ray", a Ray cluster.
+        workers: how many side by side, for "local".
+
+    Raises:
+        ArgumentError, RunError, DataError: as `compare` does.
+    """
     resources = resources or Resources()
     check_devices(resources)
     check_launcher(launcher, resources, workers)
     checksums = DataChecksums()
-    found = {config: existing(out / config.name, config, checksums) for config in configs}
-    missing = [config for config in configs if found[config].record is None]
-    make_folder(out)
-    if len(missing) < len(configs):
-        say(f"{len(configs) - len(missing)} of {len(configs)} runs are finished already and skipped")
+    found = {config: existing(folder / config.name, config, checksums) for config, folder in folders.items()}
+    missing = {config: folder for config, folder in folders.items() if found[config].record is None}
+    for folder in dict.fromkeys(folders.values()):
+        make_folder(folder)
+    if len(missing) < len(folders):
+        say(f"{len(folders) - len(missing)} of {len(folders)} runs are finished already and skipped")
+    failures: dict[RunConfig, BaseException] = {}
     if launcher == "here":
         for _, group in groupby(missing, attrgetter(*FILES, *_SPLIT)):
             task = None
@@ -104,12 +136,24 @@ def compare(
                 watch(config, None)
                 if (kept := found[config].kept) is not None:
                     say(resuming(config, kept))
-                task = task or load_task(config)
-                make_run(config, out, resources, task=task, on_epoch=partial(watch, config))
+                try:
+                    task = task or load_task(config)
+                    make_run(config, missing[config], resources, task=task, on_epoch=partial(watch, config))
+                except Exception as error:
+                    if failed is None:
+                        raise
+                    failures[config] = error
     elif missing:
-        launch(launcher, missing, out, resources, workers, watch, say)
+        try:
+            launch(launcher, missing, resources, workers, watch, say)
+        except RunsFailedError as error:
+            if failed is None:
+                raise
+            failures |= error.failures
+    if failed is not None:
+        for config, reason in failures.items():
+            failed(config, reason)
     if not is_first():
-        return []  # the first process may be writing the last of them
-    records = [read_record(out / config.name / RECORD) for config in configs]
-    check_comparable(records, out)
-    return records
+        return {}  # the first process may be writing the last of them
+    made = {config: folder for config, folder in folders.items() if config not in failures}
+    return {config: read_record(folder / config.name / RECORD) for config, folder in made.items()}

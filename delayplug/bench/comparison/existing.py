@@ -98,7 +98,7 @@ class DataChecksums:
 
     def __call__(self, config: RunConfig) -> Mapping[str, str]:
         """Those of a run."""
-        files = (*attrgetter(*FILES)(config), config.protocol == "speakers")
+        files = (*attrgetter(*FILES)(config), config.protocol)
         if files not in self._known:
             self._known[files] = data_checksums(config)
         return self._known[files]

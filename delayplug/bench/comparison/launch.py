@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from multiprocessing.connection import wait as wait_for_answers
@@ -34,7 +34,24 @@ _POLL = 0.3  # seconds
 Watch = Callable[[RunConfig, Epoch | None], object]
 # Called with a line of text.
 Say = Callable[[str], object]
-Failures = dict[str, BaseException]
+# Called with a run that failed and its error.
+Failed = Callable[[RunConfig, BaseException], object]
+# The runs, and the folder in which each has its own.
+Folders = Mapping[RunConfig, Path]
+Failures = dict[RunConfig, BaseException]
+
+
+class RunsFailedError(RunError):
+    """Some of several runs failed; the others are done.
+
+    Attributes:
+        failures: the error of each.
+    """
+
+    def __init__(self, failures: Failures, number: int) -> None:
+        what = "; ".join(f"{config.name}: {type(error).__name__}: {error}" for config, error in failures.items())
+        super().__init__(f"{len(failures)} of {number} runs failed, the others are done. {what}")
+        self.failures = failures
 
 
 def check_launcher(launcher: Launcher, resources: Resources, workers: int) -> None:
@@ -53,28 +70,25 @@ def check_launcher(launcher: Launcher, resources: Resources, workers: int) -> No
             raise ArgumentError("launcher", "Ray", "it is not installed", "pip install 'delayplug[ray]'") from error
 
 
-def launch(
-    launcher: Launcher, configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch, say: Say
-) -> None:
+def launch(launcher: Launcher, folders: Folders, resources: Resources, workers: int, watch: Watch, say: Say) -> None:
     """Make the runs on workers. A run that fails does not stop the others; failures are raised at the end.
 
     Raises:
         ArgumentError: as `check_launcher`.
-        RunError: runs failed; says which, and why.
+        RunsFailedError: runs failed; says which, and why.
     """
     check_launcher(launcher, resources, workers)
-    out = out.resolve()
-    for config in configs:
-        _say_whether_it_goes_on(config, out, say)
+    folders = {config: folder.resolve() for config, folder in folders.items()}
+    for config, folder in folders.items():
+        _say_whether_it_goes_on(config, folder, say)
     if launcher == "ray":
-        failures = _on_ray(configs, out, resources, watch)
+        failures = _on_ray(folders, resources, watch)
     else:
-        failures = _locally(configs, out, resources, workers, watch, say)
-    for config in configs:
-        (out / config.name / PROGRESS).unlink(missing_ok=True)
+        failures = _locally(folders, resources, workers, watch, say)
+    for config, folder in folders.items():
+        (folder / config.name / PROGRESS).unlink(missing_ok=True)
     if failures:
-        what = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failures.items())
-        raise RunError(f"{len(failures)} of {len(configs)} runs failed, the others are done. {what}")
+        raise RunsFailedError(failures, len(folders))
 
 
 def _say_whether_it_goes_on(config: RunConfig, out: Path, say: Say) -> None:
@@ -97,20 +111,18 @@ def run_worker(config: RunConfig, out: Path, resources: Resources, folder: Path)
     make_run(config, out, resources, on_epoch=on_epoch)
 
 
-def _locally(
-    configs: list[RunConfig], out: Path, resources: Resources, workers: int, watch: Watch, say: Say
-) -> Failures:
+def _locally(folders: Folders, resources: Resources, workers: int, watch: Watch, say: Say) -> Failures:
     """A process for each run, so that one that dies does not end the others; none of them outlives this block."""
     threads = max(1, (os.cpu_count() or 1) // workers)
     resources = resources if resources.threads else replace(resources, threads=threads)
-    waiting, deaths = list(configs), Counter[RunConfig]()
+    waiting, deaths = list(folders), Counter[RunConfig]()
     running: dict[Worker[None], RunConfig] = {}
     failures: Failures = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 config = waiting.pop(0)
-                running[Worker(run_worker, config, out, resources, Path.cwd())] = config
+                running[Worker(run_worker, config, folders[config], resources, Path.cwd())] = config
             answered = wait_for_answers([worker.answers for worker in running], timeout=_POLL)
             for worker in [each for each in running if each.answers in answered]:
                 config = running.pop(worker)
@@ -120,14 +132,14 @@ def _locally(
                     deaths[config] += 1
                     if deaths[config] < _TRIES:
                         say(f"{config.name}: {error}, and another one takes over")
-                        _say_whether_it_goes_on(config, out, say)
+                        _say_whether_it_goes_on(config, folders[config], say)
                         waiting.insert(0, config)
                     else:
                         why = f"its process died {_TRIES} times, perhaps for want of memory. Take fewer workers"
-                        failures[config.name] = RunError(why)
+                        failures[config] = RunError(why)
                 except Exception as error:
-                    failures[config.name] = error
-            _show(configs, out, watch)
+                    failures[config] = error
+            _show(folders, watch)
     finally:
         for worker in running:
             worker.tell()
@@ -136,7 +148,7 @@ def _locally(
     return failures
 
 
-def _on_ray(configs: list[RunConfig], out: Path, resources: Resources, watch: Watch) -> Failures:
+def _on_ray(folders: Folders, resources: Resources, watch: Watch) -> Failures:
     import ray
 
     if not ray.is_initialized():
@@ -147,24 +159,24 @@ def _on_ray(configs: list[RunConfig], out: Path, resources: Resources, watch: Wa
     if resources.accelerator in ("gpu", "cuda") or (resources.accelerator == "auto" and "GPU" in available):
         needs["num_gpus"] = resources.devices
     remote = ray.remote(max_retries=_TRIES - 1, **needs)(run_worker)
-    references = {config: remote.remote(config, out, resources, Path.cwd()) for config in configs}
+    references = {config: remote.remote(config, folder, resources, Path.cwd()) for config, folder in folders.items()}
     futures: dict[RunConfig, Future[None]] = {config: each.future() for config, each in references.items()}
     running = set(futures.values())
     try:
         while running:
             running = wait(running, timeout=_POLL).not_done
-            _show(configs, out, watch)
+            _show(folders, watch)
     finally:
         for config, future in futures.items():
             if not future.done():
                 ray.cancel(references[config], force=True)
-    errors = {config.name: future.exception() for config, future in futures.items()}
+    errors = {config: future.exception() for config, future in futures.items()}
     # Ray wraps what the worker raised.
-    return {name: getattr(error, "cause", None) or error for name, error in errors.items() if error is not None}
+    return {config: getattr(error, "cause", None) or error for config, error in errors.items() if error is not None}
 
 
-def _show(configs: list[RunConfig], out: Path, watch: Watch) -> None:
+def _show(folders: Folders, watch: Watch) -> None:
     """Tell the epochs that workers wrote into the folders of their runs."""
-    for config in configs:
+    for config, folder in folders.items():
         with contextlib.suppress(OSError):  # the run has no epoch yet
-            watch(config, json.loads((out / config.name / PROGRESS).read_text()))
+            watch(config, json.loads((folder / config.name / PROGRESS).read_text()))

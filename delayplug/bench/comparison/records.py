@@ -124,26 +124,26 @@ def _incomplete(record: Record) -> str:
     return "" if record["epochs"] and "last epoch" in record["accuracy"] else "it has no epochs, or no accuracy"
 
 
-def check_comparable(records: Sequence[Record], where: Path) -> None:
+def check_comparable(records: Sequence[Record], where: Path | str, fields: Sequence[str] = FILES) -> None:
     """Raise RunError unless records of runs that read the same files have the same checksums of what was in them.
 
-    Of a run that read fewer of them, those are compared that both read.
+    Of runs that read some of the files only, those are compared that both read.
+
+    Args:
+        records: of the runs.
+        where: they are, for the message.
+        fields: of the configuration, those that say which files a run reads, and how.
     """
-    first: dict[tuple[object, ...], Record] = {}
+    first: dict[tuple[object, ...], tuple[str, Record]] = {}
     for record in records:
-        files = tuple(record["config"][name] for name in FILES)
-        other = first.setdefault(files, record)
-        if not _same_data(other["data"].get("checksums"), record["data"].get("checksums")):
-            names = " and ".join(RunConfig(**each["config"]).name for each in (other, record))
-            advice = "Move one of them away"
-            raise RunError(f"{where}: expected runs of the same data, got other checksums in {names}. {advice}")
-
-
-def _same_data(ours: dict[str, str] | None, theirs: dict[str, str] | None) -> bool:
-    """Whether the files that both read are the same: with the protocol "speakers" there is the training file alone."""
-    if ours is None or theirs is None:
-        return ours is theirs
-    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+        files = tuple(record["config"][name] for name in fields)
+        checksums = record["data"].get("checksums")
+        for name, checksum in ({"": "none"} if checksums is None else {"": "some", **checksums}).items():
+            there, other = first.setdefault((*files, name), (checksum, record))
+            if there != checksum:
+                names = " and ".join(RunConfig(**each["config"]).name for each in (other, record))
+                advice = "Move one of them away"
+                raise RunError(f"{where}: expected runs of the same data, got other checksums in {names}. {advice}")
 
 
 def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str, first: Outcome | None = None) -> Record:

@@ -1,12 +1,14 @@
 """Comparisons: which runs there are, and which of them are made."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from delayplug import ArgumentError, RunError, UnknownBackendError
-from delayplug.bench.comparison.compare import compare, configurations
-from delayplug.bench.config import configure
+from delayplug.bench.comparison import compare as compare_module
+from delayplug.bench.comparison.compare import compare, configurations, make_runs
+from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.resources import Resources
 from tests.bench.runs import Comparison, write_recordings
 
@@ -61,6 +63,31 @@ def test_one_folder_of_folds_and_refits(tmp_path: Path) -> None:
         assert record["held_out"]["accuracy"] == record["held_out"]["epochs"][-1]["valid_accuracy"]
     assert first["data"]["held_speakers"] == [0]
     assert second["data"]["held_speakers"] == [1]
+
+
+@pytest.mark.trains
+def test_runs_in_folders_of_their_own_go_on_where_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two have one name, and the second fails."""
+    small = {"backend": "spikingjelly", "delays": "none", "epochs": 1, "hidden": (4,), "max_delay": 4}
+    configs = [configure("quick", lr=lr, **small) for lr in (0.001, 0.002, 0.003)]
+    folders = {config: tmp_path / str(n) for n, config in enumerate(configs)}
+    make_run = compare_module.make_run
+
+    def fail(config: RunConfig, *args: Any, **how: Any) -> None:
+        if config is configs[1]:
+            raise RunError("no more memory")
+        make_run(config, *args, **how)
+
+    monkeypatch.setattr(compare_module, "make_run", fail)
+    failures: dict[RunConfig, str] = {}
+    note = lambda config, error: failures.update({config: str(error)})  # noqa: E731
+    made = make_runs(folders, failed=note, resources=Resources("cpu"))
+    assert failures == {configs[1]: "no more memory"}
+    assert [made[config]["config"]["lr"] for config in (configs[0], configs[2])] == [0.001, 0.003]
+    assert configs[1] not in made
+    assert (tmp_path / "2" / configs[2].name / "record.json").exists()
+    with pytest.raises(RunError, match="no more memory"):
+        make_runs(folders, resources=Resources("cpu"))
 
 
 def test_unknown_backends() -> None:

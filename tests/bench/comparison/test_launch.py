@@ -118,7 +118,7 @@ if __name__ == "__main__":
     configs = [configure("quick", seed=seed) for seed in range(2)]
     means = SimpleNamespace(devices=1, nodes=1, threads=1)  # as Resources has them
     try:
-        launch.launch("local", configs, Path(sys.argv[1]), means, 2, None, print)
+        launch.launch("local", dict.fromkeys(configs, Path(sys.argv[1])), means, 2, None, print)
     except Exception as error:
         print(error)
 """
@@ -147,11 +147,11 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_impossible_launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments: Any = ([], tmp_path, Resources(), 2, None, None)
+    arguments: Any = ({}, Resources(), 2, None, None)
     with pytest.raises(ArgumentError, match=r"launcher: expected one of here, local, ray, got 'kubernetes'"):
         launch("kubernetes", *arguments)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="workers: expected at least 1, got 0"):
-        launch("local", [], tmp_path, Resources(), 0, lambda *_: None, print)  # type: ignore[arg-type]
+        launch("local", {}, Resources(), 0, lambda *_: None, print)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ArgumentError, match=r"launcher: expected Ray.*pip install 'delayplug\[ray\]'"):
         launch("ray", *arguments)

@@ -156,9 +156,10 @@ def test_what_cannot_be_captured_trains_as_it_is(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.trains
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("neuron", ["lif", "adlif"])
 @pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
-def test_graphs_on_a_gpu(backend: str) -> None:
-    config = configure("quick", backend=backend, cutmix=0.5, channel_mask=2, **TINY)
+def test_graphs_on_a_gpu(backend: str, neuron: str) -> None:
+    config = configure("quick", backend=backend, cutmix=0.5, channel_mask=2, neuron=neuron, **TINY)
     task = load_task(config)
     graphed, plain = (train(config, task, Resources("gpu", graph=graph)) for graph in (True, False))
     assert (graphed.graph, plain.graph) == ("yes", "no")

@@ -1,0 +1,169 @@
+"""Which settings are tried next.
+
+A draw depends on the settings that were tried, their accuracies, and the seed, and on nothing else: a sweep that was
+interrupted draws what it would have drawn.
+"""
+
+import json
+import math
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import ArgumentError, ExtraMissingError
+from .space import Choice, Range, Space, points
+from .sweep_config import Sampler
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+
+_ATTEMPTS = 100  # to draw a setting that was not tried before
+_LARGEST_GRID = 1_000_000
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A setting that was drawn.
+
+    Attributes:
+        values: of the setting.
+        accuracy: None if it could not be trained.
+    """
+
+    values: Mapping[str, object]
+    accuracy: float | None
+
+
+def check_sampler(sampler: Sampler, space: Space) -> None:
+    """Raise unless settings can be drawn.
+
+    Raises:
+        ExtraMissingError: Optuna is not installed.
+        ArgumentError: a grid of a range without steps, or with too many points.
+    """
+    if sampler == "grid":
+        size = math.prod(len(values) for values in points(space))
+        if size > _LARGEST_GRID:
+            raise ArgumentError("sampler", f"a grid of at most {_LARGEST_GRID} points", size, "Take sampler = 'random'")
+        return
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise ExtraMissingError(f"sampler = {sampler!r}", "optuna", "sweep") from error
+
+
+def draw(space: Space, tried: Sequence[Tried], number: int, sampler: Sampler, seed: int) -> list[dict[str, object]]:
+    """Settings to try next, all different and not tried before; fewer than asked for where no others are left.
+
+    Args:
+        space: what is searched.
+        tried: so far.
+        number: how many.
+        sampler: "tpe", Optuna's tree-structured Parzen estimator (Bergstra et al., 2011); "random"; or "grid", all
+            points in a random order.
+        seed: of it.
+    """
+    known = {_key(each.values) for each in tried}
+    drawn: list[dict[str, object]] = []
+    if sampler == "grid":
+        for values in _grid(space, len(known) + number, seed):
+            if len(drawn) < number and _key(values) not in known:
+                drawn.append(values)
+        return drawn
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _study(space, tried)
+    distributions = {name: _distribution(dimension) for name, dimension in space.items()}
+    while len(drawn) < number:
+        for attempt in range(_ATTEMPTS):
+            study.sampler = _sampler(sampler, (seed, len(tried) + len(drawn), attempt))
+            trial = study.ask(distributions)
+            values = {name: _decode(dimension, trial.params[name]) for name, dimension in space.items()}
+            if _key(values) not in known:
+                break
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            return drawn
+        known.add(_key(values))
+        drawn.append(values)
+    return drawn
+
+
+def _grid(space: Space, number: int, seed: int) -> list[dict[str, object]]:
+    """The first points of a grid in a random order, the same for every number."""
+    values = list(points(space))
+    size = math.prod(map(len, values))
+    chosen = []
+    for index in random.Random(seed).sample(range(size), size)[:number]:
+        point: dict[str, object] = {}
+        for name, each in zip(space, values, strict=True):
+            index, position = divmod(index, len(each))
+            point[name] = each[position]
+        chosen.append(point)
+    return chosen
+
+
+def _study(space: Space, tried: Sequence[Tried]) -> "Study":
+    """What Optuna is told: the settings inside of the space; those that could not be trained as failures."""
+    from optuna import create_study
+    from optuna.trial import TrialState, create_trial
+
+    study = create_study(direction="maximize")
+    for each in tried:
+        if all(dimension.holds(each.values[name]) for name, dimension in space.items()):
+            study.add_trial(
+                create_trial(
+                    state=TrialState.FAIL if each.accuracy is None else TrialState.COMPLETE,
+                    value=each.accuracy,
+                    params={name: _encode(dimension, each.values[name]) for name, dimension in space.items()},
+                    distributions={name: _distribution(dimension) for name, dimension in space.items()},
+                )
+            )
+    return study
+
+
+def _sampler(name: Sampler, seeds: tuple[int, ...]) -> "BaseSampler":
+    from optuna.samplers import RandomSampler, TPESampler
+
+    seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+    if name == "random":
+        return RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # experimental in Optuna 4, the default in 5
+        # Settings that are drawn together keep away from each other.
+        return TPESampler(seed=seed, constant_liar=True)
+
+
+def _distribution(dimension: Range | Choice) -> "BaseDistribution":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution([json.dumps(each) for each in dimension.choices])
+    if dimension.whole:
+        return IntDistribution(int(dimension.low), int(dimension.high), dimension.log, int(dimension.step or 1))
+    return FloatDistribution(dimension.low, dimension.high, dimension.log, dimension.step)
+
+
+def _encode(dimension: Range | Choice, value: object) -> object:
+    """A value as Optuna has it, which knows no lists."""
+    if isinstance(dimension, Range):
+        return value
+    return json.dumps(next(each for each in dimension.choices if each == value))  # 0 is 0.0
+
+
+def _decode(dimension: Range | Choice, value: float | str) -> object:
+    if isinstance(dimension, Range):
+        return dimension.tidy(float(value))
+    return next(each for each in dimension.choices if json.dumps(each) == value)
+
+
+def _key(values: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
+    """The same for equal values: 0 is 0.0, and a list is no tuple only in JSON."""
+    return tuple(sorted((name, tuple(v) if isinstance(v, list) else v) for name, v in values.items()))

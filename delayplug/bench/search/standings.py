@@ -1,0 +1,178 @@
+"""What a sweep found, as tables for the terminal."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+from rich.markup import escape
+from rich.table import Table
+
+from ..._tables import make_table, number, text
+from ..config import SYNTHETIC
+from ..report.tables import over_seeds, student, wilson
+from .trials import PartResult, Sweep, Trial, accuracy_of
+
+_SHOWN = 20  # settings in the table
+
+
+def standings(record: Sweep) -> Table:
+    """One row per setting, the best one first: its values, its accuracy, and what it is better than the baseline.
+
+    Behind +- is half the 95 % interval of a mean over runs (Student); a single run has that of its recordings (Wilson).
+    """
+    trials = ranked(record)
+    names = searched(record)
+    chosen = None if record["chosen"] is None else record["chosen"]["number"]
+    base = next((trial for trial in record["trials"] if trial["baseline"]), None)
+    shown = [trial for n, trial in enumerate(trials) if n < _SHOWN or trial["baseline"]]
+    left_out = f" {len(trials) - len(shown)} more are in sweep.json." if len(shown) < len(trials) else ""
+    result = make_table(
+        number("no."),
+        *(number(name.replace("_", "\n")) for name in names),
+        number("runs"),
+        number("accuracy %"),
+        *([number("over the\npreset")] if base is not None else []),
+        text(""),
+        title=f"{Path(str(record['config'].get('dataset', SYNTHETIC))).name}: {len(trials)} settings tried",
+        caption=f"Accuracy on {record['judged_by']}; the test set was not read.{left_out}",
+    )
+    for trial in shown:
+        mark = "chosen" if trial["number"] == chosen else _what(trial)
+        cells = [
+            str(trial["number"]),
+            *(escape(shown_value(trial["values"][name])) for name in names),
+            str(len(trial["runs"])),
+            with_interval(trial["runs"]),
+            *([_gain(trial, base)] if base is not None else []),
+            mark,
+        ]
+        result.add_row(*cells, style="bold" if mark == "chosen" else None)
+    return result
+
+
+def _what(trial: Trial) -> str:
+    """What became of a setting, in a few words."""
+    name = "preset" if trial["baseline"] else ""
+    state = trial["state"] if trial["state"] in ("stopped", "refused", "failed") else ""
+    return ", ".join(filter(None, (name, state)))
+
+
+def _gain(trial: Trial, base: Trial) -> str:
+    """The mean difference to the baseline in points, run by run, and half its interval."""
+    pairs = zip(trial["runs"], base["runs"], strict=False)
+    values = [ours["accuracy"] - theirs["accuracy"] for ours, theirs in pairs]
+    if trial["baseline"] or not values:
+        return ""
+    return f"{100 * mean(values):+.1f}" + (f" +-{100 * student(values):.1f}" if len(values) > 1 else "")
+
+
+def with_interval(runs: Sequence[PartResult]) -> str:
+    """The mean accuracy of runs in percent, and half its interval."""
+    values = [run["accuracy"] for run in runs]
+    if len(values) != 1:
+        return over_seeds(values) if values else ""
+    low, high = wilson(values[0], runs[0]["recordings"])
+    return f"{over_seeds(values)} +-{50 * (high - low):.1f}"
+
+
+def ranked(record: Sweep) -> list[Trial]:
+    """All settings: those with more runs first, and of those with equally many the better ones."""
+    return sorted(record["trials"], key=lambda t: (-len(t["runs"]), -(accuracy_of(t) or 0.0), t["number"]))
+
+
+def searched(record: Sweep) -> list[str]:
+    """The names of what was searched."""
+    return list(record["config"]["search"])
+
+
+def shown_value(value: object) -> str:
+    """A value of a setting as text."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class Group(NamedTuple):
+    """The settings that have a value, or one in a part of a range: which, and the accuracy of each."""
+
+    name: str
+    accuracies: list[float]
+
+
+def groups(record: Sweep, name: str) -> list[Group]:
+    """The settings that were tried, by their value of one field: each value of a list, the thirds of a range.
+
+    Accuracies are those after the first rung, which all have.
+    """
+    points = [
+        (trial["values"][name], a) for trial in record["trials"] if (a := first_accuracy(record, trial)) is not None
+    ]
+    table = record["config"]["search"][name]
+    if "values" in table:
+        values = [tuple(each) if isinstance(each, list) else each for each in table["values"]]
+        return [Group(shown_value(v), [a for value, a in points if _plain(value) == v]) for v in values]
+    low, high = table["low"], table["high"]
+    ends = [_between(low, high, n / 3, log=table.get("log", False)) for n in range(4)]
+    parts = itertools.pairwise(ends)
+    return [Group(f"{shown_value(a)} to {shown_value(b)}", _within(points, a, b, last=b == ends[-1])) for a, b in parts]
+
+
+def _plain(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _between(low: float, high: float, share: float, *, log: bool) -> float:
+    return float(low * (high / low) ** share if log else low + share * (high - low))
+
+
+def _within(points: Sequence[tuple[float, float]], low: float, high: float, *, last: bool) -> list[float]:
+    return [accuracy for value, accuracy in points if low <= value < high or (last and value == high)]
+
+
+def first_accuracy(record: Sweep, trial: Trial) -> float | None:
+    """The mean accuracy of a setting after the first rung; None if it was not trained."""
+    return accuracy_of(trial, record["rungs"][0])
+
+
+def effects(record: Sweep) -> Table:
+    """What each field gave: settings by their value of it, and their mean and best accuracy after the first rung."""
+    result = make_table(
+        text("setting"),
+        text("value"),
+        number("tried"),
+        number("mean %"),
+        number("best %"),
+        caption=f"After {_runs(record['rungs'][0])}. Settings that share a value differ in others, and a sampler that "
+        "learns tries good ones more often: a hint, no measurement.",
+    )
+    for name in searched(record):
+        for n, group in enumerate(groups(record, name)):
+            values = group.accuracies
+            numbers = (f"{100 * mean(values):.1f}", f"{100 * max(values):.1f}") if values else ("", "")
+            result.add_row("" if n else escape(name), escape(group.name), str(len(values)), *numbers)
+        result.add_section()
+    return result
+
+
+def _runs(number: int) -> str:
+    return f"{number} run{'s' if number > 1 else ''}"
+
+
+def conclusion(record: Sweep) -> list[str]:
+    """What was chosen and what it reaches, in lines."""
+    if record["chosen"] is None:
+        return ["Nothing is chosen yet."]
+    trial = record["trials"][record["chosen"]["number"]]
+    values = ", ".join(f"{name} {shown_value(value)}" for name, value in trial["values"].items())
+    lines = [f"Chosen: setting {trial['number']} ({values}): {record['chosen']['reason']}."]
+    if len(record["trials"]) > 1:
+        lines.append("The best of many is partly luck: its accuracy there is too high. That on the test set is not.")
+    if record["final"]:
+        recordings, seeds = record["final"][0]["recordings"], len(record["final"])
+        of = f"{recordings} recordings, {seeds} seed{'s' if seeds > 1 else ''}, read for this setting alone"
+        lines.append(f"Test set: {with_interval(record['final'])} % ({of}).")
+    else:
+        lines.append("The test set was not read.")
+    return lines

@@ -1,0 +1,107 @@
+"""`delayplug bench sweep`: a search for settings."""
+
+import contextlib
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import TaskID
+
+from ..bench.config import RunConfig
+from ..bench.resources import Launcher, Resources
+from ..bench.stopping import advise, let_all_go
+from .console import console, progress_bars, say
+
+if TYPE_CHECKING:
+    from ..bench.comparison.launch import Watch
+    from ..bench.search.sweep_config import SweepConfig
+    from ..bench.search.trials import Sweep
+    from ..bench.training.outcome import Epoch
+
+PICTURE = "sweep.png"
+
+
+def sweep(
+    config: Annotated[Path, typer.Argument(help="TOML file of the sweep.")],
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto, as Lightning takes it.")] = "auto",
+    launcher: Annotated[
+        Launcher, typer.Option(help="Runs one after the other, on processes side by side, or on a Ray cluster.")
+    ] = "here",
+    workers: Annotated[int, typer.Option(min=1, help="Processes of --launcher local.")] = 2,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch, for each run (its own choice).")] = None,
+    graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Steps on a GPU run as CUDA graphs.")] = True,
+    out: Annotated[Path, typer.Option(help="Folder of the sweep; one that was stopped goes on.")] = Path("sweep"),
+) -> None:
+    """Search for settings: chosen on held-out speakers, then tested once.
+
+    CONFIG has the settings of all runs, as `bench run --config` takes them, how many are tried and how, and a table
+    [search] of ranges. The test set is read when all is chosen, by runs of the chosen setting.
+
+    \b
+    Examples:
+        delayplug bench sweep sweep.toml
+        delayplug bench sweep sweep.toml --launcher local --workers 4 --out sweeps/first
+    """
+    advise(lambda: "run again to go on")
+    from ..bench.search.sweep import Means, left_to_do, sweep as search
+    from ..bench.search.sweep_config import read_sweep
+
+    wanted = read_sweep(config)
+    advise(lambda: left_to_do(out))
+    resources = Resources(accelerator, threads=threads, graph=graph)
+    with _progress(wanted) as (watch, plan):
+        means = Means(watch, say, plan, resources, launcher, workers)
+        record = search(
+            wanted,
+            out,
+            command=shlex.join(["delayplug", "bench", "sweep", f"{config}", "--out", f"{out}"]),
+            means=means,
+        )
+    let_all_go()
+    show(record, out)
+
+
+def show(record: "Sweep", out: Path) -> None:
+    """Print what a sweep found, and draw it."""
+    from ..bench.search.standings import conclusion, effects, standings
+    from ..bench.search.trial_figures import sweep_figure
+
+    console.print(standings(record))
+    console.print(effects(record))
+    with console.status("drawing"):
+        sweep_figure(record).savefig(out / PICTURE, dpi=150)
+    for line in conclusion(record):
+        say(line)
+    say(f"Record: {out / 'sweep.json'}    Plot: {out / PICTURE}    The chosen setting: {out / 'chosen.toml'}")
+
+
+@contextlib.contextmanager
+def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], None]]]":
+    """A bar for each run under way, which shows the setting, and a count of those that are done."""
+    with progress_bars() as progress:
+        total = progress.add_task("runs", total=None, note="")
+        bars: dict[RunConfig, TaskID] = {}
+        done: set[RunConfig] = set()
+
+        def plan(runs: int) -> None:
+            progress.update(total, total=runs)
+
+        def watch(run: RunConfig, entry: "Epoch | None") -> None:
+            if run in done:
+                return
+            if run not in bars:
+                values = ", ".join(f"{name} {getattr(run, name)}" for name in config.space)
+                held = f", {run.held_out}" if run.held_out else ""
+                bars[run] = progress.add_task(f"{values}{held}, seed {run.seed}", total=run.all_epochs, note="")
+            if entry is None:
+                return
+            progress.update(bars[run], completed=entry["epoch"], note=f"loss {entry['train_loss']:.3f}")
+            if entry["epoch"] == run.all_epochs:
+                done.add(run)
+                progress.remove_task(bars.pop(run))
+                progress.update(total, completed=len(done))
+
+        yield watch, plan
+        progress.update(total, total=len(done))  # fewer, where settings could not be trained
