@@ -97,6 +97,8 @@ def compact(record: Record) -> Record:
         dataset = known.dataset if known else f"data/{Path(config.dataset).name}"
         config = replace(config, dataset=dataset)
     result: Record = {**record, "config": config.to_json(), "epochs": _some(record["epochs"])}
+    if known and config.dataset != SYNTHETIC:
+        result["data"] = {**record["data"], "name": known.name}
     if "held_out" in record:
         result["held_out"] = {**record["held_out"], "epochs": _some(record["held_out"]["epochs"])}
     return result

@@ -10,7 +10,7 @@ from ...errors import RunError
 from ..comparison.collection import records_in
 from ..comparison.records import Record
 from ..config import RunConfig
-from .board_rows import Entry, Row, over_runs, rows_of
+from .board_rows import BoardRow, Entry, board_rows
 from .verification import doubts
 
 CONTRIBUTED = "contributed"  # the folder of records that others made
@@ -23,12 +23,13 @@ Made of records by `delayplug bench leaderboard`, ours (`results/*.json`) and co
 those of unknown data (by the checksums of its frames), without versions, seed or protocol, with accuracies that cannot
 come from that number of recordings, or with other parameters than their configuration's network has.
 
-- **Test accuracy** is that after the last epoch, which nothing chose, in percent: the mean over seeds with the 95 %
-  interval of Student; of one run Wilson's interval. The protocol says what was trained on: `heldout` without the
+- **Test accuracy** is that after the last epoch, which nothing chose, in percent: the mean over seeds, and half its
+  95 % interval (Student; of a single run Wilson). The protocol says what was trained on: `heldout` without the
   recordings held out of the training file, `heldout, refit` and `paper` on all of it, `official` on the training file
   beside a validation file.
 - **Speakers held out** is the accuracy on speakers of the training file that were not trained on (`--protocol
-  speakers`), mean over folds and seeds. On SHD's test set methods hardly differ any more; here they do.
+  speakers`), mean over folds and seeds, once for each method. On SHD's test set methods hardly differ any more; here
+  they do.
 - **Delay bits** are those of a delay in whole steps; all accuracies are those with whole delays.
 - Costs are in [NeuroBench](https://arxiv.org/abs/2304.04640)'s terms (Yik et al., Nature Communications 2025), for a
   whole recording, where NeuroBench counts per step. **Footprint**: bytes of parameters and buffers, delays in whole
@@ -71,7 +72,7 @@ def leaderboard(sources: Iterable[Path]) -> tuple[str, list[Refused]]:
                 refused.append(Refused(path, RunConfig(**record["config"]).name, reasons))
             else:
                 entries.append(Entry(record, by))
-    return _page(rows_of(_once(entries))), refused
+    return _page(board_rows(_once(entries))), refused
 
 
 def _files(source: Path) -> list[Path]:
@@ -92,14 +93,14 @@ def _data(record: Record) -> str:
     return str(record["data"].get("checksums"))
 
 
-def _page(rows: Sequence[Row]) -> str:
+def _page(rows: Sequence[BoardRow]) -> str:
     parts = [_HEAD]
     if not rows:
         parts.append("There are no records yet.\n")
     for name, group in groupby(rows, key=lambda row: row.data.name):
         own = list(group)
         lines = [_line(n, row) for n, row in enumerate(own, start=1)]
-        commands = [f"$ {command}  # {n}" for n, row in enumerate(own, start=1) for command in row.commands()]
+        commands = [f"$ {command}  # {n}" for n, row in enumerate(own, start=1) for command in row.commands]
         parts += [
             f"## {name}\n\n{textwrap.fill(own[0].data.about, 120)}\n",
             "\n".join([_cells(_COLUMNS), _cells(["---"] * len(_COLUMNS)), *lines]) + "\n",
@@ -108,20 +109,20 @@ def _page(rows: Sequence[Row]) -> str:
     return "\n".join(parts)
 
 
-def _line(n: int, row: Row) -> str:
+def _line(n: int, row: BoardRow) -> str:
     costs = row.inference()
     counts = [f"{costs[name]:,.0f}" if costs else "" for name in ("spikes", "multiply", "accumulate")]
     return _cells([
         str(n),
         row.method,
-        row.config.backend,
-        row.protocol,
+        row.runs.backend,
+        row.runs.protocol,
         " ".join(map(str, row.seeds)),
-        over_runs(row.records),
-        row.on_speakers(),
-        f"{row.first['parameters']:,}",
+        row.accuracy,
+        row.on_speakers,
+        f"{row.size.parameters:,}",
         str(row.delay_bits or ""),
-        f"{row.footprint / 1000:,.0f}",
+        f"{row.size.footprint / 1000:,.0f}",
         *counts,
         f"{costs['sparsity']:.3f}" if costs else "",
         row.by,

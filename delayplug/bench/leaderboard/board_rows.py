@@ -1,27 +1,18 @@
-"""Rows of the leaderboard: the runs of one method under one toolkit and protocol, brought together over seeds."""
+"""Rows of the leaderboard: the runs of one method under one toolkit and protocol, and what they cost."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import mean
-from typing import Any
 
 from ..comparison.records import Record
-from ..config import RunConfig, configure
+from ..config import RunConfig
 from ..known_frames import KnownFrames, known_frames
-from ..report.tables import student, wilson
+from ..report.methods import Estimate, Row, rows_of, setting_text
 from ..serialise import to_command
-from ..settings import settings
 from ..variants import WITH_RECURRENT_DELAYS, variant_name
-from .verification import size_of
-
-# The fields that say how a network is judged or computed; all others are the method.
-_JUDGED_BY = frozenset({
-    *("protocol", "validation", "validation_fraction", "validate_every", "refit", "fold", "held_speakers"),
-    *("seed", "dataset", "time_unit", "precision", "compile"),
-})  # fmt: skip
-_NAMED = frozenset({"preset", "backend", "delays", "fan_in", "recurrent"})
+from .verification import Size, size_of
 
 
 @dataclass(frozen=True)
@@ -33,61 +24,49 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """Runs of one method.
 
     Attributes:
         data: that they were made with.
         by: who made them.
-        records: those that were tested on the test set.
-        speakers: those that were tested on speakers held out of the training file.
+        runs: those on the test set, and those on held-out speakers.
     """
 
     data: KnownFrames
     by: str
-    records: Sequence[Record]
-    speakers: Sequence[Record]
-
-    @property
-    def first(self) -> Record:
-        """One of the records."""
-        return (*self.records, *self.speakers)[0]
+    runs: Row
 
     @property
     def config(self) -> RunConfig:
-        """Of the first record."""
-        return RunConfig(**self.first["config"])
+        """Of the first run."""
+        return RunConfig(**self.runs.records[0]["config"])
 
     @property
     def method(self) -> str:
-        """Its delays, and the settings that are not the preset's, in words."""
-        config, base = self.config, configure(self.config.preset)
-        names = [name for name in settings(RunConfig) if name not in _JUDGED_BY | _NAMED]
-        changed = [
-            f"{name} {_text(getattr(config, name))}" for name in names if getattr(config, name) != getattr(base, name)
-        ]
-        return ", ".join([f"{config.preset}: {variant_name(config.delays, config.fan_in, config.recurrent)}", *changed])
-
-    @property
-    def protocol(self) -> str:
-        """That of the test set; "" if that was not read."""
-        if not self.records:
-            return ""
-        return self.config.protocol + (", refit" if self.config.refit else "")
+        """Its preset and delays, and the settings that are not the preset's, in words."""
+        first = f"{self.runs.preset}: {variant_name(self.runs.delays, self.runs.fan_in)}"
+        return ", ".join([first, *(setting_text(*setting) for setting in self.runs.settings)])
 
     @property
     def seeds(self) -> list[int]:
-        """Of the runs that were tested on the test set, or of all others."""
-        return sorted({record["config"]["seed"] for record in self.records or self.speakers})
+        """Of the runs on the test set, or of all others."""
+        return sorted({record["config"]["seed"] for record in self.runs.tested or self.runs.held})
 
     @property
-    def accuracy(self) -> float:
-        """The mean of the test accuracies after the last epoch; -1 if there are none."""
-        return mean(_last(self.records)) if self.records else -1.0
+    def accuracy(self) -> str:
+        """On the test set after the last epoch, in words; "" if that was not read."""
+        return _percent(self.runs.on_test)
 
+    @property
+    def on_speakers(self) -> str:
+        """On held-out speakers, in words; "" if that was not measured."""
+        return _percent(self.runs.on_held)
+
+    @property
     def commands(self) -> list[str]:
-        """What makes the runs again: those of the test set, and those of held-out speakers."""
-        return [_command(records, self.data) for records in (self.records, self.speakers) if records]
+        """What makes the runs again: those on the test set, and those on held-out speakers."""
+        return [_command(records, self.data) for records in (self.runs.tested, self.runs.held) if records]
 
     @property
     def delay_bits(self) -> int:
@@ -96,10 +75,10 @@ class Row:
         has_delays = config.delays != "none" or config.recurrent in WITH_RECURRENT_DELAYS
         return config.max_delay.bit_length() if has_delays else 0
 
-    @property
-    def footprint(self) -> int:
-        """Bytes of parameters and buffers, delays in whole steps."""
-        return size_of(self.first).footprint
+    @cached_property
+    def size(self) -> Size:
+        """Parameters, and bytes."""
+        return size_of(self.runs.records[0])
 
     def inference(self) -> dict[str, float]:
         """What a recording takes, means over the runs: see `Inference`. {} where the records do not say.
@@ -107,11 +86,11 @@ class Row:
         Keys: spikes, multiply (multiply-accumulates), accumulate (accumulates), sparsity (share of hidden neurons and
         steps without a spike).
         """
-        known = [record["inference"] for record in self.records or self.speakers if "inference" in record]
+        records = self.runs.tested or self.runs.held
+        known = [record["inference"] for record in records if "inference" in record]
         if not known:
             return {}
-        hidden = self.config.hidden
-        places = sum(size * steps for size, steps in zip(hidden, known[0]["steps"], strict=False))
+        places = sum(size * steps for size, steps in zip(self.config.hidden, known[0]["steps"], strict=False))
         spikes = mean(sum(each["active"][1:]) for each in known)
         return {
             "spikes": spikes,
@@ -120,65 +99,37 @@ class Row:
             "sparsity": 1 - spikes / places if places else 1.0,
         }
 
-    def on_speakers(self) -> str:
-        """The accuracy on held-out speakers, with its interval, in words; "" if it was not measured."""
-        return over_runs(self.speakers)
 
-
-def rows_of(entries: Iterable[Entry]) -> list[Row]:
+def board_rows(entries: Iterable[Entry]) -> list[BoardRow]:
     """The rows of all data sets; of each, those with the highest accuracy first."""
-    tested: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-    speakers: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     data: dict[str, KnownFrames] = {}
     for entry in entries:
-        config = entry.record["config"]
-        known = known_frames(config, entry.record["data"].get("checksums"))
+        known = known_frames(entry.record["config"], entry.record["data"].get("checksums"))
         assert known is not None  # or it was refused
         data[known.name] = known
-        method = (known.name, entry.by, _method(config))
-        if config["protocol"] == "speakers":
-            speakers[method].append(entry.record)
-        else:
-            tested[*method, config["protocol"], str(RunConfig(**config).refit)].append(entry.record)
-    rows = [Row(data[key[0]], key[1], records, speakers.get(key[:3], ())) for key, records in tested.items()]
-    seen = {key[:3] for key in tested}
-    rows += [Row(data[key[0]], key[1], (), records) for key, records in speakers.items() if key not in seen]
-    return sorted(rows, key=lambda row: (row.data.name, -row.accuracy, row.method, row.config.backend, row.by))
+        groups[known.name, entry.by].append(entry.record)
+    rows = [BoardRow(data[name], by, row) for (name, by), records in groups.items() for row in rows_of(records)]
+    return sorted(rows, key=_order)
 
 
-def over_runs(records: Sequence[Record]) -> str:
-    """The mean accuracy after the last epoch in percent, with the 95 % interval: Student's, of one run Wilson's."""
-    values = _last(records)
-    if not values:
-        return ""
-    if len(values) == 1:
-        low, high = wilson(values[0], records[0]["data"]["test"])
-        return f"{100 * values[0]:.2f} ({100 * low:.1f} - {100 * high:.1f})"
-    return f"{100 * mean(values):.2f} ± {100 * student(values):.2f}"
+def _order(row: BoardRow) -> tuple[object, ...]:
+    test, held = (-1.0 if each is None else each.mean for each in (row.runs.on_test, row.runs.on_held))
+    return row.data.name, -test, -held, row.method, row.runs.backend, row.by
+
+
+def _percent(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"{100 * estimate.mean:.2f} ± {100 * estimate.half:.2f}"
 
 
 def _command(records: Sequence[Record], data: KnownFrames) -> str:
     """One command for all seeds and folds of some runs."""
-    command = to_command(RunConfig(**{**records[0]["config"], "dataset": data.dataset}))
-    for option, name in (("--seeds", "seed"), ("--folds", "fold")):
-        values = sorted({record["config"].get(name, 0) for record in records})
-        command = command.replace(
-            f"{option} {records[0]['config'].get(name, 0)}", f"{option} {' '.join(map(str, values))}"
-        )
+    first = RunConfig(**{**records[0]["config"], "dataset": data.dataset})
+    configs = [RunConfig(**record["config"]) for record in records]
+    command = to_command(first)
+    for option, one, all_of_them in (
+        ("--seeds", first.seed, {config.seed for config in configs}),
+        ("--folds", first.fold, {config.fold for config in configs}),
+    ):
+        command = command.replace(f"{option} {one}", f"{option} {' '.join(map(str, sorted(all_of_them)))}")
     return command
-
-
-def _last(records: Sequence[Record]) -> list[float]:
-    return [record["accuracy"]["last epoch"] for record in records]
-
-
-def _method(config: dict[str, Any]) -> str:
-    """All settings that are not about judging, as text."""
-    complete = RunConfig(**config).to_json()
-    return json.dumps({name: value for name, value in complete.items() if name not in _JUDGED_BY}, sort_keys=True)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)

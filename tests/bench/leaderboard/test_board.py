@@ -25,7 +25,7 @@ def test_ours_and_contributed_records(tmp_path: Path) -> None:
     page, refused = leaderboard([tmp_path])
     assert refused == []
     first, second, third = (line.split(" | ") for line in page.splitlines() if line.startswith("| ") and "shd:" in line)
-    assert first[1:6] == ["shd: learned", "spikingjelly", "paper", "0", "94.08 (93.0 - 95.0)"]
+    assert first[1:6] == ["shd: learned", "spikingjelly", "paper", "0", "94.08 ± 0.97"]
     assert first[7:] == ["214,016", "5", "541", "3,840", "1,280,000", "680,960", "0.952", "somebody |"]
     assert second[4:6] == ["0 1", "93.82 ± 0.00"]
     assert third[1] == "shd: none"
@@ -53,7 +53,7 @@ def test_a_run_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     write_collection(tmp_path / "a.json", [record(2000)])
     write_collection(tmp_path / "b.json", [record(2124)])
     page, _ = leaderboard([tmp_path / "a.json", tmp_path / "b.json"])
-    assert "93.82 (" in page
+    assert "93.82 ±" in page
     assert "88.34" not in page
 
 
