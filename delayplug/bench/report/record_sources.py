@@ -7,6 +7,7 @@ from pathlib import Path
 from ...errors import RunError
 from ..comparison.collection import records_in
 from ..comparison.records import Record, check_comparable
+from ..config import RunConfig
 from ..task import FILES
 from .methods import data_of
 
@@ -22,7 +23,8 @@ def read_records(*sources: Path) -> list[Record]:
     found: dict[str, Record] = {}
     for source in sources:
         for record in records_in(source):
-            key = json.dumps({**record["config"], "dataset": data_of(record)}, sort_keys=True)
+            config = RunConfig(**record["config"]).to_json()  # with the settings that there were not yet
+            key = json.dumps({**config, "dataset": data_of(record)}, sort_keys=True)
             if key not in found or found[key]["finished"] < record["finished"]:
                 found[key] = record
     records = list(found.values())

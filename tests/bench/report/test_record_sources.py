@@ -41,6 +41,13 @@ def test_of_a_run_made_twice_the_last_one_counts(tmp_path: Path) -> None:
     assert read_records(tmp_path / "a", tmp_path / "b") == read_records(tmp_path / "b", tmp_path / "a") == [new]
 
 
+def test_a_record_of_an_earlier_version_is_the_same_run(tmp_path: Path) -> None:
+    new = record_of(configure("shd", dataset="d", backend="norse"), 0.9)
+    old = {**new, "config": {name: value for name, value in new["config"].items() if name != "readout"}}
+    put(tmp_path, [new, old])
+    assert len(read_records(tmp_path)) == 1
+
+
 def test_what_is_no_record(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"expected finished runs, got none. Make some with delayplug bench run --out"):
         read_records(tmp_path)
