@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..bench.config import RunConfig
 from ..bench.known_frames import KNOWN_FRAMES
-from ..bench.report.tables import wilson
+from ..bench.report.intervals import wilson
 from ..bench.serialise import to_command
 from ..bench.variants import variant_name
 from .card import Card

@@ -10,7 +10,7 @@ from typing import Any
 from ..comparison.records import Record
 from ..config import RunConfig, configure
 from ..known_frames import KnownFrames, known_frames
-from ..report.tables import student, wilson
+from ..report.intervals import student, wilson
 from ..serialise import to_command
 from ..settings import settings
 from ..variants import WITH_RECURRENT_DELAYS, variant_name
