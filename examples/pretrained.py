@@ -19,11 +19,11 @@ from delayplug.bench.model.network import class_scores
 from delayplug.data import find_splits, read_recordings
 from delayplug.data.synthetic import TimingTask
 
-OTHERS = ("snntorch", "spikingjelly")
+OTHERS = ("norse", "spikingjelly")
 
 
 class Streaming(nn.Module):
-    """A network with the state of its neurons as an argument, so that `stream` goes on from it; with Norse's cells."""
+    """A network with the state of its neurons, snnTorch's, as an argument: `stream` goes on from it."""
 
     def __init__(self, network: delayplug.Pretrained) -> None:
         super().__init__()
@@ -32,23 +32,23 @@ class Streaming(nn.Module):
     def forward(self, x: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
         """(T, B, C) to (T, B, classes)."""
         network, after = self.network, []
-        for n, synapses in enumerate(network.synapses):
+        for n, (synapses, neuron) in enumerate(zip(network.synapses, (*network.neurons, network.readout), strict=True)):
             x = synapses(x)
             if n < len(network.norms):
                 x = network.norms[n](x.flatten(0, 1)).view_as(x)
-            cell = network.neurons[n] if n < len(network.neurons) else network.readout
-            outputs, of_cell = [], None if state is None else state[n]
+            fresh = [torch.zeros_like(x[0])] * (2 if network.adaptive and n < len(network.norms) else 1)
+            outputs, memory = [], fresh if state is None else state[n]
             for x_t in x:
-                y_t, of_cell = cell(x_t, of_cell)
-                outputs.append(y_t)
+                spikes, *memory = neuron(x_t, *memory)
+                outputs.append(memory[0] if neuron is network.readout else spikes)
             x = torch.stack(outputs)
-            after.append(of_cell)
+            after.append(memory)
         return x, after
 
 
 @torch.no_grad()
 def main(name: str, dataset: Path | None = None, most: int | None = None) -> None:
-    network = delayplug.pretrained(name, backend="norse")
+    network = delayplug.pretrained(name, backend="snntorch")
     if dataset is None:
         frames = TimingTask(jitter=0.3, distractors=2).sample(1000, seed=3)  # what it was tested on
     else:
@@ -95,7 +95,7 @@ def main(name: str, dataset: Path | None = None, most: int | None = None) -> Non
         print(f"not written as NIR: {error}")
     else:
         branches = sum(delayplug.nir_branches(graph).values())
-        for backend in ("norse", *OTHERS):
+        for backend in ("snntorch", *OTHERS):
             back = delayplug.from_nir(graph, backend=backend, dt=seconds)
             report(f"from NIR ({branches} branches) into {backend}", back, silence)
 

@@ -142,13 +142,10 @@ def _has_kernels(x: Tensor) -> bool:
 
 
 def _activity(dynamics: Dynamics, x: Tensor, states: Sequence[Tensor] = ()) -> NeuronActivity:
-    given = dict(zip(("membrane", _second_state(dynamics)), states, strict=False))
-    activity = run_fused(dynamics, x, **given)
-    return in_steps(dynamics, x, **given) if activity is None else activity
-
-
-def _second_state(dynamics: Dynamics) -> str:
-    return "current" if dynamics.adaptation is None else "adaptation"
+    membrane, second = (*states, None, None)[:2]
+    given = (membrane, second, None) if dynamics.adaptation is None else (membrane, None, second)
+    activity = run_fused(dynamics, x, *given)
+    return in_steps(dynamics, x, *given) if activity is None else activity
 
 
 def _states(activity: NeuronActivity) -> tuple[Tensor, ...]:

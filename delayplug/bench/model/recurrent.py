@@ -4,6 +4,7 @@ Queant, Rançon, Cottereau, Masquelier, "DelRec: learning delays in recurrent sp
 2025. Shapes: T steps, B batch, H neurons.
 """
 
+import torch
 from torch import Tensor, nn
 
 from ...errors import BackendError
@@ -53,11 +54,12 @@ class Recurrent(nn.Module):
         arriving: Tensor = self.weights(before if self.delay is None else self.delay(before))
         return arriving
 
+    @torch.no_grad()
     def feedback(self) -> Feedback:
         """The present values, for a loop over steps; in `eval()` delays count as rounded."""
         if isinstance(self.weights, LearnableDelay):
-            return Feedback(None, self.weights.kernel().detach())
-        return Feedback(self.weights.weight.detach(), None if self.delay is None else self.delay.kernel().detach())
+            return Feedback(None, self.weights.kernel())
+        return Feedback(self.weights.weight.detach(), None if self.delay is None else self.delay.kernel())
 
     def run(self, benchmark: Benchmarks, neuron: nn.Module, current: Tensor) -> Tensor:
         """The spikes of the neurons of the layer, (T, B, H), driven by a current (T, B, H) and by their own spikes.

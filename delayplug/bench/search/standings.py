@@ -11,7 +11,8 @@ from rich.table import Table
 
 from ..._tables import make_table, number, text
 from ..config import SYNTHETIC
-from ..report.tables import over_seeds, student, wilson
+from ..report.intervals import student, wilson
+from ..report.tables import over_seeds
 from .trials import PartResult, Sweep, Trial, accuracy_of
 
 _SHOWN = 20  # settings in the table

@@ -12,6 +12,8 @@ from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import DelayNetwork, class_scores
 from delayplug.bench.model.recurrent import Recurrent
 from delayplug.toolkits import plugins
+from tests.layers.kernels import DEVICE, needs_triton, running
+from tests.layers.launches import launches
 
 BACKENDS = ("snntorch", "norse", "spikingjelly")
 KINDS = ("plain", "axonal", "synaptic")
@@ -175,3 +177,17 @@ def test_toolkits_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_computes_it_is_named() -> None:
     assert network("snntorch").implementation(torch.device("cpu")) == "recurrent loop, loop"
+
+
+@needs_triton
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_launches_of_a_training_step(backend: str) -> None:
+    """Few for each step of the loop, forward and backward: they are what a recurrent layer costs on a GPU."""
+    counts = []
+    for steps in (6, 10):
+        net = network(backend, delays="none").to(DEVICE)
+        x = (torch.rand(steps, 3, 9) < 0.5).to(DEVICE, torch.uint8)
+        with running(), launches() as names:
+            class_scores(net(x, net.draw_masks(3))).sum().backward()
+        counts.append(len(names))
+    assert (counts[1] - counts[0]) / 4 / 2 == 6  # of two layers

@@ -3,7 +3,7 @@
 import pytest
 
 from delayplug._tables import to_text
-from delayplug.bench.report.tables import student
+from delayplug.bench.report.intervals import student
 from delayplug.bench.search.standings import conclusion, effects, first_accuracy, groups, ranked, standings
 from tests.bench.search.sweeps import record, trial
 
