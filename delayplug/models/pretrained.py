@@ -3,6 +3,7 @@
 Shapes: T steps, B recordings of a batch, C channels.
 """
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Pretrained(DelayNetwork):
     """
 
     def __init__(self, card: Card, backend: str) -> None:
-        config, data = RunConfig(**card["config"]), card["data"]
+        config, data = replace(RunConfig(**card["config"]), compile=False), card["data"]
         super().__init__((data["channels"], *config.hidden, len(data["classes"])), plugins.toolkit(backend), config)
         self.card, self.config = card, config
         self.classes, self.steps = tuple(data["classes"]), data["steps"]
