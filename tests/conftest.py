@@ -46,12 +46,14 @@ EXTRAS = frozenset({
 # Folders and files of tests that say nothing about a device.
 ABOUT_THE_CPU = {
     "bench/comparison/": "runs on a device are in tests/bench/model/test_on_device.py",
+    "bench/leaderboard/": "numbers of finished runs",
     "bench/measure/": "the clock of a CPU; networks of measurements are in other tests",
     "bench/report/": "numbers of finished runs",
     "bench/test_": "configurations, processes and files",
     "bench/training/": "Lightning brings the network to a device: tests/bench/model/test_on_device.py",
     "cli/": "commands and their texts",
     "data/": "recordings are read and binned there",
+    "models/": "files, and networks where they are loaded",
     "package/": "the package as it is installed, and its documentation",
     **dict.fromkeys(("test_colours", "test_errors", "test_main", "test_moved", "test_tables"), "no tensors"),
     "toolkits/test_plugins": "how plugins are found",

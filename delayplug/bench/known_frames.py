@@ -89,6 +89,24 @@ KNOWN_FRAMES = (
             },
         },
     ),
+    _in_files(
+        "SFSD",
+        10,
+        {
+            (10.0, 5, "grid"): {
+                "train": "9f1f97274c057ac5fbfc9b6a6e630051386863c637c8ec8a9623b9ee7a98f0ab",
+                "test": "6828b386128d667d6322137062a1db63689e0f0d973bb5a5fd57c3a18254e1b0",
+            },
+            (4.0, 5, "grid"): {
+                "train": "a9392220b0f250809c8da796b024c683f1d818d583b2fa77715c4cfc360675b9",
+                "test": "b9e5d85fc272fe3adbb084f2c8c327621921be4753cd36eecee86e9178602cbd",
+            },
+            (10.0, 5, "events"): {
+                "train": "19d32a18dfad7f804493d7873c36d9f5eac746387e392aced015089d09e07689",
+                "test": "3b168bfaf49a8d48038acc6a38ca11adf3479e129b9b71b3cd192d0a0b5f0707",
+            },
+        },
+    ),
     KnownFrames(
         "embedded task",
         SYNTHETIC,

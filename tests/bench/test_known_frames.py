@@ -5,6 +5,7 @@ import pytest
 from delayplug.bench.config import configure
 from delayplug.bench.known_frames import KNOWN_FRAMES, known_frames
 from delayplug.bench.task import data_checksums
+from tests.recordings import recorded_digits
 
 SHDR = next(known for known in KNOWN_FRAMES if known.name == "SHD-R")
 CONFIG = configure("shd", dataset="/somewhere/else").to_json()
@@ -34,3 +35,10 @@ def test_entries_are_complete(known: object) -> None:
     for frames in known.frames.values():  # type: ignore[attr-defined]
         assert frames.keys() == known.recordings.keys()  # type: ignore[attr-defined]
         assert all(len(checksum) == 64 for checksum in frames.values())
+
+
+def test_recorded_digits_are_known() -> None:
+    config = configure("shd", dataset=str(recorded_digits()))
+    known = known_frames(config.to_json(), data_checksums(config))
+    assert known is not None
+    assert known.name == "SFSD"
