@@ -9,6 +9,7 @@ from ..bench.known_frames import KNOWN_FRAMES
 from ..bench.report.intervals import wilson
 from ..bench.serialise import to_command
 from ..bench.variants import variant_name
+from ..data.known_data import KNOWN_DATA
 from .card import Card
 
 _PROTOCOLS = {
@@ -27,8 +28,8 @@ def model_page(card: Card, content: bytes) -> str:
         content: of the file.
     """
     config, data = RunConfig(**card["config"]), card["data"]
-    known = next((known for known in KNOWN_FRAMES if known.name == data["name"]), None)
-    about = known.about if known else f"The folder `{data['name']}`, which is no data set with known checksums."
+    texts = {known.name: known.describe() for known in KNOWN_DATA} | {known.name: known.about for known in KNOWN_FRAMES}
+    about = texts.get(data["name"], f"The folder `{data['name']}`, which is no data set with known checksums.")
     hidden = " - ".join(map(str, (data["channels"], *config.hidden, len(data["classes"]))))
     steps = "steps" if config.dataset == "synthetic" else f"steps of {config.step_ms:g} ms"
     binning = "" if config.dataset == "synthetic" else f", {config.pool} channels summed, binning {config.binning}"

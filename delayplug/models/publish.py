@@ -103,7 +103,7 @@ def card_of(name: str, record: Record) -> Card:
         "name": name,
         "config": replace(config, dataset=known.dataset if known else dataset).to_json(),
         "data": {
-            "name": known.name if known else folder,
+            "name": known.name if known else data.get("name", folder),
             "train": data["train"],
             "valid": data["valid"],
             "test": data["test"],

@@ -36,6 +36,8 @@ def test_a_page_without_what_was_not_measured() -> None:
     page = model_page(own, b"")
     assert "| this file, whole delays | not measured | |" in page
     assert "no data set with known checksums" in page
+    own["data"]["name"] = "SHD"  # known by its files, and not by its frames
+    assert "the Spiking Heidelberg Digits" in model_page(own, b"")
 
 
 def test_the_index_lists_all() -> None:
