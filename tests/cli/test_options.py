@@ -95,6 +95,7 @@ CHANGED = {
     "compile": True,
     "hidden": (8, 4),
     "tau": 1.5,
+    "neuron": "adlif",
 }
 
 
