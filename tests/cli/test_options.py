@@ -98,6 +98,10 @@ CHANGED = {
     "tau": 1.5,
     "held_speakers": (6, 8),
     "refit": True,
+    "neuron": "adlif",
+    "readout": "max",
+    "recurrent": "axonal",
+    "reset": "subtract",
 }
 NEEDED = {"fold": {"protocol": "speakers"}, "held_speakers": {"protocol": "speakers"}}
 
