@@ -97,7 +97,8 @@ def run(
         return
     console.print(table(records))
     with console.status("drawing"):
-        plots = {out / "learning_curves.png": learning_curves_figure(records)}
+        curves = learning_curves_figure(records)
+        plots = {} if curves is None else {out / "learning_curves.png": curves}
         for run_config, record in zip(configs, records, strict=True):
             if learns_delays(run_config.delays):
                 folder = out / run_config.name
@@ -113,34 +114,46 @@ bench.command("sweep")(sweep.sweep)
 
 @bench.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of runs, or of a sweep, as --out made it.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Folders of runs or of a sweep, as --out made them; and files.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the page and of results.csv (the first of them).")] = None,
 ) -> None:
-    """Report on the runs in a folder: a table here, results.csv, and a page to show.
+    """Report on runs: a table here, results.csv, and a page to show.
+
+    Runs of one data set from several folders, and files of records, are brought together. A row of the table is a
+    method: what its runs have in common but the seed, the speakers held out, and the protocol.
 
     The page is one file, report.html: accuracies with intervals, learning curves, delays before and after training, an
     example with its hidden spikes, how it was measured, and the command that makes each number again. Of a sweep it is
-    on the runs of the chosen setting, and what was tried is a table here.
+    on the runs of the chosen setting and of the preset's own, and what was tried is a table here.
 
     \b
-    Example:
+    Examples:
         delayplug bench report runs
+        delayplug bench report runs more-runs results/records.json --out page
     """
-    from ..bench.report.page import read_records, write_csv, write_page
+    from ..bench.comparison.records import make_folder
+    from ..bench.report.page import write_csv, write_page
+    from ..bench.report.record_sources import read_records
     from ..bench.report.tables import table
-    from ..bench.search.sweep import FINAL
-    from ..bench.search.trials import read_sweep_record
+    from ..bench.search.trials import with_runs_of_sweeps
 
-    if (found := read_sweep_record(folder)) is not None:
-        sweep.show(found, folder)
-        if not found["final"]:
-            return
-        folder = folder / FINAL
-    records = read_records(folder)
+    folders = [source for source in sources if source.is_dir()]
+    out = out or (folders[0] if folders else Path())
+    make_folder(out)
+    sources, sweeps = with_runs_of_sweeps(sources)
+    for each, found in sweeps.items():
+        sweep.show(found, each)
+    if not sources:  # a sweep that has just begun
+        return
+    records = read_records(*sources)
+    folders = [source for source in sources if source.is_dir()]
     console.print(table(records))
     with console.status("drawing"):
-        write_csv(records, folder / "results.csv")
-        write_page(records, folder, folder / "report.html")
-    say(f"Page: {folder / 'report.html'}    Numbers: {folder / 'results.csv'}")
+        write_csv(records, out / "results.csv")
+        write_page(records, folders, out / "report.html")
+    say(f"Page: {out / 'report.html'}    Numbers: {out / 'results.csv'}")
 
 
 @bench.command()
@@ -155,10 +168,12 @@ def deploy(
     """
     from ..bench.comparison.records import read_record
     from ..bench.measure.deployment import deploy as measure, table
+    from ..bench.task import TEST_SET
 
     with console.status("reading") as status:
         rows = measure(folder, status.update)
-    console.print(table(folder.resolve().name, rows, read_record(folder / "record.json")["data"]["test"]))
+    data = read_record(folder / "record.json")["data"]
+    console.print(table(folder.resolve().name, rows, data["test"], data.get("tested_on", TEST_SET)))
 
 
 @contextlib.contextmanager

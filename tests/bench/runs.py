@@ -10,6 +10,7 @@ import torch
 
 from delayplug.bench.comparison.records import Record
 from delayplug.bench.config import RunConfig, configure
+from delayplug.bench.training.outcome import Epoch
 
 CHECKSUMS = {"train": "1" * 64, "test": "2" * 64}
 CONFIG = configure("shd", dataset="d", backend="spikingjelly", hidden=(4,), epochs=3)
@@ -63,3 +64,79 @@ def put_checkpoint(folder: Path, config: RunConfig = CONFIG, checksums: dict[str
     progress = {"config": config.to_json(), "epochs": [{}]} | ({} if checksums is None else {"checksums": checksums})
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"delayplug": progress}, folder / "checkpoint.pt")
+
+
+def record_of(config: RunConfig, accuracy: float, held: tuple[int, ...] = (), **changes: Any) -> Record:
+    """A record in memory: of speakers held out in place of the test set, or of the test set, by its protocol.
+
+    Args:
+        config: of the run.
+        accuracy: after the last epoch.
+        held: speakers that were held out.
+        changes: other values of the record.
+    """
+    by_speakers = config.protocol == "speakers"
+    epochs: list[Epoch] = [
+        {
+            "epoch": epoch,
+            "sigma": None,
+            "train_loss": 1 / epoch,
+            "train_accuracy": accuracy,
+            "valid_accuracy": None if config.refit else accuracy,
+            "seconds": 0.5,
+            "waited": 0.0,
+        }
+        for epoch in (1, 2)
+    ]
+    record: Record = {
+        "format": 3,
+        "config": config.to_json(),
+        "finished": "2026-11-26T16:00:00+00:00",
+        "versions": {"torch": "2.11"},
+        "machine": {"device": "cuda", "name": "H100", "threads": 1},
+        "data": {
+            "train": 6000,
+            "valid": 1600,
+            "test": 1600 if by_speakers else 2264,
+            "steps": 100,
+            "channels": 140,
+            "classes": ["zero", "one"],
+            "split": "1600 held out",
+            "checksums": {"train": "1" * 64} if by_speakers else CHECKSUMS,
+            "tested_on": f"speakers {held}" if by_speakers else "the test set",
+            "held_speakers": list(held),
+        },
+        "parameters": 1000,
+        "epochs": epochs,
+        "accuracy": {"last epoch": accuracy},
+        "best_epoch": 2,
+        "seconds_per_epoch": 0.5,
+        "waiting": 0.0,
+        "peak_memory_mb": 100.0,
+        "spikes_per_neuron": [1.0] * len(config.hidden),
+    }
+    if config.refit:
+        validated: list[Epoch] = [{**entry, "valid_accuracy": accuracy - 0.1} for entry in epochs]
+        record["held_out"] = {"accuracy": accuracy - 0.1, "epochs": validated}
+    changed: Record = {**record, **changes}
+    return changed
+
+
+FOLDS = ((0, 1), (2, 3))
+
+
+def folds_and_refits() -> list[Record]:
+    """Three methods on two folds of one seed and under a refit of two seeds; the last one has fewer runs."""
+    records = []
+    for changes, on_folds, on_test in (
+        ({"delays": "none"}, (0.50, 0.52), (0.60, 0.62)),
+        ({}, (0.80, 0.70), (0.93, 0.94)),
+        ({"tau": 2.0, "cutmix": 0.5}, (0.84, 0.72), (0.95,)),
+    ):
+        base = {"dataset": "data/d", "backend": "norse", **changes}
+        for fold, accuracy in enumerate(on_folds):
+            config = configure("shd", protocol="speakers", fold=fold, **base)
+            records.append(record_of(config, accuracy, FOLDS[fold]))
+        for seed, accuracy in enumerate(on_test):
+            records.append(record_of(configure("shd", refit=True, seed=seed, **base), accuracy, FOLDS[seed]))
+    return records

@@ -1,6 +1,7 @@
 """The data of a run."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,12 @@ def test_folder_in_the_layout_of_shd(tmp_path: Path) -> None:
 
 def test_folds_of_speakers_never_read_the_test_file(tmp_path: Path) -> None:
     """Speakers 0 to 4 in turns, two recordings each; the files beside that of training are no files of recordings."""
+    opened: list[str] = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
     write_recordings(tmp_path / "mini_train.h5", 40, speakers=5, seconds=0.2)
     for name in ("test", "valid"):
         (tmp_path / f"mini_{name}.h5").write_bytes(b"damaged")
+    opened.clear()
     config = configure("shd", dataset=str(tmp_path), protocol="speakers")
     tasks = [load_task(dataclasses.replace(config, fold=fold)) for fold in range(3)]
     assert [task.held_speakers for task in tasks] == [(0, 1), (2, 3), (4,)]
@@ -72,6 +76,7 @@ def test_folds_of_speakers_never_read_the_test_file(tmp_path: Path) -> None:
         load_task(dataclasses.replace(config, fold=3))
     with pytest.raises(ArgumentError, match=r"held_speakers: .* speakers among \[0, 1, 2, 3, 4\], got \[7\]"):
         load_task(dataclasses.replace(config, held_speakers=(1, 7)))
+    assert [path for path in opened if path.endswith(("mini_test.h5", "mini_valid.h5"))] == []
     with pytest.raises(DataError):
         load_task(dataclasses.replace(config, protocol="heldout"))
 

@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from delayplug import RunError
 from delayplug.bench.resources import Resources
 from delayplug.bench.training.checkpoints import read_checkpoint
 from delayplug.cli import main
+from delayplug.cli.bench import bench
+from tests.bench.runs import folds_and_refits
 from tests.cli.command import begin, delayplug, running
 
 
@@ -149,3 +152,23 @@ def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
     record = json.loads((checkpoint.parent / "record.json").read_text())
     assert [entry["epoch"] for entry in record["epochs"]] == [1, 2, 3, 4]
     assert "1 of 1 runs are finished already and skipped" in delayplug(*args, cwd=tmp_path).stdout
+
+
+def test_report_on_several_folders_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need not hold networks. The page goes into the first folder, or where --out says."""
+    monkeypatch.chdir(tmp_path)
+    records = folds_and_refits()
+    for folder, own in {"a": records[:6], "b": records[6:9]}.items():
+        for n, record in enumerate(own):
+            (tmp_path / folder / str(n)).mkdir(parents=True)
+            (tmp_path / folder / str(n) / "record.json").write_text(json.dumps(record))
+    (tmp_path / "more.json").write_text(json.dumps(records[9:]))
+    sources = ["a", "b", "more.json"]
+    for options, folder in (([], "a"), (["--out", "page"], "page")):
+        done = CliRunner().invoke(bench, ["report", *sources, *options], env={"COLUMNS": "120"})
+        assert done.exit_code == 0, done.output
+        assert "learned, tau 2" in done.output
+        lines = (tmp_path / folder / "results.csv").read_text().splitlines()
+        assert len(lines) == 1 + len(records)
+        assert "held-out speakers" in (tmp_path / folder / "report.html").read_text()
+    assert not (tmp_path / "b" / "report.html").exists()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -96,11 +96,17 @@ class Record(TypedDict):
 def read_record(path: Path) -> Record:
     """A record, or RunError if the file is not one, or a part of it is missing or something else."""
     try:
-        record: Record = json.loads(path.read_text())
+        record = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    return check_record(record, path)
+
+
+def check_record(value: object, path: Path | str) -> Record:
+    """The value as a record, or RunError if it is not one; `path` says in the message where it comes from."""
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise RunError(f"{path}: expected the record of a run (format {FORMAT}), got other content")
+    record = cast(Record, value)
     if wrong := mismatch(record, Record) or _incomplete(record):
         advice = "Move it away to make the run again"
         raise RunError(f"{path}: expected the record of a run, got a damaged one: {wrong}. {advice}")
@@ -115,26 +121,26 @@ def _incomplete(record: Record) -> str:
     return "" if record["epochs"] and "last epoch" in record["accuracy"] else "it has no epochs, or no accuracy"
 
 
-def check_comparable(records: Sequence[Record], where: Path) -> None:
+def check_comparable(records: Sequence[Record], where: Path | str, fields: Sequence[str] = FILES) -> None:
     """Raise RunError unless records of runs that read the same files have the same checksums of what was in them.
 
-    Of a run that read fewer of them, those are compared that both read.
+    Of runs that read some of the files only, those are compared that both read.
+
+    Args:
+        records: of the runs.
+        where: they are, for the message.
+        fields: of the configuration, those that say which files a run reads, and how.
     """
-    first: dict[tuple[object, ...], Record] = {}
+    first: dict[tuple[object, ...], tuple[str, Record]] = {}
     for record in records:
-        files = tuple(record["config"][name] for name in FILES)
-        other = first.setdefault(files, record)
-        if not _same_data(other["data"].get("checksums"), record["data"].get("checksums")):
-            names = " and ".join(RunConfig(**each["config"]).name for each in (other, record))
-            advice = "Move one of them away"
-            raise RunError(f"{where}: expected runs of the same data, got other checksums in {names}. {advice}")
-
-
-def _same_data(ours: dict[str, str] | None, theirs: dict[str, str] | None) -> bool:
-    """Whether the files that both read are the same: with the protocol "speakers" there is the training file alone."""
-    if ours is None or theirs is None:
-        return ours is theirs
-    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+        files = tuple(record["config"][name] for name in fields)
+        checksums = record["data"].get("checksums")
+        for name, checksum in ({"": "none"} if checksums is None else {"": "some", **checksums}).items():
+            there, other = first.setdefault((*files, name), (checksum, record))
+            if there != checksum:
+                names = " and ".join(RunConfig(**each["config"]).name for each in (other, record))
+                advice = "Move one of them away"
+                raise RunError(f"{where}: expected runs of the same data, got other checksums in {names}. {advice}")
 
 
 def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str, first: Outcome | None = None) -> Record:

@@ -20,7 +20,7 @@ from ..comparison.records import read_model, read_record
 from ..config import RunConfig
 from ..hardware import matmul_precision
 from ..model.network import DelayNetwork, class_scores
-from ..task import Task, load_task
+from ..task import TEST_SET, Task, load_task
 from ..training.batches import evaluation_loader
 from ..training.trainer import build_network
 
@@ -49,7 +49,7 @@ class Deployment:
     """A run under one constraint.
 
     Attributes:
-        accuracy: on the test set.
+        accuracy: on what the run was tested on, mostly the test set.
         packed_bytes: of delays, and of weights where they were shortened, each in as many bits as it needs; 0 if
             nothing was frozen.
         costs: of the network, and of one step of one recording.
@@ -91,14 +91,15 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
     return rows
 
 
-def table(name: str, rows: dict[str, Deployment], recordings: int) -> Table:
-    """One row per constraint."""
+def table(name: str, rows: dict[str, Deployment], recordings: int, tested_on: str = TEST_SET) -> Table:
+    """One row per constraint; the accuracy is that of so many recordings, which are what `tested_on` says."""
+    which = "test recordings" if tested_on == TEST_SET else f"recordings of {tested_on}"
     headers = ("accuracy\n%", "state\nkB", "packed\nkB", "operations\nper step", "events\nper step")
     result = make_table(
         text("delays", wrap="never"),
         *map(number, headers),
         title=name,
-        caption=f"Accuracy on {recordings} test recordings. Packed: delays, and shortened weights, to the bit. "
+        caption=f"Accuracy on {recordings} {which}. Packed: delays, and shortened weights, to the bit. "
         "Operations: multiply-adds per step; events: those whose input is not zero.",
     )
     for constraint, row in rows.items():

@@ -1,10 +1,13 @@
 """A comparison in pictures."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
@@ -12,7 +15,9 @@ from torch import Tensor
 from ..._colours import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, PINK, VERMILLION
 from ..comparison.records import Record, read_delays
 from ..variants import VARIANTS, Variant, variant_name
-from .tables import grouped, variant_of, wilson
+from .intervals import wilson
+from .methods import Row, data_of, last_epoch, rows_of
+from .tables import held_header
 
 # One colour per variant, one line style per backend.
 COLOURS: dict[Variant, str] = {
@@ -28,86 +33,124 @@ _MARKERS = ("o", "s", "^", "D")
 
 
 def accuracy_figure(records: Sequence[Record]) -> Figure:
-    """Test accuracy after the last epoch of every run: a mark for each, by variant and backend; and the chance level.
+    """Accuracy after the last epoch of every run: a mark for each, by method and backend; and the chance level.
 
-    The bar behind the marks of a variant is the sampling error of the test set (95 %, Wilson) at their mean.
+    Runs on held-out speakers and on the test set have a panel each. The bar behind the marks of a method is the
+    sampling error of what it was tested on (95 %, Wilson) at their mean.
     """
-    backends = _backends(records)
-    kinds = {(r["config"]["fan_in"], VARIANTS.index(r["config"]["delays"])) for r in records}
-    rows = [(variant_name(VARIANTS[kind], fan_in), VARIANTS[kind]) for fan_in, kind in sorted(kinds)]
-    figure = Figure(figsize=(7.5, 0.42 * len(rows) + 1.3), layout="constrained")
-    axes = figure.subplots()
-    for y, (name, delays) in enumerate(rows):
-        runs = [r for r in records if variant_of(r) == name]
-        low, high = wilson(mean(r["accuracy"]["last epoch"] for r in runs), runs[0]["data"]["test"])
-        axes.barh(y, 100 * (high - low), left=100 * low, height=0.5, color=COLOURS[delays], alpha=0.18)
-        for n, backend in enumerate(backends):
-            values = [100 * r["accuracy"]["last epoch"] for r in runs if r["config"]["backend"] == backend]
-            height = y + 0.22 * (n - (len(backends) - 1) / 2)
-            axes.scatter(
-                values,
-                [height] * len(values),
-                s=26,
-                color=COLOURS[delays],
-                marker=_MARKERS[n % len(_MARKERS)],
-                edgecolors="white",
-                linewidths=0.6,
-                zorder=3,
-            )
+    backends, rows = _backends(records), rows_of(records)
+    names = list(dict.fromkeys(row.name for row in sorted(rows, key=_by_kind)))
+    panels = {
+        f"accuracy on {held_header(records)} (%)": [row for row in rows if row.held],
+        "test accuracy after the last epoch (%)": [row for row in rows if row.tested],
+    }
+    panels = {title: shown for title, shown in panels.items() if shown}
+    figure = Figure(figsize=(7.5 if len(panels) == 1 else 11, 0.42 * len(names) + 1.3), layout="constrained")
     chance = 100 / len(records[0]["data"]["classes"])
-    axes.axvline(chance, color="black", linewidth=0.8, linestyle="--", alpha=0.5)
-    axes.annotate("chance", (chance, len(rows) - 0.45), textcoords="offset points", xytext=(3, 0), fontsize=8)
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-    axes.set(xlabel="test accuracy after the last epoch (%)", xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6))
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(left=False)
+    places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, shown) in zip(places, panels.items(), strict=True):
+        for y, name in enumerate(names):
+            own = [row for row in shown if row.name == name]
+            runs = {row.backend: row.tested if title.startswith("test") else row.held for row in own}
+            if own:
+                _marks(axes, y, runs, backends, COLOURS[own[0].delays])
+        axes.axvline(chance, color="black", linewidth=0.8, linestyle="--", alpha=0.5)
+        place = (chance, len(names) - 0.45)
+        axes.annotate("chance", place, textcoords="offset points", xytext=(3, 0), fontsize=8)
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel=title, xlim=(0, 100), ylim=(len(names) - 0.4, -0.6))
+        axes.grid(axis="x", alpha=0.25)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(left=False)
     marks = [Line2D([], [], linestyle="", color=DARK, marker=_MARKERS[n % 4]) for n in range(len(backends))]
     figure.legend(marks, backends, loc="outside upper center", ncols=len(backends), frameon=False)
     return figure
 
 
-def learning_curves_figure(records: Sequence[Record]) -> Figure:
-    """Validation accuracy and training loss over epochs: the mean over the seeds, and the range of all of them."""
+def _by_kind(row: Row) -> tuple[object, ...]:
+    return row.fan_in, VARIANTS.index(row.delays), len(row.settings), row.name
+
+
+def _marks(axes: Axes, y: int, runs: dict[str, tuple[Record, ...]], backends: Sequence[str], colour: str) -> None:
+    """The runs of one method, by backend, and the sampling error at their mean."""
+    every = [record for own in runs.values() for record in own]
+    low, high = wilson(mean(map(last_epoch, every)), every[0]["data"]["test"])
+    axes.barh(y, 100 * (high - low), left=100 * low, height=0.5, color=colour, alpha=0.18)
+    for n, backend in enumerate(backends):
+        values = [100 * last_epoch(record) for record in runs.get(backend, ())]
+        height = y + 0.22 * (n - (len(backends) - 1) / 2)
+        axes.scatter(
+            values,
+            [height] * len(values),
+            s=26,
+            color=colour,
+            marker=_MARKERS[n % len(_MARKERS)],
+            edgecolors="white",
+            linewidths=0.6,
+            zorder=3,
+        )
+
+
+def learning_curves_figure(records: Sequence[Record]) -> Figure | None:
+    """Validation accuracy and training loss over epochs: the mean over the runs of a method, and the range of all.
+
+    The runs are those on the test set, where a method has some. None if the records have no epochs.
+    """
+    rows = [row for row in rows_of(records) if all(record["epochs"] for record in _drawn(row))]
+    if not rows:
+        return None
     backends = _backends(records)
     figure = Figure(figsize=(10, 4), layout="constrained")
     accuracy, loss = figure.subplots(1, 2)
-    for (backend, name), group in grouped(records).items():
-        config = group[0]["config"]
+    kinds = Counter[tuple[str, str, int]]()
+    for row in rows:
+        kinds[row.backend, row.delays, row.fan_in] += 1
         style = {
-            "color": COLOURS[config["delays"]],
-            "linestyle": _STYLES[backends.index(backend) % len(_STYLES)],
-            "linewidth": 0.9 if config["fan_in"] else 1.8,
+            "color": _shade(COLOURS[row.delays], kinds[row.backend, row.delays, row.fan_in] - 1),
+            "linestyle": _STYLES[backends.index(row.backend) % len(_STYLES)],
+            "linewidth": 0.9 if row.fan_in else 1.8,
         }
-        for axes, curves in ((accuracy, _validated(group)), (loss, _losses(group))):
-            values = np.array([[value for _, value in curve] for curve in curves])
-            x = [epoch for epoch, _ in curves[0]]
-            axes.plot(x, values.mean(0), label=f"{name}, {backend}", **style)
+        for axes, curves in ((accuracy, _validated(_drawn(row))), (loss, _losses(_drawn(row)))):
+            x = sorted(set.intersection(*map(set, curves)))  # epochs that were validated in all runs
+            values = np.array([[curve[epoch] for epoch in x] for curve in curves])
+            axes.plot(x, values.mean(0), label=f"{row.name}, {row.backend}", **style)
             axes.fill_between(x, values.min(0), values.max(0), color=style["color"], alpha=0.12, linewidth=0)
-    data, config = records[0]["data"], records[0]["config"]
+    data, last = records[0]["data"], max(record["config"]["epochs"] for record in records)
     accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
     place = {"textcoords": "offset points", "xytext": (0, 3), "ha": "right", "fontsize": 8}
-    accuracy.annotate("chance", (config["epochs"], 100 / len(data["classes"])), **place)
-    on = {"paper": "test", "speakers": "held-out"}.get(config.get("protocol", ""), "validation")
-    accuracy.set(xlabel="epoch", ylabel=f"{on} accuracy (%)", ylim=(0, 101))
+    accuracy.annotate("chance", (last, 100 / len(data["classes"])), **place)
+    by = {"test" if record["config"].get("protocol") == "paper" else "validation" for record in records}
+    accuracy.set(xlabel="epoch", ylabel=f"{' or '.join(sorted(by))} accuracy (%)", ylim=(0, 101))
     loss.set(xlabel="epoch", ylabel="training loss")
     loss.set_ylim(bottom=0)
     for axes in (accuracy, loss):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right center", frameon=False)
-    figure.suptitle(f"{Path(config['dataset']).name}, preset {config['preset']}")
+    presets = sorted({record["config"]["preset"] for record in records})
+    figure.suptitle(f"{data_of(records[0])}, preset {' and '.join(presets)}")
     return figure
 
 
-def _validated(records: Sequence[Record]) -> list[list[tuple[int, float]]]:
-    """(epoch, validation accuracy in percent) of each run; of the training before a refit, which has no validation."""
+def _shade(colour: str, number: int) -> tuple[float, ...]:
+    """A colour for the first method of a kind, and lighter and darker ones for the next."""
+    other, share = ((1.0, 1.0, 1.0), 0.45) if number % 2 else ((0.0, 0.0, 0.0), 0.4)
+    share = 0.0 if number == 0 else min(share + 0.12 * (number // 2), 0.8)
+    return tuple((1 - share) * own + share * far for own, far in zip(to_rgb(colour), other, strict=True))
+
+
+def _drawn(row: Row) -> tuple[Record, ...]:
+    return row.tested or row.held
+
+
+def _validated(records: Sequence[Record]) -> list[dict[int, float]]:
+    """Validation accuracy by epoch, in percent, of each run; of the training before a refit, which has none itself."""
     curves = (record["held_out"]["epochs"] if "held_out" in record else record["epochs"] for record in records)
-    return [[(e["epoch"], 100 * a) for e in curve if (a := e["valid_accuracy"]) is not None] for curve in curves]
+    return [{e["epoch"]: 100 * a for e in curve if (a := e["valid_accuracy"]) is not None} for curve in curves]
 
 
-def _losses(records: Sequence[Record]) -> list[list[tuple[int, float]]]:
-    return [[(entry["epoch"], entry["train_loss"]) for entry in record["epochs"]] for record in records]
+def _losses(records: Sequence[Record]) -> list[dict[int, float]]:
+    return [{entry["epoch"]: entry["train_loss"] for entry in record["epochs"]} for record in records]
 
 
 def delays_figure(record: Record, folder: Path) -> Figure:
@@ -126,7 +169,7 @@ def delays_figure(record: Record, folder: Path) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("channels" if config["delays"] in ("axonal", "dendritic") else "synapses")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(f"{Path(config['dataset']).name}, {config['backend']}, {variant_of(record)}")
+    figure.suptitle(f"{data_of(record)}, {config['backend']}, {variant_name(config['delays'], config['fan_in'])}")
     return figure
 
 

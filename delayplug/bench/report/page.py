@@ -9,41 +9,25 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ...errors import RunError
-from ..comparison.records import Record, check_comparable, read_example, read_record
+from ..comparison.records import MODEL, RECORD, Record, read_example, read_record
 from ..config import RunConfig
 from ..serialise import to_command
 from ..variants import learns_delays
 from .figures import COLOURS, accuracy_figure, delays_figure, learning_curves_figure, raster_figure
-from .tables import computed_by, frames_of, grouped, rule_of, split_of, summary, variant_of
+from .methods import Row, data_of, held_speakers, last_epoch, on_test_set, rows_of
+from .tables import chosen_by, computed_by, frames_of, held_header, held_of, recipe_of, split_of, summary, title_of
 
 _PROTOCOLS = {
     "heldout": "The test set was read once, when all was trained. The epoch called best was chosen on recordings that "
     "were not trained on: {split}.",
     "official": "The test set was read once, when all was trained. The epoch called best was chosen on the validation "
     "file that comes with the data.",
-    "validation": "The test set was not read, and nothing was chosen. The accuracy is that of the validation "
-    "recordings after the last epoch.",
     "paper": "As published: the test set itself chose the epoch called best, so that this accuracy is too high. That "
     "after the last epoch was not chosen by anything.",
+    "refit": "A network was judged by recordings that it was not trained on: {split}. Then one was trained from the "
+    "same seed on all training recordings, and the test set was read once, after its last epoch. Nothing was chosen.",
+    "held": "The test set was not read, and nothing was chosen: networks were tested after the last epoch on {held}.",
 }
-
-
-def read_records(folder: Path) -> list[Record]:
-    """The records of all finished runs in a folder.
-
-    Raises:
-        RunError: there are none, one is not a record, or they are of several data sets or settings.
-    """
-    records = [read_record(path) for path in sorted(folder.glob("*/record.json"))]
-    if not records:
-        raise RunError(f"{folder}: expected finished runs, got none. Make some with delayplug bench run --out {folder}")
-    varied = ("backend", "delays", "fan_in", "seed", "compile")
-    same = {str({k: v for k, v in record["config"].items() if k not in varied}) for record in records}
-    if len(same) > 1:
-        raise RunError(f"{folder}: expected runs that differ in backend, variant and seed only, got others too")
-    check_comparable(records, folder)
-    return records
 
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
@@ -56,17 +40,24 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
 
 
 def _line(record: Record) -> dict[str, object]:
-    """The columns of one run."""
+    """The columns of one run: last_epoch and the best epochs are of the test set, held_out_accuracy never is."""
     config, accuracy, planted = record["config"], record["accuracy"], record.get("planted_correlation", {})
     settings = ("preset", "protocol", "backend", "delays", "fan_in", "seed", "epochs")
+    held_out = record["held_out"]["accuracy"] if "held_out" in record else ""
+    by_speakers, tested = config["protocol"] == "speakers", on_test_set(record)
     return {
-        "dataset": Path(config["dataset"]).name,
+        "dataset": data_of(record),
         **{name: config[name] for name in settings},
-        "last_epoch": accuracy["last epoch"],
+        "fold": config["fold"] if by_speakers and not config["held_speakers"] else "",
+        "held_speakers": " ".join(map(str, held_speakers(record))),
+        "refit": config.get("refit", False),
+        "held_out_accuracy": held_out if tested else last_epoch(record),
+        "held_out_recordings": record["data"]["valid"] if tested else record["data"]["test"],
+        "last_epoch": last_epoch(record) if tested else "",
         "best_on_validation": accuracy.get("best on validation", ""),
         "best_on_test": accuracy.get("best on test", ""),
         "best_epoch": record["best_epoch"],
-        "test_recordings": record["data"]["test"],
+        "test_recordings": record["data"]["test"] if tested else "",
         "parameters": record["parameters"],
         "spikes_per_neuron": " ".join(f"{value:.3f}" for value in record["spikes_per_neuron"]),
         "planted_correlation": planted.get("after training", ""),
@@ -81,27 +72,40 @@ def _line(record: Record) -> dict[str, object]:
     }
 
 
-def write_page(records: Sequence[Record], folder: Path, path: Path) -> None:
-    """Write one HTML file that needs no other files."""
+def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -> None:
+    """Write one HTML file that needs no other files.
+
+    Args:
+        records: of the runs.
+        folders: with folders of runs, where their networks are; of runs that are in none of them no pictures are drawn.
+        path: of the file.
+    """
     from jinja2 import Environment  # comes with torch
 
     text = resources.files(__package__).joinpath("page.html.jinja").read_text()
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
-    first, config, groups = records[0], records[0]["config"], list(grouped(records).values())
+    first, config, rows = records[0], records[0]["config"], rows_of(records)
+    cells = [summary(row, rows) for row in rows]
+    curves = learning_curves_figure(records)
     values = {
-        **first,  # config, data and machine, which all runs share
-        "name": Path(config["dataset"]).name,
+        **first,  # config, data and machine
+        "name": data_of(first),
+        "title": title_of(records),
+        "hidden": config["hidden"],
+        "alike": all(_network(record) == _network(first) for record in records),
         "colours": COLOURS,
         "chance": 100 / len(first["data"]["classes"]),
-        "best": rule_of(first),
-        "rows": [summary(group) for group in groups],
-        "planted": any(record.get("planted_correlation") for record in records),
-        "frames": frames_of(config),
-        "protocol": _PROTOCOLS[config["protocol"]].format(split=split_of(records)),
-        "seeds": {record["config"]["seed"] for record in records},
+        "best": chosen_by(records),
+        "rows": cells,
+        "columns": {key for cell in cells for key, value in cell.items() if value},
+        "held": held_header(records),
+        "recipe": recipe_of(records),
+        "tested": [record for record in records if on_test_set(record)],
+        "frames": frames_of(records),
+        "protocols": _protocols(records),
         "accuracies": _picture(accuracy_figure(records)),
-        "curves": _picture(learning_curves_figure(records)),
-        "runs": [_run(group[0], folder) for group in groups],
+        "curves": "" if curves is None else _picture(curves),
+        "runs": list(filter(None, (_run(row, folders) for row in rows))),
         "commands": [to_command(RunConfig(**record["config"])) for record in records],
         "computed": computed_by(records),
         "versions": _versions(records),
@@ -116,12 +120,42 @@ def _versions(records: Sequence[Record]) -> dict[str, str]:
     return {name: " and ".join(values) for name, values in versions.items()}
 
 
-def _run(record: Record, folder: Path) -> dict[str, str]:
-    """The pictures of one run, which is in a folder of its own in `folder`."""
-    config = RunConfig(**record["config"])
-    own = folder / config.name
+def _protocols(records: Sequence[Record]) -> list[str]:
+    """How the runs were judged, in a text for each protocol."""
+    texts = []
+    for key, text in _PROTOCOLS.items():
+        own = [record for record in records if _judged(record) == key]
+        if own:
+            texts.append(text.format(split=split_of(own), held=held_of(own)))
+    return texts
+
+
+def _judged(record: Record) -> str:
+    if not on_test_set(record):
+        return "held"
+    return "refit" if record["config"].get("refit") else str(record["config"]["protocol"])
+
+
+def _network(record: Record) -> tuple[object, ...]:
+    """The sizes of its layers, and the steps of its recordings on a grid of some width."""
+    return record["config"]["hidden"], record["data"]["channels"], record["config"]["step_ms"]
+
+
+def _folder_of(record: Record, folders: Sequence[Path]) -> Path | None:
+    """The folder of a run with its network, among folders in which other runs may have the same name."""
+    own = (folder / RunConfig(**record["config"]).name for folder in folders)
+    there = (each for each in own if (each / RECORD).exists() and (each / MODEL).exists())
+    return next((each for each in there if read_record(each / RECORD)["config"] == record["config"]), None)
+
+
+def _run(row: Row, folders: Sequence[Path]) -> dict[str, str] | None:
+    """The pictures of the first run of a method; None if its network is not there."""
+    record = row.records[0]
+    config, own = RunConfig(**record["config"]), _folder_of(record, folders)
+    if own is None:
+        return None
     return {
-        "name": f"{config.backend}, {variant_of(record)}",
+        "name": f"{config.backend}, {row.name}",
         "raster": _picture(raster_figure(read_example(own))),
         "delays": _picture(delays_figure(record, own)) if learns_delays(config.delays) else "",
     }

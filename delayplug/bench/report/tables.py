@@ -1,11 +1,8 @@
-"""A comparison in numbers: means, intervals, and a table for the terminal."""
+"""A comparison in numbers: a table for the terminal, and its cells."""
 
-import itertools
-import math
+import textwrap
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from statistics import mean
 
 from rich.table import Table
 
@@ -13,85 +10,101 @@ from ..._tables import make_table, number, text
 from ..comparison.records import Record
 from ..config import SYNTHETIC
 from ..task import LAST
-from ..variants import VARIANTS, variant_name
+from .intervals import student, wilson
+from .methods import (
+    Row,
+    data_of,
+    difference,
+    held_speakers,
+    on_test_set,
+    rows_of,
+    setting_text,
+    shared_settings,
+)
 
-# 97.5 % quantiles of Student's distribution with 1, 2, ... degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
+_WIDTH = 18  # characters of a method's name in one line
+_FRAMES = ("step_ms", "binning", "pool")
 
 
 def table(records: Sequence[Record]) -> Table:
-    """One row per backend and variant, means over seeds. Accuracies are of the test set.
+    """One row per backend and method: accuracies on held-out speakers and on the test set, after the last epoch.
 
-    The interval is the sampling error of one test set (95 %, Wilson) at the mean accuracy. Behind +- is that of the
-    mean over seeds (95 %, Student), if there are several.
+    Means over folds and seeds, with half their 95 % interval behind +- (Student; of a single run Wilson's). Beside each
+    is what the method gains over learned delays with the preset's values, in points, run by run.
     """
-    first, config, data = records[0], records[0]["config"], records[0]["data"]
-    seeds = len({record["config"]["seed"] for record in records})
-    frames = frames_of(config)
-    waiting = mean(record["waiting"] for record in records)
-    chosen = rule_of(first).replace("on ", "on\n").replace("validation", "valid.")
-    headers = ["last\nepoch %", "95 %\ninterval", f"{chosen} %", "para-\nmeters", "s per\nepoch", "peak\nMB"]
-    planted = any("planted_correlation" in record for record in records)
+    rows = rows_of(records)
+    cells = [summary(row, rows) for row in rows]
+    headers = {
+        "held": f"{held_header(records)} %".replace(" ", "\n", 1),
+        "held_gain": "over the\nrecipe",
+        "last": "last\nepoch %",
+        "gain": "over the\nrecipe",
+        "interval": "95 %\ninterval",
+        "best": f"{chosen_by(records)} %".replace("best on ", "best on\n").replace("validation", "valid."),
+        "parameters": "para-\nmeters",
+        "seconds": "s per\nepoch",
+        "memory": "peak\nMB",
+        "correlation": "planted r\n(untrained)",
+    }
+    shown = [key for key in headers if any(cell[key] for cell in cells)]
+    # What there is no room for; the page has it.
+    left_out = {"interval", "memory"} if "held" in shown else {"interval"} if "gain" in shown else set[str]()
+    shown = [key for key in shown if key not in left_out]
     result = make_table(
-        *(text(header, wrap="never") for header in ("backend", "delays")),
-        *(number(header) for header in ([*headers, "planted r\n(untrained)"] if planted else headers)),
+        text("backend", wrap="never"),
+        text("delays", wrap="never"),
+        *(number(headers[key]) for key in shown),
         gap=1,
-        title=f"{Path(config['dataset']).name}: {len(data['classes'])} classes, preset {config['preset']}, "
-        f"{config['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}",
-        caption=f"Test accuracy on {data['test']} recordings; validation: {split_of(records)}."
-        f"{f' Frames: {frames}.' if frames else ''} Training waited for its data {100 * waiting:.1f} % of the time. "
-        f"{computed_by(records)}.",
+        title=title_of(records),
+        caption=" ".join(notes_of(records, gains=any(cell["gain"] or cell["held_gain"] for cell in cells))),
     )
     previous = None
-    for (backend, name), group in grouped(records).items():
-        if previous not in (None, backend):
+    for row, cell in zip(rows, cells, strict=True):
+        if previous not in (None, row.backend):
             result.add_section()
-        row = summary(group)
-        correlation = f"{row['planted']} ({row['untrained']})" if row["planted"] else ""
-        result.add_row(
-            backend if backend != previous else "",
-            name,
-            str(row["last"]).replace(" ", "\n"),
-            f"{row['low']:.0f} - {row['high']:.0f}",
-            str(row["best"]).replace(" ", "\n"),
-            *(str(row[column]) for column in ("parameters", "seconds", "memory")),
-            *([correlation] if planted else []),
-        )
-        previous = backend
+        numbers = (str(cell[key]).replace(" +-", "\n+-") for key in shown)
+        name = "\n".join(textwrap.wrap(row.name, _WIDTH))
+        result.add_row(row.backend if row.backend != previous else "", name, *numbers)
+        previous = row.backend
     return result
 
 
-def summary(group: Sequence[Record]) -> dict[str, str | float]:
-    """What one backend and variant did: means over seeds, and the largest peak of memory, as text.
+def summary(row: Row, rows: Sequence[Row]) -> dict[str, str | float]:
+    """What one method did, as text: means over its runs, and the largest peak of memory; "" for what it has not.
 
-    `mean` is the accuracy after the last epoch, and `low` and `high` the ends of its interval, as numbers in percent.
+    `mean` is the accuracy on the test set, or on held-out recordings where that was not read, and `low` and `high` are
+    the ends of the sampling error of these recordings at the mean (Wilson), as numbers in percent.
     """
-    first, planted = group[0], planted_means(group)
-    last = [record["accuracy"]["last epoch"] for record in group]
-    low, high = wilson(mean(last), first["data"]["test"])
-    layers = zip(*(record["spikes_per_neuron"] for record in group), strict=True)
+    first, planted = row.records[0], planted_means(row.records)
+    estimate = row.on_test or row.on_held
+    assert estimate is not None  # no row is without runs
+    low, high = wilson(estimate.mean, first["data"]["test"])
+    gain, held_gain = difference(row, rows, on_test=True), difference(row, rows, on_test=False)
+    chosen = [record["accuracy"][rule] for record in row.tested if (rule := rule_of(record)) != LAST]
+    layers = zip(*(record["spikes_per_neuron"] for record in row.records), strict=True)
     return {
-        "backend": first["config"]["backend"],
-        "delays": variant_of(first),
-        "kind": first["config"]["delays"],
-        "mean": 100 * mean(last),
+        "backend": row.backend,
+        "delays": row.name,
+        "kind": row.delays,
+        "runs": " + ".join(str(len(runs)) for runs in (row.held, row.tested) if runs),
+        "mean": 100 * estimate.mean,
         "low": 100 * low,
         "high": 100 * high,
-        "last": over_seeds(last),
-        "best": over_seeds([record["accuracy"][rule_of(first)] for record in group]),
+        "interval": f"{100 * low:.0f} - {100 * high:.0f}" if row.tested else "",
+        "last": row.on_test.percent() if row.on_test else "",
+        "gain": gain.percent(sign=True) if gain else "",
+        "held": row.on_held.percent() if row.on_held else "",
+        "held_gain": held_gain.percent(sign=True) if held_gain else "",
+        "best": over_seeds(chosen) if chosen else "",
         "parameters": f"{first['parameters']:,}",
         "spikes": " / ".join(f"{mean(layer):.1f}" for layer in layers),
         "planted": "" if planted is None else f"{planted[1]:.2f}",
         "untrained": "" if planted is None else f"{planted[0]:.2f}",
-        "seconds": f"{mean(record['seconds_per_epoch'] for record in group):.2f}",
-        "waiting": f"{100 * mean(record['waiting'] for record in group):.1f}",
-        "memory": f"{max(record['peak_memory_mb'] for record in group):,.0f}",
+        "correlation": "" if planted is None else f"{planted[1]:.2f} ({planted[0]:.2f})",
+        "seconds": f"{mean(record['seconds_per_epoch'] for record in row.records):.2f}",
+        "waiting": f"{100 * mean(record['waiting'] for record in row.records):.1f}",
+        "memory": f"{max(record['peak_memory_mb'] for record in row.records):,.0f}",
     }
-
-
-def student(values: Sequence[float]) -> float:
-    """Half the interval in which the mean of all seeds lies with 95 %, from those of two or more (Student, 1908)."""
-    return _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
 
 
 def over_seeds(values: Sequence[float]) -> str:
@@ -99,33 +112,69 @@ def over_seeds(values: Sequence[float]) -> str:
     return f"{100 * mean(values):.1f}" + (f" +-{100 * student(values):.1f}" if len(values) > 1 else "")
 
 
-def wilson(accuracy: float, samples: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval in which the true accuracy lies with 95 %, from that of a sample (Wilson, 1927)."""
-    centre = accuracy + z * z / (2 * samples)
-    width = z * math.sqrt(accuracy * (1 - accuracy) / samples + z * z / (4 * samples * samples))
-    scale = 1 + z * z / samples
-    return (centre - width) / scale, (centre + width) / scale
+def title_of(records: Sequence[Record]) -> str:
+    """The data, and what all runs share."""
+    first, seeds = records[0], len({record["config"]["seed"] for record in records})
+    presets = sorted({record["config"]["preset"] for record in records})
+    epochs = sorted({record["config"]["epochs"] for record in records})
+    shared = ", ".join(setting_text(*each) for each in shared_settings(records) if each[0] != "epochs")
+    return (
+        f"{data_of(first)}: {len(first['data']['classes'])} classes, preset {' and '.join(presets)}"
+        f"{f' with {shared}' if shared else ''}, {' or '.join(map(str, epochs))} epochs, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}"
+    )
 
 
-def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
-    """The runs of each backend and variant, which differ by their seeds."""
+def notes_of(records: Sequence[Record], *, gains: bool) -> list[str]:
+    """What the numbers of a table mean, in sentences; `gains`: whether it has differences to the recipe."""
+    tested = [record for record in records if on_test_set(record)]
+    held = [record for record in records if not on_test_set(record)]
+    notes = []
+    if tested:
+        refit = any(record["config"].get("refit") for record in tested)
+        anew = "; then trained on all training recordings, and tested" if refit else ""
+        notes.append(f"Test accuracy on {tested[0]['data']['test']} recordings; validation: {split_of(tested)}{anew}.")
+    if held:
+        which = f"{held_header(records).capitalize()}: {held_of(held)}"
+        notes.append(f"{which}; the test set was not read, and nothing chosen.")
+    if gains:
+        notes.append(f"Over the recipe: points gained over {recipe_of(records)}, run by run.")
+    notes.append("Behind +-: half the 95 % interval of the mean of all runs (Student), or of a single run (Wilson).")
+    if frames := frames_of(records):
+        notes.append(f"Frames: {frames}.")
+    waiting = mean(record["waiting"] for record in records)
+    notes.append(f"Training waited for its data {100 * waiting:.1f} % of the time.")
+    return [*notes, f"{computed_by(records)}."]
 
-    def order(record: Record) -> tuple[str, int, int]:
-        config = record["config"]
-        return config["backend"], config["fan_in"], VARIANTS.index(config["delays"])
 
-    groups = itertools.groupby(sorted(records, key=order), lambda r: (r["config"]["backend"], variant_of(r)))
-    return {name: list(group) for name, group in groups}
+def recipe_of(records: Sequence[Record]) -> str:
+    """The method that others are compared with, in words."""
+    shared = ", ".join(setting_text(*each) for each in shared_settings(records))
+    paper = " (the paper's recipe)" if {r["config"]["preset"] for r in records} <= {"shd", "ssc"} and not shared else ""
+    return f"learned delays with the preset's values{f' but {shared}, as all runs have' if shared else ''}{paper}"
+
+
+def held_header(records: Sequence[Record]) -> str:
+    """What is held out in place of the test set, in words."""
+    speakers = all(record["config"]["protocol"] == "speakers" for record in records if not on_test_set(record))
+    return "held-out speakers" if speakers else "held-out recordings"
+
+
+def held_of(records: Sequence[Record]) -> str:
+    """Which recordings took the place of the test set, in words."""
+    if groups := sorted({held_speakers(record) for record in records} - {()}):
+        each = ", ".join("(" + ", ".join(map(str, group)) + ")" for group in groups)
+        return f"{len(groups)} group{'s' if len(groups) > 1 else ''} of training speakers, {each}"
+    return "; or ".join(sorted({record["data"]["split"] for record in records}))
 
 
 def split_of(records: Iterable[Record]) -> str:
     """How the data was split, in words; seeds may hold out other recordings."""
+    records = list(records)
+    groups = sorted({held_speakers(record) for record in records})
+    if len(groups) > 1 and () not in groups:
+        return f"training recordings held out, all of the speakers {' or '.join(str(list(group)) for group in groups)}"
     return "; or ".join(sorted({record["data"]["split"] for record in records}))
-
-
-def variant_of(record: Record) -> str:
-    """The name of a run's variant, such as "learned" or "learned-sparse10"."""
-    return variant_name(record["config"]["delays"], record["config"]["fan_in"])
 
 
 def rule_of(record: Record) -> str:
@@ -133,9 +182,16 @@ def rule_of(record: Record) -> str:
     return next((rule for rule in record["accuracy"] if rule != LAST), LAST)
 
 
-def frames_of(config: dict[str, Any]) -> str:
-    """How recordings became frames, in words; "" for the synthetic task, which has none."""
-    if config["dataset"] == SYNTHETIC:
+def chosen_by(records: Sequence[Record]) -> str:
+    """The rules by which runs chose an epoch, such as "best on validation"; "" where nothing was chosen."""
+    rules = sorted({rule_of(record) for record in records} - {LAST})
+    return " or ".join([*rules[:1], *(rule.removeprefix("best ") for rule in rules[1:])])
+
+
+def frames_of(records: Sequence[Record]) -> str:
+    """How recordings became frames, in words; "" where runs differ in that, and for the synthetic task."""
+    config = records[0]["config"]
+    if config["dataset"] == SYNTHETIC or len({str([r["config"][name] for name in _FRAMES]) for r in records}) > 1:
         return ""
     return f"{config['step_ms']:g} ms per step, binning {config['binning']}, {config['pool']} channels summed"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from delayplug.bench.config import configure
 from delayplug.bench.report.figures import (
     COLOURS,
     accuracy_figure,
@@ -13,7 +14,7 @@ from delayplug.bench.report.figures import (
     raster_figure,
 )
 from delayplug.bench.variants import VARIANTS
-from tests.bench.runs import Comparison
+from tests.bench.runs import Comparison, folds_and_refits, record_of
 
 
 @pytest.mark.trains
@@ -36,6 +37,34 @@ def test_pictures_in_files(comparison: Comparison, tmp_path: Path) -> None:
         content = (tmp_path / name).read_bytes()
         assert content[:8] == b"\x89PNG\r\n\x1a\n"
         assert len(content) > 10_000
+
+
+def test_pictures_of_folds_and_refits() -> None:
+    """A panel for held-out speakers and one for the test set; curves are of the runs on the test set."""
+    records = folds_and_refits()
+    held, tested = accuracy_figure(records).axes
+    assert held.get_xlabel() == "accuracy on held-out speakers (%)"
+    names = ["none", "learned", "learned, tau 2, cutmix 0.5"]
+    assert [label.get_text() for label in held.get_yticklabels()] == names
+    assert [len(marks.get_offsets()) for marks in held.collections] == [2, 2, 2]
+    assert [len(marks.get_offsets()) for marks in tested.collections] == [2, 2, 1]
+    figure = learning_curves_figure(records)
+    assert figure is not None
+    accuracy, loss = figure.axes
+    assert [line.get_label() for line in loss.lines] == [f"{name}, norse" for name in names]
+    assert len({line.get_color() for line in loss.lines}) == 3
+    assert accuracy.lines[1].get_xydata().tolist() == [[1, pytest.approx(83.5)], [2, pytest.approx(83.5)]]
+
+
+def test_curves_need_epochs() -> None:
+    """Runs that were validated after other epochs share those after which all were."""
+    configs = [configure("shd", dataset="d", backend="norse", seed=seed, validate_every=1 + seed) for seed in (0, 1)]
+    often, seldom = (record_of(config, 0.5) for config in configs)
+    seldom["epochs"][0]["valid_accuracy"] = None
+    figure = learning_curves_figure([often, seldom])
+    assert figure is not None
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[2, 50]]
+    assert learning_curves_figure([{**often, "epochs": []}]) is None
 
 
 def test_every_variant_has_a_colour_of_its_own() -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from delayplug import RunError
-from delayplug.bench.config import configure
-from delayplug.bench.report.page import read_records, write_csv, write_page
-from tests.bench.runs import Comparison, put_record
+from delayplug.bench.report.page import write_csv, write_page
+from delayplug.bench.report.record_sources import read_records
+from tests.bench.runs import Comparison, folds_and_refits
 
 
 @pytest.mark.trains
@@ -24,7 +23,7 @@ def test_report(comparison: Comparison, tmp_path: Path) -> None:
         row = rows[record["config"]["delays"]]
         assert float(row["last_epoch"]) == record["accuracy"]["last epoch"]
         assert int(row["parameters"]) == record["parameters"]
-    write_page(found, out, tmp_path / "report.html")
+    write_page(found, [out], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count('src="data:image/png;base64,') == 6  # accuracies, curves, three rasters, one histogram of delays
     assert "http" not in page  # it needs nothing from elsewhere
@@ -35,23 +34,49 @@ def test_report(comparison: Comparison, tmp_path: Path) -> None:
     assert {row["precision"] for row in rows.values()} == {"highest"}
 
 
-def test_report_on_what_is_no_comparison(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="expected finished runs, got none"):
-        read_records(tmp_path)
-    for name, epochs in (("a", 1), ("b", 2)):
-        put_record(tmp_path / name, configure("quick", epochs=epochs))
-    with pytest.raises(RunError, match="differ in backend, variant and seed only"):
-        read_records(tmp_path)
+def test_page_of_folds_and_refits(tmp_path: Path) -> None:
+    """No accuracy on held-out speakers is called one on the test set; networks that are not there have no pictures."""
+    records = folds_and_refits()
+    write_csv(records, tmp_path / "results.csv")
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for record, row in zip(records, rows, strict=True):
+        if record["config"]["protocol"] == "speakers":
+            assert (row["last_epoch"], row["test_recordings"], row["refit"]) == ("", "", "False")
+            assert float(row["held_out_accuracy"]) == record["accuracy"]["last epoch"]
+            assert row["held_out_recordings"] == "1600"
+            assert row["fold"] == str(record["config"]["fold"])
+        else:
+            assert float(row["last_epoch"]) == record["accuracy"]["last epoch"]
+            assert float(row["held_out_accuracy"]) == record["held_out"]["accuracy"]
+            assert (row["fold"], row["test_recordings"], row["refit"]) == ("", "2264", "True")
+        assert row["held_speakers"] in ("0 1", "2 3")
+    write_page(records, [tmp_path], tmp_path / "report.html")
+    page = " ".join(html.unescape((tmp_path / "report.html").read_text()).split())
+    assert page.count('src="data:image/png;base64,') == 2
+    for words in (
+        "Accuracy on the test set and on held-out speakers",
+        "A network was judged by recordings that it was not trained on: training recordings held out, all of the "
+        "speakers [0, 1] or [2, 3]. Then one was trained from the same seed on all training recordings",
+        "The test set was not read, and nothing was chosen: networks were tested after the last epoch on 2 groups of "
+        "training speakers, (0, 1), (2, 3).",
+        "points gained over learned delays with the preset's values (the paper's recipe)",
+        "<td>75.0 ±63.5</td>",
+        "<td>+3.0 ±12.7</td>",
+    ):
+        assert words in page
+    write_page([r for r in records if r["config"]["protocol"] == "speakers"], [], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "test recordings" not in page
+    assert "test set&nbsp;%" not in page
 
 
-def test_report_on_runs_of_other_data(tmp_path: Path) -> None:
-    """The same words for two data sets: their accuracies are not averaged."""
-    put_record(tmp_path / "a", configure("quick", seed=0))
-    put_record(tmp_path / "b", configure("quick", seed=1))
-    assert len(read_records(tmp_path)) == 2
-    put_record(tmp_path / "b", configure("quick", seed=1), {"train": "3" * 64, "test": "4" * 64})
-    with pytest.raises(RunError, match="expected runs of the same data, got other checksums in"):
-        read_records(tmp_path)
-    for name, seed in (("a", 0), ("b", 1)):
-        put_record(tmp_path / name, configure("quick", seed=seed), None)  # of a version without checksums
-    assert len(read_records(tmp_path)) == 2
+@pytest.mark.trains
+def test_pictures_are_of_the_run_itself(comparison: Comparison, tmp_path: Path) -> None:
+    """Not of another one of the same name, in another folder."""
+    _, out, records = comparison
+    other = [{**record, "config": {**record["config"], "lr": 0.1}} for record in records]
+    write_page(other, [out], tmp_path / "report.html")
+    assert "What the networks do" not in (tmp_path / "report.html").read_text()
+    write_page(other[:2] + records[2:], [tmp_path, out], tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text().count("Input and hidden spikes") == 1

@@ -5,19 +5,9 @@ from typing import Any
 import pytest
 
 from delayplug._tables import to_text
-from delayplug.bench.report.tables import computed_by, planted_means, student, table, wilson
-from tests.bench.runs import Comparison
-
-
-def test_intervals_over_seeds() -> None:
-    assert student([0.5, 0.7]) == pytest.approx(12.706 * 0.1)  # half a difference of 0.2, times t
-    assert student([0.5, 0.6, 0.7]) == pytest.approx(4.303 * 0.1 / 3**0.5)
-
-
-def test_wilson_interval() -> None:
-    low, high = wilson(0.95, 2264)
-    assert (low, high) == pytest.approx((0.9402, 0.9583), abs=2e-4)  # +-0.9 points, as for SHD
-    assert wilson(1.0, 100)[0] > 0.95
+from delayplug.bench.config import configure
+from delayplug.bench.report.tables import chosen_by, computed_by, planted_means, recipe_of, table, title_of
+from tests.bench.runs import Comparison, folds_and_refits, record_of
 
 
 @pytest.mark.trains
@@ -27,6 +17,40 @@ def test_table(comparison: Comparison) -> None:
     for word in ("spikingjelly", "none", "fixed", "learned", "epoch %", "valid. %", "planted r", "496"):
         assert word in text
     assert f"{100 * records[2]['accuracy']['last epoch']:.1f}" in text
+
+
+def test_table_of_folds_and_refits() -> None:
+    text = to_text(table(folds_and_refits()), width=120)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["norse", "none", "51.0", "-24.0", "61.0", "-32.5", "1,000", "0.50"] in lines
+    assert ["learned", "75.0", "93.5", "1,000", "0.50"] in lines
+    assert ["learned,", "tau", "2,", "78.0", "+3.0", "95.0", "+2.0", "1,000", "0.50"] in lines
+    words = " ".join(text.split())
+    assert "d: 2 classes, preset shd, 150 epochs, 2 seeds" in words
+    assert "Test accuracy on 2264 recordings; validation: training recordings held out, all of the speakers" in words
+    assert "then trained on all training recordings, and tested" in words
+    assert "Held-out speakers: 2 groups of training speakers, (0, 1), (2, 3); the test set was not read" in words
+    assert "points gained over learned delays with the preset's values (the paper's recipe), run by run" in words
+
+
+def test_table_of_held_out_speakers_alone() -> None:
+    """It names no test set but to say that it was not read."""
+    records = [record for record in folds_and_refits() if record["config"]["protocol"] == "speakers"]
+    text = to_text(table(records), width=120)
+    assert "last" not in text
+    assert "Test accuracy" not in text
+    assert " ".join(text.split()).count("the test set was not read") == 1
+
+
+def test_what_the_table_says_that_all_share() -> None:
+    records = [record_of(configure("shd", dataset="d", backend="norse", epochs=9, tau=2.0), 0.9)]
+    assert title_of(records) == "d: 2 classes, preset shd with tau 2, 9 epochs, 1 seed"
+    assert recipe_of(records) == "learned delays with the preset's values but tau 2, epochs 9, as all runs have"
+    assert chosen_by(records) == ""
+    rules = [
+        {**records[0], "accuracy": {"last epoch": 0.5, rule: 0.6}} for rule in ("best on validation", "best on test")
+    ]
+    assert chosen_by(rules) == "best on test or on validation"
 
 
 def test_what_computed_the_runs() -> None:
