@@ -30,3 +30,6 @@ model(torch.rand(12, 2, 6)).square().mean().backward()
 gradients = [p.grad for p in model.parameters() if p.requires_grad]
 assert len(gradients) == 6, len(gradients)  # weight, bias and delays of both layers
 assert all(g is not None and g.isfinite().all() for g in gradients), gradients
+
+network = delayplug.pretrained("synthetic-learned", backend="snntorch")
+assert network.scores(torch.zeros(network.steps, 1, 20)).shape == (1, 10)

@@ -33,8 +33,19 @@ from .learning.penalties import delay_penalty as delay_penalty
 from .learning.pruning import DelayPruning as DelayPruning, Pruned as Pruned
 from .learning.restarts import DelayRestarts as DelayRestarts, restart_delays as restart_delays
 from .learning.schedules import SigmaSchedule as SigmaSchedule, parameter_groups as parameter_groups
+from .models.pretrained import (
+    Pretrained as Pretrained,
+    pretrained as pretrained,
+    pretrained_names as pretrained_names,
+)
+from .neurons.adaptive import (
+    AdaptiveConstants as AdaptiveConstants,
+    AdaptiveParameters as AdaptiveParameters,
+    adaptive_step as adaptive_step,
+)
 from .neurons.cell import Cell as Cell, Reset as Reset
 from .neurons.dynamics import (
+    Adaptation as Adaptation,
     ChargeRule as ChargeRule,
     CurrentRule as CurrentRule,
     Dynamics as Dynamics,

@@ -1,9 +1,8 @@
 """Norse: cells that take one step and layers that take a sequence, all with an explicit state."""
 
 import dataclasses
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import norse.torch as norse
 import torch
@@ -37,6 +36,8 @@ from delayplug import (
     tensors_in,
 )
 
+from .adaptive import AdaptiveLIFCell, AdaptiveLIFParameters, adaptive_lif_step
+from .arctan import Arctan
 from .dynamics import RESETS, detached, dynamics as dynamics_of, known_surrogate, output, starts_by_itself
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
@@ -117,6 +118,8 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         constant of dt / tau_mem_inv, which is too short by dt where that is not one, and its cell with a current
         without w_in.)
         """
+        if isinstance(neuron, AdaptiveLIFCell):
+            raise ExchangeError("an adaptive neuron (adLIF) is no node of NIR's and no Cell: train with --neuron lif")
         own = (_ArctanCell, _GainBoxCell, _GainCell, *_DIFFERENT.values())
         if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, *own):
             raise ExchangeError("of Norse's neurons, only LIF, LI and IAF are supported")
@@ -172,7 +175,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return (cell.leak,) if cell.threshold is None else (cell.leak, cell.gain)
 
     def dynamics(self, neuron: nn.Module) -> Dynamics | None:
-        """LIF, LI and IAF, with and without a current, as cells and as layers."""
+        """LIF, LI and IAF, with and without a current, as cells and as layers, and our adaptive cell."""
         if type(neuron) is _ArctanCell:
             return _arctan_dynamics(neuron)
         if type(neuron) in (_GainBoxCell, _GainCell):
@@ -182,29 +185,48 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
     def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Any:
         return output(neuron, activity)
 
-    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
-        return _ArctanCell(tau, threshold, alpha)
+    def spiking_neuron(
+        self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0, reset: Literal["zero", "subtract"] = "zero"
+    ) -> nn.Module:
+        return _ArctanCell(tau, threshold, alpha, _detached_reset if reset == "zero" else reset_subtract)
+
+    def adaptive_neuron(
+        self, size: int, *, step_ms: float, strength: float = 12.0, threshold: float = 1.0, alpha: float = 5.0
+    ) -> nn.Module:
+        return AdaptiveLIFCell(
+            AdaptiveLIFParameters(size, step_ms=step_ms, strength=strength, v_th=threshold, alpha=alpha)
+        )
 
     def readout_neuron(self, *, tau: float) -> nn.Module:
         neuron: nn.Module = norse.LIBoxCell(norse.LIBoxParameters(tau_mem_inv=torch.tensor(1 / tau)), dt=1.0)
         return neuron
 
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
-        # Norse scales its input by dt / tau; the paper's neuron does not.
-        parameters: Any = neuron.p
-        activity = run_fused(self._unscaled(neuron), x)
+        activity = run_fused(self.run_dynamics(neuron), x)
         if activity is not None:
             return activity.output
+        if isinstance(neuron, AdaptiveLIFCell):
+            start = (neuron.initial_state(x[0]), neuron.p.constants())
+            spikes: Tensor = over_steps(_adaptive_step, neuron, x, start)
+            return spikes
+        # Norse scales its input by dt / tau; the paper's neuron does not.
+        parameters: Any = neuron.p
         y: Tensor = over_steps(_step, neuron, x / parameters.tau_mem_inv, None)
         return y
 
     def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-        activity = run_fused(self._unscaled(neuron), x, mask=mask, in_half=True)
+        activity = run_fused(self.run_dynamics(neuron), x, mask=mask, in_half=True)
         return super().run_masked(neuron, x, mask) if activity is None else activity.output
 
-    def _unscaled(self, neuron: Any) -> Dynamics | None:
-        """The dynamics of `run`, which divide the input by what Norse scales it by."""
-        dynamics, tau = self.dynamics(neuron), neuron.p.tau_mem_inv
+    def run_dynamics(self, neuron: nn.Module) -> Dynamics | None:
+        """They divide the input by what Norse scales it by."""
+        if isinstance(neuron, AdaptiveLIFCell):
+            adaptive = self.dynamics(neuron)
+            if adaptive is None:
+                return None
+            return dataclasses.replace(adaptive, shows_membrane=False, shows_adaptation=False)
+        parameters: Any = neuron.p
+        dynamics, tau = self.dynamics(neuron), parameters.tau_mem_inv
         if dynamics is None or tau.device.type != "cpu" or tau.requires_grad:
             return None
         return dataclasses.replace(dynamics, shows_membrane=False, divisor=float(tau))
@@ -213,6 +235,12 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
 def _step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     out, state = neuron(x, state)
     return out, state
+
+
+def _adaptive_step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    assert isinstance(neuron, AdaptiveLIFCell)
+    spikes, after = adaptive_lif_step(x, state[0], neuron.p, constants=state[1])
+    return spikes, (after, state[1])
 
 
 class _Moving(nn.Module):
@@ -310,17 +338,17 @@ def _gained_dynamics(neuron: Any) -> Dynamics | None:
 
 
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
-    """`LIFBoxCell` with two things that its parameters have no name for: an arctan surrogate and a detached reset.
+    """`LIFBoxCell` with what its parameters have no name for: an arctan surrogate and, for one, a detached reset.
 
     The cell calls its `activation` with its parameters, and the parameters carry the reset: both are ours here.
     """
 
-    def __init__(self, tau: float, threshold: float, alpha: float) -> None:
+    def __init__(self, tau: float, threshold: float, alpha: float, reset_method: Callable[..., Tensor]) -> None:
         parameters = norse.LIFBoxParameters(
             tau_mem_inv=torch.tensor(1 / tau),  # per step: dt = 1
             v_th=torch.tensor(threshold),
             alpha=torch.tensor(alpha),
-            reset_method=_detached_reset,
+            reset_method=reset_method,
         )
         super().__init__(parameters, dt=1.0)
         self.activation = _arctan_step
@@ -328,13 +356,14 @@ class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
 
 def _arctan_step(x: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, Any]:
     v = state.v + dt * p.tau_mem_inv * (x + p.v_leak - state.v)
-    spikes = _Arctan.apply(v - p.v_th, p.alpha)
+    spikes = Arctan.apply(v - p.v_th, p.alpha)
     return spikes, norse.LIFBoxFeedForwardState(v=p.reset_method(spikes, v, p.v_reset, p.v_th))
 
 
 def _arctan_dynamics(neuron: Any) -> Dynamics | None:
     p = neuron.p
-    known = neuron.activation is _arctan_step and p.reset_method is _detached_reset
+    after = _RESETS.get(p.reset_method, ResetAfter.NONE)
+    known = neuron.activation is _arctan_step and after is not ResetAfter.NONE
     if not known or not starts_by_itself(neuron) or p.alpha.device.type != "cpu":
         return None
     return Dynamics(
@@ -342,9 +371,9 @@ def _arctan_dynamics(neuron: Any) -> Dynamics | None:
         leak=neuron.dt * p.tau_mem_inv,
         rest=p.v_leak,
         threshold=p.v_th,
-        after=ResetAfter.VALUE,
-        reset=p.v_reset,
-        is_detached=True,
+        after=after,
+        reset=p.v_reset if after is ResetAfter.VALUE else 0.0,
+        is_detached=after is ResetAfter.VALUE,
         surrogate=Surrogate(SurrogateForm.ARCTAN, float(p.alpha)),
         start=detached(p.v_leak),
         shows_membrane=True,
@@ -356,15 +385,4 @@ def _detached_reset(spikes: Tensor, v: Tensor, reset: Tensor, threshold: Tensor)
     return (1 - spikes) * v + spikes * reset
 
 
-class _Arctan(torch.autograd.Function):
-    """Heaviside with the surrogate gradient alpha / 2 / (1 + (pi / 2 alpha x)^2)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
-        ctx.save_for_backward(x, alpha)
-        return (x > 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x, alpha = ctx.saved_tensors
-        return grad * (alpha / 2) / (1 + (math.pi / 2 * alpha * x) ** 2), None
+_RESETS: dict[Any, ResetAfter] = {_detached_reset: ResetAfter.VALUE, reset_subtract: ResetAfter.SUBTRACT}

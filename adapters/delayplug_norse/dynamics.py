@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from delayplug import ChargeRule, CurrentRule, Dynamics, NeuronActivity, ResetAfter, Surrogate, SurrogateForm
 
+from .adaptive import AdaptiveLIFCell, AdaptiveLIFState, adaptive_lif_step
+
 _STEPS: dict[type[nn.Module], Callable[..., Any]] = {
     norse.LIFBoxCell: lif_box_feed_forward_step,
     norse.LIFCell: lif_feed_forward_step,
@@ -41,8 +43,13 @@ RESETS: dict[Any, ResetAfter] = {reset_value: ResetAfter.VALUE, reset_subtract: 
 
 
 def dynamics(neuron: nn.Module) -> Dynamics | None:
-    """Of LIF, LI and IAF, with and without a current, as cells and as layers, with any of Norse's own surrogates."""
+    """Of LIF, LI and IAF, with and without a current, as cells and as layers, with any of Norse's own surrogates.
+
+    And of our adaptive cell.
+    """
     module: Any = neuron
+    if type(neuron) is AdaptiveLIFCell:
+        return _adaptive(neuron)
     step = _STEPS.get(type(neuron))
     if step is None or module.activation is not step or not starts_by_itself(neuron):
         return None
@@ -69,6 +76,13 @@ def dynamics(neuron: nn.Module) -> Dynamics | None:
     if after is ResetAfter.VALUE:
         options["reset"] = p.v_reset
     return Dynamics(threshold=p.v_th, after=after, surrogate=surrogate, shows_membrane=shows, **options)
+
+
+def _adaptive(cell: AdaptiveLIFCell) -> Dynamics | None:
+    if cell.activation is not adaptive_lif_step or not starts_by_itself(cell):
+        return None
+    surrogate = Surrogate(SurrogateForm.ARCTAN, cell.p.alpha)
+    return cell.p.dynamics(threshold=cell.p.v_th, surrogate=surrogate, shows_membrane=True, shows_adaptation=True)
 
 
 def starts_by_itself(neuron: nn.Module) -> bool:
@@ -98,6 +112,8 @@ def known_surrogate(method: str, alpha: float | Tensor) -> Surrogate | None:
 
 def output(neuron: nn.Module, activity: NeuronActivity) -> tuple[Tensor, Any]:
     """What its forward returns: the output and, of a cell, the states of all steps, of a layer, the last."""
+    if activity.membranes is not None and activity.adaptations is not None:
+        return activity.output, AdaptiveLIFState(activity.membranes, activity.adaptations)
     state: Any = next(_STATES[kind] for kind in type(neuron).__mro__ if kind in _STATES)
     if isinstance(neuron, _SEQUENCES):
         values = [activity.membrane, activity.current]

@@ -1,7 +1,7 @@
 """snnTorch: step neurons that return their state and also leave it on themselves, and a few that take sequences."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import snntorch
 import torch
@@ -19,6 +19,7 @@ from delayplug import (
     NeuronActivity,
     OwnWeights,
     Reset,
+    ResetBefore,
     Streams,
     Toolkit,
     over_steps,
@@ -26,9 +27,10 @@ from delayplug import (
     tensors_in,
 )
 
+from .adaptive import AdaptiveLIF
 from .dynamics import dynamics as dynamics_of
 
-_STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk")
+_STATES = ("mem", "syn", "syn_exc", "syn_inh", "spk", "ada")
 _RECURRENT = (snntorch.RLeaky, snntorch.RSynaptic)
 _WITH_WEIGHTS = (snntorch.LeakyParallel, snntorch.LinearLeaky, snntorch.AssociativeLeaky)
 _SEQUENCE = (*_WITH_WEIGHTS, snntorch.StateLeaky)
@@ -86,7 +88,8 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
 
     def is_fresh(self, neuron: nn.Module, state: tuple[Tensor, ...], x: Tensor | None = None) -> Tensor | bool | None:
         # A state of another shape than the input is made again, of zeros, by those whose state has that of the input.
-        own = type(neuron).__module__.startswith("snntorch.") and not isinstance(neuron, _OF_OTHER_SHAPE)
+        own = type(neuron).__module__.startswith("snntorch.") or isinstance(neuron, AdaptiveLIF)
+        own = own and not isinstance(neuron, _OF_OTHER_SHAPE)
         if own and x is not None and any(tensor.shape != x.shape for tensor in state):
             return True
         return torch.stack([~tensor.detach().any() for tensor in state]).all() if state else None
@@ -94,6 +97,8 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
     def reset_signal(self, neuron: nn.Module) -> str:
         if isinstance(neuron, _SEQUENCE):
             return "each call of the model"
+        if isinstance(neuron, AdaptiveLIF):
+            return "reset_mem() of the neuron, or zeros for both of its states"
         if getattr(neuron, "init_hidden", False):
             return "reset_mem() of the neuron, or snntorch.utils.reset(model)"
         return "reset_mem() or init_*() of the neuron, or a call of the model without the state it returned last"
@@ -113,6 +118,8 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
 
     def describe(self, neuron: nn.Module) -> Cell:
         """`Leaky` and `Synaptic`. Reset to zero fires the same spikes with and without `reset_delay`."""
+        if isinstance(neuron, AdaptiveLIF):
+            raise ExchangeError("an adaptive neuron (adLIF) is no node of NIR's and no Cell: train with --neuron lif")
         if type(neuron) not in (snntorch.Leaky, snntorch.Synaptic, _Membrane, _SynapticMembrane):
             raise ExchangeError("of snnTorch's neurons, only Leaky and Synaptic are supported")
         leaky: Any = neuron
@@ -149,9 +156,12 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         return neuron
 
     def dynamics(self, neuron: nn.Module) -> Dynamics | None:
-        """`Leaky`, `Synaptic` and `Lapicque`."""
+        """`Leaky`, `Synaptic`, `Lapicque` and `AdaptiveLIF`."""
         readouts = {_Membrane: snntorch.Leaky, _SynapticMembrane: snntorch.Synaptic}
         own = type(neuron)
+        if own is _SubtractedOnce:
+            dynamics = dynamics_of(neuron, snntorch.Leaky, False)
+            return None if dynamics is None else dataclasses.replace(dynamics, before=ResetBefore.NONE)
         return dynamics_of(neuron, readouts.get(own, own), own in readouts)
 
     def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Any:
@@ -159,19 +169,31 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         keeper.mem = activity.membrane
         if activity.current is not None:
             keeper.syn = activity.current
-        states = [state for state in (activity.currents, activity.membranes) if state is not None]
+        if activity.adaptation is not None:
+            keeper.ada = activity.adaptation
+        over_time = (activity.currents, activity.membranes, activity.adaptations)
+        states = [state for state in over_time if state is not None]
         return (activity.output, *states) if states else activity.output
 
-    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+    def spiking_neuron(
+        self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0, reset: Literal["zero", "subtract"] = "zero"
+    ) -> nn.Module:
         # reset_delay=True resets before the next input, with the spike detached: the reset of the paper's neuron.
-        neuron: nn.Module = snntorch.Leaky(
+        kind = snntorch.Leaky if reset == "zero" else _SubtractedOnce
+        neuron: nn.Module = kind(
             beta=1 - 1 / tau,
             threshold=threshold,
             spike_grad=surrogate.atan(alpha=alpha),
-            reset_mechanism="zero",
-            reset_delay=True,
+            reset_mechanism=reset,
+            reset_delay=reset == "zero",
         )
         return neuron
+
+    def adaptive_neuron(
+        self, size: int, *, step_ms: float, strength: float = 12.0, threshold: float = 1.0, alpha: float = 5.0
+    ) -> nn.Module:
+        form = surrogate.atan(alpha=alpha)
+        return AdaptiveLIF(size, step_ms=step_ms, strength=strength, threshold=threshold, spike_grad=form)
 
     def readout_neuron(self, *, tau: float) -> nn.Module:
         neuron: nn.Module = snntorch.Leaky(beta=1 - 1 / tau, reset_mechanism="none")
@@ -182,10 +204,14 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         if dynamics is not None and neuron.reset_mechanism == "none":  # nobody looks at the spikes
             dynamics = dataclasses.replace(dynamics, threshold=None, scale=None, gives_membrane=True)
         elif dynamics is not None:
-            dynamics = dataclasses.replace(dynamics, shows_membrane=False)
+            dynamics = dataclasses.replace(dynamics, shows_membrane=False, shows_adaptation=False)
         activity = run_fused(dynamics, x)
         if activity is not None:
             return activity.output
+        if isinstance(neuron, AdaptiveLIF):
+            zeros = torch.zeros_like(x[0])
+            spikes: Tensor = over_steps(_adaptive_spikes, neuron, x, (neuron.adaptive.constants(), zeros, zeros))
+            return spikes
         read = _membrane if neuron.reset_mechanism == "none" else _spikes
         y: Tensor = over_steps(read, neuron, x, torch.zeros_like(x[0]))
         return y
@@ -193,9 +219,19 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
     def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         dynamics = self.dynamics(neuron)
         if dynamics is not None:
-            dynamics = dataclasses.replace(dynamics, shows_membrane=False)
+            dynamics = dataclasses.replace(dynamics, shows_membrane=False, shows_adaptation=False)
         activity = run_fused(dynamics, x, mask=mask, in_half=True)
         return super().run_masked(neuron, x, mask) if activity is None else activity.output
+
+
+class _SubtractedOnce(snntorch.Leaky):  # type: ignore[misc]
+    """With reset_delay=False, the threshold is subtracted in the step of the spike alone.
+
+    snnTorch by itself subtracts it again in the next step while the membrane is still above it.
+    """
+
+    def mem_reset(self, mem: Tensor) -> Tensor:
+        return torch.zeros_like(mem)
 
 
 # Resets that are not the usual ones: (reset_mechanism, reset_delay).
@@ -238,3 +274,9 @@ def _spikes(neuron: nn.Module, x: Tensor, mem: Tensor) -> tuple[Tensor, Tensor]:
 def _membrane(neuron: nn.Module, x: Tensor, mem: Tensor) -> tuple[Tensor, Tensor]:
     _, mem = neuron(x, mem)
     return mem, mem
+
+
+def _adaptive_spikes(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    assert isinstance(neuron, AdaptiveLIF)
+    spikes, mem, ada = neuron.advance(state[0], x, *state[1:])
+    return spikes, (state[0], mem, ada)

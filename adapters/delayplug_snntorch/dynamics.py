@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from delayplug import ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore, Surrogate, SurrogateForm
 
+from .adaptive import AdaptiveLIF
+
 # What a `Leaky` and so on do with the spikes of the state that they begin a step with.
 _BEFORE = {
     snntorch.Leaky: (ResetBefore.SUBTRACT, ResetBefore.ZERO, ResetBefore.NONE),
@@ -23,14 +25,16 @@ _REPLACED = ("fire", "mem_reset", "_base_state_function", "_base_state_reset_zer
 
 
 def dynamics(neuron: nn.Module, kind: type[nn.Module], gives_membrane: bool) -> Dynamics | None:
-    """Of a `Leaky`, `Synaptic` or `Lapicque` of any settings but inhibition, quantised states and own surrogates.
+    """Of a `Leaky`, `Synaptic`, `Lapicque` or `AdaptiveLIF`, without inhibition, quantised states and own surrogates.
 
     Args:
         neuron: a neuron that steps as this kind does.
-        kind: one of these three, or None is returned.
+        kind: one of these four, or None is returned.
         gives_membrane: whether its output is the membrane in place of spikes.
     """
     module: Any = neuron
+    if kind is AdaptiveLIF:
+        return _adaptive(module)
     if kind not in _BEFORE or module.inhibition or module.state_quant or not vars(module).keys().isdisjoint(_REPLACED):
         return None
     form = known_surrogate(module.spike_grad)
@@ -63,6 +67,16 @@ def dynamics(neuron: nn.Module, kind: type[nn.Module], gives_membrane: bool) -> 
         shows_membrane=returns_states,
         shows_current=returns_states and kind is snntorch.Synaptic,
         **options,
+    )
+
+
+def _adaptive(neuron: AdaptiveLIF) -> Dynamics | None:
+    form = known_surrogate(neuron.spike_grad)
+    if form is None or not vars(neuron).keys().isdisjoint((*_REPLACED, "advance")):
+        return None
+    returns_states = neuron.output or not neuron.init_hidden
+    return neuron.adaptive.dynamics(
+        threshold=neuron.threshold, surrogate=form, shows_membrane=returns_states, shows_adaptation=returns_states
     )
 
 

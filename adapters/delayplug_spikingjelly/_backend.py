@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from spikingjelly.activation_based import base, functional, layer, neuron, rnn, surrogate
@@ -30,6 +30,7 @@ from delayplug import (
     tensors_in,
 )
 
+from .adaptive import AdaptiveLIFNode
 from .dynamics import dynamics as dynamics_of, output
 
 _NEURONS = "spikingjelly.activation_based.neuron"
@@ -148,6 +149,8 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         to it exactly.)
         """
         node: Any = neuron_
+        if isinstance(node, AdaptiveLIFNode):
+            raise ExchangeError("an adaptive neuron (adLIF) is no node of NIR's and no Cell: train with --neuron lif")
         if type(node) not in _DESCRIBED:
             names = ", ".join(kind.__name__ for kind in _DESCRIBED)
             raise ExchangeError(f"of SpikingJelly's neurons, only {names} are supported")
@@ -215,17 +218,31 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
     def fused_output(self, neuron_: nn.Module, activity: NeuronActivity) -> Any:
         return output(neuron_, activity)
 
-    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+    def spiking_neuron(
+        self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0, reset: Literal["zero", "subtract"] = "zero"
+    ) -> nn.Module:
         node: nn.Module = neuron.LIFNode(
             tau=tau,
             decay_input=False,
             v_threshold=threshold,
-            v_reset=0.0,
+            v_reset=0.0 if reset == "zero" else None,
             surrogate_function=surrogate.ATan(alpha=alpha),
-            detach_reset=True,
+            detach_reset=reset == "zero",
             step_mode="m",
         )
         return node
+
+    def adaptive_neuron(
+        self, size: int, *, step_ms: float, strength: float = 12.0, threshold: float = 1.0, alpha: float = 5.0
+    ) -> nn.Module:
+        return AdaptiveLIFNode(
+            size,
+            step_ms=step_ms,
+            strength=strength,
+            v_threshold=threshold,
+            surrogate_function=surrogate.ATan(alpha=alpha),
+            step_mode="m",
+        )
 
     def readout_neuron(self, *, tau: float) -> nn.Module:
         node: nn.Module = neuron.LIFNode(
@@ -253,6 +270,8 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         return super().run_masked(neuron_, x, mask) if activity is None else activity.output
 
     def implementation(self, neuron_: nn.Module, device: torch.device) -> str:
+        if isinstance(neuron_, AdaptiveLIFNode):
+            return ""
         try:
             chosen = functional.neuron_implementation("lif", device)["implementation"]
         except (ValueError, RuntimeError):  # a kind of device that SpikingJelly does not choose for

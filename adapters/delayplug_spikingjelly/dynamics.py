@@ -9,16 +9,18 @@ from torch import nn
 
 from delayplug import ChargeRule, CurrentRule, Dynamics, NeuronActivity, ResetAfter, Surrogate, SurrogateForm
 
+from .adaptive import AdaptiveLIFNode
+
 _READOUTS = (neuron.NonSpikingIFNode, neuron.NonSpikingLIFNode)
 _SPIKING = (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode)
 _REPLACED = ("single_step_forward", "multi_step_forward", "neuronal_charge")
 
 
 def dynamics(neuron_: nn.Module) -> Dynamics | None:
-    """Of IFNode, LIFNode, ParametricLIFNode, CUBALIFNode and the two that do not spike, in either step mode."""
+    """Of IFNode, LIFNode, ParametricLIFNode, CUBALIFNode, ours and the two that do not spike, in either step mode."""
     node: Any = neuron_
     kind = type(node)
-    if kind not in (*_READOUTS, *_SPIKING) or not vars(node).keys().isdisjoint(_REPLACED):
+    if kind not in (*_READOUTS, *_SPIKING, AdaptiveLIFNode) or not vars(node).keys().isdisjoint(_REPLACED):
         return None
     if kind in _READOUTS:
         leaks = kind is neuron.NonSpikingLIFNode
@@ -28,9 +30,20 @@ def dynamics(neuron_: nn.Module) -> Dynamics | None:
             ChargeRule.DIVIDED if leaks else ChargeRule.ADD, leak=node.tau if leaks else 0.0, gives_membrane=True
         )
     form = known_surrogate(node.surrogate_function)
-    start, current = node._memories["v"], node._memories.get("c", 0.0)
+    start, current = node._memories["v"], next(iter([*node._memories.values()][1:]), 0.0)
     if form is None or node._neuron_precision is not None or not isinstance(start, float) or current != 0.0:
         return None
+    if kind is AdaptiveLIFNode:
+        if start or node.v_reset != 0.0:
+            return None
+        made: Dynamics = node.adaptive.dynamics(
+            threshold=node.v_threshold,
+            surrogate=form,
+            fires_at=True,
+            is_detached=node.detach_reset,
+            shows_membrane=node.store_v_seq,
+        )
+        return made
     subtracts = node.v_reset is None
     rest = 0.0 if subtracts else node.v_reset
     options: dict[str, Any] = {"charge": ChargeRule.ADD}
@@ -68,6 +81,8 @@ def output(neuron_: nn.Module, activity: NeuronActivity) -> Any:
         return list(activity.output.unbind(0))
     if activity.current is not None:
         node.c = activity.current
+    if activity.adaptation is not None:
+        node.w = activity.adaptation
     if node.store_v_seq:
         node.v_seq = activity.membranes
     return activity.output

@@ -16,8 +16,13 @@ SYNTHETIC = "synthetic"
 
 Protocol = Literal["heldout", "official", "paper", "speakers", "validation"]
 Precision = Literal["highest", "high", "medium"]
+Neuron = Literal["lif", "adlif"]
+Readout = Literal["sum", "mean", "max"]
+Recurrence = Literal["none", "plain", "axonal", "synaptic"]
+Reset = Literal["zero", "subtract"]
 
-# Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop.
+# Hammouamri et al., ICLR 2024, appendix; "quick" and "planted" are ours, for the synthetic task on a laptop, and so is
+# "sc10", which is "ssc" with one small layer, for two CPU cores.
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},
     # No hidden neurons: the delays alone must align each pattern.
@@ -40,7 +45,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "sigma_until": 0.25,
     },
+    "sc10": {
+        "hidden": (128,),
+        "max_delay": 30,
+        "tau": 1.5,
+        "dropout": 0.25,
+        "epochs": 12,
+        "batch_size": 64,
+        "sigma_until": 0.25,
+    },
 }
+# For data sets that are known by name; see `delayplug.data.known_data`.
+PRESET_OF_DATA = {"SHD": "shd", "SHD-R": "shd", "SSC": "ssc", "SC10": "sc10"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,11 @@ class RunConfig:
     ] = 0
     preset: Annotated[
         str,
-        Setting("Where all other values come from.", choices=tuple(PRESETS), default_text="quick; shd for a folder"),
+        Setting(
+            "Where all other values come from.",
+            choices=tuple(PRESETS),
+            default_text="that of the data set; quick, shd for a folder",
+        ),
     ] = "quick"
     hidden: Annotated[tuple[int, ...], Setting("Sizes of the hidden layers.", at_least=1)] = (64,)
     max_delay: Annotated[int, Setting("Longest delay, in steps.", at_least=0)] = 24
@@ -84,7 +104,31 @@ class RunConfig:
     fan_in: Annotated[
         int, Setting("Incoming synapses of each neuron, drawn at random; 0 for all.", at_least=0, plural="fan_in")
     ] = 0
+    recurrent: Annotated[
+        Recurrence,
+        Setting(
+            "Weights from each neuron of a hidden layer to each: none; plain; with a learned delay per sending neuron "
+            "(axonal) or per synapse."
+        ),
+    ] = "none"
+    reset: Annotated[
+        Reset,
+        Setting("What a spike does to the membrane: set to zero, or the threshold is subtracted, with a gradient."),
+    ] = "zero"
     tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=1)] = 1.005
+    neuron: Annotated[
+        Neuron, Setting("Hidden neurons: leaky with the time constant tau, or adaptive with learned constants (adLIF).")
+    ] = "lif"
+    neuron_lr: Annotated[
+        float, Setting("Largest learning rate of the constants of adaptive neurons, which lie in 0..1.", at_least=0)
+    ] = 1e-2
+    adaptation: Annotated[
+        float, Setting("Bound q of the adaptation of adaptive neurons: a lies in 0..q, b in 0..2q.", at_least=0)
+    ] = 12.0
+    readout: Annotated[
+        Readout,
+        Setting("Scores of the classes: the readout's softmax summed over time, its membrane's mean, or its maximum."),
+    ] = "sum"
     dropout: Annotated[float, Setting("Share of hidden spikes dropped in training.", at_least=0, below=1)] = 0.1
     lr: Annotated[float, Setting("Largest learning rate of the weights.", at_least=0)] = 5e-3
     delay_lr: Annotated[float, Setting("Largest learning rate of the delays, in steps.", at_least=0)] = 0.1
@@ -108,6 +152,23 @@ class RunConfig:
     cutmix: Annotated[
         float,
         Setting("Augmentation: probability that a piece of another recording is mixed in.", at_least=0, at_most=1),
+    ] = 0.0
+    channel_shift: Annotated[
+        int, Setting("Augmentation: most channels by which a recording moves up or down; 0: none.", at_least=0)
+    ] = 0
+    blend: Annotated[
+        float,
+        Setting(
+            "Augmentation: probability that half of a recording's counts come from another one of its class.",
+            at_least=0,
+            at_most=1,
+        ),
+    ] = 0.0
+    thin: Annotated[
+        float, Setting("Augmentation: largest share of a recording's counts that are removed.", at_least=0, below=1)
+    ] = 0.0
+    time_scale: Annotated[
+        float, Setting("Augmentation: largest share by which a recording is stretched.", at_least=0, below=1)
     ] = 0.0
     protocol: Annotated[
         Protocol,
@@ -165,6 +226,8 @@ class RunConfig:
         if self.taps > 1 and self.delays not in PER_SYNAPSE:
             expected = f"1 for the variant {self.delays!r}, which has no delay per synapse"
             raise ArgumentError("taps", expected, self.taps, f"Take --delays {' '.join(PER_SYNAPSE)}")
+        if self.recurrent != "none" and not self.hidden:
+            raise ArgumentError("recurrent", "'none' for a network without hidden layers", repr(self.recurrent))
         if not self.dataset:
             raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
         self._check_protocol()
@@ -185,7 +248,8 @@ class RunConfig:
     def name(self) -> str:
         """The name of this run's folder."""
         data = self.dataset.rstrip("/").rpartition("/")[2]
-        variant = variant_name(self.delays, self.fan_in)
+        variant = variant_name(self.delays, self.fan_in, self.recurrent)
+        variant += "" if self.neuron == "lif" else f"-{self.neuron}"
         held = f"-{self.held_out.replace(' ', '')}" if self.held_out else ""
         return f"{data}-{self.preset}-{self.backend}-{variant}{held}-seed{self.seed}"
 

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import Frames, cached_frames, find_splits, hold_out
+from ..data.cache import cached_md5
+from ..data.known_data import recognise
 from ..data.splits import hold_out_speakers, speaker_folds
 from ..data.synthetic import TimingTask
 from ..errors import ArgumentError, DataError
-from .config import SYNTHETIC, RunConfig
+from .config import PRESET_OF_DATA, SYNTHETIC, RunConfig
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
 _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
@@ -41,6 +43,7 @@ class Task:
             a refit.
         tested_on: what the recordings of `test` are.
         held_speakers: whole speakers that are not in `train`, but in the same file, ascending.
+        name: of the data set, as `data_name` gives it.
     """
 
     train: Frames
@@ -53,6 +56,7 @@ class Task:
     whole: Frames | None = None
     tested_on: str = TEST_SET
     held_speakers: tuple[int, ...] = ()
+    name: str = ""
 
     def first_part(self) -> "Task":
         """The training that comes before a refit: judged by the held-out recordings alone, without the test set."""
@@ -72,6 +76,39 @@ def load_task(config: RunConfig) -> Task:
         ArgumentError: a protocol that this data does not have, or a fold or speakers that are not in it.
         DataError: the folder or a file in it is not usable.
     """
+    return replace(_split(config), name=data_name(config.dataset, trains_only=config.protocol == "speakers"))
+
+
+def data_name(dataset: str, *, trains_only: bool = False) -> str:
+    """The name of the data set in a folder, such as "SHD-R", by the MD5 of its files; "" if they are not known.
+
+    Args:
+        dataset: the folder, or the synthetic task.
+        trains_only: look at the training file alone, and open no other.
+
+    Raises:
+        DataError: the folder or a file in it is not usable.
+    """
+    if dataset == SYNTHETIC:
+        return ""
+    files = {part: path for part, path in find_splits(dataset).items() if part == "train" or not trains_only}
+    known = recognise(files, {part: cached_md5(path) for part, path in files.items()}).data
+    return "" if known is None else known.name
+
+
+def usual_preset(dataset: str) -> str:
+    """The preset that belongs to a data set: "quick" for the synthetic task, "shd" for a folder that is not known.
+
+    Raises:
+        DataError: the folder or a file in it is not usable.
+    """
+    if dataset == SYNTHETIC:
+        return "quick"
+    return PRESET_OF_DATA.get(data_name(dataset, trains_only=True), "shd")
+
+
+def _split(config: RunConfig) -> Task:
+    """`load_task`, without a name."""
     if config.dataset == SYNTHETIC and config.protocol not in ("heldout", "validation"):
         raise ArgumentError("protocol", "'heldout' or 'validation' for the synthetic task", repr(config.protocol))
     if config.dataset == SYNTHETIC and config.refit:

@@ -6,13 +6,20 @@ Variant = Literal["none", "fixed", "constant", "learned", "axonal", "dendritic"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PER_SYNAPSE: tuple[Variant, ...] = ("fixed", "constant", "learned")
 ANNEALED: tuple[Variant, ...] = ("learned", "axonal", "dendritic")
+WITH_RECURRENT_DELAYS = ("axonal", "synaptic")
 
 
-def learns_delays(delays: Variant) -> bool:
-    """Whether the delays of this variant are trained."""
-    return delays not in ("none", "fixed")
+def learns_delays(delays: Variant, recurrent: str = "none") -> bool:
+    """Whether delays of this variant, or of this kind of recurrent connections, are trained."""
+    return delays not in ("none", "fixed") or recurrent in WITH_RECURRENT_DELAYS
 
 
-def variant_name(delays: str, fan_in: int) -> str:
-    """The name of delays and fan-in together, such as "learned" or "learned-sparse10"."""
-    return f"{delays}-sparse{fan_in}" if fan_in else delays
+def anneals(delays: Variant, recurrent: str = "none") -> bool:
+    """Whether the sigma of these delays shrinks while they are trained."""
+    return delays in ANNEALED or (recurrent in WITH_RECURRENT_DELAYS and delays != "constant")
+
+
+def variant_name(delays: str, fan_in: int, recurrent: str = "none") -> str:
+    """The name of all three, such as "learned", "learned-sparse10" or "learned-recurrent-axonal"."""
+    name = f"{delays}-sparse{fan_in}" if fan_in else delays
+    return name if recurrent == "none" else f"{name}-recurrent-{recurrent}"

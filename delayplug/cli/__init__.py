@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:  # the library alone needs neither
 
 from .._tables import make_table, text
 from ..bench.stopping import Stopped, consequence, end, end_children, follow_starter, stoppable
-from . import bench, data, speed
+from . import bench, data, publishing as publishing, speed
 from .console import SpreadCommand, console
 
 app = typer.Typer(

@@ -79,11 +79,12 @@ def run(
     from ..bench.report.figures import delays_figure, learning_curves_figure
     from ..bench.report.tables import table
     from ..bench.serialise import read_toml
+    from ..bench.task import usual_preset
 
     # Options go before the file, and the file before the preset.
     values = ({} if config is None else read_toml(config)) | (ABLATION if ablation else {})
     values |= {name: value for name, value in settings.items() if value is not None}
-    preset = values.pop("preset", "quick" if values.get("dataset", SYNTHETIC) == SYNTHETIC else "shd")
+    preset = values.pop("preset", None) or usual_preset(values.get("dataset", SYNTHETIC))
     configs = configurations(preset, **values)
     resources = Resources(accelerator, devices, nodes, threads, graph)
     console.quiet = not is_first()
@@ -100,7 +101,7 @@ def run(
         curves = learning_curves_figure(records)
         plots = {} if curves is None else {out / "learning_curves.png": curves}
         for run_config, record in zip(configs, records, strict=True):
-            if learns_delays(run_config.delays):
+            if learns_delays(run_config.delays, run_config.recurrent):
                 folder = out / run_config.name
                 plots[folder / "delays.png"] = delays_figure(record, folder)
         for path, figure in plots.items():
@@ -186,7 +187,8 @@ def _progress(runs: int) -> "Iterator[Watch]":
         def watch(config: RunConfig, entry: "Epoch | None") -> None:
             if config not in bars:
                 held = f"{config.held_out}, " if config.held_out else ""
-                name = f"{config.backend}, {variant_name(config.delays, config.fan_in)}, {held}seed {config.seed}"
+                variant = variant_name(config.delays, config.fan_in, config.recurrent)
+                name = f"{config.backend}, {variant}, {held}seed {config.seed}"
                 bars[config] = progress.add_task(name, total=config.all_epochs, note="")
             if entry is not None:
                 note = f"loss {entry['train_loss']:.3f}"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import DownloadColumn, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
 from ..bench.stopping import advise
@@ -55,6 +56,9 @@ def info(
 ) -> None:
     """Describe a folder of recordings, and draw it: examples, lengths, rates, speakers.
 
+    Data sets that are known by the checksums of their files are named, with their licence; a file that is not what its
+    name says is warned of.
+
     \b
     Examples:
         delayplug data info data/shd
@@ -62,11 +66,18 @@ def info(
     """
     from ..data import find_splits, read_recordings
     from ..data.info import draw, table
+    from ..data.known_data import md5, recognise
 
     with console.status("reading"):
-        files = find_splits(folder).items()
-        parts = {name: read_recordings(path, channels=channels, time_unit=time_unit) for name, path in files}
-    console.print(table(folder.resolve().name, parts))
+        files = find_splits(folder)
+        parts = {name: read_recordings(path, channels=channels, time_unit=time_unit) for name, path in files.items()}
+        known = recognise(files, {name: md5(path) for name, path in files.items()})
+    name = folder.resolve().name
+    console.print(table(name if known.data is None else f"{known.data.name} ({name})", parts))
+    if known.data is not None:
+        console.print(known.data.describe(), markup=False, highlight=False)
+    for warning in known.warnings:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
     picture = plot or Path(f"{folder.resolve().name}.png")
     with console.status("drawing"):
         draw(parts, picture)

@@ -4,6 +4,8 @@ CACHE/shd_train-0123456789abcdef/
     rows.npy        (E, C) counts, to be memory-mapped
     about.npz       lengths, labels, speakers, classes
     about.json      the source file, and how it was binned
+
+CACHE/shd_train-0123456789abcdef.md5     the checksum of a source file, for all entries that are made of it
 """
 
 import hashlib
@@ -12,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +26,13 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .choices import Binning, TimeUnit
 from .frames import Frames, packed
+from .known_data import md5
 from .recordings import Recordings, stream_recordings
 
 CACHE = "DELAYPLUG_CACHE"  # environment variable
 
 _FORMAT = 2
+_MD5_LENGTH = 32
 
 # Called with the number of recordings that are binned.
 Progress = Callable[[int], None]
@@ -72,24 +77,16 @@ def cached_frames(
         DataError: the file is not usable, or the cache cannot be written.
     """
     path, step_ms, pool, channels = Path(path), float(step_ms), int(pool), int(channels)
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
     about = {  # all that identifies the entry
         "step_ms": step_ms,
         "pool": pool,
         "binning": binning,
         "channels": channels,
         "time_unit": time_unit,
-        "file": str(path.resolve()),
-        "bytes": stat.st_size,
-        # The second time cannot be set: a file that was replaced by one of the same size and time is another one.
-        "changed": [stat.st_mtime_ns, stat.st_ctime_ns],
+        **_version(path),
         "format": _FORMAT,
     }
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    entry = (cache or cache_folder()) / f"{path.name.partition('.')[0]}-{key}"
+    entry = (cache or cache_folder()) / _entry_name(path, about)
     if not entry.exists():
         try:
             recordings = stream_recordings(path, channels=channels, time_unit=time_unit)
@@ -99,6 +96,55 @@ def cached_frames(
             advice = f"Set {CACHE} to a folder with room that can be written to"
             raise DataError(f"{entry.parent}: expected a cache that can be written, got {error}. {advice}") from error
     return _read(entry)
+
+
+def cached_md5(path: str | os.PathLike[str], *, cache: Path | None = None) -> str:
+    """MD5 of a file, computed at the first call; a changed file is another one.
+
+    Args:
+        path: the file.
+        cache: folder; DELAYPLUG_CACHE or the user's cache folder by default. One that cannot be written is no error.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    path = Path(path)
+    entry = (cache or cache_folder()) / f"{_entry_name(path, _version(path))}.md5"
+    with suppress(OSError, UnicodeDecodeError):
+        if len(known := entry.read_text()) == _MD5_LENGTH:
+            return known
+    try:
+        checksum = md5(path)
+    except OSError as error:
+        raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
+    temporary = entry.with_name(f".{entry.name}.{os.getpid()}")
+    with suppress(OSError):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(checksum)
+            temporary.replace(entry)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return checksum
+
+
+def _version(path: Path) -> dict[str, object]:
+    """What tells a file from others, and from what it was before."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
+    # The second time cannot be set: a file that was replaced by one of the same size and time is another one.
+    return {
+        "file": str(path.resolve()),
+        "bytes": stat.st_size,
+        "changed": [stat.st_mtime_ns, stat.st_ctime_ns],
+    }
+
+
+def _entry_name(path: Path, about: Mapping[str, object]) -> str:
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{path.name.partition('.')[0]}-{key}"
 
 
 def _make(entry: Path, about: Mapping[str, object], write: Callable[[Path], None]) -> None:

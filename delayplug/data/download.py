@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 from ..errors import ArgumentError, DataError
 from .choices import DATA_SETS as DATA_SETS, DataSet as DataSet, Packing as Packing
+from .known_data import DOWNLOADED, KNOWN_DATA, downloaded, md5
 
 if TYPE_CHECKING:
     import requests
@@ -27,16 +28,14 @@ MIRROR = "DELAYPLUG_DATA_URL"  # environment variable
 
 # MD5 of the files on the site, as tonic (.h5.zip) and Norse (.h5.gz) have them.
 CHECKSUMS: dict[str, str] = {
-    "shd_train.h5.zip": "f3252aeb598ac776c1b526422d90eecb",
-    "shd_test.h5.zip": "1503a5064faa34311c398fb0a1ed0a6f",
-    "ssc_train.h5.zip": "d102be95e7144fcc0553d1f45ba94170",
-    "ssc_valid.h5.zip": "b4eee3516a4a90dd0c71a6ac23a8ae43",
-    "ssc_test.h5.zip": "a35ff1e9cffdd02a20eb850c17c37748",
-    "shd_train.h5.gz": "d47c9825dee33347913e8ce0f2be08b0",
-    "shd_test.h5.gz": "3062a80ec0c5719404d5b02e166543b1",
+    f"{data.prefix}_{part}{ending}": checksum
+    for data in KNOWN_DATA
+    if data.prefix in DATA_SETS
+    for part, known in data.parts.items()
+    for ending, checksum in known.checksums.items()
+    if ending != ".h5"
 }
 
-_RECORD = "checksums.json"
 _PIECE = 1 << 20
 _PACKET = 1 << 16  # bytes; at most so many are lost when a connection breaks
 _TRIES = 4
@@ -100,7 +99,7 @@ def _file(folder: Path, archive: str, site: str, checksum: str, progress: Progre
     packed = folder / archive
     fetch(site + archive, packed, checksum, progress)
     _unpack(packed, unpacked)
-    _remember(unpacked)
+    _remember(unpacked, archive, checksum)
     packed.unlink()
 
 
@@ -191,37 +190,21 @@ def _inside(packed: Path, name: str) -> IO[bytes] | gzip.GzipFile:
     return archive.open(member)
 
 
-def _remember(unpacked: Path) -> None:
-    record = _recorded(unpacked.parent)
-    record[unpacked.name] = _md5(unpacked)
-    temporary = unpacked.with_name(f"{_RECORD}.{os.getpid()}.tmp")
+def _remember(unpacked: Path, archive: str, checksum: str) -> None:
+    record = downloaded(unpacked.parent) | {unpacked.name: md5(unpacked), archive: checksum}
+    temporary = unpacked.with_name(f"{DOWNLOADED}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(unpacked.with_name(_RECORD))
+    temporary.replace(unpacked.with_name(DOWNLOADED))
 
 
 def _check_unpacked(unpacked: Path) -> None:
-    expected = _recorded(unpacked.parent).get(unpacked.name)
+    expected = downloaded(unpacked.parent).get(unpacked.name)
     if expected is None:
         return  # not unpacked by this program
-    actual = _md5(unpacked)
+    actual = md5(unpacked)
     if actual != expected:
         advice = "It has changed since it was unpacked: delete it and call again"
         raise DataError(f"{unpacked}: expected MD5 {expected}, got {actual}. {advice}")
-
-
-def _recorded(folder: Path) -> dict[str, str]:
-    try:
-        record = json.loads((folder / _RECORD).read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _md5(path: Path) -> str:
-    import pooch
-
-    digest: str = pooch.file_hash(str(path), alg="md5")
-    return digest
 
 
 def _room(folder: Path) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _EXAMPLES = 4
+_NAMED = 20  # speakers; more are drawn and told as a number
 _COLOURS = {"train": BLUE, "valid": GREEN, "test": VERMILLION}
 
 
@@ -82,7 +83,7 @@ def draw(parts: Mapping[str, Recordings], path: Path) -> None:
         axes.set_yticks([])
     lengths.set_ylabel("share of recordings")
     lengths.legend(frameon=False, fontsize=9)
-    _draw_speakers(who, parts)
+    draw_speakers(who, parts)
     for axes in (*above.axes, *below.axes):
         axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +94,9 @@ def _step_histogram(axes: Axes, values: NDArray[Any], part: str) -> None:
     axes.hist(values, bins=40, histtype="step", density=True, label=part, color=_COLOURS.get(part))
 
 
-def _draw_speakers(axes: Axes, parts: Mapping[str, Recordings]) -> None:
+def draw_speakers(axes: Axes, parts: Mapping[str, Recordings]) -> None:
     known = {name: r.speakers for name, r in parts.items() if r.speakers is not None}
+    """Recordings of each speaker; many are sorted by part and number, without their names."""
     axes.set_xlabel("speaker")
     axes.set_title("recordings", fontsize=10)
     if not known:
@@ -103,11 +105,16 @@ def _draw_speakers(axes: Axes, parts: Mapping[str, Recordings]) -> None:
         axes.set_yticks([])
         return
     everyone = np.unique(np.concatenate(list(known.values())))
-    bottom = np.zeros(len(everyone))
-    for name, speakers in known.items():
-        count = np.array([(speakers == one).sum() for one in everyone])
-        axes.bar(everyone.astype(str), count, bottom=bottom, color=_COLOURS.get(name), width=0.7)
-        bottom += count
+    counts = np.array([(speakers == everyone[:, None]).sum(1) for speakers in known.values()])  # of each part
+    named = len(everyone) <= _NAMED
+    if not named:
+        counts = counts[:, np.lexsort((-counts.sum(0), (counts > 0).argmax(0)))]
+        axes.set_xlabel(f"{len(everyone)} speakers, sorted")
+        axes.set_xticks([])
+    for name, count, bottom in zip(known, counts, counts.cumsum(0) - counts, strict=True):
+        axes.bar(range(len(everyone)), count, bottom=bottom, color=_COLOURS.get(name), width=0.7 if named else 1.0)
+    if named:
+        axes.set_xticks(range(len(everyone)), everyone.astype(str), fontsize=8)
 
 
 def _examples(recordings: Recordings) -> list[int]:
@@ -128,6 +135,8 @@ def _caption(parts: Mapping[str, Recordings]) -> str:
     if len(speakers) < len(parts) or "train" not in parts or "test" not in parts:
         return summary
     only_test = sorted(speakers["test"] - speakers["train"])
+    if len(only_test) > _NAMED:
+        return f"{summary} {len(only_test)} speakers are in test only."
     return f"{summary} Speakers in test only: {', '.join(map(str, only_test)) or 'none'}."
 
 

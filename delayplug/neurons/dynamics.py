@@ -10,6 +10,8 @@ input, v the membrane and i the current (where a neuron has one) before a step, 
     s = H(h - threshold)                     H(0) is 1 if `fires_at`, else 0; its derivative is the surrogate
     v <- h, lowered by s, see `ResetAfter`
 
+A neuron with an `Adaptation` w is charged by u - w, and the step ends with the next w.
+
 Shapes: T steps, B batch.
 """
 
@@ -90,6 +92,24 @@ class ResetAfter(IntEnum):
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare as one
+class Adaptation:
+    """A second state w of a neuron, zero at first, that is subtracted from what charges the membrane.
+
+    With v the membrane after a step and s its spikes, before they are scaled: w <- decay w + (coupling v + jump s).
+    Of an adaptive LIF neuron (adLIF), decay = beta, coupling = (1 - beta) a and jump = (1 - beta) b, discretised by
+    symplectic Euler: Baronig, Ferrand, Sabathiel, Legenstein, "Advancing spatio-temporal processing through adaptation
+    in spiking neural networks", Nature Communications 2025.
+
+    Attributes:
+        decay, coupling, jump: numbers, or tensors that broadcast to (B, ...).
+    """
+
+    decay: float | Tensor
+    coupling: float | Tensor
+    jump: float | Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Dynamics:
     """One layer of neurons. A number holds for all neurons; a tensor, on the neurons' device, broadcasts to (B, ...).
 
@@ -112,7 +132,8 @@ class Dynamics:
         divisor: what the input is divided by before all else.
         factors: what the input is multiplied by before all else, one after the other.
         gives_membrane: whether the output is the membrane after the step in place of spikes.
-        shows_membrane, shows_current: whether the neuron's forward returns these, too, at every step.
+        adaptation: of a neuron that adapts.
+        shows_membrane, shows_current, shows_adaptation: whether the neuron's forward returns these, too, at every step.
     """
 
     charge: ChargeRule
@@ -136,11 +157,15 @@ class Dynamics:
     gives_membrane: bool = False
     shows_membrane: bool = False
     shows_current: bool = False
+    adaptation: Adaptation | None = None
+    shows_adaptation: bool = False
 
     def __post_init__(self) -> None:
         fires = self.threshold is not None
         if fires and self.surrogate is None:
             raise ValueError("expected a surrogate for a neuron with a threshold")
+        if not fires and self.adaptation is not None:
+            raise ValueError("expected a threshold for a neuron that adapts")
         if not fires and (self.before or self.after or not self.gives_membrane):
             raise ValueError("expected a threshold for a neuron that fires or is reset")
         if self.before and self.after is ResetAfter.VALUE and (isinstance(self.reset, Tensor) or self.reset != 0):
@@ -163,7 +188,9 @@ class Dynamics:
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Those of its constants that are tensors."""
-        return tuple(value for value in (*self.used().values(), self.start) if isinstance(value, Tensor))
+        w = self.adaptation
+        adapting = () if w is None else (w.decay, w.coupling, w.jump)
+        return tuple(value for value in (*self.used().values(), self.start, *adapting) if isinstance(value, Tensor))
 
 
 # The constants that may have a gradient, in the order in which the kernels take them.

@@ -3,7 +3,6 @@
 Shapes: T steps, B batch, N = B * ... columns, one for each neuron of each sample.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,13 +17,14 @@ from .. import _triton
 from ..layers.autograd import is_transformed, needs_graph
 from ..layers.exact import mark_exact
 from .dynamics import CONSTANTS, ChargeRule, Dynamics
+from .fused_adaptive import run_adaptive
 from .launches import backward, forward
+from .placement import FULL, Placement, as_column, place
 from .recurrence import NeuronActivity
 from .reverse import Gradients, Saved, reverse
 from .surrogates import Surrogate, SurrogateForm
 
 _wanted: ContextVar[bool] = ContextVar("delayplug_fuses", default=True)
-_NUMBER, _ONE, _EACH, _FULL = range(4)  # how kernels take a constant
 # Those whose gradient for the leak, or the gain, needs what charged the membrane.
 _BY_DRIVE = (ChargeRule.LEAK_INPUT_FIRST, ChargeRule.LEAK_REST_FIRST, ChargeRule.LEAK_LAST)
 
@@ -50,6 +50,7 @@ def run_fused(
     x: Tensor,
     membrane: Tensor | None = None,
     current: Tensor | None = None,
+    adaptation: Tensor | None = None,
     *,
     mask: Tensor | None = None,
     in_half: bool = False,
@@ -63,7 +64,7 @@ def run_fused(
         dynamics: of the neurons; None if they are not known.
         x: the input, (T, B, ...).
         membrane: before the first step, broadcasts to (B, ...); None for fresh neurons.
-        current: likewise, for neurons that have one.
+        current, adaptation: likewise, for neurons that have one.
         mask: zeros and ones, which the spikes are multiplied by, as of dropout; broadcasts to (B, ...). It changes no
             membrane, and has no gradient.
         in_half: whether to write spikes of zeros and ones in bf16, too, for a layer with delays that takes them next on
@@ -90,9 +91,11 @@ def run_fused(
     start = dynamics.start
     if membrane is None and isinstance(start, Tensor) and start.requires_grad:
         membrane = start.to(x.device)
-    given = [tensor for tensor in (x, membrane, current) if tensor is not None]
+    given = [tensor for tensor in (x, membrane, current, adaptation) if tensor is not None]
     if any(t.dtype != torch.float32 or t.device != x.device or t.layout != torch.strided for t in given):
         return None
+    if dynamics.adaptation is not None:
+        return run_adaptive(dynamics, x, membrane, adaptation, is_exact=is_exact, in_half=in_half and is_exact)
     plan = _plan(dynamics, x)
     if plan is None:
         return None
@@ -114,21 +117,18 @@ class _Plan:
     """How kernels take the constants of neurons: those of `CONSTANTS`, and the membrane of fresh neurons.
 
     Attributes:
-        tensors: of each of `CONSTANTS`, with gradients: (), or (size,), each for `repeat` columns; None for a number.
-        start: likewise.
-        numbers: of each constant, 0 where a tensor is; then the divisor of the input.
-        kinds: of each constant, how it is taken.
+        placement: of these, the membrane last.
         in_half: whether spikes are written in half precision, too.
     """
 
     dynamics: Dynamics
-    tensors: tuple[Tensor | None, ...]
-    start: Tensor | None
-    numbers: tuple[float, ...]
-    kinds: tuple[int, ...]
-    size: int
-    repeat: int
+    placement: Placement
     in_half: bool = False
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """Those of `CONSTANTS`, with gradients."""
+        return self.placement.tensors[:-1]
 
     def rules(self) -> list[int]:
         d = self.dynamics
@@ -138,58 +138,16 @@ class _Plan:
     def as_dynamics(self, tensors: Sequence[Tensor | None]) -> Dynamics:
         """The dynamics with constants that broadcast to (..., size, repeat)."""
         given = zip(CONSTANTS, tensors, strict=True)
-        columns: dict[str, Any] = {name: t if t.dim() == 0 else t.unsqueeze(-1) for name, t in given if t is not None}
+        columns: dict[str, Any] = {name: as_column(t) for name, t in given if t is not None}
         return replace(self.dynamics, **columns)
 
 
 def _plan(dynamics: Dynamics, x: Tensor) -> _Plan | None:
     """None if the constants do not go together with x."""
     used = dynamics.used()
-    values = [used.get(name) for name in CONSTANTS]
-    values.append(dynamics.start.detach() if isinstance(dynamics.start, Tensor) else dynamics.start)
-    placed = [_placed(value, x.device) for value in values]
-    if any(isinstance(value, Tensor) and not _fits(value, x) for value in placed):
-        return None
-    shapes = [value.shape for value in placed if isinstance(value, Tensor) and value.dim()]
-    sizes = (1,) * (x.dim() - 1) if not shapes else torch.broadcast_shapes(*shapes, (1,) * (x.dim() - 1))
-    varying = [place for place, size in enumerate(sizes) if size > 1] or [0]
-    first, last = varying[0], varying[-1] + 1
-    run = x.shape[1:][first:last]
-    size, repeat = (math.prod(run), math.prod(x.shape[1 + last :])) if shapes else (1, 1)
-    tensors: list[Tensor | None] = []
-    numbers, kinds = [], []
-    for value in placed:
-        if not isinstance(value, Tensor):
-            tensors.append(None)
-        elif value.dim():
-            aligned = value.reshape((1,) * (x.dim() - 1 - value.dim()) + value.shape)
-            tensors.append(aligned.reshape(aligned.shape[first:last]).expand(run).reshape(size).contiguous())
-        else:
-            tensors.append(value)
-        numbers.append(value if isinstance(value, float) else 0.0)
-        kinds.append(_NUMBER if not isinstance(value, Tensor) else _EACH if value.dim() else _ONE)
-    numbers.append(1.0 if dynamics.divisor is None else dynamics.divisor)
-    return _Plan(dynamics, tuple(tensors[:-1]), tensors[-1], tuple(numbers), tuple(kinds), size, repeat)
-
-
-def _placed(value: float | Tensor | None, device: torch.device) -> float | Tensor:
-    """A constant as a number, a tensor () in float32 on the device, or as it is if it has more elements."""
-    if not isinstance(value, Tensor):
-        return 0.0 if value is None else float(value)
-    if value.numel() != 1:
-        return value
-    if value.device.type == "cpu" and device.type != "cpu" and not value.requires_grad:
-        return float(value)  # a number in torch's own operations, too
-    return value.reshape(()).to(device, torch.float32)
-
-
-def _fits(value: Tensor, x: Tensor) -> bool:
-    """Whether a constant broadcasts to a step of x and leaves its shape and dtype as they are."""
-    if value.dim() == 0:
-        return True
-    if value.dtype != torch.float32 or value.device != x.device or value.dim() > x.dim() - 1:
-        return False
-    return all(a in (1, b) for a, b in zip(reversed(value.shape), reversed(x.shape[1:]), strict=False))
+    start = dynamics.start.detach() if isinstance(dynamics.start, Tensor) else dynamics.start
+    placement = place([*(used.get(name) for name in CONSTANTS), start], x)
+    return None if placement is None else _Plan(dynamics, placement)
 
 
 # ------------------------------------------------------------------------------------------------ autograd
@@ -226,9 +184,11 @@ class _Fused(torch.autograd.Function):
         charged = some(saves_charged and bool(d.after))
         drives, currents = some(needs_drive and has_current), some(d.shows_current and has_current)
         last, last_current = torch.empty_like(x[0]), some(has_current, x[0])
-        start = plan.start if membrane is None else membrane
-        kinds = [*plan.kinds[:-1], plan.kinds[-1] if membrane is None else _FULL]
-        ctx.run = (list(plan.numbers), kinds, [x.shape[0], x[0].numel(), plan.size, plan.repeat], plan.rules())
+        place = plan.placement
+        start = place.tensors[-1] if membrane is None else membrane
+        kinds = [*place.kinds[:-1], place.kinds[-1] if membrane is None else FULL]
+        numbers = [*place.numbers, 1.0 if d.divisor is None else d.divisor]
+        ctx.run = (numbers, kinds, [x.shape[0], x[0].numel(), place.size, place.repeat], plan.rules())
         numbers, kinds, layout, rules = ctx.run
         forward(
             *(x, current, [*constants, start], numbers, kinds, layout, rules),
@@ -256,7 +216,7 @@ class _Fused(torch.autograd.Function):
         for_x, for_membrane, for_current, sums = run(ctx, *grads)
         constants = ctx.saved_tensors[6:]
         summed = [
-            None if (total := sums.get(name)) is None or constant is None else _total(ctx.plan, total, constant)
+            None if (total := sums.get(name)) is None or constant is None else ctx.plan.placement.total(total, constant)
             for name, constant in zip(CONSTANTS, constants, strict=True)
         ]
         states = (for_membrane if wanted[1] else None, for_current if wanted[2] else None)
@@ -300,13 +260,10 @@ def _kernel_backward(ctx: Any, *grads: Tensor | None) -> _Gradients:
 def _plain_backward(ctx: Any, *grads: Tensor | None) -> _Gradients:
     x, current, start, charged, membranes, drives, *constants = ctx.saved_tensors
     plan: _Plan = ctx.plan
-
-    def columns(tensor: Tensor | None, leading: int) -> Tensor | None:
-        return None if tensor is None else tensor.reshape(*tensor.shape[:leading], -1, plan.size, plan.repeat)
-
-    first: float | Tensor | None = plan.numbers[-2]
+    columns = plan.placement.columns
+    first: float | Tensor | None = plan.placement.numbers[-1]
     if start is not None:
-        first = columns(start, 0) if ctx.is_given else start.unsqueeze(-1) if start.dim() else start
+        first = columns(start, 0) if ctx.is_given else as_column(start)
     if x is not None and plan.dynamics.divisor is not None:
         x = x / plan.dynamics.divisor
     assert first is not None
@@ -314,13 +271,8 @@ def _plain_backward(ctx: Any, *grads: Tensor | None) -> _Gradients:
     leading = (1, 1, 1, 0, 0, 1, 1)
     given = Gradients(*(columns(grad, place) for grad, place in zip(grads, leading, strict=True)))
     like = next(grad for grad in grads if grad is not None).new_empty(()).expand(ctx.shape)
-    like = like.reshape(ctx.shape[0], -1, plan.size, plan.repeat)
+    like = like.reshape(ctx.shape[0], -1, plan.placement.size, plan.placement.repeat)
     saved = Saved(charged, membranes, drives, first, columns(current, 0))
     for_x, for_membrane, for_current, sums = reverse(plan.as_dynamics(constants), saved, given, like)
     shape = ctx.shape[1:]
     return for_x.reshape(ctx.shape), for_membrane.reshape(shape), for_current.reshape(shape), sums
-
-
-def _total(plan: _Plan, sums: Tensor, constant: Tensor) -> Tensor:
-    """Sums over the steps, one for each column, as the gradient of a constant."""
-    return sums.reshape(-1, plan.size, plan.repeat).sum((0, 2) if constant.dim() else (0, 1, 2))

@@ -21,6 +21,8 @@ class NeuronActivity(NamedTuple):
         membranes: after each step, (T, B, ...); None where nobody asked.
         currents: after each step, likewise; None for a neuron without a current, too.
         membrane, current: after the last step, (B, ...).
+        adaptations: after each step, (T, B, ...); None where nobody asked, and for neurons that do not adapt.
+        adaptation: after the last step, (B, ...), of neurons that adapt.
     """
 
     output: Tensor
@@ -29,6 +31,8 @@ class NeuronActivity(NamedTuple):
     currents: Tensor | None
     membrane: Tensor
     current: Tensor | None
+    adaptations: Tensor | None = None
+    adaptation: Tensor | None = None
 
 
 class Spike(torch.autograd.Function):
@@ -52,7 +56,11 @@ class Spike(torch.autograd.Function):
 
 
 def in_steps(
-    dynamics: Dynamics, x: Tensor, membrane: Tensor | None = None, current: Tensor | None = None
+    dynamics: Dynamics,
+    x: Tensor,
+    membrane: Tensor | None = None,
+    current: Tensor | None = None,
+    adaptation: Tensor | None = None,
 ) -> NeuronActivity:
     """A layer of neurons over a sequence, in plain operations.
 
@@ -60,12 +68,13 @@ def in_steps(
         dynamics: of the neurons.
         x: the input, (T, B, ...).
         membrane: before the first step, broadcasts to (B, ...); None for fresh neurons.
-        current: likewise, for neurons that have one.
+        current, adaptation: likewise, for neurons that have one.
     """
     d, v, i = dynamics, torch.zeros_like(x[0]) + (dynamics.start if membrane is None else membrane), None
     if d.current is not CurrentRule.NONE:
         i = torch.zeros_like(x[0]) + (0.0 if current is None else current)
-    spikes, membranes, currents = [], [], []
+    w = None if d.adaptation is None else torch.zeros_like(x[0]) + (0.0 if adaptation is None else adaptation)
+    spikes, membranes, currents, adaptations = [], [], [], []
     for factor in d.factors:
         x = x * factor
     for x_t in x.unbind(0):
@@ -73,15 +82,21 @@ def in_steps(
         if i is not None:
             u = d.synapse * i + u if d.current is CurrentRule.DECAY else i + u
             i = u if d.current is CurrentRule.DECAY else u + d.synapse * u
-        s, v = _step(d, v, u)
-        spikes.append(s)
+        s, v = _step(d, v, u if w is None else u - w)
+        if w is not None and s is not None and d.adaptation is not None:
+            w = d.adaptation.decay * w + (d.adaptation.coupling * v + d.adaptation.jump * s)
+        spikes.append(s if s is None or d.scale is None else s * d.scale)
         membranes.append(v)
         currents.append(i)
+        adaptations.append(w)
     out = _stacked(spikes)
     over_time = torch.stack(membranes) if out is None or d.gives_membrane or d.shows_membrane else None
     output = out if out is not None and (over_time is None or not d.gives_membrane) else over_time
     assert output is not None
-    return NeuronActivity(output, out, over_time, _stacked(currents) if d.shows_current else None, v, i)
+    over_currents = _stacked(currents) if d.shows_current else None
+    return NeuronActivity(
+        output, out, over_time, over_currents, v, i, _stacked(adaptations) if d.shows_adaptation else None, w
+    )
 
 
 def _stacked(steps: list[Tensor | None]) -> Tensor | None:
@@ -90,7 +105,7 @@ def _stacked(steps: list[Tensor | None]) -> Tensor | None:
 
 
 def _step(d: Dynamics, v: Tensor, u: Tensor) -> tuple[Tensor | None, Tensor]:
-    """The membrane v, driven by u: spikes, and the next membrane."""
+    """The membrane v, driven by u: spikes before they are scaled, and the next membrane."""
     if d.threshold is None or d.surrogate is None:
         return None, _charged(d, v, u)
     if d.before is ResetBefore.NONE:
@@ -115,7 +130,7 @@ def _step(d: Dynamics, v: Tensor, u: Tensor) -> tuple[Tensor | None, Tensor]:
         v = (1 - spike) * h + spike * d.reset
     else:
         v = h - spike * h
-    return s if d.scale is None else s * d.scale, v
+    return s, v
 
 
 def _charged(d: Dynamics, v: Tensor, u: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The gradients of `Dynamics` over a sequence in plain operations of torch, from what a kernel saved.
 
-They are themselves differentiable, and can be batched: the backward pass of a kernel is neither. Shapes: T steps.
+They are themselves differentiable, and can be batched: the backward pass of a kernel is neither. Neurons that adapt
+are run again instead, see `fused_adaptive`. Shapes: T steps.
 """
 
 from collections.abc import Callable

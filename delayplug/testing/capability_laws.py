@@ -1,7 +1,9 @@
 """The laws of the capabilities; those that a toolkit does not have are skipped."""
 
 import copy
+import inspect
 import io
+import unittest
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,11 +12,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..deploy.freeze import freeze_delays
-from ..errors import ExchangeError, SequenceError
+from ..errors import BackendError, ExchangeError, SequenceError
 from ..exchange.to_module import run_neuron
+from ..neurons.adaptive import AdaptiveParameters
 from ..neurons.dynamics import Dynamics
 from ..neurons.fused import fused_neurons
 from ..neurons.recurrence import NeuronActivity, in_steps
+from ..neurons.surrogates import Surrogate, SurrogateForm
 from ..running.loop import over_time
 from ..running.stream import stream
 from ..toolkits import capabilities
@@ -158,6 +162,21 @@ class CapabilityLaws(Cases):
         (got,) = torch.autograd.grad((actual * weight).sum(), x)
         assert (got - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
+    def test_the_benchmarks_neuron_with_a_soft_reset(self, tau: float) -> None:
+        self.skip_without(capabilities.Benchmarks)
+        toolkit = capabilities.benchmarks(self.toolkit)
+        if "reset" not in inspect.signature(toolkit.spiking_neuron).parameters:
+            raise unittest.SkipTest(f"the backend {self.backend} has no neuron with a soft reset")
+        torch.manual_seed(0)
+        x = (torch.rand(60, 8, 32) * 3).requires_grad_()  # at times more than two thresholds
+        weight = torch.randn(60, 8, 32)
+        expected = reference_neuron(x, tau, "subtract")
+        actual = toolkit.run(toolkit.spiking_neuron(tau=tau, reset="subtract"), x)
+        assert torch.equal(actual.detach().round(), expected.detach().round())
+        (wanted,) = torch.autograd.grad((expected * weight).sum(), x)
+        (got,) = torch.autograd.grad((actual * weight).sum(), x)
+        assert (got - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
     def test_the_benchmarks_neuron_with_a_mask(self, tau: float) -> None:
         self.skip_without(capabilities.Benchmarks)
         toolkit = capabilities.benchmarks(self.toolkit)
@@ -181,6 +200,25 @@ class CapabilityLaws(Cases):
         readout = toolkit.readout_neuron(tau=tau)
         for _ in range(2):  # the second run starts afresh
             torch.testing.assert_close(toolkit.run(readout, x), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+    def test_the_benchmarks_adaptive_neuron_is_the_papers(self) -> None:
+        self.skip_without(capabilities.Benchmarks)
+        toolkit = capabilities.benchmarks(self.toolkit)
+        torch.manual_seed(0)
+        try:
+            neuron = toolkit.adaptive_neuron(5, step_ms=10.0, strength=3.0)
+        except BackendError:
+            raise unittest.SkipTest(f"the backend {self.backend} has no adaptive neurons") from None
+        (parameters,) = (module for module in neuron.modules() if isinstance(module, AdaptiveParameters))
+        x, mask, weight = (torch.rand(40, 8, 5) * 8).requires_grad_(), torch.rand(8, 5) < 0.6, torch.randn(40, 8, 5)
+        dynamics = parameters.dynamics(threshold=1.0, surrogate=Surrogate(SurrogateForm.ARCTAN, 5.0))
+        expected, actual = in_steps(dynamics, x).output, toolkit.run(neuron, x)
+        assert torch.equal(actual, expected)
+        assert torch.equal(toolkit.run_masked(neuron, x, mask.float()), expected * mask)
+        leaves = [x, *parameters.parameters()]
+        wanted, got = (torch.autograd.grad((y * weight).sum(), leaves) for y in (expected, actual))
+        for theirs, ours in zip(wanted, got, strict=True):
+            assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
     # ----------------------------------------------------------------------------------------- fused neurons
 

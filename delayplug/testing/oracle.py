@@ -1,6 +1,6 @@
 """What networks should compute, as slow and plain as it gets: neurons in a loop, delays as lists of past inputs."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,18 @@ from .networks import Sees
 MAX_DELAY = 4
 
 
-def reference_neuron(x: Tensor, tau: float) -> Tensor:
-    """The paper's neuron, as slow and plain as it gets; the gradient of its spikes is the arctan surrogate."""
+def reference_neuron(x: Tensor, tau: float, reset: Literal["zero", "subtract"] = "zero") -> Tensor:
+    """The paper's neuron, as slow and plain as it gets; the gradient of its spikes is the arctan surrogate.
+
+    Or the same with another reset, as of `Benchmarks.spiking_neuron`.
+    """
     v, spikes = torch.zeros_like(x[0]), []
     for x_t in x.unbind(0):
         v = v * (1 - 1 / tau) + x_t
         z = v - 1
         smooth = torch.atan(torch.pi / 2 * 5 * z) / torch.pi  # its derivative is 5 / 2 / (1 + (pi / 2 * 5 z)^2)
         s = (z > 0).to(x.dtype) + smooth - smooth.detach()
-        v = v * (1 - s.detach())
+        v = v * (1 - s.detach()) if reset == "zero" else v - s
         spikes.append(s)
     return torch.stack(spikes)
 

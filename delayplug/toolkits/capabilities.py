@@ -8,7 +8,7 @@ only what differs. Each capability has its laws in `delayplug.testing`.
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -152,39 +152,71 @@ class Benchmarks(ABC):
     """The neurons of the benchmark: the paper's, in this toolkit's own terms."""
 
     @abstractmethod
-    def spiking_neuron(self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0) -> nn.Module:
+    def spiking_neuron(
+        self, *, tau: float, threshold: float = 1.0, alpha: float = 5.0, reset: Literal["zero", "subtract"] = "zero"
+    ) -> nn.Module:
         """A leaky integrate-and-fire neuron, v <- v (1 - 1/tau) + x, that fires above the threshold.
 
-        Reset to zero, detached from the graph; surrogate gradient alpha / 2 / (1 + (pi / 2 alpha z)^2) at distance z
-        from the threshold.
+        Surrogate gradient alpha / 2 / (1 + (pi / 2 alpha z)^2) at distance z from the threshold.
 
         Args:
             tau: time constant in steps, above 1.
             threshold: of the membrane potential.
             alpha: sharpness of the surrogate.
+            reset: "zero": a spike sets the membrane to zero, without a gradient (the paper's); "subtract": it lowers
+                the membrane by the threshold in its own step, with a gradient (as in DelRec, arXiv 2509.24852). An
+                adapter whose method lacks this argument takes no part in runs with another reset than "zero".
         """
 
     @abstractmethod
     def readout_neuron(self, *, tau: float) -> nn.Module:
         """The same membrane without threshold; its output is the membrane potential."""
 
+    def adaptive_neuron(
+        self, size: int, *, step_ms: float, strength: float = 12.0, threshold: float = 1.0, alpha: float = 5.0
+    ) -> nn.Module:
+        """Adaptive LIF neurons with an `AdaptiveParameters` among their modules, and in all else as `spiking_neuron`.
+
+        Args:
+            size: number of neurons, the last dimension of their input.
+            step_ms: length of a step, in milliseconds.
+            strength: bound of the adaptation's constant a, see `AdaptiveParameters`.
+            threshold: of the membrane potential.
+            alpha: sharpness of the surrogate.
+
+        Raises:
+            BackendError: the toolkit has none; so it is by default.
+        """
+        raise BackendError(
+            f"the backend {type(self).__name__} has no adaptive neurons: its adapter lacks adaptive_neuron. Take "
+            "--neuron lif, or another backend"
+        )
+
     @abstractmethod
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
-        """One of these two neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
+        """One of these neurons over a whole sequence from a fresh state: (T, B, ...) to (T, B, ...)."""
 
     def run_masked(self, neuron: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         """What `run` gives times a mask, as of dropout; a toolkit may do both at once.
 
         Args:
-            neuron: a spiking one of these two.
+            neuron: a spiking one of these.
             x: (T, B, ...).
             mask: zeros and ones without a gradient; broadcasts to (B, ...).
         """
         y = self.run(neuron, x)
         return y * mask.to(y.dtype)
 
+    def run_dynamics(self, neuron: nn.Module) -> Dynamics | None:
+        """What a step of `run` computes for a spiking neuron: for layers whose spikes are fed back, step by step.
+
+        None if the toolkit does not say: its neurons take no part in recurrent networks. By default what
+        `FusedNeurons.dynamics` says, for a `run` that gives the neuron its input as it is.
+        """
+        return dynamics(self, neuron)
+
     def implementation(self, neuron: nn.Module, device: torch.device) -> str:
-        """What the toolkit itself runs one of these two neurons with on a device, such as "spikingjelly: triton".
+        """What the toolkit itself runs one of these neurons with on a device, such as "spikingjelly: triton".
 
         "" where `run` goes step by step in Python. It is for the record of a run.
         """
@@ -253,7 +285,7 @@ def benchmarks(toolkit: Toolkit) -> Benchmarks:
     )
 
 
-def dynamics(toolkit: Toolkit, neuron: nn.Module) -> Dynamics | None:
+def dynamics(toolkit: object, neuron: nn.Module) -> Dynamics | None:
     """What a step of a neuron computes, by its live tensors; None if its toolkit does not say."""
     return toolkit.dynamics(neuron) if isinstance(toolkit, FusedNeurons) else None
 

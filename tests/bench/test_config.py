@@ -1,11 +1,13 @@
 """Configurations of runs, and the presets."""
 
+import dataclasses
 import json
 
 import pytest
 
 from delayplug import ArgumentError, RunError
-from delayplug.bench.config import PRESETS, RunConfig, configure
+from delayplug.bench.config import PRESET_OF_DATA, PRESETS, RunConfig, configure
+from delayplug.data.known_data import KNOWN_DATA
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,10 @@ from delayplug.bench.config import PRESETS, RunConfig, configure
         ({"refit": True, "protocol": "official"}, "refit: expected no such setting with the protocol 'official'"),
         ({"refit": True, "protocol": "speakers"}, "refit: expected no such setting .* Take --protocol heldout"),
         ({"validate_every": 0}, "validate_every: expected an integer >= 1"),
+        ({"recurrent": "dendritic"}, "recurrent: expected one of none, plain, axonal, synaptic"),
+        ({"recurrent": "plain", "hidden": ()}, "recurrent: expected 'none' for a network without hidden layers"),
+        ({"reset": "soft"}, "reset: expected one of zero, subtract"),
+        ({"readout": "last"}, "readout: expected one of sum, mean, max"),
     ],
 )
 def test_bad_configuration(changes: dict[str, object], named: str) -> None:
@@ -42,7 +48,11 @@ def test_bad_configuration(changes: dict[str, object], named: str) -> None:
 
 
 def test_presets_are_complete_configurations() -> None:
-    assert {configure(name).preset for name in PRESETS} == {"quick", "planted", "shd", "ssc"}
+    assert {configure(name).preset for name in PRESETS} == {"quick", "planted", "shd", "ssc", "sc10"}
+    small = configure("ssc", hidden=(128,), epochs=12, batch_size=64)
+    assert configure("sc10") == dataclasses.replace(small, preset="sc10")
+    assert set(PRESET_OF_DATA) <= {data.name for data in KNOWN_DATA}
+    assert set(PRESET_OF_DATA.values()) <= set(PRESETS)
 
 
 def test_unknown_presets() -> None:
@@ -53,7 +63,11 @@ def test_unknown_presets() -> None:
 def test_the_name_of_a_folder() -> None:
     config = configure("quick", backend="snntorch", delays="fixed", fan_in=3)
     assert config.name == "synthetic-quick-snntorch-fixed-sparse3-seed0"
+    config = configure("quick", backend="norse", recurrent="axonal")
+    assert config.name == "synthetic-quick-norse-learned-recurrent-axonal-seed0"
     assert configure("shd", dataset="data/shd/", backend="norse", seed=2).name == "shd-shd-norse-learned-seed2"
+    adaptive = configure("shd", dataset="data/shd/", backend="norse", neuron="adlif")
+    assert adaptive.name == "shd-shd-norse-learned-adlif-seed0"
 
 
 def test_the_folder_of_a_fold() -> None:

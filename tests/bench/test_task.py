@@ -10,10 +10,13 @@ import torch
 from delayplug import ArgumentError, DataError
 from delayplug._tables import to_text
 from delayplug.bench.comparison.compare import compare
-from delayplug.bench.config import configure
+from delayplug.bench.config import SYNTHETIC, configure
+from delayplug.bench.report.page import read_records, write_csv, write_page
 from delayplug.bench.report.tables import table
 from delayplug.bench.resources import Resources
-from delayplug.bench.task import data_checksums, load_task, number_of_folds
+from delayplug.bench.task import data_checksums, data_name, load_task, number_of_folds, usual_preset
+from delayplug.data import known_data
+from delayplug.data.known_data import KnownData, KnownPart, md5
 from tests.bench.runs import write_recordings
 
 
@@ -138,9 +141,39 @@ def test_the_two_trainings_of_a_refit(tmp_path: Path) -> None:
         load_task(configure("quick", refit=True))
 
 
+@pytest.mark.trains
+def test_known_data_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the record, the table, the page and the numbers; and they have a preset of their own."""
+    monkeypatch.setenv("DELAYPLUG_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for part, number in (("train", 40), ("test", 12)):
+        write_recordings(folder / f"some_{part}.h5", number, speakers=4)
+    assert data_name(str(folder)) == data_name(SYNTHETIC) == ""
+    assert (usual_preset(str(folder)), usual_preset(SYNTHETIC)) == ("shd", "quick")
+    config = configure("ssc", dataset=str(folder), backend="spikingjelly", hidden=(4,), epochs=1, batch_size=16)
+    (record,) = compare([config], tmp_path / "unknown", resources=Resources("cpu"))
+    assert "name" not in record["data"]
+    assert to_text(table([record])).split()[0] == "folder:"
+    parts = {part: KnownPart(1, {".h5": md5(folder / f"some_{part}.h5")}) for part in ("train", "test")}
+    monkeypatch.setattr(known_data, "KNOWN_DATA", (KnownData("SC10", "", "", "", "", "sc10", parts),))
+    assert data_name(str(folder)) == load_task(config).name == "SC10"
+    assert usual_preset(str(folder)) == "sc10"
+    (record,) = compare([config], tmp_path / "known", resources=Resources("cpu"))
+    assert record["data"]["name"] == "SC10"
+    assert read_records(tmp_path / "known") == [record]
+    assert to_text(table([record])).split()[0] == "SC10:"
+    write_page([record], tmp_path / "known", tmp_path / "page.html")
+    write_csv([record], tmp_path / "numbers.csv")
+    assert "<h1>Do delays help on SC10?</h1>" in (tmp_path / "page.html").read_text()
+    assert (tmp_path / "numbers.csv").read_text().splitlines()[1].startswith("SC10,ssc,")
+
+
 def test_a_folder_that_does_not_exist() -> None:
     with pytest.raises(DataError, match="nowhere"):
         load_task(configure("shd", dataset="nowhere"))
+    with pytest.raises(DataError, match="nowhere"):
+        usual_preset("nowhere")
 
 
 def test_the_synthetic_task_has_two_protocols() -> None:

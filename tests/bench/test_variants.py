@@ -7,7 +7,7 @@ import pytest
 from delayplug import ArgumentError
 from delayplug.bench.config import RunConfig
 from delayplug.bench.model.synapses import Synapses
-from delayplug.bench.variants import ANNEALED, PER_SYNAPSE, VARIANTS, learns_delays, variant_name
+from delayplug.bench.variants import ANNEALED, PER_SYNAPSE, VARIANTS, anneals, learns_delays, variant_name
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,17 @@ def test_impossible_variants(options: dict[str, Any], message: str) -> None:
 def test_names() -> None:
     assert variant_name("learned", 0) == "learned"
     assert variant_name("learned", 10) == "learned-sparse10"
+    assert variant_name("none", 0, "axonal") == "none-recurrent-axonal"
+    assert variant_name("learned", 10, "plain") == "learned-sparse10-recurrent-plain"
+
+
+def test_recurrent_delays_learn_and_are_annealed_beside_the_others() -> None:
+    assert {kind for kind in VARIANTS if anneals(kind)} == set(ANNEALED)
+    for kind in VARIANTS:
+        assert learns_delays(kind, "plain") == learns_delays(kind)
+        assert anneals(kind, "plain") == anneals(kind)
+        assert learns_delays(kind, "axonal")
+        assert anneals(kind, "synaptic") == (kind != "constant")
 
 
 def test_kinds_of_variants() -> None:

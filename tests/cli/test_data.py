@@ -39,7 +39,7 @@ def test_a_folder_without_recordings(tmp_path: Path) -> None:
         assert done.stderr.startswith("error: ")
 
 
-def test_unknown_data_sets_and_archives() -> None:
+def test_unknown_frames_sets_and_archives() -> None:
     for args in (["download", "mnist"], ["download", "shd", "--packing", "tar"]):
         done = delayplug("data", *args)
         assert done.returncode == 2

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from delayplug.bench import task
 from delayplug.bench.comparison import compare
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.serialise import to_command
@@ -115,3 +116,26 @@ def test_the_command_of_a_run_is_understood(name: str, monkeypatch: pytest.Monke
     with pytest.raises(Compared) as caught:
         typer.main.get_command(bench.bench)(shlex.split(to_command(config))[2:], standalone_mode=False)
     assert caught.value.args == ([config],)
+
+
+@pytest.mark.parametrize(
+    ("data", "args", "preset"),
+    [
+        ("SC10", "--dataset folder", "sc10"),
+        ("SHD-R", "--dataset folder", "shd"),
+        ("", "--dataset folder", "shd"),
+        ("SC10", "--dataset folder --preset ssc", "ssc"),
+        ("", "--epochs 3", "quick"),
+    ],
+)
+def test_the_preset_of_a_data_set(data: str, args: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a known one, unless another one is chosen."""
+
+    def compared(configs: list[RunConfig], *_: object, **__: object) -> None:
+        raise Compared({config.preset for config in configs})
+
+    monkeypatch.setattr(compare, "compare", compared)
+    monkeypatch.setattr(task, "data_name", lambda dataset: data if dataset == "folder" else "")
+    with pytest.raises(Compared) as caught:
+        typer.main.get_command(bench.bench)(["run", *args.split()], standalone_mode=False)
+    assert caught.value.args == ({preset},)

@@ -1,6 +1,7 @@
 """Frames on disk: equal to those in memory, made once, whole or not at all."""
 
 import gc
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,8 +17,16 @@ import pytest
 import torch
 
 from delayplug import DataError
-from delayplug.data import bin_recordings, cache, cached_frames, read_recordings, recordings, stream_recordings
-from delayplug.data.cache import CACHE, cache_folder
+from delayplug.data import (
+    bin_recordings,
+    cache,
+    cached_frames,
+    known_data,
+    read_recordings,
+    recordings,
+    stream_recordings,
+)
+from delayplug.data.cache import CACHE, cache_folder, cached_md5
 
 
 def entries(folder: Path) -> list[str]:
@@ -126,6 +135,27 @@ def test_a_damaged_entry(write, tmp_path):
     (next(folder.iterdir()) / "rows.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(DataError, match=r"a damaged entry .* Delete it"):
         cached_frames(path, cache=folder)
+
+
+def test_checksums_of_files(write, tmp_path, monkeypatch):
+    """Computed once; a changed file is another one, and an entry of a cache that is damaged counts as none."""
+    path, folder, computed = write(), tmp_path / "cache", []
+    monkeypatch.setattr(cache, "md5", lambda path: computed.append(path) or known_data.md5(path))
+    expected = hashlib.md5(path.read_bytes()).hexdigest()
+    assert [cached_md5(path, cache=folder) for _ in range(3)] == [expected] * 3
+    assert computed == [path]
+    (entry,) = folder.iterdir()
+    entry.write_text("half")
+    assert cached_md5(path, cache=folder) == expected == entry.read_text()
+    cached_frames(path, cache=folder)
+    time.sleep(0.02)
+    path = write(times=[[0.0, 0.25, 0.25, 1.3], [], [0.5]])
+    assert cached_md5(path, cache=folder) == hashlib.md5(path.read_bytes()).hexdigest() != expected
+    assert len(computed) == 3
+    (tmp_path / "file").write_text("no folder")
+    assert cached_md5(path, cache=tmp_path / "file") == cached_md5(path, cache=folder)
+    with pytest.raises(DataError, match="expected a file of recordings"):
+        cached_md5(tmp_path / "nothing.h5", cache=folder)
 
 
 def _ask(path: Path, folder: Path, start: object, results: object) -> None:

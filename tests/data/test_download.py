@@ -15,6 +15,7 @@ import pytest
 from delayplug import ArgumentError, DataError
 from delayplug.data import download as module
 from delayplug.data.download import CHECKSUMS, download
+from delayplug.data.known_data import downloaded
 
 CONTENT = {"shd_train.h5": bytes(range(256)) * 40_000, "shd_test.h5": b"test" * 1000}
 
@@ -88,6 +89,8 @@ def test_a_data_set_once(site: Site, tmp_path: Path, packing: str) -> None:
         assert (folder / name).read_bytes() == content
         whole = len(site.files[f"{name}.{packing}"])
         assert (f"{name}.{packing}", whole, whole) in seen
+        assert downloaded(folder)[f"{name}.{packing}"] == site.sums[f"{name}.{packing}"]
+        assert downloaded(folder)[name] == hashlib.md5(content).hexdigest()
     asked = len(site.asked)
     assert download("shd", tmp_path, **options) == folder  # a second call does nothing
     assert len(site.asked) == asked

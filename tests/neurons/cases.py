@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from delayplug import NeuronActivity, run_fused
+from delayplug import Adaptation, NeuronActivity, run_fused
 from delayplug._triton import interpreted
 from delayplug.neurons.dynamics import CONSTANTS, ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore
 from delayplug.neurons.surrogates import Surrogate, SurrogateForm
@@ -97,12 +97,19 @@ def projected(did: NeuronActivity) -> Tensor:
 def in_kernel(neurons: Dynamics, x: Tensor, *states: Tensor | None) -> NeuronActivity | None:
     """`run_fused` for tensors on the CPU: on a GPU if there is one, or else in Triton's interpreter."""
     with kernels():
-        moved = {name: getattr(neurons, name) for name in (*CONSTANTS, "start")}
+        moved: dict[str, Any] = {name: getattr(neurons, name) for name in (*CONSTANTS, "start")}
         moved = {name: value.to(DEVICE) for name, value in moved.items() if isinstance(value, Tensor)}
+        if neurons.adaptation is not None:
+            w = neurons.adaptation
+            moved["adaptation"] = Adaptation(*(on_device(value) for value in (w.decay, w.coupling, w.jump)))
         factors = tuple(f.to(DEVICE) if isinstance(f, Tensor) else f for f in neurons.factors)
         given = [None if state is None else state.to(DEVICE) for state in states]
         did = run_fused(dataclasses.replace(neurons, factors=factors, **moved), x.to(DEVICE), *given)
     return None if did is None else NeuronActivity(*(None if value is None else value.cpu() for value in did))
+
+
+def on_device(value: float | Tensor) -> float | Tensor:
+    return value.to(DEVICE) if isinstance(value, Tensor) else value
 
 
 def kernels() -> AbstractContextManager[None]:

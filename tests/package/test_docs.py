@@ -185,8 +185,9 @@ def test_public_names_are_documented() -> None:
             assert thing.__doc__, name
 
 
-# The gallery takes a folder, and tests/plot runs it.
-PROGRAMS = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem != "gallery"]
+# The gallery takes a folder, and tests/plot runs it; the trained network trains nothing.
+OTHERS = {"gallery", "pretrained"}
+PROGRAMS = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in OTHERS]
 
 
 @pytest.mark.slow
@@ -200,3 +201,18 @@ def test_example_gains_from_delays(
     without, with_delays = (float(number) for number in re.findall(r"([\d.]+)%", capsys.readouterr().out))
     assert with_delays > 80
     assert without < with_delays / 2
+
+
+@pytest.mark.slow
+def test_example_of_a_trained_network(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each stage keeps the accuracy, and most of the answers."""
+    path = ROOT / "examples" / "pretrained.py"
+    monkeypatch.setattr("sys.argv", [str(path), "--recordings", "200"])
+    runpy.run_path(str(path), run_name="__main__")
+    printed = capsys.readouterr().out
+    stages = re.findall(r"^(.{42}) +([\d.]+)% right, +([\d.]+)% as loaded$", printed, flags=re.MULTILINE)
+    assert [stage.split()[0] for stage, _, _ in stages] == ["loaded", "delays", "silence", "streamed,", *["from"] * 3]
+    assert all(float(right) > 85 and float(same) > 90 for _, right, same in stages)
+    assert float(stages[1][2]) == 100  # frozen
+    assert len({same for stage, _, same in stages if stage.startswith("from")}) == 1
+    assert "as it comes in" in printed

@@ -17,6 +17,7 @@ HOUSE = ROOT / "delayplug"
 STREET = (
     {"__main__"},
     {"cli"},
+    {"models"},
     {"bench", "plot", "testing"},
     {"learning", "deploy", "exchange"},
     {"running"},

@@ -22,9 +22,10 @@ parameter_groups plan_delays remove_delays reset_delays restart_delays stream te
 """
 
 SINCE = """
-Benchmarks CapturedStep ChargeRule Containers CurrentRule Dynamics Exchanges FusedNeurons NeuronActivity OwnWeights
-Reset ResetAfter ResetBefore Streams Surrogate SurrogateForm clear_caches delay_state fused_neurons new_sequence
-run_fused select_delays set_delay_state
+Adaptation AdaptiveConstants AdaptiveParameters Benchmarks CapturedStep ChargeRule Containers CurrentRule Dynamics
+Exchanges FusedNeurons NeuronActivity OwnWeights Pretrained Reset ResetAfter ResetBefore Streams Surrogate SurrogateForm
+adaptive_step clear_caches delay_state fused_neurons new_sequence pretrained pretrained_names run_fused select_delays
+set_delay_state
 """
 
 ROOMS = {
@@ -41,6 +42,9 @@ COMMANDS = {
     "graph hidden launcher nodes out preset protocol seeds taps threads time-unit validation workers",
     "bench report": "",
     "bench deploy": "",
+    "bench publish": "dataset files pages",
+    "bench collect": "out",
+    "bench leaderboard": "out",
     "data download": "packing root url",
     "data info": "channels plot time-unit",
     "data speed": "batch-size pool step-ms time-unit",

@@ -136,7 +136,8 @@ def test_it_passes_the_laws(outsider: Outsider) -> None:
     assert counts["passed"] >= 140, printed
     assert counts.keys() <= {"passed", "skipped", "warning", "warnings"}, printed
     reasons = set(re.findall(r"^SKIPPED .*: (the backend .*)$", printed, flags=re.MULTILINE))
-    assert reasons == {"the backend pulse has no Exchanges"}, printed
+    optional = {"has no Exchanges", "has no adaptive neurons", "has no neuron with a soft reset"}
+    assert reasons == {f"the backend pulse {reason}" for reason in optional}, printed
 
 
 def test_its_adapter_is_short() -> None:

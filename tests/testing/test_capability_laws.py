@@ -1,6 +1,7 @@
 """The laws of the capabilities notice what they are for: each is broken on purpose."""
 
 import dataclasses
+import functools
 import unittest
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from spikingjelly.activation_based import neuron
-from torch import nn
+from torch import Tensor, nn
 
-from delayplug import Cell, Dynamics, Surrogate, SurrogateForm
+from delayplug import Benchmarks, Cell, Dynamics, Surrogate, SurrogateForm
 from delayplug.testing import Laws, Network
 from delayplug.toolkits import plugins
 from tests.corpus import norse_networks, snntorch_networks, spikingjelly_networks
@@ -76,6 +77,28 @@ def test_a_benchmark_neuron_with_another_time_constant(tau: float, monkeypatch: 
     monkeypatch.setattr(toolkit, "spiking_neuron", lambda *, tau: made(tau=tau + 1))
     with pytest.raises(AssertionError):
         laws.test_the_benchmarks_neuron_is_the_papers(tau)
+
+
+def test_an_adaptive_neuron_with_another_time_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit, laws = plugins.toolkit("spikingjelly"), Spiking()
+    laws.test_the_benchmarks_adaptive_neuron_is_the_papers()
+    run = toolkit.run
+
+    def hurried(node: nn.Module, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            node.adaptive.tau_w.mul_(0.5)
+        return run(node, x)
+
+    monkeypatch.setattr(toolkit, "run", hurried)
+    with pytest.raises(AssertionError):
+        laws.test_the_benchmarks_adaptive_neuron_is_the_papers()
+
+
+def test_a_toolkit_may_have_no_adaptive_neuron(monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit, laws = plugins.toolkit("spikingjelly"), Spiking()
+    monkeypatch.setattr(toolkit, "adaptive_neuron", functools.partial(Benchmarks.adaptive_neuron, toolkit))
+    with pytest.raises(unittest.SkipTest, match="no adaptive neurons"):
+        laws.test_the_benchmarks_adaptive_neuron_is_the_papers()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from ..config import RunConfig
 from ..serialise import to_toml
 from ..stopping import uninterrupted
 from ..task import FILES, LAST, Task
-from ..training.outcome import Epoch, Outcome
+from ..training.outcome import Epoch, Inference, Outcome
 from ..typed_json import mismatch
 from ..variants import PER_SYNAPSE
 from ..whole_files import write_whole
@@ -44,7 +44,8 @@ class Data(TypedDict):
 
     Its checksums are those of `Task`; records of early versions have none. `test` counts the recordings that the
     accuracy is of, and `tested_on` says what they are: "the test set", unless speakers of the training file take its
-    place. Records of early versions do not say so, nor which whole speakers were held out.
+    place. Records of early versions do not say so, nor which whole speakers were held out. It has a name, such as
+    "SHD-R", if the data set is known by its files.
     """
 
     train: int
@@ -57,6 +58,7 @@ class Data(TypedDict):
     checksums: NotRequired[dict[str, str]]
     tested_on: NotRequired[str]
     held_speakers: NotRequired[list[int]]
+    name: NotRequired[str]
 
 
 class HeldOut(TypedDict):
@@ -91,6 +93,7 @@ class Record(TypedDict):
     spikes_per_neuron: list[float]
     planted_correlation: NotRequired[dict[str, float | None]]
     held_out: NotRequired[HeldOut]
+    inference: NotRequired[Inference]
 
 
 def read_record(path: Path) -> Record:
@@ -188,6 +191,10 @@ def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str, fi
     }
     if first is not None:
         record["held_out"] = {"accuracy": first.accuracy[LAST], "epochs": first.epochs}
+    if outcome.inference is not None:
+        record["inference"] = outcome.inference
+    if task.name:
+        record["data"]["name"] = task.name
     if task.planted is not None and outcome.delays.get("after") and config.delays in PER_SYNAPSE:
         record["planted_correlation"] = {
             f"{when} training": planted_correlation(delays, outcome.weights, task.planted)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from ..._tables import make_table, number, text
 from ...deploy.costs import Costs, costs
@@ -17,12 +17,13 @@ from ...errors import RunError
 from ...surgery.find import named_delays
 from ..comparison.existing import check_same_data
 from ..comparison.records import read_model, read_record
-from ..config import RunConfig
+from ..config import Readout, RunConfig
 from ..hardware import matmul_precision
 from ..model.network import DelayNetwork, class_scores
 from ..task import TEST_SET, Task, load_task
 from ..training.batches import evaluation_loader
 from ..training.trainer import build_network
+from ..variants import WITH_RECURRENT_DELAYS
 
 _EXAMPLE = 64  # test recordings of which events are counted
 
@@ -73,13 +74,13 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
     """
     record = read_record(folder / "record.json")
     config = RunConfig(**record["config"])
-    if config.delays == "none":
+    if config.delays == "none" and config.recurrent not in WITH_RECURRENT_DELAYS:
         raise RunError(f"{folder}: expected a run with delays, got one without. Take one of the other variants")
     task = load_task(config)
     check_same_data(config, record["data"].get("checksums"), task.checksums, str(folder))
     state = read_model(folder)["state"]
     example, _ = task.test.batch(range(min(_EXAMPLE, len(task.test))))
-    rows = {}
+    rows: dict[str, Deployment] = {}
     with matmul_precision(config.precision):
         for name, constrain in CONSTRAINTS.items():
             progress(name)
@@ -87,7 +88,7 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
             network.load_state_dict(state)
             freezing = constrain(network.eval())
             packed = 0 if freezing is None else freezing.packed_bytes
-            rows[name] = Deployment(_accuracy(network, task), packed, costs(network, example))
+            rows[name] = Deployment(_accuracy(network, task, config.readout), packed, _costs(network, example))
     return rows
 
 
@@ -114,7 +115,12 @@ def table(name: str, rows: dict[str, Deployment], recordings: int, tested_on: st
     return result
 
 
+def _costs(network: nn.Module, example: Tensor) -> Costs:
+    # Recurrent connections run as layers, which are counted, where a graph is recorded.
+    return costs(network, lambda model: model(example))
+
+
 @torch.no_grad()
-def _accuracy(network: DelayNetwork, task: Task) -> float:
-    hits = (class_scores(network(x)).argmax(-1) == y for x, y, _ in evaluation_loader(task.test))
+def _accuracy(network: DelayNetwork, task: Task, readout: Readout) -> float:
+    hits = (class_scores(network(x), readout).argmax(-1) == y for x, y, _ in evaluation_loader(task.test))
     return sum(int(hit.sum()) for hit in hits) / len(task.test)

@@ -4,6 +4,7 @@ Hammouamri, Khalfaoui-Hassani, Masquelier, "Learning Delays in Spiking Neural Ne
 Learnable Spacings", ICLR 2024, section 4.1 and appendix. Shapes: T steps, B batch, C channels or classes.
 """
 
+import inspect
 import itertools
 from collections.abc import Sequence
 from typing import cast
@@ -11,25 +12,31 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ...errors import BackendError
 from ...layers.exact import mark_exact
+from ...neurons.adaptive import AdaptiveParameters
 from ...neurons.loops import compiled_loops
-from ...toolkits.capabilities import benchmarks
+from ...toolkits.capabilities import Benchmarks, benchmarks
 from ...toolkits.toolkit import Toolkit
-from ..config import RunConfig
+from ..config import Readout, RunConfig
 from ..processes import SharedBatchNorm, share
 from .implementation import implementation
+from .recurrent import Recurrent
 from .synapses import Synapses
 
 
 class DelayNetwork(nn.Module):
-    """Feed-forward: delay layer, batch norm, spiking neuron and dropout for each hidden size, then a readout.
+    """Delay layer, batch norm, spiking neuron and dropout for each hidden size, then a readout.
 
     Every delay layer lengthens the sequence by half of the maximal delay, as in the paper, so that late spikes arrive.
 
     Args:
         sizes: channels, hidden sizes, classes.
         toolkit: whose neurons to use.
-        config: of the run: its delays and synapses, tau, dropout and compile.
+        config: of the run: its delays and synapses, recurrent connections, neurons, dropout and compile.
+
+    Raises:
+        BackendError: the toolkit has no neurons with such a reset, or no adaptive ones.
     """
 
     def __init__(self, sizes: Sequence[int], toolkit: Toolkit, config: RunConfig) -> None:
@@ -38,7 +45,9 @@ class DelayNetwork(nn.Module):
         self.tail = 0 if config.delays == "none" else config.max_delay // 2
         self.synapses = nn.ModuleList(Synapses(i, o, config) for i, o in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(SharedBatchNorm(size) for size in sizes[1:-1])
-        self.neurons = nn.ModuleList(self.benchmark.spiking_neuron(tau=config.tau) for _ in sizes[1:-1])
+        self.neurons = nn.ModuleList(_hidden_neuron(self.benchmark, size, config) for size in sizes[1:-1])
+        recurrent = () if config.recurrent == "none" else sizes[1:-1]
+        self.recurrent = nn.ModuleList(Recurrent(size, config) for size in recurrent)
         self.dropout = HeldDropout(config.dropout)
         self.readout = self.benchmark.readout_neuron(tau=config.tau)
 
@@ -63,13 +72,19 @@ class DelayNetwork(nn.Module):
             masks = self.draw_masks(x.shape[1]) if self.training else []
         spikes, scale = [], 1.0
         with compiled_loops(self.compiles):
-            for synapse, norm, neuron, mask in itertools.zip_longest(self.layers[:-1], self.norms, self.neurons, masks):
+            hidden = (self.layers[:-1], self.norms, self.neurons, self.connections, masks)
+            for synapse, norm, neuron, recurrent, mask in itertools.zip_longest(*hidden):
                 current: Tensor = synapse(x, tail=self.tail, scale=scale)
                 current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-                if mask is None:
+                if recurrent is not None:  # dropped spikes are heard by the layer itself
+                    x = recurrent.run(self.benchmark, neuron, current)
+                    x = x if mask is None else x * mask[0]
+                elif mask is None:
                     x = self.benchmark.run(neuron, current)
-                else:  # what dropout scales its spikes by is a factor of the next layer's weights
-                    x, scale = self.benchmark.run_masked(neuron, current, mask[0]), self.dropout.scale
+                else:
+                    x = self.benchmark.run_masked(neuron, current, mask[0])
+                if mask is not None:  # what dropout scales spikes by is a factor of the next layer's weights
+                    scale = self.dropout.scale
                 spikes.append(mark_exact(x))  # zeros and ones
             return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail, scale=scale))]
 
@@ -84,8 +99,20 @@ class DelayNetwork(nn.Module):
     def implementation(self, device: torch.device) -> str:
         """What computes the neurons on a device; several, where they differ, in the order of the layers."""
         neurons = (*self.neurons, self.readout)
-        names = (implementation(self.benchmark, neuron, device, compiles=self.compiles) for neuron in neurons)
+        names = [implementation(self.benchmark, neuron, device, compiles=self.compiles) for neuron in neurons]
+        for n in range(len(self.recurrent)):
+            names[n] = "recurrent loop of fused kernels" if names[n] == "fused kernel" else "recurrent loop"
         return ", ".join(dict.fromkeys(names))
+
+    @property
+    def adaptive(self) -> list[AdaptiveParameters]:
+        """The learned constants of each layer of adaptive neurons; none of others."""
+        return [module for module in self.neurons.modules() if isinstance(module, AdaptiveParameters)]
+
+    @property
+    def connections(self) -> list[Recurrent]:
+        """The recurrent connection of each hidden layer; none in a network that only feeds forward."""
+        return cast(list[Recurrent], list(self.recurrent))
 
     @property
     def layers(self) -> list[Synapses]:
@@ -93,14 +120,39 @@ class DelayNetwork(nn.Module):
         return cast(list[Synapses], list(self.synapses))
 
     def delays_now(self) -> list[Tensor]:
-        """The delays of each layer that has some, in steps; see `Synapses.delays_now`."""
-        layers = (synapse.delays_now() for synapse in self.layers)
-        return [delays for delays in layers if delays is not None]
+        """The delays of each layer that has some, in steps, and then of each recurrent connection.
+
+        See `Synapses.delays_now`; those of a recurrent connection are (H,), or (H, H, 1).
+        """
+        layers = [synapse.delays_now() for synapse in self.layers]
+        recurrent = [part.delays.delays.detach().cpu().clone() for part in self.connections if part.delays is not None]
+        return [*(delays for delays in layers if delays is not None), *recurrent]
+
+    def fan_outs(self) -> list[Tensor]:
+        """How many weights each input of each layer of synapses meets, (I,): those that are not zero.
+
+        The spikes of a hidden layer go to the next layer, and to itself where there is a recurrent connection.
+        """
+        numbers = [layer.fan_out() for layer in self.layers]
+        for n, connection in enumerate(self.connections, start=1):
+            numbers[n] = numbers[n] + connection.fan_out()
+        return numbers
 
     def trainable(self) -> int:
-        """Number of trainable parameters: weights and delays of the synapses that exist, and batch norm."""
-        rest = sum(p.numel() for p in (*self.norms.parameters(), *self.neurons.parameters()) if p.requires_grad)
+        """Number of trainable parameters: weights and delays of the synapses that exist, batch norm, and neurons."""
+        others = (*self.norms.parameters(), *self.neurons.parameters(), *self.recurrent.parameters())
+        rest = sum(parameter.numel() for parameter in others if parameter.requires_grad)
         return rest + sum(synapse.trainable() for synapse in self.layers)
+
+
+def _hidden_neuron(benchmark: Benchmarks, size: int, config: RunConfig) -> nn.Module:
+    if config.neuron == "adlif":
+        return benchmark.adaptive_neuron(size, step_ms=config.step_ms, strength=config.adaptation)
+    if config.reset == "zero":
+        return benchmark.spiking_neuron(tau=config.tau)
+    if "reset" not in inspect.signature(benchmark.spiking_neuron).parameters:  # as adapters were before there was one
+        raise BackendError(f"the backend {config.backend!r} has no neurons with the reset {config.reset!r}")
+    return benchmark.spiking_neuron(tau=config.tau, reset=config.reset)
 
 
 class HeldDropout(nn.Dropout):
@@ -139,6 +191,14 @@ class HeldDropout(nn.Dropout):
         return x * (self.draw(x, x.shape[1:]) * self.scale)
 
 
-def class_scores(membrane: Tensor) -> Tensor:
-    """The paper's logits: sum over time of the softmax over classes, (T, B, classes) to (B, classes)."""
-    return membrane.softmax(-1).sum(0)
+def class_scores(membrane: Tensor, readout: Readout = "sum") -> Tensor:
+    """What the loss takes as logits, and whose largest is the prediction: (T, B, classes) to (B, classes).
+
+    Args:
+        membrane: of the readout neurons at every step.
+        readout: "sum": of the softmax over classes, over time (the paper's); "mean", "max": of the membrane over time,
+            as in Cramer et al., "The Heidelberg spiking data sets", IEEE TNNLS 2022 (max).
+    """
+    if readout == "mean":
+        return membrane.mean(0)
+    return membrane.amax(0) if readout == "max" else membrane.softmax(-1).sum(0)

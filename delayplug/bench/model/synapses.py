@@ -47,13 +47,13 @@ class Synapses(nn.Module):
                 max_delay=max_delay,
                 taps=config.taps,
                 interpolation="linear" if delays == "fixed" else "gauss",
-                sigma=_LAST_SIGMA if delays == "constant" else None,
+                sigma=first_sigma(config),
             )
-            _draw(self.weights, whole=delays == "fixed")
+            draw_delays(self.weights, whole=delays == "fixed")
         else:
             self.weights = nn.Linear(in_features, out_features, bias=False)
-        self.before = _draw(LearnableDelay(in_features, max_delay=max_delay)) if delays == "axonal" else None
-        self.after = _draw(LearnableDelay(out_features, max_delay=max_delay)) if delays == "dendritic" else None
+        self.before = draw_delays(LearnableDelay(in_features, max_delay=max_delay)) if delays == "axonal" else None
+        self.after = draw_delays(LearnableDelay(out_features, max_delay=max_delay)) if delays == "dendritic" else None
         assert self.weights.weight is not None
         inputs = min(config.fan_in or in_features, in_features)
         # Kaiming's uniform distribution for ReLUs; fan_in = inputs * taps, whatever the order of the dimensions.
@@ -117,6 +117,10 @@ class Synapses(nn.Module):
         assert weight is not None
         return weight.detach().cpu().clone()
 
+    def fan_out(self) -> Tensor:
+        """The weights of each input that are not zero, int64 (I,)."""
+        return self.weights_now().transpose(0, 1).flatten(1).count_nonzero(1)
+
     def trainable(self) -> int:
         """Number of trainable parameters; those of synapses that do not exist are not counted."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -143,8 +147,13 @@ class Sparse(nn.Module):
         return weight * (self.mask if weight.dim() == 2 else self.mask.unsqueeze(-1))
 
 
+def first_sigma(config: RunConfig) -> float | None:
+    """The width of delays that are learned, in steps, before training; None for the one that covers all delays."""
+    return _LAST_SIGMA if config.delays == "constant" else None
+
+
 @torch.no_grad()
-def _draw(layer: LearnableDelay, whole: bool = False) -> LearnableDelay:
+def draw_delays(layer: LearnableDelay, whole: bool = False) -> LearnableDelay:
     """Delays as DCLS draws them: positions from [-(K+1)/2, K/2], clamped, so that the largest is a little likelier."""
     layer.delays.uniform_(0, layer.max_delay + 1).clamp_(max=layer.max_delay)
     if whole:

@@ -154,10 +154,10 @@ def _losses(records: Sequence[Record]) -> list[dict[int, float]]:
 
 
 def delays_figure(record: Record, folder: Path) -> Figure:
-    """Histograms of the delays of each layer, before and after training."""
+    """Histograms of the delays of each layer, and of each recurrent connection, before and after training."""
     layers = read_delays(folder)
     config = record["config"]
-    most = config["max_delay"]
+    most, forward = config["max_delay"], 0 if config["delays"] == "none" else len(config["hidden"]) + 1
     figure = Figure(figsize=(3.4 * len(layers), 3.2), layout="constrained")
     panels = figure.subplots(1, len(layers), squeeze=False)[0]
     for n, (axes, (before, after)) in enumerate(zip(panels, layers, strict=True)):
@@ -165,11 +165,14 @@ def delays_figure(record: Record, folder: Path) -> Figure:
         was, now = (values[~values.isnan()].numpy() for values in (before, after))  # NaN: no synapse
         axes.hist(was, bins, color=LIGHT, label="before training")
         axes.hist(now, bins, histtype="step", color=BLUE, linewidth=1.8, label="after")
-        axes.set(title=f"layer {n + 1}: {len(now):,} delays", xlabel="delay (steps)")
+        name = f"layer {n + 1}" if n < forward else f"recurrent {n - forward + 1}"
+        axes.set(title=f"{name}: {len(now):,} delays", xlabel="delay (steps)")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("channels" if config["delays"] in ("axonal", "dendritic") else "synapses")
+    figure.axes[0].set_ylabel("channels" if layers[0][0].dim() == 1 else "synapses")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(f"{data_of(record)}, {config['backend']}, {variant_name(config['delays'], config['fan_in'])}")
+    variant = variant_name(config["delays"], config["fan_in"], config.get("recurrent", "none"))
+    variant = variant_name(config["delays"], config["fan_in"], config.get("recurrent", "none"))
+    figure.suptitle(f"{data_of(record)}, {config['backend']}, {variant}")
     return figure
 
 

@@ -166,8 +166,8 @@ def last_epoch(record: Record) -> float:
 
 
 def data_of(record: Record) -> str:
-    """The name of the data set."""
-    return Path(record["config"]["dataset"]).name
+    """The name of the data set, or of its folder where it is not a known one."""
+    return record["data"].get("name") or Path(record["config"]["dataset"]).name
 
 
 def held_speakers(record: Record) -> tuple[int, ...]:

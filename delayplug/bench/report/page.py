@@ -157,7 +157,7 @@ def _run(row: Row, folders: Sequence[Path]) -> dict[str, str] | None:
     return {
         "name": f"{config.backend}, {row.name}",
         "raster": _picture(raster_figure(read_example(own))),
-        "delays": _picture(delays_figure(record, own)) if learns_delays(config.delays) else "",
+        "delays": _picture(delays_figure(record, own)) if learns_delays(config.delays, config.recurrent) else "",
     }
 
 

@@ -28,6 +28,24 @@ class Epoch(TypedDict):
     waited: float
 
 
+class Inference(TypedDict):
+    """What one recording takes after the last epoch, with whole delays: means over the test recordings.
+
+    In the words of NeuroBench (Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing algorithms
+    and systems", Nature Communications 2025), but for a whole recording, where NeuroBench counts per step.
+
+    Keys:
+        steps: that each layer of neurons runs for, the readout's last.
+        active: values that are not zero, one channel in one step, in the input of each layer of synapses.
+        operations: effective synaptic operations of these values: with each weight that is not zero, recurrent ones
+            included. Multiply-accumulates for the first layer, whose input are counts; accumulates for the others.
+    """
+
+    steps: list[int]
+    active: list[float]
+    operations: list[float]
+
+
 OnEpoch = Callable[[Epoch], object]
 
 
@@ -45,6 +63,7 @@ class Outcome:
         device: its name.
         neurons: what computed them, see `implementation`.
         spikes: of a neuron in each hidden layer, the mean number per test recording after the last epoch.
+        inference: what a test recording takes after the last epoch; None: not measured.
         example: (time, channel) of each input event of the first test recording, and of each spike that it causes in
             the hidden layers after the last epoch, int64 (2, E) each.
         delays: "before" and "after" training, of each layer with delays, in steps; (O, I, N) with NaN where there is
@@ -62,6 +81,7 @@ class Outcome:
     device: str = ""
     neurons: str = ""
     spikes: list[float] = field(default_factory=list)
+    inference: Inference | None = None
     example: list[Tensor] = field(default_factory=list)
     delays: dict[str, list[Tensor]] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)

@@ -3,18 +3,25 @@
 Shapes: T steps, N recordings, M recordings of an epoch, B of a batch, E rows, C channels, K classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ...data import Augmented, Frames
+from ...data.augment import Changes, cell_numbers, scaled_steps, shifted_channels
 from .batches import Batch, InOrder, Shuffled
 
 # A row's place is an int64 for each step of each recording: the table itself, its order of an epoch, and what
 # augmentation makes of it.
-_TABLES = 6
+_TABLES = 10
 _SHARE = 0.25  # of the memory that is free, the rest of which is for the network
+
+# Given the input (T, B, C) of a batch, which may be overwritten, and the recordings of the epoch that it has.
+OfCells = Callable[[Tensor, slice], Tensor]
 
 
 class ResidentFrames:
@@ -27,6 +34,7 @@ class ResidentFrames:
 
     Attributes:
         rows: (E + 1, C), as in `Frames`; the last one is empty.
+        empty: E, the empty one.
         places: int64 (T, N), the row of each step, E behind the end of a recording.
         labels: int64 (N,).
     """
@@ -34,11 +42,12 @@ class ResidentFrames:
     def __init__(self, frames: Frames, device: torch.device, sharing: "Sequence[ResidentFrames]" = ()) -> None:
         self.frames = frames
         shared = [other.rows for other in sharing if other.frames.rows is frames.rows]
-        empty = frames.rows.new_zeros(1, frames.channels)
-        self.rows: Tensor = shared[0] if shared else torch.cat((frames.rows, empty)).to(device)
+        last = frames.rows.new_zeros(1, frames.channels)
+        self.rows: Tensor = shared[0] if shared else torch.cat((frames.rows, last)).to(device)
+        self.empty = len(frames.rows)
         starts, lengths, self.labels = (each.to(device) for each in (frames.starts, frames.lengths, frames.labels))
         step = torch.arange(frames.steps, device=device).unsqueeze(1)
-        self.places = (starts + step).where(step < lengths, len(frames.rows))
+        self.places = (starts + step).where(step < lengths, self.empty)
 
     def epoch(self, order: Tensor, augmented: Augmented | None = None) -> "Ordered":
         """All recordings of an epoch, in the order in which they are used, and with its augmentation.
@@ -47,27 +56,45 @@ class ResidentFrames:
             order: int64 (M,), positions of recordings.
             augmented: these frames, with the changes of this epoch.
         """
-        order = order.to(self.labels.device)
+        order = _sent(order, self.labels.device)
         places, labels = self.places.index_select(1, order), self.labels[order]
         if augmented is None:
             return Ordered(self, places, labels)
-        drawn = augmented.changes()
-        changes = (each.to(order.device)[order] for each in (drawn.other, drawn.cut, drawn.steps, drawn.channels))
-        other, cut, steps, channels = changes
-        number, empty = len(self.frames.classes), len(self.rows) - 1
+        return self._changed(order, places, labels, augmented)
+
+    def _changed(self, order: Tensor, places: Tensor, labels: Tensor, augmented: Augmented) -> "Ordered":
+        """As `epoch`: what can be is done to the tables of places, the rest to the cells of each batch."""
+        drawn, number, steps = augmented.changes(), len(self.frames.classes), len(places)
+        changes = Changes(*(_sent(getattr(drawn, each.name), order.device)[order] for each in fields(Changes)))
+        parts = [places, self.places.index_select(1, changes.partner)] if augmented.blend else [places]
+        if augmented.time_scale:
+            source, outside = scaled_steps(changes.pace, steps)
+            parts = [part.gather(0, source).masked_fill_(outside, self.empty) for part in parts]
+        y = nn.functional.one_hot(labels, number).float()
         if augmented.cutmix:
-            taken = _within(cut, len(places))
-            places = self.places.index_select(1, other).where(taken, places)
-            events = self.rows.sum(1, dtype=torch.float32)[places]
+            taken, other = _within(changes.cut, steps), self.places.index_select(1, changes.other)
+            parts = [other.where(taken, part) for part in parts]
+            in_row = self.rows.sum(1, dtype=torch.float32)
+            events = torch.stack([in_row[part] for part in parts]).mean(0)
             foreign = ((events * taken).sum(0) / events.sum(0).clamp(min=1)).unsqueeze(1)
-            own, others = (nn.functional.one_hot(each, number) for each in (labels, self.labels[other]))
-            y = own * (1 - foreign) + others * foreign
-        else:
-            y = nn.functional.one_hot(labels, number).float()
+            y = y * (1 - foreign) + nn.functional.one_hot(self.labels[changes.other], number) * foreign
         if augmented.time_mask:
-            places = places.masked_fill(_within(steps, len(places)), empty)
-        blank = _within(channels, self.frames.channels).T if augmented.channel_mask else None
-        return Ordered(self, places, y, blank)
+            parts = [part.masked_fill(_within(changes.steps, steps), self.empty) for part in parts]
+        cells: list[OfCells] = []
+        if augmented.blend:
+            numbers = _Numbers(augmented.cells.to(order.device), changes.partner_keys)
+            cells.append(partial(_blend, self.rows, parts[1], numbers))
+        blank = _within(changes.channels, self.frames.channels).T if augmented.channel_mask else None
+        if augmented.channel_shift:
+            shifted, outside = shifted_channels(changes.shift, self.frames.channels)
+            cells.append(partial(_shift, shifted))
+            blank = outside if blank is None else outside | blank
+        if augmented.thin:
+            numbers = _Numbers(augmented.cells.to(order.device), changes.thin_keys)
+            cells.append(partial(_thin, numbers, changes.thin_limit.unsqueeze(1)))
+        if blank is not None:
+            cells.append(partial(_blank, blank))
+        return Ordered(self, parts[0], y, cells)
 
 
 class Ordered:
@@ -77,18 +104,17 @@ class Ordered:
         frames: the recordings.
         places: int64 (T, M), the row of each step.
         y: labels (M,) or probabilities of the classes (M, K).
-        blank: bool (M, C), the channels that are emptied; None for none.
+        cells: what is done to the cells (steps and channels) of a batch, one after the other.
     """
 
-    def __init__(self, frames: ResidentFrames, places: Tensor, y: Tensor, blank: Tensor | None = None) -> None:
-        self.frames, self.places, self.y, self.blank = frames, places, y, blank
+    def __init__(self, frames: ResidentFrames, places: Tensor, y: Tensor, cells: Sequence[OfCells] = ()) -> None:
+        self.frames, self.places, self.y, self.cells = frames, places, y, cells
 
     def batch(self, part: slice) -> tuple[Tensor, Tensor]:
         """Input (T, B, C), uint8 where the counts are, else float32, and labels (B,) or probabilities (B, K)."""
-        places = self.places[:, part]
-        x = self.frames.rows.index_select(0, places.flatten()).view(*places.shape, -1)
-        if self.blank is not None:
-            x = x.masked_fill_(self.blank[part], 0)
+        x = _rows_of(self.frames.rows, self.places[:, part])
+        for change in self.cells:
+            x = change(x, part)
         return x if x.dtype == torch.uint8 else x.float(), self.y[part]
 
 
@@ -128,7 +154,44 @@ def fits(parts: Sequence[Frames], device: torch.device) -> bool:
     return sum(rows.values()) + tables <= _SHARE * free
 
 
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device, where the copy takes its turn: nothing waits for what the device has yet to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def _within(stretches: Tensor, size: int) -> Tensor:
     """bool (size, M): which of 0..size are in the stretch (M, 2) of each recording."""
     places = torch.arange(size, device=stretches.device).unsqueeze(1)
     return (places >= stretches[:, 0]) & (places < stretches[:, 1])
+
+
+class _Numbers(NamedTuple):
+    """The random numbers of the cells of M recordings: the table (T, C), and the keys (M, 2)."""
+
+    table: Tensor
+    keys: Tensor
+
+    def of(self, part: slice) -> Tensor:
+        """int32 (T, B, C)."""
+        return cell_numbers(self.table.unsqueeze(1), self.keys[part])
+
+
+def _blend(rows: Tensor, places: Tensor, numbers: _Numbers, x: Tensor, part: slice) -> Tensor:
+    return torch.where(numbers.of(part) < 0, _rows_of(rows, places[:, part]), x)
+
+
+def _shift(source: Tensor, x: Tensor, part: slice) -> Tensor:
+    return x.gather(2, source[part].expand_as(x))
+
+
+def _thin(numbers: _Numbers, limit: Tensor, x: Tensor, part: slice) -> Tensor:
+    return x.masked_fill_(numbers.of(part) < limit[part], 0)
+
+
+def _blank(channels: Tensor, x: Tensor, part: slice) -> Tensor:
+    return x.masked_fill_(channels[part], 0)
+
+
+def _rows_of(rows: Tensor, places: Tensor) -> Tensor:
+    """(T, B, C) of the places (T, B)."""
+    return rows.index_select(0, places.flatten()).view(*places.shape, -1)

@@ -18,7 +18,7 @@ from ..task import LAST, Task
 from .accelerators import fitting, make_trainer, quiet
 from .batches import EVALUATION_BATCH, Batches, InOrder, Shuffled, evaluation_loader, training_loader
 from .checkpoints import CheckpointAfterEpochs
-from .outcome import OnEpoch, Outcome
+from .outcome import Inference, OnEpoch, Outcome
 from .peak_memory import PeakMemory
 from .resident import ResidentBatches, ResidentFrames, fits
 from .training_module import TrainingModule
@@ -75,7 +75,7 @@ def train(
                 outcome.accuracy[rule] = module.accuracy
         network.load_state_dict(final)
         device = trainer.strategy.root_device  # Lightning takes the network off it
-        outcome.spikes, outcome.example = _activity(network.to(device).eval(), task.test)
+        outcome.spikes, outcome.inference, outcome.example = _activity(network.to(device).eval(), task.test)
         outcome.device, outcome.neurons = device_name(device), network.implementation(device)
         outcome.peak_memory_mb = peak.megabytes
     outcome.graph = module.graph
@@ -115,25 +115,49 @@ def batches_of(
 
 
 @torch.no_grad()
-def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], list[Tensor]]:
-    """(mean spikes per neuron and recording of each hidden layer, (time, channel) of those of the first recording)."""
+def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], Inference, list[Tensor]]:
+    """What a network does on recordings.
+
+    Returns:
+        Mean spikes per neuron and recording of each hidden layer, what a recording takes, and (time, channel) of the
+        input and the spikes of the first recording.
+    """
     device = next(network.parameters()).device
-    total, example = torch.zeros(len(network.neurons), dtype=torch.float64, device="cpu"), []
+    fan_outs = network.fan_outs()
+    totals = [torch.zeros_like(fan_out) for fan_out in fan_outs]
+    steps, example = list[int](), list[Tensor]()
     for start in range(0, len(frames), EVALUATION_BATCH):
         x, _ = frames.batch(range(start, min(start + EVALUATION_BATCH, len(frames))))
-        hidden = network.activity(x.to(device))[:-1]
-        if hidden:  # a network may be a readout alone
-            total += torch.stack([spikes.sum() / spikes.shape[2] for spikes in hidden]).cpu().double()
+        x = x.to(device)
+        *hidden, membrane = network.activity(x)
+        for total, values in zip(totals, (x, *hidden), strict=True):
+            total += values.count_nonzero((0, 1)).cpu()
         if start == 0:
+            steps = [len(values) for values in (*hidden, membrane)]
             example = [values[:, 0].nonzero().t().cpu() for values in (x, *hidden)]
-    return (total / len(frames)).tolist(), example
+    means = [total.double() / len(frames) for total in totals]
+    inference: Inference = {
+        "steps": steps,
+        "active": [float(mean.sum()) for mean in means],
+        "operations": [float(mean @ fan_out.double()) for mean, fan_out in zip(means, fan_outs, strict=True)],
+    }
+    return [float(mean.mean()) for mean in means[1:]], inference, example
 
 
 def _augmented(frames: Frames, config: RunConfig) -> Frames | Augmented:
     """What is trained on: without augmentation the frames themselves, which make a batch at once."""
-    changes = {"time_mask": config.time_mask, "channel_mask": config.channel_mask}
-    augmented = Augmented(frames, **changes, cutmix=config.cutmix, seed=config.seed)
-    return augmented if config.cutmix or any(changes.values()) else frames
+    augmented = Augmented(
+        frames,
+        time_mask=config.time_mask,
+        channel_mask=config.channel_mask,
+        cutmix=config.cutmix,
+        channel_shift=config.channel_shift,
+        blend=config.blend,
+        thin=config.thin,
+        time_scale=config.time_scale,
+        seed=config.seed,
+    )
+    return augmented if augmented.changes_anything else frames
 
 
 def build_network(config: RunConfig, task: Task) -> DelayNetwork:

@@ -1,5 +1,6 @@
 """The training of one network as Lightning runs it: the paper's optimisers, schedules and loss."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,13 +12,14 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 
+from ...errors import RunError
 from ...learning.captured import CapturedStep
 from ...learning.schedules import ScheduleState, SigmaSchedule, parameter_groups
 from ..config import RunConfig
 from ..model.network import DelayNetwork, class_scores
 from ..processes import check_same_everywhere, summed, world
 from ..task import LAST
-from ..variants import ANNEALED
+from ..variants import anneals
 from .accelerators import adopt_ranks
 from .batches import Batch, seed_of
 from .outcome import Epoch, OnEpoch
@@ -52,6 +54,8 @@ class Progress:
 class TrainingModule(lightning.LightningModule):
     """Two optimisers (weights: Adam with OneCycle; delays: Adam with cosine), stepped by hand, scheduled per epoch.
 
+    Constants of adaptive neurons are on the first one, with a rate of their own, and stay within their bounds.
+
     Args:
         network: to train.
         config: of the run.
@@ -81,7 +85,7 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.network, self.config, self.on_epoch, self.rule = network, config, on_epoch, rule
-        annealed = config.delays in ANNEALED
+        annealed = anneals(config.delays, config.recurrent)
         self.sigma = SigmaSchedule(network, config.epochs, until=config.sigma_until) if annealed else None
         self.progress = Progress(config.to_json(), network.delays_now(), dict(checksums))
         self.accuracy, self.graph, self._captures = 0.0, "no", graph
@@ -95,9 +99,12 @@ class TrainingModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         config = self.config
         groups = parameter_groups(self.network, config.lr, config.delay_lr, config.weight_decay)
+        constants = [parameter for layer in self.network.adaptive for parameter in layer.parameters()]
+        groups = _set_apart(groups, constants, config.neuron_lr)
         fused = True if _device(self.network).type == "cuda" else None  # None: torch's choice
         weights = torch.optim.Adam([group for group in groups if group["name"] != "delays"], fused=fused)
-        one_cycle = torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=config.lr, total_steps=config.epochs)
+        rates = [group["lr"] for group in weights.param_groups]
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=rates, total_steps=config.epochs)
         delays = [group for group in groups if group["name"] == "delays"]
         if not delays:
             return [weights], [one_cycle]
@@ -174,13 +181,15 @@ class TrainingModule(lightning.LightningModule):
         self._learn(x, y, *self.network.draw_masks(len(y), self._generator))
         for optimizer in _listed(self.optimizers()):
             optimizer.step()
+        for layer in self.network.adaptive:
+            layer.clamp_()
         self._seen += len(y)
 
     def _learn_from(self, x: Tensor, y: Tensor, *masks: Tensor) -> None:
         """Gradients, and loss and hits added to those of the epoch; on a GPU it may run as a CUDA graph."""
         self.network.zero_grad()
         total = self.network.dropout.total or len(y)  # of all processes; with a graph there is one
-        scores = class_scores(self.network(x, masks))
+        scores = class_scores(self.network(x, masks), self.config.readout)
         # Softmax twice, as in the paper. The mean over the batch of all processes, whose gradients DDP averages.
         loss = nn.functional.cross_entropy(scores, y, reduction="sum") * (world() / total)
         self.manual_backward(loss)
@@ -231,8 +240,17 @@ class TrainingModule(lightning.LightningModule):
         self._training = False
         self._train_accuracy = self._counted()
         self._train_loss = float(summed(self._loss)) / self._total
+        self._check_finite()
         self._seconds = time.perf_counter() - self._start
         self._start_counting()
+
+    @torch.no_grad()
+    def _check_finite(self) -> None:
+        """Raise RunError if training diverged. Neurons driven by NaN are silent: the loss alone does not tell."""
+        largest = torch.stack(torch._foreach_norm([p.detach() for p in self.network.parameters()], math.inf)).max()
+        if not math.isfinite(self._train_loss + float(largest)):
+            epoch, advice = self.current_epoch + 1, "Take a smaller --lr"
+            raise RunError(f"{self.config.name} diverged in epoch {epoch}: loss or weights are not finite. {advice}")
 
     def validation_step(self, batch: Batch, index: int) -> None:
         x, y, _ = batch
@@ -240,7 +258,7 @@ class TrainingModule(lightning.LightningModule):
         self._seen += len(y)
 
     def _judge_by(self, x: Tensor, y: Tensor) -> None:
-        self._count(class_scores(self.network(x)), y)
+        self._count(class_scores(self.network(x), self.config.readout), y)
 
     def on_validation_epoch_end(self) -> None:
         self.accuracy = self._counted()
@@ -268,6 +286,16 @@ class TrainingModule(lightning.LightningModule):
         """The accuracy over the recordings of all processes since counting started."""
         self._total = int(summed(torch.tensor(self._seen, device=self._hits.device)))
         return int(summed(self._hits)) / self._total
+
+
+def _set_apart(groups: list[dict[str, Any]], parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+    """The groups with some parameters in one of their own, "neurons", with its own rate and without weight decay."""
+    if not parameters:
+        return groups
+    apart = {id(parameter) for parameter in parameters}
+    others = [{**group, "params": [p for p in group["params"] if id(p) not in apart]} for group in groups]
+    own = {"name": "neurons", "params": parameters, "lr": lr, "weight_decay": 0.0}
+    return [*(group for group in others if group["params"]), own]
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -14,7 +14,7 @@ from .membranes import after_spike, constant, is_spike
 
 
 @triton.jit
-def _surrogate(z, a, b, c, FORM: tl.constexpr):
+def surrogate(z, a, b, c, FORM: tl.constexpr):
     """`surrogates.derivative`."""
     m = tl.abs(z)
     if FORM == 0:
@@ -63,7 +63,7 @@ def _surrogate(z, a, b, c, FORM: tl.constexpr):
 
 
 @triton.jit
-def _optional(pointer, at, ok):
+def optional(pointer, at, ok):
     value = 0.0
     if pointer is not None:
         value = tl.load(pointer + at, mask=ok, other=0.0)
@@ -121,7 +121,7 @@ def _backward_step(
             s_threshold -= gv * d
             if not DETACHED:
                 gs -= gv * threshold
-        gz = gs * _surrogate(h - threshold, a, b, c, FORM)
+        gz = gs * surrogate(h - threshold, a, b, c, FORM)
         gh += gz
         s_threshold -= gz
     # Before it.
@@ -200,7 +200,7 @@ def _backward_step(
 
 
 @triton.jit
-def _save(pointer, c, value, ok):
+def save(pointer, c, value, ok):
     if pointer is not None:
         tl.store(pointer + c, value, mask=ok)
 
@@ -252,20 +252,20 @@ def backward(
     s_scale = zero
     # From the last step on. The charged membrane of a step is loaded with the step behind it, as the one before it.
     at = column.to(tl.int64) + (T - 1).to(tl.int64) * N
-    h = zero + _optional(charged, at, ok)
+    h = zero + optional(charged, at, ok)
     left = T
     for _ in range(T // 4):
         at1 = at - N
         at2 = at1 - N
         at3 = at2 - N
-        h1 = zero + _optional(charged, at1, ok)
-        h2 = zero + _optional(charged, at2, ok)
-        h3 = zero + _optional(charged, at3, ok)
-        h4 = zero + _optional(charged, at3 - N, ok & (left > 4))
-        gs0 = zero + _optional(g_spikes, at, ok)
-        gs1 = zero + _optional(g_spikes, at1, ok)
-        gs2 = zero + _optional(g_spikes, at2, ok)
-        gs3 = zero + _optional(g_spikes, at3, ok)
+        h1 = zero + optional(charged, at1, ok)
+        h2 = zero + optional(charged, at2, ok)
+        h3 = zero + optional(charged, at3, ok)
+        h4 = zero + optional(charged, at3 - N, ok & (left > 4))
+        gs0 = zero + optional(g_spikes, at, ok)
+        gs1 = zero + optional(g_spikes, at1, ok)
+        gs2 = zero + optional(g_spikes, at2, ok)
+        gs3 = zero + optional(g_spikes, at3, ok)
         gv, gi, s_leak, s_rest, s_gain, s_synapse, s_threshold, s_reset, s_scale = _backward_step(
             gs0, h, h1, 0, at, ok, N, gv, gi, s_leak, s_rest, s_gain, s_synapse, s_threshold, s_reset, s_scale,
             leak, rest, gain, synapse, threshold, reset, scale, start, divisor, a, b, c,
@@ -295,9 +295,9 @@ def backward(
         at = at3 - N
         left -= 4
     for _ in range(T % 4):
-        before = zero + _optional(charged, at - N, ok & (left > 1))
+        before = zero + optional(charged, at - N, ok & (left > 1))
         gv, gi, s_leak, s_rest, s_gain, s_synapse, s_threshold, s_reset, s_scale = _backward_step(
-            zero + _optional(g_spikes, at, ok), h, before, left == 1, at, ok, N, gv, gi,
+            zero + optional(g_spikes, at, ok), h, before, left == 1, at, ok, N, gv, gi,
             s_leak, s_rest, s_gain, s_synapse, s_threshold, s_reset, s_scale,
             leak, rest, gain, synapse, threshold, reset, scale, start, divisor, a, b, c,
             x, membranes, drives, first_current, g_membranes, g_currents, gx, NEEDS_LAST, NEEDS_DRIVE, SAVED,
@@ -306,12 +306,12 @@ def backward(
         h = before
         at -= N
         left -= 1
-    _save(g_start, column, gv, ok)
-    _save(g_first_current, column, gi, ok)
-    _save(g_leak, column, s_leak, ok)
-    _save(g_rest, column, s_rest, ok)
-    _save(g_gain, column, s_gain, ok)
-    _save(g_synapse, column, s_synapse, ok)
-    _save(g_threshold, column, s_threshold, ok)
-    _save(g_reset, column, s_reset, ok)
-    _save(g_scale, column, s_scale, ok)
+    save(g_start, column, gv, ok)
+    save(g_first_current, column, gi, ok)
+    save(g_leak, column, s_leak, ok)
+    save(g_rest, column, s_rest, ok)
+    save(g_gain, column, s_gain, ok)
+    save(g_synapse, column, s_synapse, ok)
+    save(g_threshold, column, s_threshold, ok)
+    save(g_reset, column, s_reset, ok)
+    save(g_scale, column, s_scale, ok)

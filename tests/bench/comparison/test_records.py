@@ -9,7 +9,7 @@ import torch
 
 from delayplug import RunError
 from delayplug.bench.comparison.compare import compare, configurations
-from delayplug.bench.comparison.records import check_comparable, read_delays, read_example, read_record
+from delayplug.bench.comparison.records import Record, check_comparable, read_delays, read_example, read_record
 from delayplug.bench.hardware import device_name
 from delayplug.bench.resources import Resources
 from delayplug.bench.serialise import read_toml
@@ -71,7 +71,7 @@ def test_damaged_record(comparison: Comparison, tmp_path: Path) -> None:
     """Every part of a record may be missing, or something else."""
     _, _, records = comparison
     path = tmp_path / "record.json"
-    for name in records[0].keys() - {"planted_correlation"}:
+    for name in Record.__required_keys__:
         for damaged in ({k: v for k, v in records[0].items() if k != name}, {**records[0], name: None}):
             path.write_text(json.dumps(damaged))
             with pytest.raises(RunError, match=r"record\.json: expected the record of a run"):

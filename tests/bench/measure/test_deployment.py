@@ -9,6 +9,8 @@ from delayplug import RunError
 from delayplug.bench.comparison.compare import compare
 from delayplug.bench.config import configure
 from delayplug.bench.measure.deployment import CONSTRAINTS, deploy, table
+from delayplug.bench.report.figures import delays_figure
+from delayplug.bench.report.tables import variant_of
 from delayplug.bench.resources import Resources
 
 
@@ -38,6 +40,25 @@ def test_a_run_under_every_constraint(tmp_path: Path) -> None:
     with console.capture() as text:
         console.print(table("a run", found, 1000))
     assert "4 distinct per neuron" in text.get()
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_a_run_with_recurrent_delays_alone(tmp_path: Path) -> None:
+    """They are rounded and counted, and drawn in a picture and a table."""
+    changes = {"epochs": 1, "hidden": (16,), "delays": "none", "recurrent": "axonal"}
+    config = configure("quick", backend="snntorch", **changes)
+    (record,) = compare([config], tmp_path, resources=Resources("cpu"))
+    found = deploy(tmp_path / config.name)
+    whole, trained = found["whole steps"], found["as trained, not rounded"]
+    assert whole.accuracy == record["accuracy"]["last epoch"]
+    assert whole.packed_bytes == 16 * 5 / 8
+    assert whole.costs.operations == 20 * 16 + 16 + 16 * 16 + 16 * 10
+    assert trained.costs.operations == whole.costs.operations + 24 * 16
+    (axes,) = delays_figure(record, tmp_path / config.name).axes
+    assert axes.get_title() == "recurrent 1: 16 delays"
+    assert axes.get_ylabel() == "channels"
+    assert variant_of(record) == "none-recurrent-axonal"
 
 
 @pytest.mark.trains

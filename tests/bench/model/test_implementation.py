@@ -3,13 +3,14 @@
 import pytest
 import torch
 from spikingjelly.activation_based import functional
+from torch import nn
 
 from delayplug import _triton, fused_neurons
 from delayplug.bench.config import configure
 from delayplug.bench.model.implementation import implementation
 from delayplug.bench.model.network import DelayNetwork
 from delayplug.toolkits import plugins
-from delayplug.toolkits.capabilities import benchmarks
+from delayplug.toolkits.capabilities import Benchmarks, benchmarks
 
 CPU = torch.device("cpu")
 
@@ -27,6 +28,7 @@ def test_what_spikingjelly_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     neuron = benchmark.spiking_neuron(tau=2.0)
     assert implementation(benchmark, neuron, CPU, compiles=True) == "spikingjelly: torch"
     assert implementation(benchmark, neuron, torch.device("mps")) == "spikingjelly: torch"
+    assert implementation(benchmark, benchmark.adaptive_neuron(3, step_ms=1.0), CPU) == "loop"
 
     def chosen(kind: str, device: torch.device) -> dict[str, object]:
         return {"implementation": f"triton for {kind} on {device}"}
@@ -40,10 +42,15 @@ def test_what_spikingjelly_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_kernel_for_all_toolkits_where_it_runs(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_triton, "runs_on", lambda device: True)
     benchmark = benchmarks(plugins.toolkit(backend))
-    for neuron in (benchmark.spiking_neuron(tau=2.0), benchmark.readout_neuron(tau=2.0)):
+    for neuron in _three(benchmark):
         assert implementation(benchmark, neuron, CPU) == "fused kernel"
         with fused_neurons(False):
             assert implementation(benchmark, neuron, CPU) != "fused kernel"
+
+
+def _three(benchmark: Benchmarks) -> tuple[nn.Module, ...]:
+    adaptive = benchmark.adaptive_neuron(3, step_ms=1.0)
+    return benchmark.spiking_neuron(tau=2.0), benchmark.readout_neuron(tau=2.0), adaptive
 
 
 def test_of_a_network() -> None:

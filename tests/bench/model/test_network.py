@@ -1,10 +1,13 @@
 """The same parameters and the same input give the same spikes and gradients in every backend."""
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from delayplug.bench.config import RunConfig
+from delayplug.bench.config import Neuron, RunConfig
 from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
 from delayplug.bench.variants import VARIANTS, Variant
 from delayplug.layers.exact import is_exact
@@ -54,6 +57,52 @@ def test_networks_agree(delays: str, tau: float) -> None:
             assert relative(other_gradients[name], gradient) < 1e-4, (backend, name)
 
 
+def test_scores_of_the_classes() -> None:
+    membrane = torch.tensor([[[0.0, 3.0]], [[4.0, 1.0]], [[0.5, 1.0]]], dtype=torch.float64)  # (T, B, classes)
+    assert class_scores(membrane, "mean")[0].tolist() == pytest.approx([1.5, 5 / 3])
+    assert class_scores(membrane, "max").tolist() == [[4.0, 3.0]]
+    first = sum(1 / (1 + math.exp(b - a)) for a, b in ((0.0, 3.0), (4.0, 1.0), (0.5, 1.0)))
+    assert class_scores(membrane)[0].tolist() == pytest.approx([first, 3 - first])
+    assert torch.equal(class_scores(membrane), class_scores(membrane, "sum"))
+
+
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 5), (6, 5, 4)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_any_number_of_hidden_layers(hidden: tuple[int, ...], backend: str) -> None:
+    """Each has its delays, lengthens the sequence, and learns."""
+    torch.manual_seed(0)
+    config = RunConfig(hidden=hidden, max_delay=4, tau=2.0)
+    network = DelayNetwork((9, *hidden, 3), plugins.toolkit(backend), config)
+    activity = network.activity((torch.rand(12, 5, 9) < 0.5).float())
+    assert [part.shape for part in activity] == [(12 + 2 * (n + 1), 5, size) for n, size in enumerate((*hidden, 3))]
+    class_scores(activity[-1], "max").square().sum().backward()
+    assert len(network.delays_now()) == len(hidden) + 1
+    assert all(layer.weights.delays.grad.abs().sum() > 0 for layer in network.layers)
+
+
+def test_networks_with_adaptive_neurons_agree() -> None:
+    """Drawn from the same seed, they are the same in every backend: spikes exactly, gradients to 1e-4."""
+    x = (torch.rand(30, 16, 20, generator=torch.Generator().manual_seed(0)) < 0.2).float()
+    results = []
+    for backend in BACKENDS:
+        torch.manual_seed(1)
+        config = RunConfig(max_delay=8, dropout=0.0, neuron="adlif")
+        network = DelayNetwork((20, 24, 24, 5), plugins.toolkit(backend), config)
+        assert [layer.size for layer in network.adaptive] == [24, 24]
+        plain = DelayNetwork((20, 24, 24, 5), plugins.toolkit(backend), RunConfig(max_delay=8))
+        assert network.trainable() - plain.trainable() == 4 * (24 + 24)
+        assert plain.adaptive == []
+        spikes = _hidden_spikes(network, x)
+        class_scores(network(x))[:, 0].sum().backward()
+        results.append((spikes, [p.grad for p in network.parameters() if p.grad is not None]))
+    spikes, gradients = results[0]
+    assert all(0.01 < float(layer.mean()) < 0.9 for layer in spikes)
+    for others, other_gradients in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(others, spikes, strict=True))
+        for ours, theirs in zip(other_gradients, gradients, strict=True):
+            assert relative(ours, theirs) < 1e-4
+
+
 def _hidden_spikes(network: DelayNetwork, x: Tensor) -> list[Tensor]:
     """The spikes of each hidden layer."""
     with torch.no_grad():
@@ -89,11 +138,12 @@ def test_dropout_scales_weights_and_leaves_spikes_as_they_are(delays: Variant, f
 
 
 @needs_triton
+@pytest.mark.parametrize("neuron", ["lif", "adlif"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_training_step_in_kernels(backend: str) -> None:
+def test_a_training_step_in_kernels(backend: str, neuron: Neuron) -> None:
     """Spikes equal to those of the loops, gradients to 1e-4, and few launches: each counts."""
     torch.manual_seed(0)
-    config = RunConfig(dropout=0.4, max_delay=6, tau=2.0)
+    config = RunConfig(dropout=0.4, max_delay=6, tau=2.0, neuron=neuron)
     network = DelayNetwork((20, 16, 16, 5), plugins.toolkit(backend), config).to(DEVICE)
     x, y = (torch.rand(12, 3, 20) < 0.3).to(DEVICE, torch.uint8), torch.arange(3, device=DEVICE)
     results = []
@@ -114,7 +164,7 @@ def test_a_training_step_in_kernels(backend: str) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert relative(ours, theirs) < 1e-4
     # Norse computes with numbers on the CPU, which count here; snnTorch brings the factor of each layer into 0 to 1.
-    assert backend == "norse" or len(names) == {"spikingjelly": 53, "snntorch": 56}[backend]
+    assert backend == "norse" or neuron == "adlif" or len(names) == {"spikingjelly": 53, "snntorch": 56}[backend]
 
 
 @pytest.mark.cpu("the numbers of its generator")
@@ -137,3 +187,16 @@ def test_dropout_holds_its_mask_over_time() -> None:
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
     assert not torch.equal(dropped[0, 0], dropped[0, 1])
     assert torch.equal(HeldDropout(0.4).eval()(torch.ones(2, 3, 4)), torch.ones(2, 3, 4))
+
+
+@pytest.mark.parametrize("options", [{"fan_in": 4, "taps": 2}, {"recurrent": "plain"}, {"recurrent": "synaptic"}])
+def test_fan_outs_count_the_weights_that_are_not_zero(options: Any) -> None:
+    network = DelayNetwork((9, 8, 7, 3), plugins.toolkit("spikingjelly"), RunConfig(max_delay=4, **options))
+    fan_outs = network.fan_outs()
+    assert [len(fan_out) for fan_out in fan_outs] == [9, 8, 7]
+    synapses = sum(int((layer.weights_now() != 0).sum()) for layer in network.layers)
+    assert sum(int(fan_out.sum()) for fan_out in fan_outs) == synapses + (8 * 8 + 7 * 7 if network.connections else 0)
+    if "fan_in" in options:
+        assert synapses == 2 * 4 * (8 + 7 + 3)
+    else:
+        assert fan_outs[1].tolist() == [7 + 8] * 8

@@ -33,14 +33,14 @@ def test_a_run_and_its_deployment(backend: str, delays: str, tmp_path: Path) -> 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.trains
+@pytest.mark.parametrize("recurrent", ["none", "plain", "axonal", "synaptic"])
 @pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
-def test_a_device_and_the_cpu_train_alike(backend: str, tmp_path: Path) -> None:
+def test_a_device_and_the_cpu_train_alike(backend: str, recurrent: str, tmp_path: Path) -> None:
     """Not to the last digit: sums in another order flip a spike here and there."""
-    configs = configurations("quick", backends=[backend], delays=["learned"], dropout=0.0, **TINY)
-    losses = [
-        [epoch["train_loss"] for epoch in compare(configs, tmp_path / name, resources=Resources(name))[0]["epochs"]]
-        for name in ("cpu", "gpu")
-    ]
+    configs = configurations("quick", backends=[backend], delays=["learned"], dropout=0.0, recurrent=recurrent, **TINY)
+    records = [compare(configs, tmp_path / name, resources=Resources(name))[0] for name in ("cpu", "gpu")]
+    losses = [[epoch["train_loss"] for epoch in record["epochs"]] for record in records]
+    assert records[1]["machine"]["graph"] == "yes"
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 

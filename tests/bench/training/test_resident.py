@@ -36,10 +36,13 @@ def one_epoch(batches: Batches, number: int) -> list[tuple[Tensor, Tensor, int]]
     return list(batches)
 
 
+OLD = {"cutmix": 0.7, "time_mask": 2, "channel_mask": 2}
+NEW = {"channel_shift": 2, "blend": 0.6, "thin": 0.5, "time_scale": 0.3}
+ALONE = [{name: value} for name, value in ({"time_mask": 4, "channel_mask": 3} | NEW).items()]
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
-@pytest.mark.parametrize(
-    "changes", [{}, {"time_mask": 4}, {"channel_mask": 3}, {"cutmix": 0.7, "time_mask": 2, "channel_mask": 2}]
-)
+@pytest.mark.parametrize("changes", [{}, *ALONE, OLD, NEW, OLD | NEW], ids=lambda changes: "-".join(changes) or "none")
 def test_batches_are_those_of_the_loader(changes: dict[str, Any], dtype: torch.dtype) -> None:
     config = configure("quick", batch_size=8, seed=3, **changes)
     task = task_of(ragged(dtype))
@@ -75,7 +78,7 @@ def test_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not fits([frames], CPU)
     free: list[int] = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[-1], 0))
-    need = 270 * 5 + 8 * 6 * 9 * 60
+    need = 270 * 5 + 8 * 10 * 9 * 60
     for parts, least in (([frames], need), ([frames, frames.select(range(60))], 2 * need - 270 * 5)):
         free.append(4 * least)
         assert fits(parts, gpu)
@@ -85,7 +88,7 @@ def test_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.trains
 def test_a_run_has_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = configure("quick", backend="spikingjelly", cutmix=0.5, channel_mask=2, **TINY)
+    config = configure("quick", backend="spikingjelly", **OLD, **NEW, **TINY)
     task = load_task(config)
     task = dataclasses.replace(task, train=task.train.select(range(200)))
     loaded = trainer.train(config, task, Resources("cpu"))

@@ -1,6 +1,7 @@
 """Schedules and optimisers of the training, and its steps as CUDA graphs."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ import torch
 from delayplug.bench.config import configure
 from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
-from delayplug.bench.training.trainer import build_network, train
+from delayplug.bench.training.accelerators import make_trainer
+from delayplug.bench.training.trainer import batches_of, build_network, train
 from delayplug.bench.training.training_module import TrainingModule
+from delayplug.errors import RunError
 from tests.bench.runs import TINY
 from tests.replay import capturing
 
@@ -47,6 +50,28 @@ def test_rates_follow_the_paper() -> None:
     assert delays.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
 
 
+def test_constants_of_adaptive_neurons_have_rates_of_their_own() -> None:
+    """No decay, and the schedule of the weights up to another maximum; a step keeps them within 0..1."""
+    config = configure("shd", backend="spikingjelly", neuron="adlif", neuron_lr=0.5, hidden=(6,), epochs=9)
+    task = load_task(configure("quick"))
+    network = build_network(config, task)
+    module = TrainingModule(network, config, {}, None)
+    (weights, _), (one_cycle, _) = module.configure_optimizers()
+    groups = {group["name"]: group for group in weights.param_groups}
+    assert groups.keys() == {"weights", "others", "neurons"}
+    constants = [p for layer in network.adaptive for p in layer.parameters()]
+    assert len(constants) == 4
+    assert [id(p) for p in groups["neurons"]["params"]] == [id(p) for p in constants]
+    assert not {id(p) for p in groups["others"]["params"]} & {id(p) for p in constants}
+    assert groups["neurons"]["weight_decay"] == 0
+    rates = []
+    for _ in range(config.epochs):
+        rates.append([groups[name]["lr"] for name in ("weights", "neurons")])
+        weights.step()
+        one_cycle.step() if len(rates) < config.epochs else None
+    assert [ours / theirs for theirs, ours in rates] == pytest.approx([0.5 / config.lr] * config.epochs)
+
+
 @pytest.mark.trains
 def test_validation_every_few_epochs() -> None:
     """The last epoch is always validated; what is learned is the same, and so is the time that training took."""
@@ -79,10 +104,26 @@ def test_nothing_to_validate_on_and_nothing_to_choose(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
-def test_numbers_with_graphs_are_those_without(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constants_of_adaptive_neurons_are_learned_within_bounds() -> None:
+    config = configure("quick", backend="spikingjelly", neuron="adlif", neuron_lr=0.5, **TINY)
+    task = load_task(config)
+    torch.manual_seed(config.seed)
+    trained = train(config, task, Resources("cpu"))
+    constants = [value for name, value in trained.state.items() if ".adaptive." in name]
+    assert len(constants) == 4
+    assert all(float(value.min()) >= 0 and float(value.max()) <= 1 for value in constants)
+    assert any(bool((value == 0).any() or (value == 1).any()) for value in constants)  # they went to the bounds
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("backend", "neuron"),
+    [("snntorch", "lif"), ("norse", "lif"), ("spikingjelly", "lif"), ("snntorch", "adlif"), ("norse", "adlif")],
+)
+def test_numbers_with_graphs_are_those_without(backend: str, neuron: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of full and of the last, smaller batches, and validation: recorded once, and replayed in all epochs."""
-    config = configure("quick", backend=backend, time_mask=3, **{**TINY, "epochs": 3, "batch_size": 32})
+    changes = {**TINY, "epochs": 3, "batch_size": 32}
+    config = configure("quick", backend=backend, time_mask=3, neuron=neuron, **changes)
     task = load_task(config)
     task = dataclasses.replace(task, train=task.train.select(range(80)), valid=task.valid.select(range(260)))
     recorder = capturing(monkeypatch)
@@ -115,11 +156,26 @@ def test_what_cannot_be_captured_trains_as_it_is(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.trains
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("neuron", ["lif", "adlif"])
 @pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
-def test_graphs_on_a_gpu(backend: str) -> None:
-    config = configure("quick", backend=backend, cutmix=0.5, channel_mask=2, **TINY)
+def test_graphs_on_a_gpu(backend: str, neuron: str) -> None:
+    config = configure("quick", backend=backend, cutmix=0.5, channel_mask=2, neuron=neuron, **TINY)
     task = load_task(config)
     graphed, plain = (train(config, task, Resources("gpu", graph=graph)) for graph in (True, False))
     assert (graphed.graph, plain.graph) == ("yes", "no")
     for ours, theirs in zip(graphed.epochs, plain.epochs, strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
+
+
+@pytest.mark.trains
+def test_training_that_diverges_says_so() -> None:
+    config = configure("quick", backend="spikingjelly", delays="none", **TINY)
+    task = load_task(config)
+
+    def spoil(entry: dict) -> None:
+        module.network.layers[0].weights.weight.data.fill_(math.nan)
+
+    module = TrainingModule(build_network(config, task), config, {}, spoil)
+    training, valid, _ = batches_of(task, config, torch.device("cpu"))
+    with pytest.raises(RunError, match=r"diverged in epoch 2: loss or weights are not finite\. Take a smaller --lr"):
+        make_trainer(Resources("cpu"), epochs=2, callbacks=[]).fit(module, training, valid)

@@ -1,0 +1,81 @@
+"""`delayplug bench publish`, `collect` and `leaderboard`: what others get to see of finished runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .bench import bench
+from .console import console, say
+
+
+@bench.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder of one finished run.")],
+    name: Annotated[str, typer.Argument(help="Of the network: small letters, digits and hyphens.")],
+    dataset: Annotated[str | None, typer.Option(help="Folder of its data (where the run had it).")] = None,
+    files: Annotated[Path, typer.Option(help="Folder for NAME.safetensors.")] = Path("models"),
+    pages: Annotated[Path, typer.Option(help="Folder for pages: NAME.md and index.md.")] = Path("models"),
+) -> None:
+    """Make a file of a run's network, which delayplug.pretrained loads, and a page about it.
+
+    The accuracy of what is stored is measured on the run's test recordings, if they can be read.
+
+    \b
+    Example:
+        delayplug bench publish runs/shdr-shd-norse-learned-seed0 shdr-learned --dataset data/shdr
+    """
+    from ..models.publish import publish as make
+
+    with console.status("measuring"):
+        card = make(folder, name, files, pages, dataset=dataset)
+    measured = f"{100 * card['stored_accuracy']:.2f} %" if "stored_accuracy" in card else "not measured"
+    say(f"File: {files / name}.safetensors    Page: {pages / name}.md")
+    say(f"Accuracy of the run: {100 * card['accuracy']['last epoch']:.2f} %, of the file: {measured}")
+
+
+@bench.command()
+def collect(
+    sources: Annotated[list[Path], typer.Argument(help="Folders of runs, or files of records.")],
+    out: Annotated[Path, typer.Option(help="File for the records; those that are in it stay.")],
+) -> None:
+    """Put the records of finished runs into one file, to keep and to pass on: a few of their epochs, and no models.
+
+    `bench report` and `bench leaderboard` read such a file beside folders of runs.
+
+    \b
+    Example:
+        delayplug bench collect runs/shdr --out results/shdr.json
+    """
+    from ..bench.comparison.collection import collect as put
+
+    new, every = put(sources, out)
+    say(f"{out}: {new} records put in, {every} in all")
+
+
+@bench.command()
+def leaderboard(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="Files of records, or folders of them (results).")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page, as Markdown.")] = Path("docs/benchmark/leaderboard.md"),
+) -> None:
+    """Make the page of the leaderboard from records. Those that cannot be what they say are refused, with the reason.
+
+    Ends with 1 if a record was refused.
+
+    \b
+    Examples:
+        delayplug bench leaderboard
+        delayplug bench leaderboard results/shdr.json runs/mine --out mine.md
+    """
+    from ..bench.leaderboard.board import leaderboard as make
+    from ..bench.whole_files import write_whole
+
+    page, refused = make(sources or [Path("results")])
+    for each in refused:
+        console.print(f"refused: {each}", markup=False, highlight=False, soft_wrap=True)
+    write_whole(out, page)
+    say(f"Page: {out}")
+    if refused:
+        raise typer.Exit(1)

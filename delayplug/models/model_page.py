@@ -1,0 +1,163 @@
+"""The page of documentation about a trained network (a model card), and the index of all of them."""
+
+import hashlib
+import textwrap
+from collections.abc import Sequence
+
+from ..bench.config import RunConfig
+from ..bench.known_frames import KNOWN_FRAMES
+from ..bench.report.intervals import wilson
+from ..bench.serialise import to_command
+from ..bench.variants import variant_name
+from .card import Card
+
+_PROTOCOLS = {
+    "heldout": "recordings held out of the training recordings chose the epoch called best; the test set was read once",
+    "official": "the validation file of the data chose the epoch called best; the test set was read once",
+    "paper": "trained on all training recordings; nothing chose the last epoch. Best on test is no honest figure",
+    "speakers": "the recordings of some training speakers took the place of the test set, which was not read",
+}
+
+
+def model_page(card: Card, content: bytes) -> str:
+    """The page of a network, as Markdown.
+
+    Args:
+        card: what its file says.
+        content: of the file.
+    """
+    config, data = RunConfig(**card["config"]), card["data"]
+    known = next((known for known in KNOWN_FRAMES if known.name == data["name"]), None)
+    about = known.about if known else f"The folder `{data['name']}`, which is no data set with known checksums."
+    hidden = " - ".join(map(str, (data["channels"], *config.hidden, len(data["classes"]))))
+    steps = "steps" if config.dataset == "synthetic" else f"steps of {config.step_ms:g} ms"
+    binning = "" if config.dataset == "synthetic" else f", {config.pool} channels summed, binning {config.binning}"
+    checksums = "\n".join(f"| `{name}` | `{checksum}` |" for name, checksum in data["checksums"].items())
+    variant = variant_name(config.delays, config.fan_in, config.recurrent)
+    tested_on = "recordings of held-out speakers" if config.protocol == "speakers" else "test recordings"
+    refit = " Then the network was trained again, on all training recordings." if config.refit else ""
+    return f"""# {card["name"]}
+
+The benchmark's network ({hidden}, {variant} delays{_longest(config)}) trained on
+{data["name"]}. {card["parameters"]:,} parameters, {len(content) / 1000:,.0f} kB.
+
+```python
+import torch
+
+import delayplug
+
+# backend=NAME: with the neurons of another toolkit
+network = delayplug.pretrained("{card["name"]}")
+x = torch.zeros(network.steps, 1, {data["channels"]})  # (T, B, C), events per step
+print(network.classes[network.scores(x).argmax(-1)])
+```
+
+`network.frames(delayplug.data.read_recordings(path))` bins recordings in SHD's layout as this network takes them. Its
+delays are not rounded yet: `eval()` rounds them, `delayplug.freeze_delays(network)` makes them integers, and training
+may go on from them. `examples/pretrained.py` freezes, streams and exports it.
+
+## Data
+
+{textwrap.fill(about, 120)}
+
+{data["train"]:,} recordings were trained on, {data["valid"]:,} for validation, {data["test"]:,} for the test (split:
+{data["split"]}). Frames: {data["steps"]} {steps}{binning}.
+{len(data["classes"])} classes: {", ".join(data["classes"])}.
+
+| file | SHA-256 of its frames |
+|---|---|
+{checksums}
+
+## Accuracy
+
+Protocol `{config.protocol}`: {_PROTOCOLS[config.protocol]}.{refit}
+The network is that after the last epoch.
+
+| | % of {data["test"]:,} {tested_on} | 95 % interval (Wilson) |
+|---|---|---|
+{chr(10).join(_accuracies(card))}
+
+Mean spikes of a neuron during a recording, by hidden layer: {_numbers(card["spikes_per_neuron"])}.
+
+## How it was made
+
+```console
+$ {_wrapped(to_command(config))}
+```
+
+On {card["device"] or "a device that its record does not name"}, {card["finished"][:10]}, with {_versions(card)}.
+SHA-256 of the file `{card["name"]}.safetensors`:
+
+```text
+{hashlib.sha256(content).hexdigest()}
+```
+
+Weights and delays are stored in half precision, delays such that each is rounded to the same whole step as before.
+
+## Limits
+
+- One seed of one training: another seed differs by about as much as the interval says.
+- It names one of its {len(data["classes"])} classes whatever it is given; there is no class for anything else.
+- It takes recordings of {data["steps"]} steps: its readout sums over all of them, silence behind a recording included.
+- Results on {data["name"]} do not compare with results on other data, whatever their names have in common.
+"""
+
+
+def index_page(cards: Sequence[Card]) -> str:
+    """The index of all pages, as Markdown."""
+    rows = [
+        f"| [{card['name']}]({card['name']}.md) | {card['data']['name']} | {card['config']['delays']} | "
+        f"{card['parameters']:,} | {100 * card['accuracy']['last epoch']:.1f} | {card['config']['protocol']} |"
+        for card in sorted(cards, key=lambda card: card["name"])
+    ]
+    names = "\n".join(sorted(card["name"] for card in cards))
+    return f"""# Trained networks
+
+`delayplug.pretrained(name, backend=...)` loads one of these into any installed toolkit; `delayplug.pretrained_names()`
+lists them. `delayplug bench publish RUN NAME` makes such a file, and these pages, from a finished run.
+
+| name | data | delays | parameters | test accuracy %, last epoch | protocol |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+```{{toctree}}
+:hidden:
+
+{names}
+```
+"""
+
+
+def _accuracies(card: Card) -> list[str]:
+    parts = dict(card["accuracy"])
+    if "stored_accuracy" in card:
+        parts["this file, whole delays"] = card["stored_accuracy"]
+    rows = []
+    for rule, value in parts.items():
+        low, high = wilson(value, card["data"]["test"])
+        rows.append(f"| {rule} | {100 * value:.2f} | {100 * low:.1f} - {100 * high:.1f} |")
+    if "stored_accuracy" not in card:
+        rows.append("| this file, whole delays | not measured | |")
+    return rows
+
+
+def _longest(config: RunConfig) -> str:
+    return "" if config.delays == "none" else f" of up to {config.max_delay} steps"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.1f}" for value in values) or "there is none"
+
+
+def _versions(card: Card) -> str:
+    return ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+
+
+def _wrapped(command: str, width: int = 110) -> str:
+    """A long command over several lines."""
+    lines = [""]
+    for word in command.split(" "):
+        if lines[-1] and len(lines[-1]) + len(word) > width:
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)

@@ -1,0 +1,98 @@
+"""The file of a trained network: safetensors, with its card as metadata.
+
+Numbers with two or more dimensions are stored in half precision, all others as they are. Delays are cut, not rounded,
+to half precision, so that each is still rounded to the same whole step: half a step is a number of half precision.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..bench.config import RunConfig
+from ..bench.typed_json import mismatch
+from ..errors import ArgumentError, DataError
+from .card import CARD_FORMAT, Card
+
+SUFFIX = ".safetensors"
+_KEY = "delayplug"
+
+
+def write_network(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
+    """Write a file.
+
+    Args:
+        path: of the file.
+        state: as `stored` gives it.
+        card: the description.
+    """
+    from safetensors.torch import save
+
+    content = save(dict(state), {_KEY: json.dumps(card)})  # a second key would come in any order
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def read_card(path: Path) -> Card:
+    """The description in a file.
+
+    Raises:
+        DataError: the file is missing, or is none of ours.
+    """
+    return _read(path, with_state=False)[0]
+
+
+def read_network(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    """The description in a file, and its numbers in float32, on the CPU.
+
+    Raises:
+        DataError: the file is missing, or is none of ours.
+    """
+    return _read(path, with_state=True)
+
+
+def _read(path: Path, *, with_state: bool) -> tuple[Card, dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    state: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            card = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            if with_state:
+                state = widened({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"{path}: expected the file of a trained network, got {error}") from error
+    if not isinstance(card, dict) or card.get("format") != CARD_FORMAT:
+        raise DataError(f"{path}: expected the file of a network of delayplug (format {CARD_FORMAT}), got another one")
+    if wrong := mismatch(card, Card):
+        raise DataError(f"{path}: expected the description of a network, got a damaged one: {wrong}")
+    try:
+        RunConfig(**card["config"])
+    except (TypeError, ArgumentError) as error:
+        advice = "It may be of a newer delayplug"
+        raise DataError(f"{path}: expected the configuration of a run, got another one: {error}. {advice}") from error
+    return cast(Card, card), state
+
+
+def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a network as it is stored: most of it in half precision, with delays that round as they did."""
+    return {name: _narrowed(name, value.detach().cpu().contiguous()) for name, value in state.items()}
+
+
+def _narrowed(name: str, value: Tensor) -> Tensor:
+    if not value.is_floating_point() or value.dim() < 2:
+        return value.clone()
+    half = value.half()
+    if name.endswith("delays"):
+        half = torch.where(half.to(value.dtype) > value, torch.nextafter(half, torch.zeros_like(half)), half)
+        if not torch.equal((half.to(value.dtype) + 0.5).floor(), (value + 0.5).floor()):
+            return value.clone()  # too long for half precision
+    return half if bool(half.isfinite().all()) else value.clone()
+
+
+def widened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was stored in half precision in float32."""
+    return {name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()}

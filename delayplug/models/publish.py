@@ -1,0 +1,145 @@
+"""From a finished run to a file that others can load, and a page about it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..bench.comparison.existing import check_same_data
+from ..bench.comparison.records import RECORD, Record, read_model, read_record
+from ..bench.config import SYNTHETIC, RunConfig
+from ..bench.hardware import matmul_precision
+from ..bench.known_frames import known_frames
+from ..bench.task import load_task
+from ..data import Frames
+from ..errors import ArgumentError, RunError
+from .card import CARD_FORMAT, Card
+from .model_page import index_page, model_page
+from .network_file import SUFFIX, read_card, stored, widened, write_network
+from .pretrained import Pretrained, load_stored, portable
+
+_BATCH = 256
+# Recordings, and share of them, by which the accuracy of a file may differ from that of its run.
+_FEW, _MOST = 3, 0.01
+
+
+def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | None = None) -> Card:
+    """Write the file NAME.safetensors of a finished run, and the pages NAME.md and index.md.
+
+    Args:
+        run: the run's folder.
+        name: of the network, such as "shdr-learned".
+        files: the folder of all networks' files.
+        pages: the folder of their pages.
+        dataset: the folder with the run's data, to measure the accuracy of what is stored; None: where the run had it,
+            if that is there.
+
+    Returns:
+        What the file says about the network.
+
+    Raises:
+        ArgumentError: the name is not made of small letters, digits and hyphens.
+        RunError: there is no finished run, its network or its accuracy is not what its record says, or the data is not
+            what it was trained on. Nothing is written.
+        DataError: the data cannot be read.
+        BackendError: the toolkit that the run was made with cannot be used.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ArgumentError("name", "small letters, digits and hyphens between them", repr(name))
+    record, trained = read_record(run / RECORD), read_model(run)["state"]
+    card = card_of(name, record)
+    network = Pretrained(card, card["config"]["backend"])  # whose names the trained network has
+    if network.trainable() != record["parameters"]:
+        raise RunError(f"{run}: expected a network of {record['parameters']} parameters, got {network.trainable()}")
+    names = portable(network)
+    if missing := [key for key in names.values() if key not in trained]:
+        raise RunError(f"{run}: expected the network of its record, got one without {', '.join(missing)}")
+    state = stored({name: trained[key] for name, key in names.items()})
+    load_stored(network, widened(state), str(run))
+    tested = _test_recordings(record, dataset, run)
+    if tested is not None:
+        card["stored_accuracy"] = accuracy(network.eval(), tested)
+        _check_accuracy(run, record["accuracy"]["last epoch"], card["stored_accuracy"], len(tested))
+    write_network(files / f"{name}{SUFFIX}", state, card)
+    write_pages(files, pages)
+    return card
+
+
+def _check_accuracy(run: Path, of_run: float, of_file: float, recordings: int) -> None:
+    """Raise RunError if more recordings are named otherwise than half precision and another device explain."""
+    if abs(of_run - of_file) * recordings > max(_FEW, _MOST * recordings):
+        raise RunError(
+            f"{run}: expected a network that names {of_run:.2%} of the test recordings, as its record says, got one "
+            f"that names {of_file:.2%}. Its model or its record is another one's"
+        )
+
+
+def write_pages(files: Path, pages: Path) -> None:
+    """Write a page for each network's file in a folder, and an index of them."""
+    pages.mkdir(parents=True, exist_ok=True)
+    for path, text in pages_of(files).items():
+        (pages / path).write_text(text)
+
+
+def pages_of(files: Path) -> dict[str, str]:
+    """The pages about the networks in a folder, by the names of their files."""
+    paths = sorted(files.glob(f"*{SUFFIX}"))
+    cards = {path: read_card(path) for path in paths}
+    return {f"{card['name']}.md": model_page(card, path.read_bytes()) for path, card in cards.items()} | {
+        "index.md": index_page(list(cards.values()))
+    }
+
+
+def card_of(name: str, record: Record) -> Card:
+    """What the record of a run says about its network."""
+    config, data = RunConfig(**record["config"]), record["data"]
+    checksums = data.get("checksums", {})
+    known = known_frames(record["config"], checksums)
+    folder = Path(config.dataset).name
+    dataset = config.dataset if config.dataset == SYNTHETIC else f"data/{folder}"
+    return {
+        "format": CARD_FORMAT,
+        "name": name,
+        "config": replace(config, dataset=known.dataset if known else dataset).to_json(),
+        "data": {
+            "name": known.name if known else folder,
+            "train": data["train"],
+            "valid": data["valid"],
+            "test": data["test"],
+            "steps": data["steps"],
+            "channels": data["channels"],
+            "classes": data["classes"],
+            "split": data["split"],
+            "checksums": dict(checksums),
+        },
+        "accuracy": dict(record["accuracy"]),
+        "parameters": record["parameters"],
+        "spikes_per_neuron": record["spikes_per_neuron"],
+        "finished": record["finished"],
+        "versions": record["versions"],
+        "device": str(record["machine"].get("name") or record["machine"].get("device", "")),
+    }
+
+
+@torch.no_grad()
+def accuracy(network: Pretrained, frames: Frames) -> float:
+    """The share of recordings that a network names correctly."""
+    hits = 0
+    with matmul_precision(network.config.precision):
+        for start in range(0, len(frames), _BATCH):
+            x, y = frames.batch(range(start, min(start + _BATCH, len(frames))))
+            hits += int((network.scores(x).argmax(-1) == y).sum())
+    return hits / len(frames)
+
+
+def _test_recordings(record: Record, dataset: str | None, run: Path) -> Frames | None:
+    """Those of a run's record; None if nobody says where they are, and they are not where they were."""
+    config = RunConfig(**record["config"])
+    if dataset is not None:
+        config = replace(config, dataset=dataset)
+    elif config.dataset != SYNTHETIC and not Path(config.dataset).is_dir():
+        return None
+    task = load_task(config)
+    check_same_data(config, record["data"].get("checksums"), task.checksums, str(run))
+    return task.test

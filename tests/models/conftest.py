@@ -1,0 +1,3 @@
+"""The small comparison of the benchmark's tests."""
+
+from tests.bench.conftest import comparison as comparison

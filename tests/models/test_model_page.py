@@ -1,0 +1,44 @@
+"""The page about a trained network."""
+
+import hashlib
+
+from delayplug.models.card import Card
+from delayplug.models.model_page import index_page, model_page
+from delayplug.models.pretrained import pretrained
+
+
+def card(**changes: object) -> Card:
+    return {**pretrained("synthetic-learned").card, **changes}  # type: ignore[typeddict-item]
+
+
+def test_a_page_says_what_a_user_must_know() -> None:
+    own = card(accuracy={"last epoch": 0.938, "best on test": 0.95}, stored_accuracy=0.937)
+    data = {**own["data"], "name": "SHD-R", "test": 2264}
+    config = {**own["config"], "dataset": "data/shdr", "preset": "shd", "protocol": "paper", "hidden": [256, 256]}
+    page = model_page({**own, "data": data, "config": config}, b"content")  # type: ignore[typeddict-item]
+    assert hashlib.sha256(b"content").hexdigest() in page
+    assert "labelled SHD-R, never SHD" in page
+    assert "CC BY 4.0" in page
+    assert "| last epoch | 93.80 | 92.7 - 94.7 |" in page
+    assert "| this file, whole delays | 93.70 | 92.6 - 94.6 |" in page
+    assert "Best on test is no honest figure" in page
+    assert "$ delayplug bench run --preset shd" in page
+    assert "steps of 10 ms, 5 channels summed, binning grid" in page
+    assert "spikingjelly 2" in page
+    assert 'delayplug.pretrained("synthetic-learned")' in page
+    assert max(map(len, page.splitlines())) < 200
+
+
+def test_a_page_without_what_was_not_measured() -> None:
+    own = card()
+    del own["stored_accuracy"]
+    own["data"] = {**own["data"], "name": "digits"}
+    page = model_page(own, b"")
+    assert "| this file, whole delays | not measured | |" in page
+    assert "no data set with known checksums" in page
+
+
+def test_the_index_lists_all() -> None:
+    page = index_page([card(name="b"), card(name="a")])
+    assert page.index("[a](a.md)") < page.index("[b](b.md)")
+    assert "```{toctree}\n:hidden:\n\na\nb\n```" in page
