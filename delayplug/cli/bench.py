@@ -115,7 +115,9 @@ bench.command("sweep")(sweep.sweep)
 
 @bench.command()
 def report(
-    sources: Annotated[list[Path], typer.Argument(help="Folders of runs, as `bench run --out` made them; and files.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Folders of runs or of a sweep, as --out made them; and files.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder of the page and of results.csv (the first of them).")] = None,
 ) -> None:
     """Report on runs: a table here, results.csv, and a page to show.
@@ -125,7 +127,7 @@ def report(
 
     The page is one file, report.html: accuracies with intervals, learning curves, delays before and after training, an
     example with its hidden spikes, how it was measured, and the command that makes each number again. Of a sweep it is
-    on the runs of the chosen setting, and what was tried is a table here.
+    on the runs of the chosen setting and of the preset's own, and what was tried is a table here.
 
     \b
     Examples:
@@ -136,19 +138,18 @@ def report(
     from ..bench.report.page import write_csv, write_page
     from ..bench.report.record_sources import read_records
     from ..bench.report.tables import table
-    from ..bench.search.sweep import FINAL
-    from ..bench.search.trials import read_sweep_record
+    from ..bench.search.trials import with_runs_of_sweeps
 
-    found = None if len(sources) > 1 else read_sweep_record(sources[0])
-    if found is not None:
-        sweep.show(found, sources[0])
-        if not found["final"]:
-            return
-        sources = [sources[0] / FINAL]
-    records = read_records(*sources)
     folders = [source for source in sources if source.is_dir()]
     out = out or (folders[0] if folders else Path())
     make_folder(out)
+    sources, sweeps = with_runs_of_sweeps(sources)
+    for each, found in sweeps.items():
+        sweep.show(found, each)
+    if not sources:  # a sweep that has just begun
+        return
+    records = read_records(*sources)
+    folders = [source for source in sources if source.is_dir()]
     console.print(table(records))
     with console.status("drawing"):
         write_csv(records, out / "results.csv")

@@ -11,7 +11,8 @@ from delayplug import ArgumentError, DataError
 from delayplug._tables import to_text
 from delayplug.bench.comparison.compare import compare
 from delayplug.bench.config import SYNTHETIC, configure
-from delayplug.bench.report.page import read_records, write_csv, write_page
+from delayplug.bench.report.page import write_csv, write_page
+from delayplug.bench.report.record_sources import read_records
 from delayplug.bench.report.tables import table
 from delayplug.bench.resources import Resources
 from delayplug.bench.task import data_checksums, data_name, load_task, number_of_folds, usual_preset
@@ -163,7 +164,7 @@ def test_known_data_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert record["data"]["name"] == "SC10"
     assert read_records(tmp_path / "known") == [record]
     assert to_text(table([record])).split()[0] == "SC10:"
-    write_page([record], tmp_path / "known", tmp_path / "page.html")
+    write_page([record], [tmp_path / "known"], tmp_path / "page.html")
     write_csv([record], tmp_path / "numbers.csv")
     assert "<h1>Do delays help on SC10?</h1>" in (tmp_path / "page.html").read_text()
     assert (tmp_path / "numbers.csv").read_text().splitlines()[1].startswith("SC10,ssc,")

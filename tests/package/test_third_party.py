@@ -72,13 +72,14 @@ from pathlib import Path
 import torch
 from delayplug.bench.comparison.compare import compare, configurations
 from delayplug.bench.measure.comparisons import comparisons
-from delayplug.bench.report.page import read_records, write_page
+from delayplug.bench.report.page import write_page
+from delayplug.bench.report.record_sources import read_records
 from delayplug.bench.resources import Resources
 
 out = Path(sys.argv[1])
 options = {"backends": ["norse", "pulse"], "delays": ["none"], "epochs": 1, "hidden": (4,), "max_delay": 6}
 records = compare(configurations("quick", **options), out, resources=Resources("cpu"))
-write_page(read_records(out), out, out / "report.html")
+write_page(read_records(out), [out], out / "report.html")
 names = [each.name for each in comparisons(["pulse"], torch.device("cpu"))]
 print(json.dumps({"records": {r["config"]["backend"]: r["versions"] for r in records}, "works": names}))
 """

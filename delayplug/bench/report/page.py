@@ -22,8 +22,6 @@ _PROTOCOLS = {
     "were not trained on: {split}.",
     "official": "The test set was read once, when all was trained. The epoch called best was chosen on the validation "
     "file that comes with the data.",
-    "validation": "The test set was not read, and nothing was chosen. The accuracy is that of the validation "
-    "recordings after the last epoch.",
     "paper": "As published: the test set itself chose the epoch called best, so that this accuracy is too high. That "
     "after the last epoch was not chosen by anything.",
     "refit": "A network was judged by recordings that it was not trained on: {split}. Then one was trained from the "

@@ -8,8 +8,9 @@ import json
 import math
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,6 @@ from .sweep_config import Sampler
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.samplers import BaseSampler
 
 _ATTEMPTS = 100  # to draw a setting that was not tried before
 _LARGEST_GRID = 1_000_000
@@ -44,18 +44,18 @@ def check_sampler(sampler: Sampler, space: Space) -> None:
     """Raise unless settings can be drawn.
 
     Raises:
-        ExtraMissingError: Optuna is not installed.
+        ExtraMissingError: Optuna, which has the sampler "tpe", is not installed.
         ArgumentError: a grid of a range without steps, or with too many points.
     """
     if sampler == "grid":
         size = math.prod(len(values) for values in points(space))
         if size > _LARGEST_GRID:
             raise ArgumentError("sampler", f"a grid of at most {_LARGEST_GRID} points", size, "Take sampler = 'random'")
-        return
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise ExtraMissingError(f"sampler = {sampler!r}", "optuna", "sweep") from error
+    elif sampler == "tpe":
+        try:
+            import optuna  # noqa: F401
+        except ImportError as error:
+            raise ExtraMissingError("sampler = 'tpe'", "optuna", "sweep") from error
 
 
 def draw(space: Space, tried: Sequence[Tried], number: int, sampler: Sampler, seed: int) -> list[dict[str, object]]:
@@ -65,8 +65,8 @@ def draw(space: Space, tried: Sequence[Tried], number: int, sampler: Sampler, se
         space: what is searched.
         tried: so far.
         number: how many.
-        sampler: "tpe", Optuna's tree-structured Parzen estimator (Bergstra et al., 2011); "random"; or "grid", all
-            points in a random order.
+        sampler: "tpe", Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011); "random"; or "grid",
+            all points in a random order.
         seed: of it.
     """
     known = {_key(each.values) for each in tried}
@@ -76,23 +76,14 @@ def draw(space: Space, tried: Sequence[Tried], number: int, sampler: Sampler, se
             if len(drawn) < number and _key(values) not in known:
                 drawn.append(values)
         return drawn
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _study(space, tried)
-    distributions = {name: _distribution(dimension) for name, dimension in space.items()}
+    propose = _parzen(space, tried) if sampler == "tpe" else partial(_at_random, space)
     while len(drawn) < number:
-        for attempt in range(_ATTEMPTS):
-            study.sampler = _sampler(sampler, (seed, len(tried) + len(drawn), attempt))
-            trial = study.ask(distributions)
-            values = {name: _decode(dimension, trial.params[name]) for name, dimension in space.items()}
-            if _key(values) not in known:
-                break
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        else:
-            return drawn
-        known.add(_key(values))
-        drawn.append(values)
+        attempts = ((seed, len(tried) + len(drawn), attempt) for attempt in range(_ATTEMPTS))
+        new = next((values for seeds in attempts if _key(values := propose(seeds)) not in known), None)
+        if new is None:
+            break
+        known.add(_key(new))
+        drawn.append(new)
     return drawn
 
 
@@ -108,6 +99,41 @@ def _grid(space: Space, number: int, seed: int) -> list[dict[str, object]]:
             point[name] = each[position]
         chosen.append(point)
     return chosen
+
+
+def _at_random(space: Space, seeds: Sequence[int]) -> dict[str, object]:
+    """A setting, each value by itself."""
+    rng = np.random.default_rng(seeds)
+    return {name: _one(dimension, rng) for name, dimension in space.items()}
+
+
+def _one(dimension: Range | Choice, rng: np.random.Generator) -> object:
+    if values := dimension.values():
+        return values[rng.integers(len(values))]
+    assert isinstance(dimension, Range)
+    if dimension.log:
+        return dimension.tidy(math.exp(rng.uniform(math.log(dimension.low), math.log(dimension.high))))
+    return dimension.tidy(rng.uniform(dimension.low, dimension.high))
+
+
+def _parzen(space: Space, tried: Sequence[Tried]) -> Callable[[Sequence[int]], dict[str, object]]:
+    """A function that makes a setting of seeds, with what is known of those that were tried."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _study(space, tried)
+    distributions = {name: _distribution(dimension) for name, dimension in space.items()}
+
+    def propose(seeds: Sequence[int]) -> dict[str, object]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental in Optuna 4, the default in 5
+            # Settings that are drawn together, which it takes for bad ones until it is told, keep away from each other.
+            seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+            study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        params = study.ask(distributions).params
+        return {name: _decode(dimension, params[name]) for name, dimension in space.items()}
+
+    return propose
 
 
 def _study(space: Space, tried: Sequence[Tried]) -> "Study":
@@ -127,18 +153,6 @@ def _study(space: Space, tried: Sequence[Tried]) -> "Study":
                 )
             )
     return study
-
-
-def _sampler(name: Sampler, seeds: tuple[int, ...]) -> "BaseSampler":
-    from optuna.samplers import RandomSampler, TPESampler
-
-    seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
-    if name == "random":
-        return RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # experimental in Optuna 4, the default in 5
-        # Settings that are drawn together keep away from each other.
-        return TPESampler(seed=seed, constant_liar=True)
 
 
 def _distribution(dimension: Range | Choice) -> "BaseDistribution":

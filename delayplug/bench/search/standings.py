@@ -11,8 +11,7 @@ from rich.table import Table
 
 from ..._tables import make_table, number, text
 from ..config import SYNTHETIC
-from ..report.intervals import student, wilson
-from ..report.tables import over_seeds
+from ..report.intervals import half_difference, half_interval
 from .trials import PartResult, Sweep, Trial, accuracy_of
 
 _SHOWN = 20  # settings in the table
@@ -21,7 +20,8 @@ _SHOWN = 20  # settings in the table
 def standings(record: Sweep) -> Table:
     """One row per setting, the best one first: its values, its accuracy, and what it is better than the baseline.
 
-    Behind +- is half the 95 % interval of a mean over runs (Student); a single run has that of its recordings (Wilson).
+    Behind +- is half the 95 % interval: of the mean over runs (Student), or of a single run on its recordings (Wilson,
+    Newcombe).
     """
     trials = ranked(record)
     names = searched(record)
@@ -62,20 +62,18 @@ def _what(trial: Trial) -> str:
 
 def _gain(trial: Trial, base: Trial) -> str:
     """The mean difference to the baseline in points, run by run, and half its interval."""
-    pairs = zip(trial["runs"], base["runs"], strict=False)
-    values = [ours["accuracy"] - theirs["accuracy"] for ours, theirs in pairs]
-    if trial["baseline"] or not values:
+    both = zip(trial["runs"], base["runs"], strict=False)
+    pairs = [(ours["accuracy"], theirs["accuracy"]) for ours, theirs in both]
+    if trial["baseline"] or not pairs:
         return ""
-    return f"{100 * mean(values):+.1f}" + (f" +-{100 * student(values):.1f}" if len(values) > 1 else "")
+    half = half_difference(pairs, trial["runs"][0]["recordings"])
+    return f"{100 * mean(ours - theirs for ours, theirs in pairs):+.1f} +-{100 * half:.1f}"
 
 
 def with_interval(runs: Sequence[PartResult]) -> str:
     """The mean accuracy of runs in percent, and half its interval."""
     values = [run["accuracy"] for run in runs]
-    if len(values) != 1:
-        return over_seeds(values) if values else ""
-    low, high = wilson(values[0], runs[0]["recordings"])
-    return f"{over_seeds(values)} +-{50 * (high - low):.1f}"
+    return f"{100 * mean(values):.1f} +-{100 * half_interval(values, runs[0]['recordings']):.1f}" if values else ""
 
 
 def ranked(record: Sweep) -> list[Trial]:

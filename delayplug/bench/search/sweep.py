@@ -69,12 +69,12 @@ def sweep(config: SweepConfig, out: Path, *, command: str = "", means: Means | N
         plugins.toolkit(str(name))
     check_sampler(config.options.sampler, config.space)
     judge = judge_of(config)
-    before = read_sweep_record(out)
-    if before is not None:
-        config.check_same(before["config"], out / SWEEP)
+    means = means or Means()
     make_folder(out)
     with locked(out):
-        means = means or Means()
+        before = read_sweep_record(out)
+        if before is not None:
+            config.check_same(before["config"], out / SWEEP)
         means.plan(judge.planned(config.options) - (0 if before is None else runs_of(before)))
         search = _Search(config, out, judge, means, command, before)
         search.try_settings()

@@ -1,4 +1,4 @@
-"""What a sweep does: the content of CONFIG.toml. Imports no torch."""
+"""What a sweep does: the content of CONFIG.toml."""
 
 import tomllib
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from ...errors import ArgumentError, RunError
 from ..config import SYNTHETIC, RunConfig, configure
 from ..settings import Setting, check_settings, settings
+from ..task import usual_preset
 from .space import Space, read_space
 
 Sampler = Literal["tpe", "random", "grid"]
@@ -143,7 +144,7 @@ def read_sweep(path: Path) -> SweepConfig:
             raise ArgumentError(f"{name} in {path}", setting.expected, repr(own[name]))
     space = read_space(search)
     _check_fixed(values, space, path)
-    preset = str(values.pop("preset", "quick" if values.get("dataset", SYNTHETIC) == SYNTHETIC else "shd"))
+    preset = str(values.pop("preset", None) or usual_preset(str(values.get("dataset", SYNTHETIC))))
     return SweepConfig(SweepOptions(**own), preset, values, search, space)
 
 

@@ -5,6 +5,7 @@ cannot differ.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, TypedDict
@@ -108,6 +109,29 @@ def write_sweep_record(out: Path, record: Sweep) -> None:
 def runs_of(record: Sweep) -> int:
     """How many runs a record has, those on the test set included."""
     return sum(len(trial["runs"]) for trial in record["trials"]) + len(record["final"])
+
+
+def with_runs_of_sweeps(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, Sweep]]:
+    """Sources of a report: for a sweep the folders of the runs of the chosen setting and of the preset's.
+
+    Returns:
+        The sources, and the records of the sweeps by their folders.
+
+    Raises:
+        RunError: a record is damaged.
+    """
+    found, sweeps = list[Path](), dict[Path, Sweep]()
+    for source in sources:
+        record = read_sweep_record(source)
+        if record is None:
+            found.append(source)
+            continue
+        sweeps[source] = record
+        chosen = -1 if record["chosen"] is None else record["chosen"]["number"]
+        trials = (t for t in record["trials"] if (t["baseline"] or t["number"] == chosen) and t["runs"])
+        runs = [*record["final"], *(run for trial in trials for run in trial["runs"])]
+        found += dict.fromkeys((source / run["folder"]).parent for run in runs)
+    return found, sweeps
 
 
 def accuracy_of(trial: Trial, runs: int | None = None) -> float | None:

@@ -3,7 +3,7 @@
 import pytest
 
 from delayplug._tables import to_text
-from delayplug.bench.report.intervals import student
+from delayplug.bench.report.intervals import half_difference, student
 from delayplug.bench.search.standings import conclusion, effects, first_accuracy, groups, ranked, standings
 from tests.bench.search.sweeps import record, trial
 
@@ -17,7 +17,8 @@ def test_the_table_of_settings() -> None:
     rows = {line.split()[0]: line.split() for line in shown.splitlines() if line.strip()[:1].isdigit()}
     half = student([0.10, 0.08])
     assert rows["2"] == ["2", "0.03", "8", "8", "2", "61.0", "+-12.7", "+9.0", f"+-{100 * half:.1f}", "chosen"]
-    assert rows["1"][-3:] == ["+-4.8", "-10.0", "stopped"]
+    single = 100 * half_difference([(0.4, 0.5)], 400)
+    assert rows["1"][-4:] == ["+-4.8", "-10.0", f"+-{single:.1f}", "stopped"]
     assert rows["0"][-1] == "preset"
     assert rows["3"] == ["3", "0.09", "4", "0", "refused"]
     assert "digits: 5 settings tried" in shown

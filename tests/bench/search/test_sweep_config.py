@@ -7,6 +7,7 @@ import pytest
 from delayplug import ArgumentError, RunError
 from delayplug.bench.config import configure
 from delayplug.bench.search.sweep_config import SweepOptions
+from tests.bench.runs import write_recordings
 from tests.bench.search.sweeps import SEARCH, SMALL, config_of
 
 
@@ -30,8 +31,10 @@ def test_a_file(tmp_path: Path) -> None:
     assert config.baseline() == {"lr": 5e-3, "dropout": 0.1}
 
 
-def test_a_folder_has_the_preset_shd(tmp_path: Path) -> None:
-    config = config_of(tmp_path, f'dataset = "data/digits"{SMALL}{SEARCH}')
+def test_a_folder_that_is_not_known_has_the_preset_shd(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_recordings(tmp_path / f"digits_{part}.h5", 8)
+    config = config_of(tmp_path, f"dataset = '{tmp_path}'{SMALL}{SEARCH}")
     assert (config.preset, config.baseline()["dropout"]) == ("shd", 0.4)
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from delayplug import RunError
-from delayplug.bench.search.trials import SWEEP, accuracy_of, read_sweep_record, runs_of, write_sweep_record
+from delayplug.bench.search.trials import (
+    SWEEP,
+    accuracy_of,
+    read_sweep_record,
+    runs_of,
+    with_runs_of_sweeps,
+    write_sweep_record,
+)
 from tests.bench.search.sweeps import record, trial
 
 
@@ -31,6 +38,19 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
     (tmp_path / SWEEP).write_text(text)
     with pytest.raises(RunError, match=message):
         read_sweep_record(tmp_path)
+
+
+def test_a_report_is_on_what_was_chosen_and_on_the_preset(tmp_path: Path) -> None:
+    found = record()
+    for each in found["trials"]:
+        for run in each["runs"]:
+            run["folder"] = f"trials/{each['number']:03d}/run"
+    for run in found["final"]:
+        run["folder"] = "final/run"
+    write_sweep_record(tmp_path, found)
+    sources, sweeps = with_runs_of_sweeps([Path("runs"), tmp_path])
+    assert sources == [Path("runs"), tmp_path / "final", tmp_path / "trials/000", tmp_path / "trials/002"]
+    assert list(sweeps) == [tmp_path]
 
 
 def test_accuracies() -> None:
