@@ -107,40 +107,64 @@ def _is_exact(dynamics: Dynamics) -> bool:
     return dynamics.scale is None or dynamics.is_unscaled
 
 
+class _State(NamedTuple):
+    """What neurons carry from step to step, (B, H), or that before all steps; None for what they do not have."""
+
+    membrane: Tensor | None = None
+    current: Tensor | None = None
+
+    @classmethod
+    def after(cls, activity: NeuronActivity) -> "_State":
+        return cls(activity.membrane, activity.current)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        return [part for part in self if part is not None]
+
+    def replaced(self, parts: Sequence[Tensor]) -> "_State":
+        """With other tensors for the parts that there are."""
+        others = iter(parts)
+        return _State(*(None if part is None else next(others) for part in self))
+
+
+_FRESH = _State()
+
+
 class _Run(NamedTuple):
     """A sequence.
 
     Attributes:
         past: K steps of silence, and the spikes, (K + T, B, H).
         drive: of the neurons, (T, B, H).
-        states: of the neurons before each step, each (T, B, H).
+        state: of the neurons before each step, (T, B, H).
     """
 
     past: Tensor
     drive: Tensor
-    states: tuple[Tensor, ...]
+    state: _State
 
 
 def _forward(dynamics: Dynamics, x: Tensor, feedback: Feedback) -> _Run:
     steps, reach = x.shape[0], feedback.reach
     past, drive = x.new_zeros((reach + steps, *x.shape[1:])), torch.empty_like(x)
     wires, sent = _Wires(feedback, x, exact=_is_exact(dynamics)), None
-    before: list[tuple[Tensor, ...]] = []
-    states: tuple[Tensor, ...] = ()
+    before: list[list[Tensor]] = []
+    state = _FRESH
     for t, x_t in enumerate(x.unbind(0)):
         if sent is None:  # nothing, in the first step
             drive[t] = x_t
         else:
             wires.add(x_t, sent, out=drive[t])
-        activity = _activity(dynamics, drive[t : t + 1], states)
-        if not states:  # those of fresh neurons
-            fresh = torch.zeros_like(x_t)
-            states = (fresh + dynamics.start, *(fresh for _ in _states(activity)[1:]))
+        activity = _activity(dynamics, drive[t : t + 1], state)
+        after = _State.after(activity)
+        if not before:
+            zero = torch.zeros_like(x_t)
+            state = after.replaced([zero + dynamics.start, *(zero for _ in after.parts[1:])])
         assert activity.spikes is not None
         sent = wires.send(activity.spikes[0], past[t + 1 : t + 1 + reach])
-        before.append(states)
-        states = _states(activity)
-    return _Run(past, drive, tuple(torch.stack(state) for state in zip(*before, strict=True)))
+        before.append(state.parts)
+        state = after
+    return _Run(past, drive, state.replaced([torch.stack(parts) for parts in zip(*before, strict=True)]))
 
 
 class _Wires:
@@ -198,14 +222,9 @@ class _Wires:
             arrive(x, sent, *self.parts, self._is_exact, out)
 
 
-def _activity(dynamics: Dynamics, x: Tensor, states: Sequence[Tensor] = ()) -> NeuronActivity:
-    activity = run_fused(dynamics, x, *states)
-    return in_steps(dynamics, x, *states) if activity is None else activity
-
-
-def _states(activity: NeuronActivity) -> tuple[Tensor, ...]:
-    """What the neurons carry to the next step: membranes, and currents if they have some."""
-    return (activity.membrane,) if activity.current is None else (activity.membrane, activity.current)
+def _activity(dynamics: Dynamics, x: Tensor, state: _State = _FRESH) -> NeuronActivity:
+    activity = run_fused(dynamics, x, *state)
+    return in_steps(dynamics, x, *state) if activity is None else activity
 
 
 @torch.enable_grad()
@@ -215,9 +234,9 @@ def _slopes(dynamics: Dynamics, run: _Run) -> Tensor:
     Of the spikes and then of each of S states the slope by the drive and by each state, ((S + 1) (S + 1), T, B, H): of
     all steps at once, as if they were samples of a batch.
     """
-    inputs = [part.flatten(0, 1).requires_grad_() for part in (run.drive, *run.states)]
-    activity = _activity(dynamics, inputs[0].unsqueeze(0), inputs[1:])
-    outputs = (activity.output, *_states(activity))
+    inputs = [part.flatten(0, 1).requires_grad_() for part in (run.drive, *run.state.parts)]
+    activity = _activity(dynamics, inputs[0].unsqueeze(0), run.state.replaced(inputs[1:]))
+    outputs = (activity.output, *_State.after(activity).parts)
     slopes = run.drive.new_empty((len(outputs) * len(inputs), *run.drive.shape))
     for n, output in enumerate(outputs):
         found = torch.autograd.grad(output, inputs, torch.ones_like(output), retain_graph=True, materialize_grads=True)
