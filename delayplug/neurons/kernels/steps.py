@@ -101,14 +101,16 @@ def back(
     ok = (m < B)[:, None] & (n < H)[None, :]
     h = n[None, :] + m[:, None] * 0
     stride = tl.cast(STRIDE, tl.int64)
+    # First what is loaded, and then the product: it is brought to the threads of the other numbers once.
+    g = tl.load(grad + at, mask=ok, other=0.0)
+    if taps is not None:
+        g = _delayed(g, window, taps, at, h, ok, 1, K, N, H)
     sent = _through(drives, w1, w2, m, n, B, H, False, True, DEPTH, BM, BN, BK)
     tl.store(window + at, sent, mask=ok)
-    g = tl.load(grad + at, mask=ok, other=0.0)
     if taps is None:
         g += sent
     else:
         g += sent * tl.load(taps + h, mask=ok, other=0.0)
-        g = _delayed(g, window, taps, at, h, ok, 1, K, N, H)
     tl.store(for_spikes + at, g, mask=ok)
     WIDTH: tl.constexpr = STATES + 1
     for i in tl.static_range(WIDTH):
