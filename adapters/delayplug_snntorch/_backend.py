@@ -120,7 +120,7 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         """`Leaky` and `Synaptic`. Reset to zero fires the same spikes with and without `reset_delay`."""
         if isinstance(neuron, AdaptiveLIF):
             raise ExchangeError("an adaptive neuron (adLIF) is no node of NIR's and no Cell: train with --neuron lif")
-        if type(neuron) not in (snntorch.Leaky, snntorch.Synaptic, _Membrane, _SynapticMembrane):
+        if type(neuron) not in (snntorch.Leaky, snntorch.Synaptic, _Membrane, _SynapticMembrane, _SubtractedOnce):
             raise ExchangeError("of snnTorch's neurons, only Leaky and Synaptic are supported")
         leaky: Any = neuron
         if leaky.inhibition or leaky.state_quant or bool((leaky.graded_spikes_factor != 1).any()):
@@ -243,6 +243,8 @@ _RULES = {
 
 
 def _rule(neuron: Any) -> Reset:
+    if isinstance(neuron, _SubtractedOnce):
+        return Reset.SUBTRACT
     synaptic = isinstance(neuron, snntorch.Synaptic)
     if neuron.reset_mechanism == "zero" and not (synaptic and neuron.reset_delay):
         return Reset.VALUE

@@ -24,12 +24,13 @@ from torch import Tensor
 from .. import _triton
 from ..errors import ArgumentError
 from ..layers.autograd import is_transformed, needs_graph
+from ..layers.engines.products import in_parts
 from ..layers.exact import mark_exact
-from ..layers.precision import full_precision
+from ..layers.precision import full_precision, parts
 from .dynamics import Dynamics
 from .fused import run_fused
 from .recurrence import NeuronActivity, in_steps
-from .step_launches import back, delayed
+from .step_launches import arrive, back, send
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare as one
@@ -87,7 +88,7 @@ def run_recurrent(dynamics: Dynamics, x: Tensor, feedback: Feedback, over_time: 
         raise ArgumentError("x", "a call outside of the transforms of torch.func", "one within")
     with torch.no_grad(), full_precision(x.device):
         run = _forward(dynamics, x.detach(), feedback)
-    is_exact = dynamics.scale is None or dynamics.is_unscaled
+    is_exact = _is_exact(dynamics)
     past = mark_exact(run.past) if is_exact else run.past
     spikes = past[feedback.reach :]
     if torch.is_grad_enabled():
@@ -101,82 +102,130 @@ def run_recurrent(dynamics: Dynamics, x: Tensor, feedback: Feedback, over_time: 
     return mark_exact(spikes) if is_exact else spikes
 
 
+def _is_exact(dynamics: Dynamics) -> bool:
+    """Whether the spikes are zeros and ones."""
+    return dynamics.scale is None or dynamics.is_unscaled
+
+
+class _State(NamedTuple):
+    """What neurons carry from step to step, (B, H), or that before all steps; None for what they do not have."""
+
+    membrane: Tensor | None = None
+    current: Tensor | None = None
+    adaptation: Tensor | None = None
+
+    @classmethod
+    def after(cls, activity: NeuronActivity) -> "_State":
+        return cls(activity.membrane, activity.current, activity.adaptation)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        return [part for part in self if part is not None]
+
+    def replaced(self, parts: Sequence[Tensor]) -> "_State":
+        """With other tensors for the parts that there are."""
+        others = iter(parts)
+        return _State(*(None if part is None else next(others) for part in self))
+
+
+_FRESH = _State()
+
+
 class _Run(NamedTuple):
     """A sequence.
 
     Attributes:
         past: K steps of silence, and the spikes, (K + T, B, H).
         drive: of the neurons, (T, B, H).
-        states: of the neurons before each step, each (T, B, H).
+        state: of the neurons before each step, (T, B, H).
     """
 
     past: Tensor
     drive: Tensor
-    states: tuple[Tensor, ...]
+    state: _State
 
 
 def _forward(dynamics: Dynamics, x: Tensor, feedback: Feedback) -> _Run:
-    steps, reach, weight = x.shape[0], feedback.reach, feedback.weight
+    steps, reach = x.shape[0], feedback.reach
     past, drive = x.new_zeros((reach + steps, *x.shape[1:])), torch.empty_like(x)
-    taps = None if feedback.taps is None else feedback.taps.flip(0)  # oldest first, as spikes lie in memory
-    matrix = _rows(taps, of_senders=True) if weight is None else weight.t()
-    before: list[tuple[Tensor, ...]] = []
-    states: tuple[Tensor, ...] = ()
+    wires, sent = _Wires(feedback, x, exact=_is_exact(dynamics)), None
+    before: list[list[Tensor]] = []
+    state = _FRESH
     for t, x_t in enumerate(x.unbind(0)):
-        window = past[t : t + reach]
-        torch.addmm(x_t, _in_a_row(window) if weight is None else _delayed(window, taps), matrix, out=drive[t])
-        activity = _activity(dynamics, drive[t : t + 1], states)
-        if not states:  # those of fresh neurons
-            fresh = torch.zeros_like(x_t)
-            states = (fresh + dynamics.start, *(fresh for _ in _states(activity)[1:]))
+        if sent is None:  # nothing, in the first step
+            drive[t] = x_t
+        else:
+            wires.add(x_t, sent, out=drive[t])
+        activity = _activity(dynamics, drive[t : t + 1], state)
+        after = _State.after(activity)
+        if not before:
+            zero = torch.zeros_like(x_t)
+            state = after.replaced([zero + dynamics.start, *(zero for _ in after.parts[1:])])
         assert activity.spikes is not None
-        past[reach + t] = activity.spikes[0]
-        before.append(states)
-        states = _states(activity)
-    return _Run(past, drive, tuple(torch.stack(state) for state in zip(*before, strict=True)))
+        sent = wires.send(activity.spikes[0], past[t + 1 : t + 1 + reach])
+        before.append(state.parts)
+        state = after
+    return _Run(past, drive, state.replaced([torch.stack(parts) for parts in zip(*before, strict=True)]))
 
 
-def _has_kernels(x: Tensor) -> bool:
-    """Whether a step of a connection with delays per neuron runs in kernels."""
-    return x.dtype == torch.float32 and _triton.runs_on(x.device)
+class _Wires:
+    """A connection in one direction: to what comes next, or back from there.
 
+    Args:
+        feedback: its values.
+        x: a sequence that runs through it, for its dtype and device.
+        back: whether in the other direction, from what arrives to what was sent.
+        exact: whether bf16 represents the numbers that are sent.
+    """
 
-def _activity(dynamics: Dynamics, x: Tensor, states: Sequence[Tensor] = ()) -> NeuronActivity:
-    membrane, second = (*states, None, None)[:2]
-    given = (membrane, second, None) if dynamics.adaptation is None else (membrane, None, second)
-    activity = run_fused(dynamics, x, *given)
-    return in_steps(dynamics, x, *given) if activity is None else activity
+    def __init__(self, feedback: Feedback, x: Tensor, back: bool = False, exact: bool = False) -> None:
+        taps, weight = feedback.taps, feedback.weight
+        # In the order in which the steps lie in memory.
+        taps = taps if taps is None or back else taps.flip(0)
+        self.taps = None if taps is None else taps.contiguous()
+        self.parts: tuple[Tensor, Tensor | None] | None = None
+        if weight is None:  # (K H, H) in place of (H, H)
+            assert taps is not None
+            self.matrix, self.taps = (taps if back else taps.mT).flatten(0, 1), None
+        else:
+            self.matrix = weight if back else weight.t()
+            if x.dtype == torch.float32 and _triton.runs_on(x.device):
+                self.parts = in_parts(weight, parts())
+        self._is_synaptic, self._is_exact = weight is None, exact and taps is None
 
+    def send(self, step: Tensor, window: Tensor) -> Tensor:
+        """Put a step (B, H) in the last place of the window (K, B, H); what comes out of the delays in the next one.
 
-def _states(activity: NeuronActivity) -> tuple[Tensor, ...]:
-    """What the neurons carry to the next step: membranes, and currents or adaptations if they have some."""
-    second = activity.current if activity.adaptation is None else activity.adaptation
-    return (activity.membrane,) if second is None else (activity.membrane, second)
+        That is (B, H), or (B, K H) to be multiplied by taps of each synapse.
+        """
+        if self.parts is not None and self.taps is not None:
+            send(step, window, self.taps, out := torch.empty_like(step))
+            return out
+        window[-1] = step
+        return self.gathered(window)
 
-
-def _rows(taps: Tensor | None, *, of_senders: bool) -> Tensor:
-    """(K H, H) of taps (K, H, H), which whatever several steps send, or what several receive, is multiplied by."""
-    assert taps is not None
-    return (taps.mT if of_senders else taps).flatten(0, 1)
-
-
-def _in_a_row(window: Tensor) -> Tensor:
-    """(K, B, H) to (B, K H)."""
-    return window.movedim(0, 1).flatten(1)
-
-
-def _delayed(window: Tensor, taps: Tensor | None) -> Tensor:
-    """(B, H) of the steps (K, B, H), each times its tap."""
-    if taps is None:
-        return window[0]
-    if _has_kernels(window):
-        total = torch.empty_like(window[0])
-        delayed(window, taps, total)
+    def gathered(self, window: Tensor) -> Tensor:
+        """What comes out of the delays, of a window that has all its steps."""
+        if self._is_synaptic:
+            return window.movedim(0, 1).flatten(1)
+        if self.taps is None:
+            return window[0]
+        total = window[0] * self.taps[0]
+        for step, tap in zip(window[1:].unbind(0), self.taps[1:].unbind(0), strict=True):
+            total.addcmul_(step, tap)
         return total
-    total = window[0] * taps[0]
-    for step, tap in zip(window[1:].unbind(0), taps[1:].unbind(0), strict=True):
-        total.addcmul_(step, tap)
-    return total
+
+    def add(self, x: Tensor, sent: Tensor, out: Tensor) -> None:
+        """Write what is sent through the weights, and x (B, H)."""
+        if self.parts is None:
+            torch.addmm(x, sent, self.matrix, out=out)
+        else:
+            arrive(x, sent, *self.parts, self._is_exact, out)
+
+
+def _activity(dynamics: Dynamics, x: Tensor, state: _State = _FRESH) -> NeuronActivity:
+    activity = run_fused(dynamics, x, *state)
+    return in_steps(dynamics, x, *state) if activity is None else activity
 
 
 @torch.enable_grad()
@@ -186,9 +235,9 @@ def _slopes(dynamics: Dynamics, run: _Run) -> Tensor:
     Of the spikes and then of each of S states the slope by the drive and by each state, ((S + 1) (S + 1), T, B, H): of
     all steps at once, as if they were samples of a batch.
     """
-    inputs = [part.flatten(0, 1).requires_grad_() for part in (run.drive, *run.states)]
-    activity = _activity(dynamics, inputs[0].unsqueeze(0), inputs[1:])
-    outputs = (activity.output, *_states(activity))
+    inputs = [part.flatten(0, 1).requires_grad_() for part in (run.drive, *run.state.parts)]
+    activity = _activity(dynamics, inputs[0].unsqueeze(0), run.state.replaced(inputs[1:]))
+    outputs = (activity.output, *_State.after(activity).parts)
     slopes = run.drive.new_empty((len(outputs) * len(inputs), *run.drive.shape))
     for n, output in enumerate(outputs):
         found = torch.autograd.grad(output, inputs, torch.ones_like(output), retain_graph=True, materialize_grads=True)
@@ -239,29 +288,27 @@ def _backward(grad: Tensor, feedback: Feedback, slopes: Tensor) -> tuple[Tensor,
         feedback: the connection.
         slopes: as from `_slopes`.
     """
-    steps, reach, weight, taps = grad.shape[0], feedback.reach, feedback.weight, feedback.taps
-    grad, taps = grad.contiguous(), None if taps is None else taps.contiguous()
-    # The gradients for what arrived in later steps; before the weights, if these come after the delays.
-    later = grad.new_zeros((steps + reach, *grad.shape[1:]))
-    matrix = _rows(taps, of_senders=False) if weight is None else weight
-    for_drives, for_spikes = torch.empty_like(grad), torch.empty_like(grad)
+    grad, wires, reach = grad.contiguous(), _Wires(feedback, grad, back=True), feedback.reach
+    # The gradients for what came out of the delays in later steps; for taps of each synapse, for what drove neurons.
+    later = grad.new_zeros((len(grad) + reach, *grad.shape[1:]))
+    # For drives: also of the step behind the last one.
+    for_drives, for_spikes = grad.new_zeros((len(grad) + 1, *grad.shape[1:])), torch.empty_like(grad)
     width = math.isqrt(slopes.shape[0])  # the drive and the states
     states = grad.new_zeros((2, width - 1, *grad.shape[1:]))  # after a step, and before it
-    for t in reversed(range(steps)):
+    for t in reversed(range(len(grad))):
         window, after, before = later[t + 1 : t + 1 + reach], states[t % 2 - 1], states[t % 2]
-        if weight is not None and _has_kernels(grad):
-            back(grad[t], window, taps, slopes[:, t], after, for_spikes[t], for_drives[t], before)
+        if wires.parts is not None:
+            arguments = (window, wires.taps, *wires.parts, slopes[:, t], after, for_spikes[t], for_drives[t], before)
+            back(grad[t], for_drives[t + 1], *arguments)
+            continue
+        if feedback.is_synaptic:
+            window[0] = for_drives[t + 1]
+            torch.addmm(grad[t], wires.gathered(window), wires.matrix, out=for_spikes[t])
         else:
-            if weight is None:
-                torch.addmm(grad[t], _in_a_row(window), matrix, out=for_spikes[t])
-            else:
-                torch.add(grad[t], _delayed(window, taps), out=for_spikes[t])
-            for n, total in enumerate((for_drives[t], *before.unbind(0))):
-                torch.mul(slopes[n, t], for_spikes[t], out=total)
-                for s, state in enumerate(after.unbind(0)):
-                    total.addcmul_(slopes[(s + 1) * width + n, t], state)
-        if weight is None:
-            later[t] = for_drives[t]
-        else:
-            torch.mm(for_drives[t], matrix, out=later[t])
-    return for_drives, for_spikes
+            torch.mm(for_drives[t + 1], wires.matrix, out=window[0])
+            torch.add(grad[t], wires.gathered(window), out=for_spikes[t])
+        for n, total in enumerate((for_drives[t], *before.unbind(0))):
+            torch.mul(slopes[n, t], for_spikes[t], out=total)
+            for s, state in enumerate(after.unbind(0)):
+                total.addcmul_(slopes[(s + 1) * width + n, t], state)
+    return for_drives[:-1], for_spikes

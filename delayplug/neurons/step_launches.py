@@ -1,4 +1,8 @@
-"""The operators that launch the kernels of recurrent connections. Shapes: K taps, B batch, H neurons, S states."""
+"""The operators that launch the kernels of recurrent connections.
+
+Shapes: K taps, B batch, H neurons, S states. Tensors are contiguous, and in float32 but for the parts of weights, which
+are (H, DEPTH) as from `layers.engines.products.in_parts`.
+"""
 
 import torch
 from torch import Tensor
@@ -6,41 +10,62 @@ from torch import Tensor
 from .. import _triton
 
 _BLOCK, _WARPS = 128, 4
+_SAMPLES, _NEURONS, _DEPTH = 16, 32, 64  # of a tile, and of a slice of a product
 
 
-@_triton.operator("recurrent_delayed(Tensor window, Tensor? taps, Tensor(a!) out) -> ()")
-def delayed(window: Tensor, taps: Tensor | None, out: Tensor) -> None:
-    """See `kernels.steps.delayed`: window (K, B, H), taps (K, H), out (B, H), all contiguous."""
-    from .kernels.steps import delayed as kernel
+@_triton.operator("recurrent_arrive(Tensor x, Tensor sent, Tensor w1, Tensor? w2, bool exact, Tensor(a!) out) -> ()")
+def arrive(x: Tensor, sent: Tensor, w1: Tensor, w2: Tensor | None, exact: bool, out: Tensor) -> None:
+    """See `kernels.steps.arrive`: x, sent and out (B, H); exact: whether bf16 represents what is sent."""
+    from .kernels.steps import arrive as kernel
+
+    with torch.cuda.device_of(out):
+        kernel[_tiles(out)](x, sent, w1, w2, out, *out.shape, EXACT=exact, **_sizes(w1))
+
+
+@_triton.operator("recurrent_send(Tensor spikes, Tensor(a!) window, Tensor taps, Tensor(b!) out) -> ()")
+def send(spikes: Tensor, window: Tensor, taps: Tensor, out: Tensor) -> None:
+    """See `kernels.steps.send`: spikes and out (B, H), window (K, B, H), taps (K, H)."""
+    from .kernels.steps import send as kernel
 
     with torch.cuda.device_of(out):
         kernel[-(-out.numel() // _BLOCK),](
-            window, taps, out, out.numel(), out.shape[-1], window.shape[0], BLOCK=_BLOCK, num_warps=_WARPS
+            spikes, window, taps, out, out.numel(), out.shape[-1], window.shape[0], BLOCK=_BLOCK, num_warps=_WARPS
         )
 
 
 @_triton.operator(
-    "recurrent_back(Tensor grad, Tensor window, Tensor? taps, Tensor slopes, Tensor states, "
-    "Tensor(a!) for_spikes, Tensor(b!) for_drives, Tensor(c!) before) -> ()"
+    "recurrent_back(Tensor grad, Tensor drives, Tensor(d!) window, Tensor? taps, Tensor w1, Tensor? w2, Tensor slopes, "
+    "Tensor states, Tensor(a!) for_spikes, Tensor(b!) for_drives, Tensor(c!) before) -> ()"
 )
 def back(
     grad: Tensor,
+    drives: Tensor,
     window: Tensor,
     taps: Tensor | None,
+    w1: Tensor,
+    w2: Tensor | None,
     slopes: Tensor,
     states: Tensor,
     for_spikes: Tensor,
     for_drives: Tensor,
     before: Tensor,
 ) -> None:
-    """See `kernels.steps.back`: slopes ((S + 1) (S + 1), B, H), of any first stride, states and before (S, B, H)."""
+    """See `kernels.steps.back`: slopes ((S + 1) (S + 1), B, H), of any first stride."""
     from .kernels.steps import back as kernel
 
     with torch.cuda.device_of(grad):
-        kernel[-(-grad.numel() // _BLOCK),](
-            *(grad, window, taps, slopes, states, for_spikes, for_drives, before),
-            *(grad.numel(), grad.shape[-1], window.shape[0], slopes.stride(0)),
+        kernel[_tiles(grad)](
+            *(grad, drives, window, taps, w1, w2, slopes, states, for_spikes, for_drives, before),
+            *(grad.shape[0], window.shape[0], slopes.stride(0)),
+            H=grad.shape[1],
             STATES=states.shape[0],
-            BLOCK=_BLOCK,
-            num_warps=_WARPS,
+            **_sizes(w1),
         )
+
+
+def _tiles(like: Tensor) -> tuple[int, int]:
+    return -(-like.shape[0] // _SAMPLES), -(-like.shape[1] // _NEURONS)
+
+
+def _sizes(w1: Tensor) -> dict[str, int]:
+    return {"DEPTH": w1.shape[1], "BM": _SAMPLES, "BN": _NEURONS, "BK": _DEPTH, "num_warps": _WARPS}

@@ -139,7 +139,7 @@ def test_the_preset_of_a_data_set(data: str, args: str, preset: str, monkeypatch
         raise Compared({config.preset for config in configs})
 
     monkeypatch.setattr(compare, "compare", compared)
-    monkeypatch.setattr(task, "data_name", lambda dataset: data if dataset == "folder" else "")
+    monkeypatch.setattr(task, "data_name", lambda dataset, **_: data if dataset == "folder" else "")
     with pytest.raises(Compared) as caught:
         typer.main.get_command(bench.bench)(["run", *args.split()], standalone_mode=False)
     assert caught.value.args == ({preset},)

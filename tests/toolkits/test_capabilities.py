@@ -6,7 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from delayplug import BackendError, Cell, Containers, ExchangeError, Mode, Streams, TimeInside, Toolkit
+from delayplug import (
+    BackendError,
+    Cell,
+    Containers,
+    ExchangeError,
+    Mode,
+    Reset,
+    ResetAfter,
+    ResetBefore,
+    Streams,
+    TimeInside,
+    Toolkit,
+)
 from delayplug.toolkits import plugins
 from delayplug.toolkits.capabilities import (
     benchmarks,
@@ -130,3 +142,13 @@ def test_dynamics_take_the_tensors_as_they_are() -> None:
     assert toolkit.dynamics(neuron).scale is neuron.graded_spikes_factor
     neuron.graded_spikes_factor = torch.tensor(1.0)
     assert toolkit.dynamics(neuron).is_unscaled
+
+
+@pytest.mark.parametrize("backend", ["snntorch", "norse", "spikingjelly"])
+def test_the_benchmarks_neurons_in_numbers(backend: str) -> None:
+    toolkit: Any = plugins.toolkit(backend)
+    hard, soft = (toolkit.spiking_neuron(tau=2.0, reset=reset) for reset in ("zero", "subtract"))
+    assert toolkit.describe(hard).rule is Reset.VALUE
+    assert toolkit.describe(soft).rule is Reset.SUBTRACT
+    assert toolkit.run_dynamics(soft).after is ResetAfter.SUBTRACT
+    assert toolkit.run_dynamics(soft).before is ResetBefore.NONE

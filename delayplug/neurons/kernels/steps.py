@@ -1,7 +1,10 @@
-"""A step of a recurrent connection, forward and back in time: what several steps send, through a delay per neuron.
+"""A step of a recurrent connection, forward and back in time: products with its weights, and a delay per neuron.
 
-Shapes: B batch, H neurons, N = B H columns (batch, then neurons), K taps, S states of a neuron. A program takes BLOCK
-columns. Taps are loaded eight at a time, so that it waits for memory once for these.
+Products are those of tensor cores, with factors in parts of bf16 as in `layers.engines.kernels.rows`: the weights come
+in parts, w1 and w2, and the other factor is cut here; without w2 one part is wanted of both.
+
+Shapes: B batch, H neurons, N = B H, K taps, S states of a neuron. Rows of weights (H, H) are padded with zeros to
+DEPTH, a multiple of 16. Taps are loaded eight at a time, so that a program waits for memory once for these.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -9,57 +12,113 @@ columns. Taps are loaded eight at a time, so that it waits for memory once for t
 import triton
 import triton.language as tl
 
+from ...layers.engines.kernels.cut import rounded
+
 
 @triton.jit
-def _sent(total, window, taps, n, h, ok, N, H, K):
-    """total + sum over k of taps[k, h] window[k, n]."""
-    if taps is None:
-        total += tl.load(window + n, mask=ok, other=0.0)
-    else:
-        for start in range(0, K, 8):
-            for u in tl.static_range(8):
-                k = start + u
-                there = ok & (k < K)
-                tap = tl.load(taps + k * H + h, mask=there, other=0.0)
-                total += tap * tl.load(window + k.to(tl.int64) * N + n, mask=there, other=0.0)
+def _through(
+    a, w1, w2, m, n, B, H, EXACT: tl.constexpr, BACK: tl.constexpr, DEPTH: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """The sum over d of a[m, d] w[n, d], with BACK of a[m, d] w[d, n]: a tile. EXACT: one part of `a` is all of it."""
+    total = tl.zeros((BM, BN), tl.float32)
+    for start in range(0, DEPTH, BK):
+        d = start + tl.arange(0, BK)
+        inside = (m < B)[:, None] & (d < H)[None, :]
+        whole = tl.load(a + m[:, None] * H + d[None, :], mask=inside, other=0.0)
+        first = rounded(whole)
+        at = d[:, None] * DEPTH + n[None, :] if BACK else n[None, :] * DEPTH + d[:, None]
+        there = (d < H)[:, None] & (n < H)[None, :]
+        w = tl.load(w1 + at, mask=there, other=0.0)
+        a1 = first.to(w.dtype)
+        if w2 is not None:
+            part = tl.dot(a1, tl.load(w2 + at, mask=there, other=0.0))
+            if not EXACT:
+                part = tl.dot(rounded(whole - first).to(w.dtype), w, part)
+            total += tl.dot(a1, w, part)
+        else:
+            total = tl.dot(a1, w, total)
     return total
 
 
+@triton.jit
+def _delayed(total, window, taps, at, h, ok, first, last, N, H):
+    """total + the sum over k from `first` to `last` - 1 of taps[k, h] window[k, at]."""
+    for start in range(first, last, 8):
+        for u in tl.static_range(8):
+            k = start + u
+            there = ok & (k < last)
+            tap = tl.load(taps + k * H + h, mask=there, other=0.0)
+            total += tap * tl.load(window + tl.cast(k, tl.int64) * N + at, mask=there, other=0.0)
+    return total
+
+
+@triton.jit(do_not_specialize=["B"])
+def arrive(
+    x, sent, w1, w2, out, B, H: tl.constexpr, EXACT: tl.constexpr, DEPTH: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """out[b, h] = x[b, h] + sum over d of sent[b, d] w[h, d]. The grid is blocks of samples x blocks of neurons."""
+    m = tl.program_id(0) * BM + tl.arange(0, BM)
+    n = tl.program_id(1) * BN + tl.arange(0, BN)
+    at = m[:, None] * H + n[None, :]
+    ok = (m < B)[:, None] & (n < H)[None, :]
+    total = _through(sent, w1, w2, m, n, B, H, EXACT, False, DEPTH, BM, BN, BK)
+    tl.store(out + at, tl.load(x + at, mask=ok, other=0.0) + total, mask=ok)
+
+
 @triton.jit(do_not_specialize=["N", "H", "K"])
-def delayed(window, taps, out, N, H, K, BLOCK: tl.constexpr):
-    """out[n] = sum over k of taps[k, h] window[k, n]: (K, N) and (K, H), or None for a single step, to (N,)."""
-    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+def send(spikes, window, taps, out, N, H, K, BLOCK: tl.constexpr):
+    """Put the spikes (N,) in the last place of the window (K, N); out[n] = sum over k of taps[k, h] window[k, n]."""
+    n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     ok = n < N
-    total = _sent(tl.zeros((BLOCK,), tl.float32), window, taps, n, n % H, ok, N, H, K)
-    tl.store(out + n, total, mask=ok)
+    h = n % H
+    s = tl.load(spikes + n, mask=ok, other=0.0)
+    tl.store(window + tl.cast(K - 1, tl.int64) * N + n, s, mask=ok)
+    total = s * tl.load(taps + (K - 1) * H + h, mask=ok, other=0.0)
+    tl.store(out + n, _delayed(total, window, taps, n, h, ok, 0, K - 1, N, H), mask=ok)
 
 
-@triton.jit(do_not_specialize=["N", "H", "K", "STRIDE"])
+@triton.jit(do_not_specialize=["B", "K", "STRIDE"])
 def back(
-    grad, window, taps, slopes, states, for_spikes, for_drives, before, N, H, K, STRIDE,
-    STATES: tl.constexpr, BLOCK: tl.constexpr,
+    grad, drives, window, taps, w1, w2, slopes, states, for_spikes, for_drives, before, B, K, STRIDE,
+    H: tl.constexpr, STATES: tl.constexpr, DEPTH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     """A step back in time.
 
-    From the gradients for the spikes of the step by what follows the layer, `grad` (N,), by what they sent to later
-    steps, `window` and `taps` as above, and those for the states after the step, `states` (S, N), to those for the
-    spikes in all and for the drives, (N,), and for the states before the step, `before` (S, N).
+    From the gradients for the spikes of the step by what follows the layer, `grad` (B, H), those for the drives of the
+    next step, `drives` (B, H), and those for the states after the step, `states` (S, B, H), to those for the spikes in
+    all and for the drives, (B, H), and for the states before the step, `before` (S, B, H).
 
-    slopes: of the spikes and then of each state after the step, by the drive and by each state before it, (N,) each,
-    STRIDE numbers apart.
+    window: (K, B, H), the gradients for what came out of the delays in the next step, which is written, and in those
+    behind it, which are read. slopes: of the spikes and then of each state after the step, by the drive and by each
+    state before it, (B, H) each, STRIDE numbers apart. The grid is that of `arrive`.
     """
-    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    ok = n < N
+    m = tl.program_id(0) * BM + tl.arange(0, BM)
+    n = tl.program_id(1) * BN + tl.arange(0, BN)
+    N = B * H
+    at = m[:, None] * H + n[None, :]
+    ok = (m < B)[:, None] & (n < H)[None, :]
+    h = n[None, :] + m[:, None] * 0
     stride = tl.cast(STRIDE, tl.int64)
-    g = _sent(tl.load(grad + n, mask=ok, other=0.0), window, taps, n, n % H, ok, N, H, K)
-    tl.store(for_spikes + n, g, mask=ok)
+    # First what is loaded, and then the product: it is brought to the threads of the other numbers once.
+    g = tl.load(grad + at, mask=ok, other=0.0)
+    if taps is not None:
+        g = _delayed(g, window, taps, at, h, ok, 1, K, N, H)
+    sent = _through(drives, w1, w2, m, n, B, H, False, True, DEPTH, BM, BN, BK)
+    tl.store(window + at, sent, mask=ok)
+    if taps is None:
+        g += sent
+    else:
+        g += sent * tl.load(taps + h, mask=ok, other=0.0)
+    tl.store(for_spikes + at, g, mask=ok)
     WIDTH: tl.constexpr = STATES + 1
     for i in tl.static_range(WIDTH):
-        total = tl.load(slopes + i * stride + n, mask=ok, other=0.0) * g
+        total = tl.load(slopes + i * stride + at, mask=ok, other=0.0) * g
         for s in tl.static_range(STATES):
-            slope = tl.load(slopes + ((s + 1) * WIDTH + i) * stride + n, mask=ok, other=0.0)
-            total += slope * tl.load(states + s * N + n, mask=ok, other=0.0)
+            slope = tl.load(slopes + ((s + 1) * WIDTH + i) * stride + at, mask=ok, other=0.0)
+            total += slope * tl.load(states + s * N + at, mask=ok, other=0.0)
         if i == 0:
-            tl.store(for_drives + n, total, mask=ok)
+            tl.store(for_drives + at, total, mask=ok)
         else:
-            tl.store(before + (i - 1) * N + n, total, mask=ok)
+            tl.store(before + (i - 1) * N + at, total, mask=ok)
