@@ -38,6 +38,7 @@ from delayplug.data.known_data import KNOWN_DATA
         ({"validate_every": 0}, "validate_every: expected an integer >= 1"),
         ({"recurrent": "dendritic"}, "recurrent: expected one of none, plain, axonal, synaptic"),
         ({"recurrent": "plain", "hidden": ()}, "recurrent: expected 'none' for a network without hidden layers"),
+        ({"reset": "subtract", "neuron": "adlif"}, "reset: expected 'zero' for the neuron 'adlif', got 'subtract'"),
         ({"reset": "soft"}, "reset: expected one of zero, subtract"),
         ({"readout": "last"}, "readout: expected one of sum, mean, max"),
     ],

@@ -14,7 +14,7 @@ from typing import Any
 from ..comparison.records import Record
 from ..config import RunConfig, configure
 from ..settings import settings
-from ..task import TEST_SET
+from ..task import LAST, TEST_SET
 from ..variants import VARIANTS, Variant, variant_name
 from .intervals import half_difference, half_interval
 
@@ -88,14 +88,15 @@ class Row:
 def rows_of(records: Sequence[Record]) -> list[Row]:
     """A row for each backend, method and protocol of the test set, by backend, fan-in, delays and what else differs.
 
-    Runs on held-out speakers stand in the row of the same method, that of a refit if there are several.
+    Runs on held-out speakers stand in the row of the same method, that of a refit if there are several. The training
+    before a refit is one of them, too, where whole speakers were held out.
     """
     tested, held = defaultdict[tuple[Any, ...], list[Record]](list), defaultdict[tuple[Any, ...], list[Record]](list)
     for record in records:
         if on_test_set(record):
             tested[*_method(record), _protocol(record)].append(record)
-        else:
-            held[_method(record)].append(record)
+    for record in held_runs(records):
+        held[_method(record)].append(record)
     places = {key[:-1]: key for key in sorted(tested, key=lambda key: key[-1] != "heldout, refit", reverse=True)}
     keys = [*tested, *((*key, "") for key in held if key not in places)]
     shared, presets = shared_settings(records), {record["config"]["preset"] for record in records}
@@ -173,6 +174,29 @@ def data_of(record: Record) -> str:
 def held_speakers(record: Record) -> tuple[int, ...]:
     """The speakers that were held out of training."""
     return tuple(record["data"].get("held_speakers", ()))
+
+
+def held_runs(records: Sequence[Record]) -> list[Record]:
+    """The runs that were tested on held-out recordings.
+
+    With them the training before each refit, if whole speakers were held out, as the run that the protocol "speakers"
+    makes: it is the same network, tested alike. A network that is there twice counts once.
+    """
+    runs = [record for record in records if not on_test_set(record)]
+    known = {(_method(record), _pair(record)) for record in runs}
+    others = (_before_refit(record) for record in records if "held_out" in record and held_speakers(record))
+    return runs + [record for record in others if (_method(record), _pair(record)) not in known]
+
+
+def _before_refit(record: Record) -> Record:
+    config, data, held = record["config"], record["data"], record["held_out"]
+    return {
+        **record,
+        "config": {**config, "protocol": "speakers", "refit": False, "held_speakers": list(held_speakers(record))},
+        "data": {**data, "test": data["valid"], "tested_on": data["split"]},
+        "epochs": held["epochs"],
+        "accuracy": {LAST: held["accuracy"]},
+    }
 
 
 def _estimate(records: Sequence[Record]) -> Estimate | None:

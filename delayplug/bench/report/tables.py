@@ -15,6 +15,7 @@ from .methods import (
     Row,
     data_of,
     difference,
+    held_runs,
     held_speakers,
     on_test_set,
     rows_of,
@@ -128,7 +129,7 @@ def title_of(records: Sequence[Record]) -> str:
 def notes_of(records: Sequence[Record], *, gains: bool) -> list[str]:
     """What the numbers of a table mean, in sentences; `gains`: whether it has differences to the recipe."""
     tested = [record for record in records if on_test_set(record)]
-    held = [record for record in records if not on_test_set(record)]
+    held = held_runs(records)
     notes = []
     if tested:
         refit = any(record["config"].get("refit") for record in tested)
@@ -136,7 +137,7 @@ def notes_of(records: Sequence[Record], *, gains: bool) -> list[str]:
         notes.append(f"Test accuracy on {tested[0]['data']['test']} recordings; validation: {split_of(tested)}{anew}.")
     if held:
         which = f"{held_header(records).capitalize()}: {held_of(held)}"
-        notes.append(f"{which}; the test set was not read, and nothing chosen.")
+        notes.append(f"{which}; nothing was chosen.")
     if gains:
         notes.append(f"Over the recipe: points gained over {recipe_of(records)}, run by run.")
     notes.append("Behind +-: half the 95 % interval of the mean of all runs (Student), or of a single run (Wilson).")
@@ -156,7 +157,7 @@ def recipe_of(records: Sequence[Record]) -> str:
 
 def held_header(records: Sequence[Record]) -> str:
     """What is held out in place of the test set, in words."""
-    speakers = all(record["config"]["protocol"] == "speakers" for record in records if not on_test_set(record))
+    speakers = all(record["config"]["protocol"] == "speakers" for record in held_runs(records))
     return "held-out speakers" if speakers else "held-out recordings"
 
 

@@ -72,6 +72,27 @@ def test_protocols_of_the_test_set_are_rows_of_their_own() -> None:
     assert [len(row.held) for row in rows_of([records[0], records[3]])] == [1]
 
 
+def test_the_training_before_a_refit_is_a_run_on_held_out_speakers() -> None:
+    base = {"dataset": "d", "backend": "norse"}
+    before = {"held_out": {"accuracy": 0.8, "epochs": []}}
+    refits = [
+        record_of(configure("shd", **base, refit=True, seed=seed), 0.94, held, **before)
+        for seed, held in enumerate([(0, 1), (2, 3), ()])  # of the last one, no speakers are known
+    ]
+    same = record_of(configure("shd", **base, protocol="speakers"), 0.8, (0, 1))
+    other = record_of(configure("shd", **base, protocol="speakers", fold=4), 0.6, (10, 11))
+    (row,) = rows_of([*refits, same, other])
+    assert len(row.tested) == 3
+    assert [(run["config"]["seed"], run["data"]["held_speakers"]) for run in row.held] == [
+        (0, [0, 1]),
+        (0, [10, 11]),
+        (1, [2, 3]),
+    ]
+    assert row.on_held is not None
+    assert row.on_held.mean == pytest.approx((0.8 + 0.6 + 0.8) / 3)
+    assert {(run["data"]["test"], on_test_set(run)) for run in row.held} == {(1600, False)}
+
+
 def test_what_all_runs_share_names_no_row() -> None:
     base = {"dataset": "d", "backend": "norse", "epochs": 30, "hidden": (8, 4)}
     changes = ({}, {"delays": "fixed"}, {"compile": True, "seed": 3}, {"taps": 2})
