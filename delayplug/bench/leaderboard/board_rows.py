@@ -66,7 +66,9 @@ class BoardRow:
     @property
     def commands(self) -> list[str]:
         """What makes the runs again: those on the test set, and those on held-out speakers."""
-        return [_command(records, self.data) for records in (self.runs.tested, self.runs.held) if records]
+        tested = [_command(self.runs.tested, self.data)] if self.runs.tested else []
+        # A training before a refit is made by the command of the refit.
+        return tested + _commands([record for record in self.runs.held if "held_out" not in record], self.data)
 
     @property
     def delay_bits(self) -> int:
@@ -120,6 +122,17 @@ def _order(row: BoardRow) -> tuple[object, ...]:
 
 def _percent(estimate: Estimate | None) -> str:
     return "" if estimate is None else f"{100 * estimate.mean:.2f} ± {100 * estimate.half:.2f}"
+
+
+def _commands(records: Sequence[Record], data: KnownFrames) -> list[str]:
+    """A command for each set of seeds that were run with the same speakers held out."""
+    held: dict[tuple[tuple[int, ...], int], list[Record]] = defaultdict(list)
+    for record in records:
+        held[tuple(record["config"]["held_speakers"]), record["config"]["seed"]].append(record)
+    alike: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for (speakers, _), runs in held.items():
+        alike[speakers, *sorted(run["config"]["fold"] for run in runs)] += runs
+    return [_command(runs, data) for runs in alike.values()]
 
 
 def _command(records: Sequence[Record], data: KnownFrames) -> str:

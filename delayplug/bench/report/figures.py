@@ -1,5 +1,6 @@
 """A comparison in pictures."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ COLOURS: dict[Variant, str] = {
     "dendritic": VERMILLION,
 }
 _STYLES = ("-", "--", ":", "-.")
+_NAME_WIDTH = 34  # letters of a method's name in a line
 _MARKERS = ("o", "s", "^", "D")
 
 
@@ -42,22 +44,24 @@ def accuracy_figure(records: Sequence[Record]) -> Figure:
     names = list(dict.fromkeys(row.name for row in sorted(rows, key=_by_kind)))
     panels = {
         f"accuracy on {held_header(records)} (%)": [row for row in rows if row.held],
-        "test accuracy after the last epoch (%)": [row for row in rows if row.tested],
+        "accuracy on the test set (%)": [row for row in rows if row.tested],
     }
     panels = {title: shown for title, shown in panels.items() if shown}
-    figure = Figure(figsize=(7.5 if len(panels) == 1 else 11, 0.42 * len(names) + 1.3), layout="constrained")
+    texts = ["\n".join(textwrap.wrap(name, _NAME_WIDTH)) for name in names]
+    lines = sum(max(2, 1 + text.count("\n")) for text in texts)
+    figure = Figure(figsize=(7.5 if len(panels) == 1 else 11, 0.21 * lines + 1.3), layout="constrained")
     chance = 100 / len(records[0]["data"]["classes"])
     places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, shown) in zip(places, panels.items(), strict=True):
         for y, name in enumerate(names):
             own = [row for row in shown if row.name == name]
-            runs = {row.backend: row.tested if title.startswith("test") else row.held for row in own}
+            runs = {row.backend: row.tested if "test set" in title else row.held for row in own}
             if own:
                 _marks(axes, y, runs, backends, COLOURS[own[0].delays])
         axes.axvline(chance, color="black", linewidth=0.8, linestyle="--", alpha=0.5)
         place = (chance, len(names) - 0.45)
         axes.annotate("chance", place, textcoords="offset points", xytext=(3, 0), fontsize=8)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), texts)
         axes.set(xlabel=title, xlim=(0, 100), ylim=(len(names) - 0.4, -0.6))
         axes.grid(axis="x", alpha=0.25)
         axes.spines[["top", "right", "left"]].set_visible(False)

@@ -65,6 +65,22 @@ def test_speakers_held_out_are_a_column_of_the_method() -> None:
     assert len(alone.commands) == 1
 
 
+def test_each_command_makes_the_runs_that_there_are_and_no_others() -> None:
+    held = [((0, 0), ()), ((1, 0), ()), ((0, 2), ()), ((1, 2), ()), ((4, 1), ()), ((0, 0), (6, 8))]
+    runs = [
+        record(1300, protocol="speakers", fold=fold, seed=seed, held_speakers=list(speakers), tested=1600)
+        for (fold, seed), speakers in held
+    ]
+    (row,) = rows(*runs)
+    asked = [command.split("--protocol speakers ")[1] for command in row.commands]
+    seeds = [command.split("--seeds ")[1].split(" --")[0] for command in row.commands]
+    assert list(zip(seeds, asked, strict=True)) == [
+        ("0 2", "--folds 0 1"),
+        ("1", "--folds 4"),
+        ("0", "--held-speakers 6 8"),
+    ]
+
+
 def test_costs() -> None:
     (row,) = rows(record())
     assert row.inference() == {
