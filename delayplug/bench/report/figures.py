@@ -47,7 +47,7 @@ def accuracy_figure(records: Sequence[Record]) -> Figure:
         "accuracy on the test set (%)": [row for row in rows if row.tested],
     }
     panels = {title: shown for title, shown in panels.items() if shown}
-    texts = ["\n".join(textwrap.wrap(name, _NAME_WIDTH)) for name in names]
+    texts = list(map(_wrapped, names))
     lines = sum(max(2, 1 + text.count("\n")) for text in texts)
     figure = Figure(figsize=(7.5 if len(panels) == 1 else 11, 0.21 * lines + 1.3), layout="constrained")
     chance = 100 / len(records[0]["data"]["classes"])
@@ -69,6 +69,10 @@ def accuracy_figure(records: Sequence[Record]) -> Figure:
     marks = [Line2D([], [], linestyle="", color=DARK, marker=_MARKERS[n % 4]) for n in range(len(backends))]
     figure.legend(marks, backends, loc="outside upper center", ncols=len(backends), frameon=False)
     return figure
+
+
+def _wrapped(name: str) -> str:
+    return "\n".join(textwrap.wrap(name, _NAME_WIDTH))
 
 
 def _by_kind(row: Row) -> tuple[object, ...]:
@@ -117,7 +121,8 @@ def learning_curves_figure(records: Sequence[Record]) -> Figure | None:
         for axes, curves in ((accuracy, _validated(_drawn(row))), (loss, _losses(_drawn(row)))):
             x = sorted(set.intersection(*map(set, curves)))  # epochs that were validated in all runs
             values = np.array([[curve[epoch] for epoch in x] for curve in curves])
-            axes.plot(x, values.mean(0), label=f"{row.name}, {row.backend}", **style)
+            marker = "o" if len(x) == 1 else ""
+            axes.plot(x, values.mean(0), marker=marker, label=_wrapped(f"{row.name}, {row.backend}"), **style)
             axes.fill_between(x, values.min(0), values.max(0), color=style["color"], alpha=0.12, linewidth=0)
     data, last = records[0]["data"], max(record["config"]["epochs"] for record in records)
     accuracy.axhline(100 / len(data["classes"]), color="black", linewidth=0.8, alpha=0.5)
