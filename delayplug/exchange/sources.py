@@ -23,7 +23,7 @@ def input_marks(network: Network, run: Run) -> dict[str, Mark]:
         recurrent = name in network.recurrent
         if recurrent or network.own_weights.recurrent_layer(network.modules[name]) is not None:
             raise ExchangeError(f"{name} ({_kind(network, name)}) feeds spikes back: {_ONLY_FEED_FORWARD}")
-        marks[name] = _input_mark(network, name, calls)
+        marks[name] = _input_mark(network, name, calls, run)
     order = list(run.calls)
     for place, name in enumerate(order):
         late = [part for part in marks[name].parts if part in order[place:]]
@@ -63,13 +63,28 @@ def module_of(part: str) -> str:
 # ---------------------------------------------------------------------------------------------------- inputs
 
 
-def _input_mark(network: Network, name: str, calls: Followed) -> Mark:
+def _undescribed(network: Network, run: Run) -> ExchangeError | None:
+    """Why a neuron that ran without being called, as those of the benchmark may, cannot be exchanged; None if all can.
+
+    Its operations are then seen as some of the model's own, and the neuron is the better reason.
+    """
+    for name in network.neurons:
+        try:
+            _cell(network, name)
+        except ExchangeError as error:
+            return None if name in run.calls else error
+    return None
+
+
+def _input_mark(network: Network, name: str, calls: Followed, run: Run) -> Mark:
     first = calls.marks[0]
     if first is None:
         raise ExchangeError(f"the input of {name} comes neither from that of the model nor from another of its modules")
     for mark in calls.marks:
         if mark is not None and mark.other:
-            raise ExchangeError(f"before {name}: {mark.other} has no counterpart in a graph")
+            raise _undescribed(network, run) or ExchangeError(
+                f"before {name}: {mark.other} has no counterpart in a graph"
+            )
         for part in mark.parts if mark is not None else ():
             if not _is_result(network, part):
                 raise ExchangeError(f"{name} takes {_described(network, part)}")

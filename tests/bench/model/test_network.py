@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import delayplug
+from delayplug import ExchangeError
 from delayplug.bench.config import Neuron, RunConfig
 from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
 from delayplug.bench.variants import VARIANTS, Variant
@@ -101,6 +103,14 @@ def test_networks_with_adaptive_neurons_agree() -> None:
         assert all(torch.equal(a, b) for a, b in zip(others, spikes, strict=True))
         for ours, theirs in zip(other_gradients, gradients, strict=True):
             assert relative(ours, theirs) < 1e-4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_reason_why_adaptive_neurons_are_not_written_as_nir(backend: str) -> None:
+    """Also where the benchmark runs them without calling them, so that their operations seem to be the model's."""
+    network = DelayNetwork((6, 5, 3), plugins.toolkit(backend), RunConfig(max_delay=2, neuron="adlif")).eval()
+    with pytest.raises(ExchangeError, match=r"^neurons\.0 \(Adaptive\w+\): an adaptive neuron \(adLIF\) is no node"):
+        delayplug.to_nir(network, torch.zeros(7, 2, 6), dt=1e-2)
 
 
 def _hidden_spikes(network: DelayNetwork, x: Tensor) -> list[Tensor]:
