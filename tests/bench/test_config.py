@@ -37,6 +37,8 @@ from delayplug.data.known_data import KNOWN_DATA
         ({"refit": True, "protocol": "speakers"}, "refit: expected no such setting .* Take --protocol heldout"),
         ({"validate_every": 0}, "validate_every: expected an integer >= 1"),
         ({"recurrent": "dendritic"}, "recurrent: expected one of none, plain, axonal, synaptic"),
+        ({"neuron": "adlif", "hidden": ()}, "neuron: expected 'lif' for a network without hidden layers"),
+        ({"neuron": "adlif", "reset": "subtract"}, "reset: expected 'zero' with adaptive neurons, .* got 'subtract'"),
         ({"recurrent": "plain", "hidden": ()}, "recurrent: expected 'none' for a network without hidden layers"),
         ({"reset": "soft"}, "reset: expected one of zero, subtract"),
         ({"readout": "last"}, "readout: expected one of sum, mean, max"),
