@@ -228,8 +228,10 @@ class RunConfig:
             raise ArgumentError("taps", expected, self.taps, f"Take --delays {' '.join(PER_SYNAPSE)}")
         if self.recurrent != "none" and not self.hidden:
             raise ArgumentError("recurrent", "'none' for a network without hidden layers", repr(self.recurrent))
-        if self.reset != "zero" and self.neuron != "lif":
-            raise ArgumentError("reset", f"'zero' for the neuron {self.neuron!r}", repr(self.reset))
+        if self.neuron != "lif" and not self.hidden:
+            raise ArgumentError("neuron", "'lif' for a network without hidden layers", repr(self.neuron))
+        if self.neuron == "adlif" and self.reset != "zero":
+            raise ArgumentError("reset", "'zero' with adaptive neurons, which have no other", repr(self.reset))
         if not self.dataset:
             raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
         self._check_protocol()

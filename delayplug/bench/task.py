@@ -15,7 +15,7 @@ from ..data.known_data import recognise
 from ..data.splits import hold_out_speakers, speaker_folds
 from ..data.synthetic import TimingTask
 from ..errors import ArgumentError, DataError
-from .config import PRESET_OF_DATA, SYNTHETIC, RunConfig
+from .config import PRESET_OF_DATA, SYNTHETIC, Protocol, RunConfig
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
 _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
@@ -76,22 +76,22 @@ def load_task(config: RunConfig) -> Task:
         ArgumentError: a protocol that this data does not have, or a fold or speakers that are not in it.
         DataError: the folder or a file in it is not usable.
     """
-    return replace(_split(config), name=data_name(config.dataset, trains_only=config.protocol == "speakers"))
+    return replace(_split(config), name=data_name(config.dataset, config.protocol))
 
 
-def data_name(dataset: str, *, trains_only: bool = False) -> str:
+def data_name(dataset: str, protocol: Protocol = "heldout") -> str:
     """The name of the data set in a folder, such as "SHD-R", by the MD5 of its files; "" if they are not known.
 
     Args:
         dataset: the folder, or the synthetic task.
-        trains_only: look at the training file alone, and open no other.
+        protocol: no file is opened that this does not read.
 
     Raises:
         DataError: the folder or a file in it is not usable.
     """
     if dataset == SYNTHETIC:
         return ""
-    files = {part: path for part, path in find_splits(dataset).items() if part == "train" or not trains_only}
+    files = {part: path for part, path in find_splits(dataset).items() if _reads(protocol, part)}
     known = recognise(files, {part: cached_md5(path) for part, path in files.items()}).data
     return "" if known is None else known.name
 
@@ -104,7 +104,7 @@ def usual_preset(dataset: str) -> str:
     """
     if dataset == SYNTHETIC:
         return "quick"
-    return PRESET_OF_DATA.get(data_name(dataset, trains_only=True), "shd")
+    return PRESET_OF_DATA.get(data_name(dataset, "speakers"), "shd")
 
 
 def _split(config: RunConfig) -> Task:
@@ -234,18 +234,18 @@ def _read(config: RunConfig) -> dict[str, Frames]:
     """The recordings of each part that the protocol reads: "train", mostly "test", and perhaps "valid"."""
     if config.dataset == SYNTHETIC:
         sizes = zip(("train", "valid", "test"), _SYNTHETIC_SIZES, (1, 2, 3), strict=True)
-        return {name: _SYNTHETIC_TASK.sample(size, seed) for name, size, seed in sizes if _reads(config, name)}
+        return {name: _SYNTHETIC_TASK.sample(size, seed) for name, size, seed in sizes if _reads(config.protocol, name)}
     return {
         name: cached_frames(
             path, step_ms=config.step_ms, pool=config.pool, binning=config.binning, time_unit=config.time_unit
         )
         for name, path in find_splits(Path(config.dataset)).items()
-        if _reads(config, name)
+        if _reads(config.protocol, name)
     }
 
 
-def _reads(config: RunConfig, part: str) -> bool:
-    return part in _READ.get(config.protocol, (part,))
+def _reads(protocol: Protocol, part: str) -> bool:
+    return part in _READ.get(protocol, (part,))
 
 
 def _checksum(frames: Frames) -> str:

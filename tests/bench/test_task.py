@@ -86,8 +86,11 @@ def test_folds_of_speakers_never_read_the_test_file(tmp_path: Path) -> None:
 
 
 def test_validation_recordings_in_place_of_a_test_file_that_is_not_read(tmp_path: Path) -> None:
+    opened: list[str] = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
     write_recordings(tmp_path / "mini_train.h5", 20)
     (tmp_path / "mini_test.h5").write_bytes(b"damaged")
+    opened.clear()
     config = configure("shd", dataset=str(tmp_path), protocol="validation")
     with pytest.raises(DataError, match=r"expected a file \*_valid.h5 for the validation protocol, got none"):
         load_task(config)
@@ -98,6 +101,7 @@ def test_validation_recordings_in_place_of_a_test_file_that_is_not_read(tmp_path
     assert task.tested_on == "the validation recordings"
     assert task.checksums == data_checksums(config)
     assert task.checksums.keys() == {"train", "valid"}
+    assert [path for path in opened if path.endswith("mini_test.h5")] == []  # nor for its name
     with pytest.raises(DataError):
         load_task(dataclasses.replace(config, protocol="official"))
     synthetic = load_task(configure("quick", protocol="validation"))

@@ -28,8 +28,8 @@ come from that number of recordings, or with other parameters than their configu
   recordings held out of the training file, `heldout, refit` and `paper` on all of it, `official` on the training file
   beside a validation file.
 - **Speakers held out** is the accuracy on speakers of the training file that were not trained on (`--protocol
-  speakers`), mean over folds and seeds, once for each method. On SHD's test set methods hardly differ any more; here
-  they do.
+  speakers`), mean over folds and seeds, once for each method; its interval is that of the means of the folds. On SHD's
+  test set methods hardly differ any more; here they do.
 - **Delay bits** are those of a delay in whole steps; all accuracies are those with whole delays.
 - Costs are in [NeuroBench](https://arxiv.org/abs/2304.04640)'s terms (Yik et al., Nature Communications 2025), for a
   whole recording, where NeuroBench counts per step. **Footprint**: bytes of parameters and buffers, delays in whole

@@ -6,9 +6,10 @@ estimation for the difference between independent proportions", Statistics in Me
 """
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from functools import cache
-from statistics import stdev
+from statistics import mean, stdev
 
 _LEVEL = 0.95
 _Z = 1.96  # of the normal distribution, for that level
@@ -17,7 +18,8 @@ _Z = 1.96  # of the normal distribution, for that level
 def student(values: Sequence[float]) -> float:
     """Half the interval of the mean that two or more values are drawn around (Student).
 
-    Values: one for each run, of any seed and fold.
+    Args:
+        values: drawn independently of each other.
     """
     return student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
@@ -66,17 +68,45 @@ def wilson_difference(first: float, second: float, samples: int) -> tuple[float,
     return difference - below, difference + above
 
 
-def half_interval(accuracies: Sequence[float], samples: int) -> float:
-    """Half the interval of a mean accuracy: Student's over several runs, Wilson's on so many recordings of a single."""
+def half_interval(accuracies: Sequence[float], samples: int, groups: Sequence[Hashable] = ()) -> float:
+    """Half the interval of a mean accuracy: Student's over several runs, Wilson's on so many recordings of a single.
+
+    Args:
+        accuracies: of the runs.
+        samples: recordings that each of them was tested on.
+        groups: of each run, as `means_of_groups` takes them.
+    """
     if len(accuracies) > 1:
-        return student(accuracies)
+        return student(means_of_groups(accuracies, groups))
     low, high = wilson(accuracies[0], samples)
     return (high - low) / 2
 
 
-def half_difference(pairs: Sequence[tuple[float, float]], samples: int) -> float:
-    """Half the interval of the mean difference of pairs of runs: Student's, or Newcombe's of a single pair."""
+def half_difference(pairs: Sequence[tuple[float, float]], samples: int, groups: Sequence[Hashable] = ()) -> float:
+    """Half the interval of the mean difference of pairs of runs: Student's, or Newcombe's of a single pair.
+
+    Args:
+        pairs: accuracies of two methods.
+        samples: recordings that each of them was tested on.
+        groups: of each pair, as `means_of_groups` takes them.
+    """
     if len(pairs) > 1:
-        return student([first - second for first, second in pairs])
+        return student(means_of_groups([first - second for first, second in pairs], groups))
     low, high = wilson_difference(*pairs[0], samples)
     return (high - low) / 2
+
+
+def means_of_groups(values: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
+    """The mean of each group of runs, where there are several groups; else the values as they are.
+
+    Runs of several seeds that are tested on the same speakers share how hard these speakers are. Counted as if each
+    were on speakers of its own, they would make an interval far too narrow for what other speakers would give.
+
+    Args:
+        values: one for each run.
+        groups: what each run was tested on, such as its fold; empty if that is the same for all.
+    """
+    members = defaultdict[Hashable, list[float]](list)
+    for value, group in zip(values, groups, strict=bool(groups)):
+        members[group].append(value)
+    return [mean(each) for each in members.values()] if len(members) > 1 else list(values)

@@ -77,38 +77,46 @@ class Row:
     @cached_property
     def on_test(self) -> Estimate | None:
         """The accuracy on the test set after the last epoch: the mean over seeds."""
-        return _estimate(self.tested)
+        return _estimate(self.tested, [])
 
     @cached_property
     def on_held(self) -> Estimate | None:
-        """The accuracy on held-out recordings after the last epoch: the mean over folds and seeds."""
-        return _estimate(self.held)
+        """The accuracy on held-out recordings after the last epoch: the mean over folds and seeds.
+
+        Where there are several folds, its interval is that of the means of the folds.
+        """
+        return _estimate(self.held, [_speakers_of(record) for record in self.held])
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
     """A row for each backend, method and protocol of the test set, by backend, fan-in, delays and what else differs.
 
-    Runs on held-out speakers stand in the row of the same method, that of a refit if there are several. The training
-    before a refit is one of them, too, where whole speakers were held out.
+    Runs on held-out speakers stand in the row of the same method, that of a refit if there are several, and so does the
+    training before a refit where whole speakers were held out; runs on a validation file do where there are none on
+    speakers. Of runs of a row with the same seed and the same speakers held out, which are one run made twice, the last
+    to finish counts.
     """
     tested, held = defaultdict[tuple[Any, ...], list[Record]](list), defaultdict[tuple[Any, ...], list[Record]](list)
-    for record in records:
-        if on_test_set(record):
-            tested[*_method(record), _protocol(record)].append(record)
+    for record in filter(on_test_set, records):
+        tested[*_method(record), _protocol(record)].append(record)
     for record in held_runs(records):
-        held[_method(record)].append(record)
+        held[*_method(record), _protocol(record)].append(record)
+    first = min((key[-1] for key in held), default="")  # "speakers" before "validation"
+    # The row of each method in which its other runs stand.
     places = {key[:-1]: key for key in sorted(tested, key=lambda key: key[-1] != "heldout, refit", reverse=True)}
-    keys = [*tested, *((*key, "") for key in held if key not in places)]
+    places |= {key[:-1]: (*key[:-1], "") for key in held if key[-1] == first and key[:-1] not in places}
+    others = [key for key in held if key[-1] != first]
     shared, presets = shared_settings(records), {record["config"]["preset"] for record in records}
-    ambiguous = len({key[-1] for key in tested}) > 1
+    ambiguous = len({key[-1] for key in tested}) > 1 or bool(others)
     rows = []
-    for key in sorted(keys, key=_order):
+    for key in sorted({*tested, *places.values(), *others}, key=_order):
         preset, backend, delays, fan_in, changed, protocol = key
         words = [variant_name(delays, fan_in), *(setting_text(*each) for each in changed if each not in shared)]
         words += [f"preset {preset}"] if len(presets) > 1 else []
         words += [protocol] if ambiguous and protocol else []
-        own = held.get(key[:-1], []) if places.get(key[:-1], key) == key else []
-        lists = (tuple(tested.get(key, ())), tuple(own))
+        own = held.get((*key[:-1], first) if places.get(key[:-1]) == key else key, [])
+        lists = (_once(tested.get(key, [])), _once(own))
+        protocol = protocol if lists[0] else ""
         rows.append(Row(backend, delays, fan_in, preset, changed, protocol, *lists, ", ".join(words)))
     return rows
 
@@ -137,7 +145,8 @@ def difference(row: Row, rows: Sequence[Row], *, on_test: bool) -> Estimate | No
     if not pairs:
         return None
     recordings = row.records[0]["data"]["test"] if on_test else row.held[0]["data"]["test"]
-    return Estimate(mean(first - second for first, second in pairs), half_difference(pairs, recordings))
+    groups = [] if on_test else [_speakers_of(ours[key]) for key in ours if key in theirs]
+    return Estimate(mean(first - second for first, second in pairs), half_difference(pairs, recordings, groups))
 
 
 def shared_settings(records: Sequence[Record]) -> Settings:
@@ -199,18 +208,40 @@ def _before_refit(record: Record) -> Record:
     }
 
 
-def _estimate(records: Sequence[Record]) -> Estimate | None:
+def _estimate(records: Sequence[Record], groups: Sequence[object]) -> Estimate | None:
     values = [last_epoch(record) for record in records]
-    return Estimate(mean(values), half_interval(values, records[0]["data"]["test"])) if values else None
+    return Estimate(mean(values), half_interval(values, records[0]["data"]["test"], groups)) if values else None
+
+
+def _once(records: Sequence[Record]) -> tuple[Record, ...]:
+    """Of records of the same run the last to finish."""
+    return tuple({_pair(record): record for record in sorted(records, key=lambda each: each["finished"])}.values())
+
+
+def _speakers_of(record: Record) -> object:
+    """What tells the held-out recordings of one fold from those of another."""
+    return held_speakers(record) or record["config"].get("fold", 0)
 
 
 def _pair(record: Record) -> tuple[object, ...]:
-    return record["config"]["seed"], held_speakers(record)
+    """What tells the runs of a row apart. A refit is trained on all speakers, whichever were held out before it."""
+    config = record["config"]
+    if config["protocol"] == "speakers":
+        return config["seed"], _speakers_of(record)
+    return config["seed"], () if config.get("refit") else held_speakers(record)
 
 
 def _protocol(record: Record) -> str:
-    config = record["config"]
-    return f"{config['protocol']}, refit" if config.get("refit") else str(config["protocol"])
+    """The protocol in words, and which recordings were held out of training where that is not the default."""
+    config, words = record["config"], [str(record["config"]["protocol"])]
+    if config.get("refit"):
+        return f"{words[0]}, refit"
+    if words[0] == "heldout":
+        usual = RunConfig()
+        words += ["stratified"] if config.get("validation", usual.validation) == "stratified" else []
+        share = config.get("validation_fraction", usual.validation_fraction)
+        words += [f"{share:g} held out"] if share != usual.validation_fraction else []
+    return ", ".join(words)
 
 
 def _method(record: Record) -> tuple[Any, ...]:

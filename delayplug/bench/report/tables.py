@@ -30,8 +30,9 @@ _FRAMES = ("step_ms", "binning", "pool")
 def table(records: Sequence[Record]) -> Table:
     """One row per backend and method: accuracies on held-out speakers and on the test set, after the last epoch.
 
-    Means over folds and seeds, with half their 95 % interval behind +- (Student; of a single run Wilson's). Beside each
-    is what the method gains over learned delays with the preset's values, in points, run by run.
+    Means over folds and seeds, with half their 95 % interval behind +- (Student, over the means of folds where there
+    are several; of a single run Wilson's). Beside each is what the method gains over learned delays with the preset's
+    values, in points, run by run.
     """
     rows = rows_of(records)
     cells = [summary(row, rows) for row in rows]
@@ -140,7 +141,8 @@ def notes_of(records: Sequence[Record], *, gains: bool) -> list[str]:
         notes.append(f"{which}; nothing was chosen.")
     if gains:
         notes.append(f"Over the recipe: points gained over {recipe_of(records)}, run by run.")
-    notes.append("Behind +-: half the 95 % interval of the mean of all runs (Student), or of a single run (Wilson).")
+    of = "folds, or of seeds on a single one" if held else "all runs"
+    notes.append(f"Behind +-: half the 95 % interval of the mean of {of} (Student), or of a single run (Wilson).")
     if frames := frames_of(records):
         notes.append(f"Frames: {frames}.")
     waiting = mean(record["waiting"] for record in records)

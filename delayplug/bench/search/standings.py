@@ -20,8 +20,8 @@ _SHOWN = 20  # settings in the table
 def standings(record: Sweep) -> Table:
     """One row per setting, the best one first: its values, its accuracy, and what it is better than the baseline.
 
-    Behind +- is half the 95 % interval: of the mean over runs (Student), or of a single run on its recordings (Wilson,
-    Newcombe).
+    Behind +- is half the 95 % interval: of the mean over runs, or over the means of folds (Student), or of a single run
+    on its recordings (Wilson, Newcombe).
     """
     trials = ranked(record)
     names = searched(record)
@@ -62,18 +62,20 @@ def _what(trial: Trial) -> str:
 
 def _gain(trial: Trial, base: Trial) -> str:
     """The mean difference to the baseline in points, run by run, and half its interval."""
-    both = zip(trial["runs"], base["runs"], strict=False)
+    both = list(zip(trial["runs"], base["runs"], strict=False))
     pairs = [(ours["accuracy"], theirs["accuracy"]) for ours, theirs in both]
     if trial["baseline"] or not pairs:
         return ""
-    half = half_difference(pairs, trial["runs"][0]["recordings"])
+    half = half_difference(pairs, trial["runs"][0]["recordings"], [ours["fold"] for ours, _ in both])
     return f"{100 * mean(ours - theirs for ours, theirs in pairs):+.1f} +-{100 * half:.1f}"
 
 
 def with_interval(runs: Sequence[PartResult]) -> str:
-    """The mean accuracy of runs in percent, and half its interval."""
-    values = [run["accuracy"] for run in runs]
-    return f"{100 * mean(values):.1f} +-{100 * half_interval(values, runs[0]['recordings']):.1f}" if values else ""
+    """The mean accuracy of runs in percent, and half its interval, over the means of folds if there are several."""
+    if not runs:
+        return ""
+    values, folds = [run["accuracy"] for run in runs], [run["fold"] for run in runs]
+    return f"{100 * mean(values):.1f} +-{100 * half_interval(values, runs[0]['recordings'], folds):.1f}"
 
 
 def ranked(record: Sweep) -> list[Trial]:

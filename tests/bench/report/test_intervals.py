@@ -5,6 +5,7 @@ import pytest
 from delayplug.bench.report.intervals import (
     half_difference,
     half_interval,
+    means_of_groups,
     student,
     student_quantile,
     wilson,
@@ -57,3 +58,15 @@ def test_students_of_several_runs_and_wilsons_of_a_single_one() -> None:
     assert half_difference([(0.8, 0.7), (0.9, 0.7)], 100) == pytest.approx(student([0.1, 0.2]))
     low, high = wilson_difference(0.8, 0.7, 1600)
     assert half_difference([(0.8, 0.7)], 1600) == pytest.approx((high - low) / 2)
+
+
+def test_runs_on_the_same_speakers_count_as_one() -> None:
+    """Ten seeds on two folds say nothing about a third pair of speakers that two folds do not say."""
+    values, folds = [0.8, 0.6, 0.82, 0.62], ["a", "b", "a", "b"]
+    assert means_of_groups(values, folds) == pytest.approx([0.81, 0.61])
+    assert half_interval(values, 100, folds) == pytest.approx(student([0.81, 0.61]))
+    assert half_interval(values, 100, folds) > 5 * half_interval(values, 100)
+    pairs = [(value + 0.01 * n, value) for n, value in enumerate(values)]
+    assert half_difference(pairs, 100, folds) == pytest.approx(student([0.01, 0.02]))
+    for groups in ((), ["a"] * 4):  # one group: its seeds are all that there is
+        assert means_of_groups(values, groups) == values

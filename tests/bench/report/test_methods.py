@@ -1,10 +1,20 @@
 """Rows of a comparison, and what a method gains over the recipe."""
 
+from typing import Any
+
 import pytest
 
 from delayplug.bench.config import configure
 from delayplug.bench.report.intervals import half_difference, half_interval, student
-from delayplug.bench.report.methods import Estimate, difference, on_test_set, rows_of, setting_text, shared_settings
+from delayplug.bench.report.methods import (
+    Estimate,
+    difference,
+    last_epoch,
+    on_test_set,
+    rows_of,
+    setting_text,
+    shared_settings,
+)
 from tests.bench.runs import folds_and_refits, record_of
 
 
@@ -112,3 +122,44 @@ def test_settings_in_words() -> None:
     assert setting_text("tau", 2.0) == "tau 2"
     assert (setting_text("bias", True), setting_text("bias", False)) == ("bias", "no bias")
     assert setting_text("binning", "events") == "binning events"
+
+
+def test_what_is_held_out_of_training_makes_another_row() -> None:
+    base = {"dataset": "d", "backend": "norse"}
+    changes = ({}, {"validation": "speaker", "seed": 1}, {"validation": "stratified"}, {"validation_fraction": 0.1})
+    records = [record_of(configure("shd", **base, **each), 0.9) for each in changes]
+    rows = rows_of(records)
+    expected = [("heldout", 2), ("heldout, 0.1 held out", 1), ("heldout, stratified", 1)]
+    assert [(row.protocol, len(row.tested)) for row in rows] == expected
+    assert [row.name for row in rows] == [f"learned, {protocol}" for protocol, _ in expected]
+
+
+def test_a_run_that_was_made_twice_counts_once() -> None:
+    """What only says how it was judged, or by which way it was computed, makes no other run of it."""
+    base = {"dataset": "d", "backend": "norse"}
+    fold = {**base, "protocol": "speakers"}
+    records = [
+        record_of(configure("shd", **fold, fold=1), 0.8, (2, 3), finished="2026-11-26T17:00:00+00:00"),
+        record_of(configure("shd", **fold, held_speakers=(2, 3)), 0.79, (2, 3)),
+        record_of(configure("shd", **fold, fold=1, validate_every=10), 0.78, (2, 3)),
+        record_of(configure("shd", **base, refit=True), 0.93, (0, 1)),
+        record_of(configure("shd", **base, refit=True, validation_fraction=0.1), 0.94, (0,)),
+    ]
+    (row,) = rows_of(records)
+    assert [record["accuracy"]["last epoch"] for record in row.records] == [0.94, 0.8]
+
+
+def test_speakers_and_a_validation_file_are_not_averaged() -> None:
+    base = {"dataset": "d", "backend": "norse"}
+    of_file: Any = {**record_of(configure("shd", **base), 0.5)["data"], "tested_on": "the validation recordings"}
+    validated = [
+        record_of(configure("shd", **base, protocol="validation", seed=seed), 0.9, data=of_file) for seed in range(2)
+    ]
+    speakers = [record_of(configure("shd", **base, protocol="speakers"), 0.8, (0, 1))]
+    tested = [record_of(configure("shd", **base, protocol="official"), 0.7)]
+    rows = rows_of([*validated, *speakers, *tested])
+    shape = [(row.name, len(row.tested), [last_epoch(record) for record in row.held]) for row in rows]
+    assert shape == [("learned, official", 1, [0.8]), ("learned, validation", 0, [0.9, 0.9])]
+    assert {difference(row, rows, on_test=on_test) for row in rows for on_test in (True, False)} == {None}
+    (row,) = rows_of([*validated, *tested])
+    assert (row.name, len(row.tested), len(row.held)) == ("learned", 1, 2)
