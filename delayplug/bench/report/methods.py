@@ -220,7 +220,8 @@ def _once(records: Sequence[Record]) -> tuple[Record, ...]:
 
 def _speakers_of(record: Record) -> object:
     """What tells the held-out recordings of one fold from those of another."""
-    return held_speakers(record) or record["config"].get("fold", 0)
+    config = record["config"]
+    return held_speakers(record) or tuple(config.get("held_speakers", ())) or config.get("fold", 0)
 
 
 def _pair(record: Record) -> tuple[object, ...]:
