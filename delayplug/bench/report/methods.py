@@ -16,7 +16,7 @@ from ..config import RunConfig, configure
 from ..settings import settings
 from ..task import LAST, TEST_SET
 from ..variants import VARIANTS, Variant, variant_name
-from .intervals import half_difference, half_interval
+from .intervals import half_difference, half_interval, means_of_groups
 
 # The fields that say how and where a network is judged or computed; all others are the method.
 _JUDGED_BY = frozenset({
@@ -81,10 +81,7 @@ class Row:
 
     @cached_property
     def on_held(self) -> Estimate | None:
-        """The accuracy on held-out recordings after the last epoch: the mean over folds and seeds.
-
-        Where there are several folds, its interval is that of the means of the folds.
-        """
+        """The accuracy on held-out recordings after the last epoch: the mean over seeds, or over the means of folds."""
         return _estimate(self.held, [_speakers_of(record) for record in self.held])
 
 
@@ -132,7 +129,7 @@ def difference(row: Row, rows: Sequence[Row], *, on_test: bool) -> Estimate | No
         on_test: on the test set, or on held-out recordings.
 
     Returns:
-        The mean over the pairs; None for the recipe itself, and without pairs.
+        The mean over the pairs, where there are several folds over their means; None for the recipe itself, and without pairs.
     """
     shared = shared_settings([record for each in rows for record in each.records])
     recipe = (row.preset, row.backend, "learned", 0, tuple(each for each in row.settings if each in shared))
@@ -146,7 +143,8 @@ def difference(row: Row, rows: Sequence[Row], *, on_test: bool) -> Estimate | No
         return None
     recordings = row.records[0]["data"]["test"] if on_test else row.held[0]["data"]["test"]
     groups = [] if on_test else [_speakers_of(ours[key]) for key in ours if key in theirs]
-    return Estimate(mean(first - second for first, second in pairs), half_difference(pairs, recordings, groups))
+    gains = means_of_groups([first - second for first, second in pairs], groups)
+    return Estimate(mean(gains), half_difference(pairs, recordings, groups))
 
 
 def shared_settings(records: Sequence[Record]) -> Settings:
@@ -210,7 +208,9 @@ def _before_refit(record: Record) -> Record:
 
 def _estimate(records: Sequence[Record], groups: Sequence[object]) -> Estimate | None:
     values = [last_epoch(record) for record in records]
-    return Estimate(mean(values), half_interval(values, records[0]["data"]["test"], groups)) if values else None
+    if not values:
+        return None
+    return Estimate(mean(means_of_groups(values, groups)), half_interval(values, records[0]["data"]["test"], groups))
 
 
 def _once(records: Sequence[Record]) -> tuple[Record, ...]:
