@@ -129,7 +129,8 @@ def difference(row: Row, rows: Sequence[Row], *, on_test: bool) -> Estimate | No
         on_test: on the test set, or on held-out recordings.
 
     Returns:
-        The mean over the pairs, where there are several folds over their means; None for the recipe itself, and without pairs.
+        The mean over the pairs, where there are several folds over their means; None for the recipe itself, and without
+        pairs.
     """
     shared = shared_settings([record for each in rows for record in each.records])
     recipe = (row.preset, row.backend, "learned", 0, tuple(each for each in row.settings if each in shared))
