@@ -8,7 +8,7 @@ from ..bench.config import RunConfig
 from ..bench.known_frames import KNOWN_FRAMES
 from ..bench.report.intervals import wilson
 from ..bench.serialise import to_command
-from ..bench.variants import variant_name
+from ..bench.variants import WITH_RECURRENT_DELAYS, variant_name
 from ..data.known_data import KNOWN_DATA
 from .card import Card
 
@@ -17,7 +17,11 @@ _PROTOCOLS = {
     "official": "the validation file of the data chose the epoch called best; the test set was read once",
     "paper": "trained on all training recordings; nothing chose the last epoch. Best on test is no honest figure",
     "speakers": "the recordings of some training speakers took the place of the test set, which was not read",
+    "validation": "the validation file took the place of the test set, which was not read",
+    "refit": "a network was judged by recordings held out of training; this one was then trained from the same seed on "
+    "all training recordings, with nothing held out. Nothing chose the epoch; the test set was read once",
 }
+_TESTED_ON = {"speakers": "recordings of held-out speakers", "validation": "validation recordings"}
 
 
 def model_page(card: Card, content: bytes) -> str:
@@ -35,11 +39,17 @@ def model_page(card: Card, content: bytes) -> str:
     binning = "" if config.dataset == "synthetic" else f", {config.pool} channels summed, binning {config.binning}"
     checksums = "\n".join(f"| `{name}` | `{checksum}` |" for name, checksum in data["checksums"].items())
     variant = variant_name(config.delays, config.fan_in, config.recurrent)
-    tested_on = "recordings of held-out speakers" if config.protocol == "speakers" else "test recordings"
-    refit = " Then the network was trained again, on all training recordings." if config.refit else ""
+    neurons = "" if config.neuron == "lif" else f", {config.neuron} neurons"
+    tested_on = _TESTED_ON.get(config.protocol, "test recordings")
+    protocol = _PROTOCOLS["refit" if config.refit else config.protocol]
+    validated = (
+        f"{data['valid']:,} of them held out for the training before that"
+        if config.refit
+        else ("none of them for validation" if config.protocol in _TESTED_ON else f"{data['valid']:,} for validation")
+    )
     return f"""# {card["name"]}
 
-The benchmark's network ({hidden}, {variant} delays{_longest(config)}) trained on
+The benchmark's network ({hidden}, {variant} delays{_longest(config)}{neurons}) trained on
 {data["name"]}. {card["parameters"]:,} parameters, {len(content) / 1000:,.0f} kB.
 
 ```python
@@ -61,7 +71,7 @@ may go on from them. `examples/pretrained.py` freezes, streams and exports it.
 
 {textwrap.fill(about, 120)}
 
-{data["train"]:,} recordings were trained on, {data["valid"]:,} for validation, {data["test"]:,} for the test (split:
+{data["train"]:,} recordings were trained on, {validated}, {data["test"]:,} for the test (split:
 {data["split"]}). Frames: {data["steps"]} {steps}{binning}.
 {len(data["classes"])} classes: {", ".join(data["classes"])}.
 
@@ -71,7 +81,7 @@ may go on from them. `examples/pretrained.py` freezes, streams and exports it.
 
 ## Accuracy
 
-Protocol `{config.protocol}`: {_PROTOCOLS[config.protocol]}.{refit}
+Protocol `{config.protocol}{", refit" if config.refit else ""}`: {protocol}.
 The network is that after the last epoch.
 
 | | % of {data["test"]:,} {tested_on} | 95 % interval (Wilson) |
@@ -143,7 +153,8 @@ def _accuracies(card: Card) -> list[str]:
 
 
 def _longest(config: RunConfig) -> str:
-    return "" if config.delays == "none" else f" of up to {config.max_delay} steps"
+    has_delays = config.delays != "none" or config.recurrent in WITH_RECURRENT_DELAYS
+    return "" if not has_delays else f" of up to {config.max_delay} steps"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..bench.config import RunConfig
@@ -40,9 +41,15 @@ class Pretrained(DelayNetwork):
         """The score of each class, the largest of which is the prediction: (T, B, C) to (B, classes).
 
         Args:
-            x: events per step; shorter recordings are filled up with zeros to `steps`.
+            x: events per step, of at most `steps` steps; shorter recordings are filled up with zeros.
+
+        Raises:
+            ArgumentError: there are more steps, over which the readout was not trained.
         """
-        return class_scores(self(x), self.config.readout)
+        missing = self.steps - x.shape[0]
+        if missing < 0:
+            raise ArgumentError("x", f"at most {self.steps} steps", x.shape[0])
+        return class_scores(self(torch.cat((x, x.new_zeros(missing, *x.shape[1:])))), self.config.readout)
 
     def frames(self, recordings: Recordings) -> Frames:
         """Recordings as this network takes them: binned as those that it was trained on, and of the same length."""

@@ -2,6 +2,8 @@
 
 import hashlib
 
+import pytest
+
 from delayplug.models.card import Card
 from delayplug.models.model_page import index_page, model_page
 from delayplug.models.pretrained import pretrained
@@ -38,6 +40,24 @@ def test_a_page_without_what_was_not_measured() -> None:
     assert "no data set with known checksums" in page
     own["data"]["name"] = "SHD"  # known by its files, and not by its frames
     assert "the Spiking Heidelberg Digits" in model_page(own, b"")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"protocol": "validation"}, "% of 1,000 validation recordings"),
+        ({"protocol": "speakers"}, "% of 1,000 recordings of held-out speakers"),
+        ({"refit": True}, "Protocol `heldout, refit`: a network was judged by recordings held out of training; this"),
+        ({"refit": True}, "300 of them held out for the training before that"),
+        ({"neuron": "adlif"}, "delays of up to 24 steps, adlif neurons) trained on"),
+        ({"delays": "none", "recurrent": "axonal"}, "none-recurrent-axonal delays of up to 24 steps) trained on"),
+    ],
+)
+def test_a_page_of_each_kind_of_run(changes: dict[str, object], expected: str) -> None:
+    own = card()
+    page = model_page({**own, "config": {**own["config"], **changes}}, b"")
+    assert expected in page
+    assert ("epoch called best" in page) is (changes.keys() <= {"neuron", "delays", "recurrent"})
 
 
 def test_the_index_lists_all() -> None:

@@ -44,6 +44,16 @@ def test_the_accuracy_is_that_of_the_card(backend: str) -> None:
     assert accuracy == pytest.approx(network.card["accuracy"]["last epoch"], abs=0.005)
 
 
+def test_short_recordings_are_filled_up_and_long_ones_refused() -> None:
+    network = pretrained("synthetic-learned")
+    x = TimingTask().sample(20, seed=9).batch(range(20))[0][:30]
+    filled = torch.cat((x, torch.zeros(network.steps - 30, *x.shape[1:])))
+    with torch.no_grad():
+        assert torch.equal(network.scores(x), network.scores(filled))
+    with pytest.raises(ArgumentError, match=r"x: expected at most 50 steps, got 51"):
+        network.scores(torch.zeros(51, 1, 20))
+
+
 def test_delays_are_between_steps_until_they_are_frozen() -> None:
     network = pretrained("synthetic-learned")
     (delays, *_) = network.delays_now()

@@ -21,7 +21,8 @@ _HEAD = """# Leaderboard
 Made of records by `delayplug bench leaderboard`, ours (`results/*.json`) and contributed ones
 (`results/contributed/*.json`); CONTRIBUTING.md says how to add one. Records that cannot be what they say are refused:
 those of unknown data (by the checksums of its frames), without versions, seed or protocol, with accuracies that cannot
-come from that number of recordings, or with other parameters than their configuration's network has.
+come from that number of recordings, with other parameters than their configuration's network has, or with numbers that
+contradict each other. An accuracy that only one number tells cannot be checked: the command beside it can.
 
 - **Test accuracy** is that after the last epoch, which nothing chose, in percent: the mean over seeds, and half its
   95 % interval (Student; of a single run Wilson). The protocol says what was trained on: `heldout` without the

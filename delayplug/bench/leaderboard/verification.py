@@ -10,9 +10,9 @@ from ..comparison.records import Record
 from ..config import SYNTHETIC, RunConfig
 from ..known_frames import KNOWN_FRAMES, KnownFrames, known_frames
 from ..model.network import DelayNetwork
+from .consistency import unlike_accuracies, unlike_costs, unlike_recordings
 
 _NEEDED = ("python", "torch", "delayplug")
-_CLOSE = 1e-6  # of a whole number of recordings
 
 
 def doubts(record: Record) -> list[str]:
@@ -25,7 +25,18 @@ def doubts(record: Record) -> list[str]:
         if not record["data"].get("checksums"):
             return [f"it has no checksums of its data (known are {names})"]
         return [f"the checksums of its data are those of no data set that is known: {names}"]
-    checks = (_versions(record), _settings(record), _data(record, known), _accuracies(record), _parameters(record))
+    if record["config"]["protocol"] == "validation":
+        return [
+            "its protocol is 'validation', which reads no test set and holds out no speakers: there is no column for it"
+        ]
+    checks = (
+        _versions(record),
+        _settings(record),
+        _data(record, known) or unlike_recordings(record, known),
+        unlike_accuracies(record),
+        _parameters(record),
+        unlike_costs(record),
+    )
     return [doubt for doubt in checks if doubt]
 
 
@@ -54,15 +65,6 @@ def _data(record: Record, known: KnownFrames) -> str:
         f"{found[name]} {name}, {known.name} has {expected[name]}" for name in expected if found[name] != expected[name]
     ]
     return f"it has {'; '.join(unlike)}" if unlike else ""
-
-
-def _accuracies(record: Record) -> str:
-    number = record["data"]["test"]
-    for rule, value in record["accuracy"].items():
-        hits = value * number
-        if not (0 <= value <= 1) or abs(hits - round(hits)) > _CLOSE * max(1, number):
-            return f"its accuracy {value!r} ({rule}) cannot come from {number} recordings"
-    return ""
 
 
 def _parameters(record: Record) -> str:

@@ -21,9 +21,11 @@ def test_a_record_of_held_out_speakers_is_taken() -> None:
     made = record(1300, tested=1600, protocol="speakers", fold=3)
     assert doubts(made) == []
     made["data"]["test"] = 1601
-    assert "cannot come from 1601 recordings" in doubts(made)[0]
+    assert "it says that 6556 were trained on and 1600 validated on" in doubts(made)[0]
+    assert "cannot come from 1601 recordings" in doubts(made)[1]
     assert doubts(record(protocol="heldout", refit=True)) == []
     assert "parameters" in doubts(record(neuron="adlif", recurrent="axonal"))[0]
+    assert "there is no column for it" in doubts(record(protocol="validation"))[0]
 
 
 def change(path: str, value: object) -> Callable[[Any], None]:
