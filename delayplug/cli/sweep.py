@@ -36,8 +36,8 @@ def sweep(
 ) -> None:
     """Search for settings: chosen on held-out speakers, then tested once.
 
-    CONFIG has the settings of all runs, as `bench run --config` takes them, how many are tried and how, and a table
-    [search] of ranges. The test set is read when all is chosen, by runs of the chosen setting.
+    CONFIG has the settings of all runs, as `bench run --config` takes them, how many are tried and how, and a
+    table of ranges, "search". The test set is read when all is chosen, by runs of the chosen setting.
 
     \b
     Examples:

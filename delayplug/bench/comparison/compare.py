@@ -7,6 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from ...errors import ArgumentError
 from ...toolkits import plugins
 from ..config import RunConfig, configure
 from ..resources import Launcher, Resources
@@ -38,9 +39,10 @@ def configurations(
     """All runs of a comparison: every backend with every variant, seed and fold.
 
     Empty means all backends that work; no, fixed and learned delays; all synapses; seed 0; and, with the protocol
-    "speakers", all folds that the speakers of the training file make, which is read for that.
+    "speakers", all folds that the speakers of the training file make. That file is read under this protocol.
 
     Raises:
+        ArgumentError: a value that is not allowed, or a fold that there is not.
         BackendError: one of the backends cannot be used; raised before anything is trained.
         DataError: the training file is not usable, or names no speakers.
     """
@@ -48,8 +50,11 @@ def configurations(
     for name in names:
         plugins.toolkit(name)
     folds = list(folds)
-    if not folds and changes.get("protocol") == "speakers" and not changes.get("held_speakers"):
-        folds = list(range(number_of_folds(configure(preset, **changes))))
+    if changes.get("protocol") == "speakers" and not changes.get("held_speakers"):
+        number = number_of_folds(configure(preset, **changes))
+        folds = folds or list(range(number))
+        if max(folds) >= number:
+            raise ArgumentError("folds", f"0 to {number - 1}: {changes.get('dataset')} has {number} folds", max(folds))
     runs = product(list(seeds) or [0], folds or [0], names, list(fan_in) or [0], list(delays) or _USUAL)
     configs = (
         configure(preset, backend=backend, delays=kind, fan_in=inputs, seed=seed, fold=fold, **changes)

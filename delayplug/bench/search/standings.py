@@ -15,6 +15,7 @@ from ..report.intervals import half_difference, half_interval
 from .trials import PartResult, Sweep, Trial, accuracy_of
 
 _SHOWN = 20  # settings in the table
+_NARROW = 3  # values of a setting, beside which there is room for accuracies and their intervals in a line
 
 
 def standings(record: Sweep) -> Table:
@@ -27,6 +28,7 @@ def standings(record: Sweep) -> Table:
     names = searched(record)
     chosen = None if record["chosen"] is None else record["chosen"]["number"]
     base = next((trial for trial in record["trials"] if trial["baseline"]), None)
+    line_break = "\n+-" if len(names) > _NARROW else " +-"
     shown = [trial for n, trial in enumerate(trials) if n < _SHOWN or trial["baseline"]]
     left_out = f" {len(trials) - len(shown)} more are in sweep.json." if len(shown) < len(trials) else ""
     result = make_table(
@@ -35,7 +37,8 @@ def standings(record: Sweep) -> Table:
         number("runs"),
         number("accuracy %"),
         *([number("over the\npreset")] if base is not None else []),
-        text(""),
+        text("", wrap="never"),
+        gap=1 if len(names) > _NARROW else 2,
         title=f"{Path(str(record['config'].get('dataset', SYNTHETIC))).name}: {len(trials)} settings tried",
         caption=f"Accuracy on {record['judged_by']}; the test set was not read.{left_out}",
     )
@@ -45,8 +48,8 @@ def standings(record: Sweep) -> Table:
             str(trial["number"]),
             *(escape(shown_value(trial["values"][name])) for name in names),
             str(len(trial["runs"])),
-            with_interval(trial["runs"]),
-            *([_gain(trial, base)] if base is not None else []),
+            with_interval(trial["runs"]).replace(" +-", line_break),
+            *([_gain(trial, base).replace(" +-", line_break)] if base is not None else []),
             mark,
         ]
         result.add_row(*cells, style="bold" if mark == "chosen" else None)
@@ -57,7 +60,7 @@ def _what(trial: Trial) -> str:
     """What became of a setting, in a few words."""
     name = "preset" if trial["baseline"] else ""
     state = trial["state"] if trial["state"] in ("stopped", "refused", "failed") else ""
-    return ", ".join(filter(None, (name, state)))
+    return "\n".join(filter(None, (name, state)))
 
 
 def _gain(trial: Trial, base: Trial) -> str:

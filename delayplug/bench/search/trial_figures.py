@@ -66,6 +66,9 @@ def _draw_field(axes: Axes, name: str, points: list[tuple[Trial, float]], record
         axes.set_xlim(-0.5, len(listed) - 0.5)
     elif table.get("log"):
         axes.set_xscale("log")
+        ticks = [table["low"], math.sqrt(table["low"] * table["high"]), table["high"]]
+        axes.set_xticks(ticks, [shown_value(tick) for tick in ticks])
+        axes.set_xticks([], minor=True)  # their labels would overlap
     axes.set_xlabel(name)
 
 

@@ -33,6 +33,8 @@ def test_a_run_for_each_fold(tmp_path: Path) -> None:
         (seed, fold) for seed in (0, 1) for fold in range(3)
     ]
     assert [c.fold for c in configurations("shd", **changes, folds=[2, 0])] == [2, 0]
+    with pytest.raises(ArgumentError, match=r"folds: expected 0 to 2: .* has 3 folds, got 3"):
+        configurations("shd", **changes, folds=[0, 3])  # before fold 0 is trained
     (named,) = configurations("shd", **changes, held_speakers=[1, 4])
     assert (named.fold, named.held_speakers) == (0, (1, 4))
 

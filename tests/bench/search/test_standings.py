@@ -71,3 +71,15 @@ def test_a_record_of_a_sweep_under_way(accuracies: list[float]) -> None:
     found = record(trials=[trial(0, accuracies, "open")], chosen=None, final=[])
     assert to_text(standings(found), 100)
     assert to_text(effects(found), 100)
+
+
+def test_what_became_of_a_setting_is_legible_beside_many_values() -> None:
+    setting = {"lr": 0.00764, "hidden": [64, 64], "neuron": "adlif", "reset": "zero", "dropout": 0.5}
+    many = record()
+    many["config"]["search"] = {name: {"values": [value]} for name, value in setting.items()}
+    for each in many["trials"]:
+        each["values"] = dict(setting)
+    shown = to_text(standings(many), 80)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert {"chosen", "stopped", "refused", "preset"} <= set(shown.split())
+    assert "…" not in shown

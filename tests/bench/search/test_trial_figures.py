@@ -13,6 +13,8 @@ def test_a_panel_for_the_order_and_one_for_each_field(tmp_path: Path) -> None:
     order, rate, hidden = figure.axes
     assert [axes.get_xlabel() for axes in figure.axes] == ["setting", "lr", "hidden"]
     assert rate.get_xscale() == "log"
+    assert len(rate.get_xticks()) == 3
+    assert len(rate.get_xticks(minor=True)) == 0  # whose labels would overlap
     assert [label.get_text() for label in hidden.get_xticklabels()] == ["4", "8 8"]
     best = order.lines[0].get_ydata()
     assert np.allclose(best, [50, 50, 60, 60])  # the refused one has no accuracy
