@@ -255,7 +255,7 @@ def test_what_is_refused_before_anything_is_written(digits: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_settings_side_by_side(digits: Path, tmp_path: Path) -> None:
-    config = config_of(tmp_path, on(digits, "budget = 1\nfolds = [0, 2]\nhalving = 1\nfinal_seeds = []\n"))
+    config = config_of(tmp_path, on(digits, "budget = 1\nfolds = [0]\nfinal_seeds = []\n"))
     here = sweep(config, tmp_path / "here", means=means())
     there = sweep(config, tmp_path / "there", means=means(launcher="local"))
     assert results(there) == results(here)

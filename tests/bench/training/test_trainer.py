@@ -76,7 +76,7 @@ def test_recurrent_delays_are_trained(delays: Variant) -> None:
 @pytest.mark.trains
 def test_windows_and_masks_change_what_is_trained_on(tmp_path: Path) -> None:
     whole = load_task(configure("quick"))
-    config = configure("quick", backend="spikingjelly", **TINY)
+    config = configure("quick", backend="spikingjelly", **{**TINY, "epochs": 1})
     plain = train(config, whole, Resources("cpu"))
     new = {"channel_shift": 2, "blend": 0.5, "thin": 0.2, "time_scale": 0.1}
     for change in ({"time_mask": 20}, {"cutmix": 1.0}, *({name: value} for name, value in new.items())):
