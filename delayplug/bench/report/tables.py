@@ -122,7 +122,7 @@ def title_of(records: Sequence[Record]) -> str:
     shared = ", ".join(setting_text(*each) for each in shared_settings(records) if each[0] != "epochs")
     return (
         f"{data_of(first)}: {len(first['data']['classes'])} classes, preset {' and '.join(presets)}"
-        f"{f' with {shared}' if shared else ''}, {' or '.join(map(str, epochs))} epochs, "
+        f"{f' with {shared}' if shared else ''}, {' or '.join(map(str, epochs))} epoch{'' if epochs == [1] else 's'}, "
         f"{seeds} seed{'s' if seeds > 1 else ''}"
     )
 
