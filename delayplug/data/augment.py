@@ -1,17 +1,17 @@
-"""Augmented recordings, for training only.
+"""Data augmentation: random changes of training recordings.
 
-What is done to a recording, in this order:
+The options, in the order in which they are applied to a recording:
 
     time_scale      it becomes longer or shorter, as speed perturbation of audio (Ko et al., Interspeech 2015)
-    blend           half of its cells are those of another recording of its class (Nowotny, Turner, Knight, "Loss
+    blend           about half of its cells come from another recording of its class (Nowotny, Turner, Knight, "Loss
                     shaping enhances exact gradient learning with Eventprop in spiking neural networks", 2025, who
-                    choose spikes one by one, after they have aligned the centres of mass)
-    cutmix          a stretch of steps comes from any other recording (Yun et al., ICCV 2019, along the time)
-    time_mask       neighbouring steps are emptied (SpecAugment: Park et al., Interspeech 2019)
+                    choose each spike separately, after aligning the centres of mass)
+    cutmix          consecutive steps are those of any other recording (Yun et al., ICCV 2019; here over time)
+    time_mask       consecutive steps are set to zero (SpecAugment: Park et al., Interspeech 2019)
     channel_shift   all channels move up or down (Nowotny et al., as above), which imitates a vocal tract of another
                     length: cochlear channels are logarithmic in frequency (VTLP: Jaitly and Hinton, ICML workshop 2013)
-    thin            cells here and there are emptied (EventDrop: Gu et al., IJCAI 2021)
-    channel_mask    neighbouring channels are emptied (SpecAugment, as above)
+    thin            random cells are set to zero (EventDrop: Gu et al., IJCAI 2021)
+    channel_mask    neighbouring channels are set to zero (SpecAugment, as above)
 
 Shapes: T steps, C channels, N recordings, B recordings of a batch, K classes. A cell is one channel in one step.
 """
@@ -27,27 +27,28 @@ from torch import Tensor
 from ..errors import ArgumentError
 from .frames import Frames, Indices
 
-# Each option draws from a generator of its own, (seed, epoch, number), but for the first three, which share one.
+# Each of these options has a random generator with the seed (seed, epoch, number), so that switching one on changes no
+# other. cutmix, time_mask and channel_mask share one with the seed (seed, epoch).
 _SHIFTED, _BLENDED, _THINNED, _SCALED = 1, 2, 3, 4
-_PACE_BITS = 16
+_PACE_BITS = 16  # after the binary point of `Changes.pace`
 _LEAST, _MOST = -(2**31), 2**31 - 1  # of int32
 
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """What augmentation does to each of N recordings in one epoch: int64 tensors, int32 where it says so.
+    """What augmentation does to each of N recordings in one epoch. Tensors are int64 unless they are called int32.
 
     Attributes:
-        other: (N,) the recording of which a stretch of steps is taken.
-        cut: (N, 2) first step of that stretch, and the one behind its last; the same twice where nothing is taken.
-        steps: (N, 2) the steps that are emptied then, likewise.
-        channels: (N, 2) the channels that are emptied, likewise.
-        pace: (N,) steps of the recording per step of the result, times 65536; see `scaled_steps`.
-        partner: (N,) the recording of the same class that half of the cells are taken from; its own where it stays.
-        partner_keys: int32 (N, 2) of the cells that are taken from there: those with a negative `cell_numbers`.
-        shift: (N,) channels by which all channels move up.
-        thin_keys: int32 (N, 2) of the cells that are emptied: those whose `cell_numbers` are below `thin_limit`.
-        thin_limit: int32 (N,).
+        other: (N,) for cutmix, the recording that the steps `cut` are copied from.
+        cut: (N, 2) first step that is copied, and the one after the last; equal where no step is copied.
+        steps: (N, 2) for time_mask, the steps that are set to zero after that, in the same form.
+        channels: (N, 2) for channel_mask, the channels that are set to zero, in the same form.
+        pace: (N,) for time_scale, steps of the recording per step of the result, times 65536; see `scaled_steps`.
+        partner: (N,) for blend, a recording of the same class; the recording itself where it is not blended.
+        partner_keys: int32 (N, 2) keys of the blend; the cells whose `cell_numbers` are negative come from the partner.
+        shift: (N,) for channel_shift, the number of channels by which all channels move up.
+        thin_keys: int32 (N, 2) keys for thin; the cells whose `cell_numbers` are below `thin_limit` are set to zero.
+        thin_limit: int32 (N,), see `thin_keys`.
     """
 
     other: Tensor
@@ -72,23 +73,23 @@ class Augmented:
 
     Attributes:
         frames: the recordings.
-        time_mask: the largest number of neighbouring steps that are emptied; it is drawn from 0..time_mask.
+        time_mask: the largest number of consecutive steps that are set to zero; the number is drawn from 0..time_mask.
         channel_mask: the same for neighbouring channels.
-        cutmix: probability that a stretch of steps is taken from another recording. The label is then a mixture, in
-            proportion to the events from each (of a blended recording, to the mean of its two; events that other
-            options remove count as well).
+        cutmix: probability that consecutive steps are replaced by those of another recording. The label is then a
+            mixture, in proportion to the events from each recording. (A blended recording counts with the mean of the
+            events of its two recordings. Events that later options remove are counted.)
         channel_shift: all channels of a recording are shifted by a whole number drawn from
             -channel_shift..channel_shift, in pooled channels. Those that enter at the border are empty.
         blend: probability that a recording is blended with another one of the same class, drawn from these frames:
-            each cell is taken from one or the other with probability one half, its count as a whole. The label stays.
-            Nothing is done to a class of one recording.
-        thin: the largest share of cells that are emptied: for each recording a share is drawn from 0..thin, and each
-            cell is emptied with that probability, its count as a whole.
+            the count of each cell is that of one or the other, with probability one half. The label stays. A recording
+            that is the only one of its class is not blended.
+        thin: the largest share of cells that are set to zero: for each recording a share is drawn from 0..thin, and
+            each cell is set to zero with that probability.
         time_scale: the length of a recording is multiplied by a factor drawn from 1 - time_scale..1 + time_scale: each
-            step is that one of the recording that is at the same share of the length, so that steps are left out
-            or stand twice. What does not fit into T steps is cut.
+            step of the result is the one at the same relative position in the recording, so that some steps are left
+            out or repeated. Steps after the T-th are cut off.
         seed: of the random changes.
-        epoch: of the training, which must increase it.
+        epoch: number of the epoch; the training loop must increase it.
     """
 
     frames: Frames
@@ -125,11 +126,11 @@ class Augmented:
 
     @cached_property
     def cells(self) -> Tensor:
-        """The `cell_table` of these frames, int32 (T, C)."""
+        """The `cell_table` for recordings of this size, int32 (T, C)."""
         return cell_table(self.frames.steps, self.frames.channels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Input float32 (T, C), in events per step, and the probabilities of the classes, float32 (K,)."""
+        """One changed recording: input float32 (T, C), in events per step, and class probabilities float32 (K,)."""
         x, label = self.frames[index]
         y = torch.zeros(len(self.frames.classes))
         y[label] = 1
@@ -152,17 +153,17 @@ class Augmented:
         return x, y
 
     def _blended(self, x: Tensor, changes: Changes, index: int) -> tuple[Tensor, Tensor]:
-        """One recording in its new length and blended, and the mean of the recordings that it is blended of."""
-        parts = [x]
+        """A recording after time_scale and blend, and the mean of the two blended recordings, both (T, C)."""
+        sources = [x]
         if self.blend:
-            parts.append(self.frames[int(changes.partner[index])][0])
+            sources.append(self.frames[int(changes.partner[index])][0])
         if self.time_scale:
             source, outside = scaled_steps(changes.pace[index], self.frames.steps)
-            parts = [part[source].masked_fill(outside.unsqueeze(1), 0) for part in parts]
-        if len(parts) == 1:
-            return parts[0], parts[0]
-        theirs = cell_numbers(self.cells, changes.partner_keys[index]) < 0
-        return torch.where(theirs, parts[1], parts[0]), (parts[0] + parts[1]) / 2
+            sources = [each[source].masked_fill(outside.unsqueeze(1), 0) for each in sources]
+        if len(sources) == 1:
+            return sources[0], sources[0]
+        from_partner = cell_numbers(self.cells, changes.partner_keys[index]) < 0
+        return torch.where(from_partner, sources[1], sources[0]), (sources[0] + sources[1]) / 2
 
     def changes(self) -> Changes:
         """The random changes of this epoch."""
@@ -172,9 +173,9 @@ class Augmented:
             generator, number = np.random.default_rng((self.seed, self.epoch)), len(self)
             mixed = generator.random(number) < self.cutmix
             other = generator.integers(max(1, number), size=number)
-            cut = _stretches(self.frames.steps, self.frames.steps, number, generator) * mixed[:, None]
-            steps = _stretches(self.time_mask, self.frames.steps, number, generator)
-            channels = _stretches(self.channel_mask, self.frames.channels, number, generator)
+            cut = _intervals(self.frames.steps, self.frames.steps, number, generator) * mixed[:, None]
+            steps = _intervals(self.time_mask, self.frames.steps, number, generator)
+            channels = _intervals(self.channel_mask, self.frames.channels, number, generator)
             factor = self._generator(_SCALED).uniform(1 - self.time_scale, 1 + self.time_scale, number)
             pace = np.rint((1 << _PACE_BITS) / factor).astype(np.int64)
             generator = self._generator(_BLENDED)
@@ -191,7 +192,7 @@ class Augmented:
         return self._drawn[1]
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Inputs float32 (T, B, C) and probabilities float32 (B, K) of the recordings of these positions."""
+        """Changed recordings at these B positions: inputs float32 (T, B, C) and class probabilities float32 (B, K)."""
         items = [self[int(index)] for index in indices]
         return torch.stack([x for x, _ in items], 1), torch.stack([y for _, y in items])
 
@@ -200,16 +201,17 @@ class Augmented:
 
 
 def scaled_steps(pace: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Which step of a recording each step of its scaled one is, and which of them are behind its end.
+    """For each step of a scaled recording, the step of the original that it is copied from.
 
-    Whole numbers, so that every device has the same: step t is the one that (t + 1/2) * pace / 65536 lies in.
+    Step t is copied from the step that (t + 1/2) * pace / 65536 lies in. Only integers are used, so that the result is
+    the same on every device.
 
     Args:
         pace: int64 (...), as in `Changes`.
         steps: T.
 
     Returns:
-        int64 (T, ...) in 0..T-1, and bool (T, ...).
+        The step, int64 (T, ...) in 0..T-1; and bool (T, ...), true where the original has ended: those are zero.
     """
     twice = torch.arange(1, 2 * steps, 2, device=pace.device).view(-1, *[1] * pace.ndim)
     source = (twice * pace) >> (_PACE_BITS + 1)
@@ -217,21 +219,21 @@ def scaled_steps(pace: Tensor, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def shifted_channels(shift: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Which channel of a recording each channel of its shifted one is, and which of them are none.
+    """For each channel of a shifted recording, the channel of the original that it is copied from.
 
     Args:
         shift: int64 (...), channels to move up by.
         channels: C.
 
     Returns:
-        int64 (..., C) in 0..C-1, and bool (..., C).
+        The channel, int64 (..., C) in 0..C-1; and bool (..., C), true where the original has none: those are zero.
     """
     source = torch.arange(channels, device=shift.device) - shift.unsqueeze(-1)
     return source.clamp(0, channels - 1), (source < 0) | (source >= channels)
 
 
 def cell_table(steps: int, channels: int) -> Tensor:
-    """int32 (T, C), for `cell_numbers`: the number of each cell, mixed by the last steps of MurmurHash3 (Appleby)."""
+    """The index of each cell, hashed by the final mixing steps of MurmurHash3 (Appleby); int32 (T, C)."""
     cells = np.arange(1, steps * channels + 1, dtype=np.uint32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         cells ^= cells >> np.uint32(shift)
@@ -241,41 +243,41 @@ def cell_table(steps: int, channels: int) -> Tensor:
 
 
 def cell_numbers(table: Tensor, keys: Tensor) -> Tensor:
-    """A random number for each cell, int32, which depends on the cell and its recording's keys alone.
+    """A pseudo-random number for each cell, int32 (T, ..., C), determined by the cell and the keys of its recording.
 
-    Multiplication by an odd number modulo 2 ** 32 and an addition (Dietzfelbinger et al., 1997): one pass over the
-    cells, and the same numbers on every device. They are as random as can be in their upper bits, which comparisons
-    look at.
+    Multiply-shift hashing, multiplication by an odd number and an addition modulo 2 ** 32 (Dietzfelbinger et al.,
+    1997): one pass over the cells, and the same numbers on every device. The upper bits, which decide a comparison,
+    are the most random ones.
 
     Args:
-        table: int32 (T, ..., C), as `cell_table` gives it.
-        keys: int32 (..., 2), an odd one and any.
+        table: int32 (T, ..., C), as `cell_table` returns it.
+        keys: int32 (..., 2); the first one must be odd.
     """
     factor, start = (each.unsqueeze(-1) for each in keys.unbind(-1))
     return torch.addcmul(start, table, factor)
 
 
 def _keys(number: int, generator: np.random.Generator) -> NDArray[np.int32]:
-    """(number, 2) for `cell_numbers`."""
+    """Random keys for `cell_numbers`, (number, 2)."""
     keys = generator.integers(_LEAST, _MOST, (number, 2), np.int32, endpoint=True)
     keys[:, 0] |= 1
     return keys
 
 
 def _same_class(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """For each recording another one of the same class, (N,); itself where there is no other."""
+    """For each recording the position of another one of the same class, (N,); its own where there is no other."""
     order = labels.argsort(kind="stable")
     _, first, which, size = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
     first, size = first[which], size[which]  # of the class of each recording, in `order`
-    ahead = 1 + generator.integers((size - 1).clip(min=1))
-    place = np.arange(len(labels)) - first
+    offset = 1 + generator.integers((size - 1).clip(min=1))
+    rank = np.arange(len(labels)) - first  # within its class
     partner = np.empty_like(order)
-    partner[order] = order[first + (place + ahead) % size]
+    partner[order] = order[first + (rank + offset) % size]
     return partner
 
 
-def _stretches(longest: int, size: int, number: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Random slices of 0..size, (number, 2), of random lengths from 0 to `longest`."""
+def _intervals(longest: int, size: int, number: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Random intervals within 0..size, (number, 2) starts and ends, of random lengths from 0 to `longest`."""
     length = generator.integers(longest + 1, size=number).clip(max=size)
     start = generator.integers(size - length + 1)
     return np.stack((start, start + length), 1)

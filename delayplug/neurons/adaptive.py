@@ -1,8 +1,8 @@
-"""Learned constants of adaptive LIF neurons, which adapters make the neurons of their toolkits of.
+"""Adaptive LIF neurons (adLIF): learned constants, and one step. Adapters build neurons of their toolkits from them.
 
 Baronig, Ferrand, Sabathiel, Legenstein, "Advancing spatio-temporal processing through adaptation in spiking neural
-networks", Nature Communications 2025 (arXiv 2408.07517). With the input I, the membrane u, the adaptation w and the
-step function H, discretised by symplectic Euler:
+networks", Nature Communications 2025 (arXiv 2408.07517). With the input I, the membrane u, the adaptation w, the spikes
+s, the step function H and steps of length dt, discretised by symplectic Euler:
 
     h = alpha u + (1 - alpha) (I - w)             alpha = exp(-dt / tau_u)
     s = H(h - threshold)
@@ -23,7 +23,7 @@ from .surrogates import Surrogate
 
 
 class AdaptiveConstants(NamedTuple):
-    """The constants of a step, one for each neuron, (size,).
+    """The constants of a step, each (size,): one value for each neuron. The symbols are those at the top of the module.
 
     Attributes:
         leak: 1 - alpha.
@@ -41,23 +41,25 @@ class AdaptiveConstants(NamedTuple):
 class AdaptiveParameters(nn.Module):
     """The learned constants of a layer of adaptive LIF neurons, within bounds.
 
-    Each parameter is (size,), in 0..1: the place of the constant between its bounds, which are those of the paper, as
-    is the start, drawn uniformly. Call `clamp_` after each step of an optimizer.
+    Each parameter, `tau_u`, `tau_w`, `a` and `b`, is (size,) with values in 0..1 that interpolate between the bounds of
+    that constant; the default bounds are the paper's. Initial values are drawn uniformly from 0..1, as in the paper.
+    Call `clamp_` after each step of an optimizer.
 
     Args:
         size: number of neurons.
         step_ms: length of a step, in milliseconds.
-        strength: q, the bound of a, which lies in 0..q; b lies in 0..2q.
-        membrane_ms: bounds of tau_u, in milliseconds.
-        adaptation_ms: bounds of tau_w, in milliseconds.
+        strength: the bound q: a lies in 0..q, and b in 0..2q.
+        membrane_ms: lower and upper bound of tau_u, in milliseconds.
+        adaptation_ms: lower and upper bound of tau_w, in milliseconds.
 
     Raises:
-        ArgumentError: a size below 1, a number that is not positive, or bounds that are not in order.
+        ArgumentError: a size below 1, a step or bound that is not positive, a negative strength, or a lower bound above
+            the upper one.
     """
 
     _low: Tensor
     _span: Tensor
-    _most: Tensor
+    _largest: Tensor
 
     def __init__(
         self,
@@ -81,21 +83,23 @@ class AdaptiveParameters(nn.Module):
         self.size, self.step_ms, self.strength = size, step_ms, strength
         self.membrane_ms, self.adaptation_ms = membrane_ms, adaptation_ms
         self.tau_u, self.tau_w, self.a, self.b = (nn.Parameter(torch.rand(size)) for _ in range(4))
-        # Both time constants at once, and a and b: each operation is a launch on a GPU. tau / -dt = low + span place.
+        # Both time constants are computed together, and so are a and b: fewer kernel launches on a GPU.
+        # tau / -dt = low + span * parameter.
         low, high = (
             torch.tensor(ends).div(-step_ms).unsqueeze(1) for ends in zip(membrane_ms, adaptation_ms, strict=True)
         )
-        for name, value in {"low": low, "span": high - low, "most": torch.tensor([[1.0], [2.0]]) * strength}.items():
+        largest = torch.tensor([[1.0], [2.0]]) * strength  # of a and of b
+        for name, value in {"low": low, "span": high - low, "largest": largest}.items():
             self.register_buffer(f"_{name}", value, persistent=False)
 
     def extra_repr(self) -> str:
         return f"{self.size}, step_ms={self.step_ms}, strength={self.strength}"
 
     def constants(self) -> AdaptiveConstants:
-        """The constants of a step, from the parameters; once for a sequence is enough."""
+        """Compute the constants of a step from the parameters; one call serves a whole sequence."""
         decays = (self._low + self._span * torch.stack((self.tau_u, self.tau_w))).reciprocal().exp()
         rates = 1 - decays
-        coupling, jump = (rates[1] * (self._most * torch.stack((self.a, self.b)))).unbind()
+        coupling, jump = (rates[1] * (self._largest * torch.stack((self.a, self.b)))).unbind()
         return AdaptiveConstants(leak=rates[0], decay=decays[1], coupling=coupling, jump=jump)
 
     def dynamics(
@@ -108,7 +112,7 @@ class AdaptiveParameters(nn.Module):
         shows_membrane: bool = False,
         shows_adaptation: bool = False,
     ) -> Dynamics:
-        """What `adaptive_step` computes with these constants; see `Dynamics` for the arguments."""
+        """Describe these neurons, as `adaptive_step` computes them; `Dynamics` explains the arguments."""
         constants = self.constants()
         return Dynamics(
             ChargeRule.LEAK_INPUT_FIRST,
@@ -125,7 +129,7 @@ class AdaptiveParameters(nn.Module):
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Bring the parameters back to 0..1, in place."""
+        """Clamp the parameters to 0..1, in place."""
         for parameter in self.parameters():
             parameter.clamp_(0, 1)
 
@@ -144,15 +148,15 @@ def adaptive_step(
     Args:
         constants: of the neurons, (size,).
         x: the input, (B, ..., size).
-        membrane, adaptation: the state, of the same shape.
-        fire: spikes of a charged membrane, with a surrogate gradient.
-        is_detached: whether the reset has no gradient.
+        membrane, adaptation: the state before the step, each of the shape of x.
+        fire: from the membrane before the reset to spikes (0 or 1), with a surrogate gradient.
+        is_detached: whether no gradient flows through the reset.
 
     Returns:
-        The spikes, and the membrane and the adaptation after the step.
+        The spikes, and the membrane and the adaptation after the step; each of the shape of x.
 
     Raises:
-        ArgumentError: x is for another number of neurons.
+        ArgumentError: the last dimension of x is not the number of neurons.
     """
     leak, decay, coupling, jump = constants
     if x.shape[-1:] != leak.shape:

@@ -93,12 +93,12 @@ class ResetAfter(IntEnum):
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare as one
 class Adaptation:
-    """A second state w of a neuron, zero at first, that is subtracted from what charges the membrane.
+    """A second state w of a neuron, zero at first, that is subtracted from the input that charges the membrane.
 
     With v the membrane after a step and s its spikes, before they are scaled: w <- decay w + (coupling v + jump s).
-    Of an adaptive LIF neuron (adLIF), decay = beta, coupling = (1 - beta) a and jump = (1 - beta) b, discretised by
-    symplectic Euler: Baronig, Ferrand, Sabathiel, Legenstein, "Advancing spatio-temporal processing through adaptation
-    in spiking neural networks", Nature Communications 2025.
+    An adaptive LIF neuron (adLIF), discretised by symplectic Euler, has decay = beta, coupling = (1 - beta) a and
+    jump = (1 - beta) b: Baronig, Ferrand, Sabathiel, Legenstein, "Advancing spatio-temporal processing through
+    adaptation in spiking neural networks", Nature Communications 2025.
 
     Attributes:
         decay, coupling, jump: numbers, or tensors that broadcast to (B, ...).
@@ -132,7 +132,7 @@ class Dynamics:
         divisor: what the input is divided by before all else.
         factors: what the input is multiplied by before all else, one after the other.
         gives_membrane: whether the output is the membrane after the step in place of spikes.
-        adaptation: of a neuron that adapts.
+        adaptation: the second state of a neuron that adapts; None for others.
         shows_membrane, shows_current, shows_adaptation: whether the neuron's forward returns these, too, at every step.
     """
 

@@ -1,14 +1,16 @@
-"""A layer of neurons that hears its own spikes: a recurrent connection, with delays or without, over a whole sequence.
+"""Layers whose spikes are fed back to them by a recurrent connection, with or without delays, over a whole sequence.
 
     u[t] = x[t] + sum over k of W (taps[k] s[t - 1 - k]),        s[t] = spikes of the neurons driven by u
 
-A spike of step t arrives in step t + 1 at the earliest, since a loop takes a step; a delay of d steps adds d to that.
+A spike of step t arrives in step t + 1 at the earliest, since a recurrent connection takes one step; a delay of d steps
+adds d to that.
 (Queant, Rançon, Cottereau, Masquelier, "DelRec: learning delays in recurrent spiking neural networks", arXiv
 2509.24852, 2025.)
 
-The steps depend on each other: they run one after the other, without a graph. What a step of the neurons does to small
-changes is then known for all steps at once, and the backward pass is a loop back in time with these slopes. It gives
-the gradients for u or for s; all others follow from one of these for the whole sequence at once.
+Each step depends on the one before it, so the forward pass runs step by step, without recording an autograd graph. Then
+the local derivatives of the neurons (`_slopes`) are computed for all steps at once, and the backward pass is a loop
+back in time over them. It gives the gradients for u or for s; autograd gets all others from these, for the whole
+sequence at once.
 
 Shapes: T steps, B batch, H neurons, K taps.
 """
@@ -35,12 +37,15 @@ from .step_launches import arrive, back, send
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare as one
 class Feedback:
-    """The weights and delays of a recurrent connection, as values without a graph.
+    """The weights and delays of a recurrent connection, as tensors without an autograd graph.
 
     Attributes:
-        weight: (H, H), receivers by senders; None if the taps hold the weights.
-        taps: the weight of the spikes of 1 + k steps ago: (K, H), of each sending neuron; (K, H, H), of each synapse,
-            receivers by senders; None for spikes that all arrive one step later.
+        weight: (H, H), receiving by sending neurons; None if the taps contain the weights.
+        taps: tap k weighs the spikes of 1 + k steps ago: (K, H), one delay for each sending neuron; (K, H, H), one for
+            each synapse, receiving by sending neurons; None without delays, where all spikes arrive one step later.
+
+    Raises:
+        ArgumentError: both or neither of `weight` and taps (K, H, H).
     """
 
     weight: Tensor | None
@@ -52,33 +57,35 @@ class Feedback:
 
     @property
     def is_synaptic(self) -> bool:
-        """Whether each synapse has taps of its own."""
+        """Whether each synapse has its own taps."""
         return self.taps is not None and self.taps.dim() == 3
 
     @property
     def reach(self) -> int:
-        """K: the last spikes that arrive are those of so many steps ago."""
+        """K, the number of taps: the oldest spikes that still arrive are K steps old."""
         return 1 if self.taps is None else self.taps.shape[0]
 
 
 def run_recurrent(dynamics: Dynamics, x: Tensor, feedback: Feedback, over_time: Callable[[Tensor], Tensor]) -> Tensor:
-    """A layer of fresh neurons with a recurrent connection, over a whole sequence.
+    """Run neurons with a recurrent connection over a whole sequence, from their initial state.
 
-    On a GPU no value is looked at, so that nothing waits for the device.
+    No tensor is read on the host, so that a call never waits for a GPU and can be captured as a CUDA graph.
 
     Args:
-        dynamics: of the neurons, which fire.
-        x: what arrives from outside, (T, B, H).
+        dynamics: of the neurons, which must have a threshold.
+        x: the input from other layers, (T, B, H).
         feedback: the recurrent connection.
-        over_time: what arrives at each step through the same connection, (T, B, H), with its graph, where the argument
-            are the spikes of the step before each, (T, B, H). Called where a graph is recorded.
+        over_time: the same connection as a differentiable function of a whole sequence: from spikes (T, B, H), each
+            those of the step before, to the input that arrives through it at each step, (T, B, H). Called only if
+            gradients are enabled.
 
     Returns:
-        The spikes, (T, B, H). Gradients go to x, to what `over_time` learns, and to the constants of the neurons; they
-        cannot be differentiated again.
+        The spikes, (T, B, H). They have gradients for x, for the parameters of `over_time`, and for the constants of
+        the neurons; these gradients cannot be differentiated again.
 
     Raises:
-        ArgumentError: a readout, an input of another shape, or a call within a transform of `torch.func`.
+        ArgumentError: the neurons have no threshold, x has another shape, or the call is within a transform of
+            `torch.func`.
     """
     if dynamics.threshold is None:
         raise ArgumentError("dynamics", "neurons that fire", "a readout")
@@ -92,11 +99,12 @@ def run_recurrent(dynamics: Dynamics, x: Tensor, feedback: Feedback, over_time: 
     past = mark_exact(run.past) if is_exact else run.past
     spikes = past[feedback.reach :]
     if torch.is_grad_enabled():
-        drive = x + over_time(past[feedback.reach - 1 : -1])  # for its graph
+        drive = x + over_time(past[feedback.reach - 1 : -1])  # the values of run.drive, with a graph
         if any(tensor.requires_grad for tensor in dynamics.tensors()):
-            # By the gradient for the spikes, that of the whole recurrence, neurons learn as if nothing was fed back.
-            drive = _activity(dynamics, _Valued.apply(drive, run.drive)).output
-            spikes = _Spikes.apply(drive, spikes, False, feedback, _slopes(dynamics, run))
+            # `_Spikes` gives the gradient of the whole recurrence for the spikes; from there, the gradients of the
+            # constants are those of neurons without a recurrent connection.
+            source = _activity(dynamics, _WithValues.apply(drive, run.drive)).output
+            spikes = _Spikes.apply(source, spikes, False, feedback, _slopes(dynamics, run))
         elif drive.requires_grad:
             spikes = _Spikes.apply(drive, spikes, True, feedback, _slopes(dynamics, run))
     return mark_exact(spikes) if is_exact else spikes
@@ -108,7 +116,7 @@ def _is_exact(dynamics: Dynamics) -> bool:
 
 
 class _State(NamedTuple):
-    """What neurons carry from step to step, (B, H), or that before all steps; None for what they do not have."""
+    """The state of neurons, (B, H) at one step or (T, B, H) over time; None for variables that they do not have."""
 
     membrane: Tensor | None = None
     current: Tensor | None = None
@@ -119,24 +127,25 @@ class _State(NamedTuple):
         return cls(activity.membrane, activity.current, activity.adaptation)
 
     @property
-    def parts(self) -> list[Tensor]:
-        return [part for part in self if part is not None]
+    def variables(self) -> list[Tensor]:
+        """The variables that these neurons have, in the order of the fields."""
+        return [variable for variable in self if variable is not None]
 
-    def replaced(self, parts: Sequence[Tensor]) -> "_State":
-        """With other tensors for the parts that there are."""
-        others = iter(parts)
-        return _State(*(None if part is None else next(others) for part in self))
+    def replaced(self, variables: Sequence[Tensor]) -> "_State":
+        """A state with other tensors for these variables, in the same order."""
+        remaining = iter(variables)
+        return _State(*(None if variable is None else next(remaining) for variable in self))
 
 
-_FRESH = _State()
+_INITIAL = _State()
 
 
 class _Run(NamedTuple):
-    """A sequence.
+    """The result of a forward pass.
 
     Attributes:
-        past: K steps of silence, and the spikes, (K + T, B, H).
-        drive: of the neurons, (T, B, H).
+        past: K steps without spikes, followed by the spikes of all steps, (K + T, B, H).
+        drive: the total input u of the neurons, (T, B, H).
         state: of the neurons before each step, (T, B, H).
     """
 
@@ -148,64 +157,66 @@ class _Run(NamedTuple):
 def _forward(dynamics: Dynamics, x: Tensor, feedback: Feedback) -> _Run:
     steps, reach = x.shape[0], feedback.reach
     past, drive = x.new_zeros((reach + steps, *x.shape[1:])), torch.empty_like(x)
-    wires, sent = _Wires(feedback, x, exact=_is_exact(dynamics)), None
+    connection, sent = _Connection(feedback, x, exact=_is_exact(dynamics)), None
     before: list[list[Tensor]] = []
-    state = _FRESH
+    state = _INITIAL
     for t, x_t in enumerate(x.unbind(0)):
-        if sent is None:  # nothing, in the first step
+        if sent is None:  # no spikes before the first step
             drive[t] = x_t
         else:
-            wires.add(x_t, sent, out=drive[t])
+            connection.add(x_t, sent, out=drive[t])
         activity = _activity(dynamics, drive[t : t + 1], state)
         after = _State.after(activity)
         if not before:
             zero = torch.zeros_like(x_t)
-            state = after.replaced([zero + dynamics.start, *(zero for _ in after.parts[1:])])
+            state = after.replaced([zero + dynamics.start, *(zero for _ in after.variables[1:])])
         assert activity.spikes is not None
-        sent = wires.send(activity.spikes[0], past[t + 1 : t + 1 + reach])
-        before.append(state.parts)
+        sent = connection.send(activity.spikes[0], past[t + 1 : t + 1 + reach])
+        before.append(state.variables)
         state = after
-    return _Run(past, drive, state.replaced([torch.stack(parts) for parts in zip(*before, strict=True)]))
+    return _Run(past, drive, state.replaced([torch.stack(variable) for variable in zip(*before, strict=True)]))
 
 
-class _Wires:
-    """A connection in one direction: to what comes next, or back from there.
+class _Connection:
+    """The recurrent connection in one direction: forward for spikes, or backward for gradients.
 
     Args:
-        feedback: its values.
-        x: a sequence that runs through it, for its dtype and device.
-        back: whether in the other direction, from what arrives to what was sent.
-        exact: whether bf16 represents the numbers that are sent.
+        feedback: its weights and taps.
+        x: the sequence that it will carry; only its dtype and device are used.
+        back: whether backward: from the gradients of what arrives to those of what was sent.
+        exact: whether bf16 represents the numbers that are sent exactly.
     """
 
     def __init__(self, feedback: Feedback, x: Tensor, back: bool = False, exact: bool = False) -> None:
         taps, weight = feedback.taps, feedback.weight
-        # In the order in which the steps lie in memory.
+        # Forward, the oldest step of a window comes first in memory, so the largest delay does as well.
         taps = taps if taps is None or back else taps.flip(0)
         self.taps = None if taps is None else taps.contiguous()
-        self.parts: tuple[Tensor, Tensor | None] | None = None
-        if weight is None:  # (K H, H) in place of (H, H)
+        # The weights as bf16 terms for the kernels; None where torch computes the products.
+        self.terms: tuple[Tensor, Tensor | None] | None = None
+        if weight is None:  # taps of each synapse are weights (K H, H)
             assert taps is not None
             self.matrix, self.taps = (taps if back else taps.mT).flatten(0, 1), None
         else:
             self.matrix = weight if back else weight.t()
             if x.dtype == torch.float32 and _triton.runs_on(x.device):
-                self.parts = in_parts(weight, parts())
+                self.terms = in_parts(weight, parts())
         self._is_synaptic, self._is_exact = weight is None, exact and taps is None
 
     def send(self, step: Tensor, window: Tensor) -> Tensor:
-        """Put a step (B, H) in the last place of the window (K, B, H); what comes out of the delays in the next one.
+        """Store a step (B, H) as the last one of the window (K, B, H), and return the delayed steps, for `add`.
 
-        That is (B, H), or (B, K H) to be multiplied by taps of each synapse.
+        These are (B, H), summed over the taps of each neuron, or (B, K H), to be multiplied by the taps of each
+        synapse.
         """
-        if self.parts is not None and self.taps is not None:
+        if self.terms is not None and self.taps is not None:
             send(step, window, self.taps, out := torch.empty_like(step))
             return out
         window[-1] = step
-        return self.gathered(window)
+        return self.delayed(window)
 
-    def gathered(self, window: Tensor) -> Tensor:
-        """What comes out of the delays, of a window that has all its steps."""
+    def delayed(self, window: Tensor) -> Tensor:
+        """The delayed steps of a complete window (K, B, H), as `send` returns them."""
         if self._is_synaptic:
             return window.movedim(0, 1).flatten(1)
         if self.taps is None:
@@ -216,38 +227,38 @@ class _Wires:
         return total
 
     def add(self, x: Tensor, sent: Tensor, out: Tensor) -> None:
-        """Write what is sent through the weights, and x (B, H)."""
-        if self.parts is None:
+        """Write into `out` x (B, H) plus the product of what was sent with the weights."""
+        if self.terms is None:
             torch.addmm(x, sent, self.matrix, out=out)
         else:
-            arrive(x, sent, *self.parts, self._is_exact, out)
+            arrive(x, sent, *self.terms, self._is_exact, out)
 
 
-def _activity(dynamics: Dynamics, x: Tensor, state: _State = _FRESH) -> NeuronActivity:
+def _activity(dynamics: Dynamics, x: Tensor, state: _State = _INITIAL) -> NeuronActivity:
     activity = run_fused(dynamics, x, *state)
     return in_steps(dynamics, x, *state) if activity is None else activity
 
 
 @torch.enable_grad()
 def _slopes(dynamics: Dynamics, run: _Run) -> Tensor:
-    """What a small change of the drive, or of a state before the step, does to the spikes and to the states after it.
+    """The local derivatives of the neurons in each step, ((S + 1) (S + 1), T, B, H) with S state variables.
 
-    Of the spikes and then of each of S states the slope by the drive and by each state, ((S + 1) (S + 1), T, B, H): of
-    all steps at once, as if they were samples of a batch.
+    Row n (S + 1) + m is the derivative of output n (the spikes, then each state variable after the step) by input m
+    (the drive, then each state variable before the step). All steps are computed at once, as samples of one batch.
     """
-    inputs = [part.flatten(0, 1).requires_grad_() for part in (run.drive, *run.state.parts)]
+    inputs = [tensor.flatten(0, 1).requires_grad_() for tensor in (run.drive, *run.state.variables)]
     activity = _activity(dynamics, inputs[0].unsqueeze(0), run.state.replaced(inputs[1:]))
-    outputs = (activity.output, *_State.after(activity).parts)
+    outputs = (activity.output, *_State.after(activity).variables)
     slopes = run.drive.new_empty((len(outputs) * len(inputs), *run.drive.shape))
     for n, output in enumerate(outputs):
-        found = torch.autograd.grad(output, inputs, torch.ones_like(output), retain_graph=True, materialize_grads=True)
-        for slope, part in zip(slopes[n * len(inputs) :], found, strict=False):
-            slope.copy_(part.view_as(slope))
+        grads = torch.autograd.grad(output, inputs, torch.ones_like(output), retain_graph=True, materialize_grads=True)
+        for slope, grad in zip(slopes[n * len(inputs) :], grads, strict=False):
+            slope.copy_(grad.view_as(slope))
     return slopes
 
 
-class _Valued(torch.autograd.Function):
-    """The second tensor, with the gradient of the first."""
+class _WithValues(torch.autograd.Function):
+    """The values of the second tensor, with the autograd graph of the first."""
 
     @staticmethod
     def forward(ctx: Any, graph: Tensor, values: Tensor) -> Tensor:
@@ -259,9 +270,9 @@ class _Valued(torch.autograd.Function):
 
 
 class _Spikes(torch.autograd.Function):
-    """The spikes as they are; the gradient for what they are made from is that of the whole recurrence.
+    """Return the spikes unchanged; the gradient for `source` is that of the whole recurrence.
 
-    `source` are the drives, or the spikes of neurons to which nothing is fed back.
+    `source` is the drive (`is_drive`), or the output of the same neurons for this drive, computed without recurrence.
     """
 
     @staticmethod
@@ -281,32 +292,33 @@ class _Spikes(torch.autograd.Function):
 
 
 def _backward(grad: Tensor, feedback: Feedback, slopes: Tensor) -> tuple[Tensor, Tensor]:
-    """From the gradient for the spikes by what follows this layer to those for the drives and, in all, for the spikes.
+    """The gradients for the drives and for the spikes, both (T, B, H), of the whole recurrence.
 
     Args:
-        grad: (T, B, H).
-        feedback: the connection.
-        slopes: as from `_slopes`.
+        grad: for the spikes from the layers that follow, (T, B, H).
+        feedback: the recurrent connection.
+        slopes: as `_slopes` returns them.
     """
-    grad, wires, reach = grad.contiguous(), _Wires(feedback, grad, back=True), feedback.reach
-    # The gradients for what came out of the delays in later steps; for taps of each synapse, for what drove neurons.
+    grad, connection, reach = grad.contiguous(), _Connection(feedback, grad, back=True), feedback.reach
+    # The gradients for the delayed spikes of later steps; with taps of each synapse, those for the drives.
     later = grad.new_zeros((len(grad) + reach, *grad.shape[1:]))
-    # For drives: also of the step behind the last one.
+    # For drives with one more step, zero, after the last one.
     for_drives, for_spikes = grad.new_zeros((len(grad) + 1, *grad.shape[1:])), torch.empty_like(grad)
     width = math.isqrt(slopes.shape[0])  # the drive and the states
-    states = grad.new_zeros((2, width - 1, *grad.shape[1:]))  # after a step, and before it
+    states = grad.new_zeros((2, width - 1, *grad.shape[1:]))  # gradients for the state after and before a step
     for t in reversed(range(len(grad))):
         window, after, before = later[t + 1 : t + 1 + reach], states[t % 2 - 1], states[t % 2]
-        if wires.parts is not None:
-            arguments = (window, wires.taps, *wires.parts, slopes[:, t], after, for_spikes[t], for_drives[t], before)
+        if connection.terms is not None:
+            factors = (connection.taps, *connection.terms)
+            arguments = (window, *factors, slopes[:, t], after, for_spikes[t], for_drives[t], before)
             back(grad[t], for_drives[t + 1], *arguments)
             continue
         if feedback.is_synaptic:
             window[0] = for_drives[t + 1]
-            torch.addmm(grad[t], wires.gathered(window), wires.matrix, out=for_spikes[t])
+            torch.addmm(grad[t], connection.delayed(window), connection.matrix, out=for_spikes[t])
         else:
-            torch.mm(for_drives[t + 1], wires.matrix, out=window[0])
-            torch.add(grad[t], wires.gathered(window), out=for_spikes[t])
+            torch.mm(for_drives[t + 1], connection.matrix, out=window[0])
+            torch.add(grad[t], connection.delayed(window), out=for_spikes[t])
         for n, total in enumerate((for_drives[t], *before.unbind(0))):
             torch.mul(slopes[n, t], for_spikes[t], out=total)
             for s, state in enumerate(after.unbind(0)):

@@ -19,7 +19,7 @@ from ..layers.exact import mark_exact
 from .dynamics import CONSTANTS, ChargeRule, Dynamics
 from .fused_adaptive import run_adaptive
 from .launches import backward, forward
-from .placement import FULL, Placement, as_column, place
+from .placement import FULL, Placement, as_column, place_constants
 from .recurrence import NeuronActivity
 from .reverse import Gradients, Saved, reverse
 from .surrogates import Surrogate, SurrogateForm
@@ -117,8 +117,8 @@ class _Plan:
     """How kernels take the constants of neurons: those of `CONSTANTS`, and the membrane of fresh neurons.
 
     Attributes:
-        placement: of these, the membrane last.
-        in_half: whether spikes are written in half precision, too.
+        placement: of these constants, the membrane last.
+        in_half: whether spikes are written a second time, in half precision.
     """
 
     dynamics: Dynamics
@@ -127,7 +127,7 @@ class _Plan:
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
-        """Those of `CONSTANTS`, with gradients."""
+        """The tensors of `CONSTANTS`, differentiable; None for numbers."""
         return self.placement.tensors[:-1]
 
     def rules(self) -> list[int]:
@@ -146,7 +146,7 @@ def _plan(dynamics: Dynamics, x: Tensor) -> _Plan | None:
     """None if the constants do not go together with x."""
     used = dynamics.used()
     start = dynamics.start.detach() if isinstance(dynamics.start, Tensor) else dynamics.start
-    placement = place([*(used.get(name) for name in CONSTANTS), start], x)
+    placement = place_constants([*(used.get(name) for name in CONSTANTS), start], x)
     return None if placement is None else _Plan(dynamics, placement)
 
 
@@ -184,11 +184,11 @@ class _Fused(torch.autograd.Function):
         charged = some(saves_charged and bool(d.after))
         drives, currents = some(needs_drive and has_current), some(d.shows_current and has_current)
         last, last_current = torch.empty_like(x[0]), some(has_current, x[0])
-        place = plan.placement
-        start = place.tensors[-1] if membrane is None else membrane
-        kinds = [*place.kinds[:-1], place.kinds[-1] if membrane is None else FULL]
-        numbers = [*place.numbers, 1.0 if d.divisor is None else d.divisor]
-        ctx.run = (numbers, kinds, [x.shape[0], x[0].numel(), place.size, place.repeat], plan.rules())
+        placement = plan.placement
+        start = placement.tensors[-1] if membrane is None else membrane
+        kinds = [*placement.kinds[:-1], placement.kinds[-1] if membrane is None else FULL]
+        numbers = [*placement.numbers, 1.0 if d.divisor is None else d.divisor]
+        ctx.run = (numbers, kinds, [x.shape[0], x[0].numel(), placement.size, placement.repeat], plan.rules())
         numbers, kinds, layout, rules = ctx.run
         forward(
             *(x, current, [*constants, start], numbers, kinds, layout, rules),

@@ -1,4 +1,4 @@
-"""Adaptive LIF neurons over a whole sequence in one kernel; `fused.run_fused` comes here with them.
+"""Adaptive LIF neurons over a whole sequence in one kernel; `fused.run_fused` calls this for neurons that adapt.
 
 Shapes: T steps, B batch, N = B * ... columns, one for each neuron of each sample.
 """
@@ -15,7 +15,7 @@ from ..layers.autograd import needs_graph
 from ..layers.exact import mark_exact
 from .dynamics import Adaptation, ChargeRule, CurrentRule, Dynamics, ResetAfter, ResetBefore
 from .launches import adaptive_backward, adaptive_forward
-from .placement import FULL, NUMBER, Placement, as_column, place
+from .placement import FULL, NUMBER, Placement, as_column, place_constants
 from .recurrence import NeuronActivity, in_steps
 from .surrogates import Surrogate, SurrogateForm
 
@@ -23,27 +23,27 @@ from .surrogates import Surrogate, SurrogateForm
 def run_adaptive(
     dynamics: Dynamics, x: Tensor, membrane: Tensor | None, adaptation: Tensor | None, *, is_exact: bool, in_half: bool
 ) -> NeuronActivity | None:
-    """Neurons with an `Adaptation`; None for neurons that the kernels do not compute.
+    """Run neurons with an `Adaptation` over a sequence; None for neurons that the kernels do not compute.
 
-    Theirs are charged by LEAK_INPUT_FIRST from a rest of zero, have no current, and are reset to zero in the step of
-    the spike.
+    The kernels compute neurons with the charge rule LEAK_INPUT_FIRST, a resting membrane of zero, no synaptic current,
+    and a reset to zero in the step of the spike.
 
     Args:
         dynamics: of the neurons.
-        x: the input, (T, B, ...), float32 on a device with kernels.
-        membrane, adaptation: before the first step, broadcast to (B, ...); None for fresh neurons.
+        x: the input, (T, B, ...), float32 on a device that runs Triton kernels.
+        membrane, adaptation: the state before the first step, broadcasts to (B, ...); None: zero.
         is_exact: whether the spikes are zeros and ones.
-        in_half: whether to write the spikes in half precision, too.
+        in_half: whether to write the spikes a second time, in half precision.
     """
     if not _is_adlif(dynamics):
         return None
-    w = dynamics.adaptation
-    assert w is not None
-    placement = place([dynamics.leak, dynamics.threshold, w.decay, w.coupling, w.jump], x)
+    rule = dynamics.adaptation
+    assert rule is not None
+    placement = place_constants([dynamics.leak, dynamics.threshold, rule.decay, rule.coupling, rule.jump], x)
     scale = dynamics.scale
-    if placement is None or (scale is not None and place([scale], x) is None):
+    if placement is None or (scale is not None and place_constants([scale], x) is None):
         return None
-    # As it is: to place it with the others would make each of them one for each sample, too.
+    # Not placed with the others: it may differ between samples, and they would then be expanded over the samples, too.
     scale = None if scale is None else scale.expand_as(x[0]).contiguous()
     states = [None if state is None else state.expand_as(x[0]).contiguous() for state in (membrane, adaptation)]
     plan = _Plan(dynamics, placement, in_half)
@@ -81,11 +81,12 @@ def _is_adlif(d: Dynamics) -> bool:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How kernels take the neurons.
+    """The neurons in the form in which the kernels read them.
 
     Attributes:
-        placement: of leak, threshold, decay, coupling and jump, in the order in which the kernels take them.
-        in_half: whether spikes are written in half precision, too.
+        dynamics: of the neurons.
+        placement: of leak, threshold, decay, coupling and jump, in the order of the kernels' arguments.
+        in_half: whether spikes are written a second time, in half precision.
     """
 
     dynamics: Dynamics
@@ -93,7 +94,7 @@ class _Plan:
     in_half: bool
 
     def as_dynamics(self, tensors: Sequence[Tensor | None], scale: Tensor | None) -> Dynamics:
-        """The dynamics that show all, with constants that broadcast to (..., size, repeat)."""
+        """The dynamics with constants that broadcast to (..., size, repeat), and all states returned at every step."""
         values = [
             number if tensor is None else as_column(tensor)
             for number, tensor in zip(self.placement.numbers, tensors, strict=True)
@@ -123,20 +124,20 @@ class _FusedAdaptive(torch.autograd.Function):
         plan: _Plan,
         *constants: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
-        d, place, trains = plan.dynamics, plan.placement, any(ctx.needs_input_grad)
+        d, placement, trains = plan.dynamics, plan.placement, any(ctx.needs_input_grad)
 
-        def some(wanted: bool) -> Tensor | None:
+        def buffer(wanted: bool) -> Tensor | None:
             return torch.empty_like(x) if wanted else None
 
-        spikes, charged = torch.empty_like(x), some(trains)
-        membranes, adaptations = some(d.shows_membrane), some(d.shows_adaptation or trains)
+        spikes, charged = torch.empty_like(x), buffer(trains)
+        membranes, adaptations = buffer(d.shows_membrane), buffer(d.shows_adaptation or trains)
         half_spikes = None
-        if plan.in_half and x.shape[-1] % 16 == 0:  # products take rows of such a size as they are
+        if plan.in_half and x.shape[-1] % 16 == 0:  # the next layer reads rows of such a size without a copy
             half_spikes = x.new_empty(x.shape, dtype=_triton.half(x.device))
         last = torch.empty_like(x[0]), torch.empty_like(x[0])
-        layout = [x.shape[0], x[0].numel(), place.size, place.repeat]
-        kinds = [*place.kinds, NUMBER if scale is None else FULL]
-        numbers, rules = [*place.numbers, 1.0], [int(d.fires_at)]
+        layout = [x.shape[0], x[0].numel(), placement.size, placement.repeat]
+        kinds = [*placement.kinds, NUMBER if scale is None else FULL]
+        numbers, rules = [*placement.numbers, 1.0], [int(d.fires_at)]
         ctx.run = numbers, kinds, layout, rules
         adaptive_forward(
             *(x, membrane, adaptation, [*constants, scale], numbers, kinds, layout, rules),
@@ -151,7 +152,7 @@ class _FusedAdaptive(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor | None) -> tuple[Tensor | None, ...]:
-        grads = outer[:-1]  # spikes in half precision have none
+        grads = outer[:-1]  # the spikes in half precision have no gradient
         is_batched = any(grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad) for grad in grads)
         run = _plain_backward if needs_graph() or is_batched else _kernel_backward
         for_x, for_membrane, for_adaptation, *for_constants = run(ctx, *grads)
@@ -163,20 +164,20 @@ def _kernel_backward(ctx: Any, *grads: Tensor | None) -> list[Tensor | None]:
     plan: _Plan = ctx.plan
     wants_x, wants_membrane, wants_adaptation, _, _, *wants = ctx.needs_input_grad
 
-    def some(wanted: bool, like: Tensor) -> Tensor | None:
+    def buffer(wanted: bool, like: Tensor) -> Tensor | None:
         return torch.empty_like(like) if wanted else None
 
-    outs = some(wants_x, x), some(wants_membrane, x[0]), some(wants_adaptation, x[0])
+    outs = buffer(wants_x, x), buffer(wants_membrane, x[0]), buffer(wants_adaptation, x[0])
     learned = [number for number, wanted in enumerate(wants) if wanted]
     sums = [torch.empty_like(x[0]) for _ in learned]
     surrogate = plan.dynamics.surrogate or Surrogate(SurrogateForm.CONSTANT)
     numbers, kinds, layout, rules = ctx.run
     rules = [*rules, int(plan.dynamics.is_detached), int(surrogate.form)]
-    given = [None if grad is None else grad.contiguous() for grad in grads]
+    incoming = [None if grad is None else grad.contiguous() for grad in grads]
     parameters = [surrogate.a, surrogate.b, surrogate.c]
     adaptive_backward(
         *(x, membrane, adaptation, [*constants, scale], numbers, kinds, layout, rules, parameters),
-        *(charged, adaptations, given, *outs, sums, learned),
+        *(charged, adaptations, incoming, *outs, sums, learned),
     )
     totals: list[Tensor | None] = [None] * len(constants)
     for number, total in zip(learned, sums, strict=True):
@@ -185,36 +186,42 @@ def _kernel_backward(ctx: Any, *grads: Tensor | None) -> list[Tensor | None]:
 
 
 def _plain_backward(ctx: Any, *grads: Tensor | None) -> list[Tensor | None]:
-    """The same by running the neurons again in plain operations, whose gradients can be differentiated and batched."""
+    """The gradients of the neurons run again in torch's operations: these can be differentiated again, and batched."""
     x, membrane, adaptation, scale, _, _, *constants = ctx.saved_tensors
     plan: _Plan = ctx.plan
-    place, graph = plan.placement, needs_graph()
-    wanted = [need for at, need in enumerate(ctx.needs_input_grad) if at not in (3, 4)]
+    placement, graph = plan.placement, needs_graph()
+    wanted = [need for n, need in enumerate(ctx.needs_input_grad) if n not in (3, 4)]  # not the scale and the plan
     with torch.enable_grad():
-        # Views, so that a state that was computed from x has no part in the gradient for x.
+        # Views, so that the gradient for x does not include the path through a state that was computed from x.
         inputs = [None if t is None else t.view_as(t) for t in (x, membrane, adaptation, *constants)]
         x, membrane, adaptation, *constants = inputs
-        columns = place.columns(x, 1)
+        columns = placement.columns(x, 1)
         assert columns is not None
-        did = in_steps(
-            plan.as_dynamics(constants, place.columns(scale, 0)),
-            *(columns, place.columns(membrane, 0), None, place.columns(adaptation, 0)),
+        activity = in_steps(
+            plan.as_dynamics(constants, placement.columns(scale, 0)),
+            *(columns, placement.columns(membrane, 0), None, placement.columns(adaptation, 0)),
         )
-        outputs = (did.spikes, did.membranes, did.adaptations, did.membrane, did.adaptation)
+        outputs = (
+            activity.spikes,
+            activity.membranes,
+            activity.adaptations,
+            activity.membrane,
+            activity.adaptation,
+        )
         pairs = [
             (out, grad.reshape(out.shape))
             for out, grad in zip(outputs, grads, strict=True)
             if out is not None and grad is not None
         ]
-        places = [at for at, need in enumerate(wanted) if need]
-        found = torch.autograd.grad(
+        positions = [n for n, need in enumerate(wanted) if need]
+        input_grads = torch.autograd.grad(
             [out for out, _ in pairs],
-            [given for at in places if (given := inputs[at]) is not None],
+            [leaf for n in positions if (leaf := inputs[n]) is not None],
             [grad for _, grad in pairs],
             create_graph=graph,
             allow_unused=True,
         )
     results: list[Tensor | None] = [None] * len(wanted)
-    for at, grad in zip(places, found, strict=True):
-        results[at] = grad
+    for n, grad in zip(positions, input_grads, strict=True):
+        results[n] = grad
     return results

@@ -86,8 +86,8 @@ def backward(
     from .kernels.gradients import backward as kernel
 
     sums: list[Tensor | None] = [None] * (len(constants) - 1)
-    for place, out in zip(learned, for_constants, strict=True):
-        sums[place] = out
+    for number, out in zip(learned, for_constants, strict=True):
+        sums[number] = out
     with torch.cuda.device_of(x):
         kernel[_programs(layout)](
             x,
@@ -129,7 +129,7 @@ def adaptive_forward(
     membrane: Tensor,
     adaptation: Tensor,
 ) -> None:
-    """See `kernels.adlif.forward`: constants in the order of its arguments; the one rule is fires_at."""
+    """See `kernels.adlif.forward`: constants in the order of its arguments; `rules` is [fires_at]."""
     from .kernels.adlif import forward as kernel
 
     with torch.cuda.device_of(x):
@@ -172,12 +172,12 @@ def adaptive_backward(
     for_constants: list[Tensor],
     learned: list[int],
 ) -> None:
-    """See `kernels.adlif.backward`; rules are fires_at, is_detached and the form of the surrogate."""
+    """See `kernels.adlif.backward`; `rules` is fires_at, is_detached, form of the surrogate."""
     from .kernels.adlif import backward as kernel
 
     sums: list[Tensor | None] = [None] * (len(constants) - 1)  # the scale has no gradient
-    for place, out in zip(learned, for_constants, strict=True):
-        sums[place] = out
+    for number, out in zip(learned, for_constants, strict=True):
+        sums[number] = out
     with torch.cuda.device_of(x):
         kernel[_programs(layout)](
             x,

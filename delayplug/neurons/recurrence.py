@@ -21,7 +21,7 @@ class NeuronActivity(NamedTuple):
         membranes: after each step, (T, B, ...); None where nobody asked.
         currents: after each step, likewise; None for a neuron without a current, too.
         membrane, current: after the last step, (B, ...).
-        adaptations: after each step, (T, B, ...); None where nobody asked, and for neurons that do not adapt.
+        adaptations: after each step, (T, B, ...); None unless `shows_adaptation`, and for neurons that do not adapt.
         adaptation: after the last step, (B, ...), of neurons that adapt.
     """
 

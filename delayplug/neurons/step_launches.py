@@ -1,7 +1,7 @@
 """The operators that launch the kernels of recurrent connections.
 
-Shapes: K taps, B batch, H neurons, S states. Tensors are contiguous, and in float32 but for the parts of weights, which
-are (H, DEPTH) as from `layers.engines.products.in_parts`.
+Shapes: K taps, B batch, H neurons, S states of a neuron. Tensors are contiguous and float32, except for the weights: w1
+and w2 are bf16, (H, DEPTH), as `layers.engines.products.in_parts` returns them.
 """
 
 import torch
@@ -10,12 +10,12 @@ from torch import Tensor
 from .. import _triton
 
 _BLOCK, _WARPS = 128, 4
-_SAMPLES, _NEURONS, _DEPTH = 16, 32, 64  # of a tile, and of a slice of a product
+_SAMPLES, _NEURONS, _DEPTH = 16, 32, 64  # of a tile; senders that are multiplied at a time
 
 
 @_triton.operator("recurrent_arrive(Tensor x, Tensor sent, Tensor w1, Tensor? w2, bool exact, Tensor(a!) out) -> ()")
 def arrive(x: Tensor, sent: Tensor, w1: Tensor, w2: Tensor | None, exact: bool, out: Tensor) -> None:
-    """See `kernels.steps.arrive`: x, sent and out (B, H); exact: whether bf16 represents what is sent."""
+    """See `kernels.steps.arrive`: x, sent and out (B, H); exact: whether bf16 represents `sent` exactly."""
     from .kernels.steps import arrive as kernel
 
     with torch.cuda.device_of(out):
@@ -50,7 +50,7 @@ def back(
     for_drives: Tensor,
     before: Tensor,
 ) -> None:
-    """See `kernels.steps.back`: slopes ((S + 1) (S + 1), B, H), of any first stride."""
+    """See `kernels.steps.back`: slopes ((S + 1) (S + 1), B, H), whose first stride is arbitrary."""
     from .kernels.steps import back as kernel
 
     with torch.cuda.device_of(grad):

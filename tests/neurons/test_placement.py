@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from delayplug.neurons.placement import EACH, NUMBER, ONE, as_column, place
+from delayplug.neurons.placement import EACH, NUMBER, ONE, as_column, place_constants
 
 
 def test_kinds() -> None:
     x = torch.rand(5, 2, 3, 4)
-    placement = place([0.5, None, torch.tensor(0.25), torch.rand(3, 1), torch.rand(1, 3, 1)], x)
+    placement = place_constants([0.5, None, torch.tensor(0.25), torch.rand(3, 1), torch.rand(1, 3, 1)], x)
     assert placement is not None
     assert placement.kinds == (NUMBER, NUMBER, ONE, EACH, EACH)
     assert placement.numbers == (0.5, 0.0, 0.0, 0.0, 0.0)
@@ -21,7 +21,7 @@ def test_columns_are_those_of_their_constant() -> None:
     x = torch.rand(5, 2, 3, 4)
     for shape in ((4,), (3, 1), (3, 4), (2, 1, 1), (2, 3, 4), (1, 1, 1)):
         constant = torch.rand(shape).requires_grad_()
-        placement = place([constant], x)
+        placement = place_constants([constant], x)
         assert placement is not None
         (tensor,), columns = placement.tensors, placement.columns(x, 1)
         assert tensor is not None
@@ -37,4 +37,4 @@ def test_columns_are_those_of_their_constant() -> None:
 
 @pytest.mark.parametrize("value", [torch.rand(5), torch.rand(4).double(), torch.rand(1, 1, 3, 4)])
 def test_what_does_not_go_together(value: torch.Tensor) -> None:
-    assert place([value], torch.rand(5, 3, 4)) is None
+    assert place_constants([value], torch.rand(5, 3, 4)) is None

@@ -1,4 +1,4 @@
-"""By what the settings of a sweep are judged: which runs, in which order, and how many settings get how many."""
+"""How the settings of a sweep are judged: by which runs, in which order, and how many runs each setting gets."""
 
 import math
 from dataclasses import dataclass
@@ -13,26 +13,26 @@ from .sweep_config import SweepConfig, SweepOptions
 
 @dataclass(frozen=True)
 class Part:
-    """A run of a setting: on which fold, with which seed. `fold` is None where there are no folds."""
+    """One of the runs that judge a setting: its fold and its seed. `fold` is None for data without folds."""
 
     fold: int | None
     seed: int
 
     @property
     def name(self) -> str:
-        """Such as "fold 2, seed 0"."""
+        """In words, such as "fold 2, seed 0"."""
         return f"seed {self.seed}" if self.fold is None else f"fold {self.fold}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Judge:
-    """By what settings are judged; none of it reads the test set.
+    """How the settings of a sweep are judged. Only the runs described by `final` read the test set.
 
     Attributes:
-        protocol: of the runs that judge.
-        parts: the runs of a setting that gets all of them, in their order.
-        rungs: how many of the parts a setting has after each rung.
-        final: what a run of the chosen setting has, which reads the test set: its protocol, and perhaps a refit.
+        protocol: of the runs that judge settings.
+        parts: these runs, in the order in which a setting gets them.
+        rungs: number of runs that a setting has after each rung of successive halving.
+        final: settings of a run of the chosen setting on the test set: its protocol, and perhaps refit.
     """
 
     protocol: Protocol
@@ -42,7 +42,7 @@ class Judge:
 
     @property
     def text(self) -> str:
-        """What settings are judged by, in words."""
+        """What settings are judged by, in words, such as "speakers held out of training, folds 0, 3, seed 0"."""
         folds = sorted({part.fold for part in self.parts if part.fold is not None})
         seeds = sorted({part.seed for part in self.parts})
         of = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
@@ -53,7 +53,7 @@ class Judge:
         )
 
     def planned(self, options: SweepOptions) -> int:
-        """How many runs a sweep has, if all settings can be trained."""
+        """The number of runs of a whole sweep, if all settings can be trained."""
         below, alive, total = 0, options.budget, len(options.final_seeds)
         for runs in self.rungs:
             alive = survivors(alive, options.halving) if below else alive
@@ -62,25 +62,25 @@ class Judge:
         return total
 
     def run(self, config: SweepConfig, values: dict[str, object], part: Part) -> RunConfig:
-        """A run that judges a setting.
+        """The configuration of a run that judges a setting.
 
         Raises:
-            ArgumentError: the values do not go together.
+            ArgumentError: the values contradict each other.
         """
         fold = {} if part.fold is None else {"fold": part.fold}
         return config.run(values, protocol=self.protocol, seed=part.seed, **fold)
 
     def final_run(self, config: SweepConfig, values: dict[str, object], seed: int) -> RunConfig:
-        """A run of the chosen setting, which reads the test set."""
+        """The configuration of a run of the chosen setting on the test set."""
         return config.run(values, seed=seed, **self.final)
 
 
 def judge_of(config: SweepConfig) -> Judge:
-    """What the data of a sweep has to judge by: a validation set of its own, or else the speakers of its training file.
+    """Choose how to judge: by the validation recordings of the data, or, without any, by speakers of its training file.
 
     Raises:
-        ArgumentError: folds that there are not.
-        DataError: the data cannot be used, or names no speakers.
+        ArgumentError: a fold does not exist.
+        DataError: the data cannot be used, or does not name its speakers.
     """
     options = config.options
     if config.dataset == SYNTHETIC or "valid" in find_splits(Path(config.dataset)):
@@ -99,10 +99,10 @@ def judge_of(config: SweepConfig) -> Judge:
 
 
 def rungs(parts: int, halving: int) -> tuple[int, ...]:
-    """How many parts a setting has after each rung: 1, h, h * h, ..., all.
+    """The number of runs that a setting has after each rung: 1, h, h * h, ..., all (successive halving).
 
-    Not fewer epochs: the schedules of learning rates and sigma span a whole training, so that the first epochs of one
-    say little.
+    Rungs differ in runs and not in epochs: the schedules of learning rates and sigma span a whole training, so that its
+    first epochs predict little.
 
     >>> rungs(10, 3)
     (1, 3, 9, 10)
@@ -114,5 +114,5 @@ def rungs(parts: int, halving: int) -> tuple[int, ...]:
 
 
 def survivors(tried: int, halving: int) -> int:
-    """How many of the settings of a rung go on to the next."""
+    """How many of the settings tried in one rung advance to the next."""
     return math.ceil(tried / halving)

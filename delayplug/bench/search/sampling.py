@@ -1,7 +1,7 @@
-"""Which settings are tried next.
+"""Draws the settings that a sweep tries next.
 
-A draw depends on the settings that were tried, their accuracies, and the seed, and on nothing else: a sweep that was
-interrupted draws what it would have drawn.
+A draw depends only on the settings that were tried, their accuracies, and the seed, so that an interrupted sweep draws
+the same settings when it continues.
 """
 
 import json
@@ -29,11 +29,11 @@ _LARGEST_GRID = 1_000_000
 
 @dataclass(frozen=True)
 class Tried:
-    """A setting that was drawn.
+    """A setting that was tried.
 
     Attributes:
-        values: of the setting.
-        accuracy: None if it could not be trained.
+        values: by the name of the field.
+        accuracy: in 0..1; None if it could not be trained.
     """
 
     values: Mapping[str, object]
@@ -41,10 +41,10 @@ class Tried:
 
 
 def check_sampler(sampler: Sampler, space: Space) -> None:
-    """Raise unless settings can be drawn.
+    """Raise an error unless this sampler can draw from this space.
 
     Raises:
-        ExtraMissingError: Optuna, which has the sampler "tpe", is not installed.
+        ExtraMissingError: the sampler is "tpe" and Optuna is not installed.
         ArgumentError: a grid of a range without steps, or with too many points.
     """
     if sampler == "grid":
@@ -59,15 +59,18 @@ def check_sampler(sampler: Sampler, space: Space) -> None:
 
 
 def draw(space: Space, tried: Sequence[Tried], number: int, sampler: Sampler, seed: int) -> list[dict[str, object]]:
-    """Settings to try next, all different and not tried before; fewer than asked for where no others are left.
+    """Draw settings that differ from each other and from those tried before.
 
     Args:
         space: what is searched.
-        tried: so far.
-        number: how many.
+        tried: the settings tried so far.
+        number: how many settings to draw.
         sampler: "tpe", Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011); "random"; or "grid",
             all points in a random order.
-        seed: of it.
+        seed: of the sampler.
+
+    Returns:
+        The values of each setting; fewer settings than `number` if no others are left.
     """
     known = {_key(each.values) for each in tried}
     drawn: list[dict[str, object]] = []
@@ -88,7 +91,7 @@ def draw(space: Space, tried: Sequence[Tried], number: int, sampler: Sampler, se
 
 
 def _grid(space: Space, number: int, seed: int) -> list[dict[str, object]]:
-    """The first points of a grid in a random order, the same for every number."""
+    """The first `number` points of a grid in a random order, which does not depend on `number`."""
     values = list(points(space))
     size = math.prod(map(len, values))
     chosen = []
@@ -102,12 +105,12 @@ def _grid(space: Space, number: int, seed: int) -> list[dict[str, object]]:
 
 
 def _at_random(space: Space, seeds: Sequence[int]) -> dict[str, object]:
-    """A setting, each value by itself."""
+    """A setting with each value drawn independently."""
     rng = np.random.default_rng(seeds)
-    return {name: _one(dimension, rng) for name, dimension in space.items()}
+    return {name: _draw_value(dimension, rng) for name, dimension in space.items()}
 
 
-def _one(dimension: Range | Choice, rng: np.random.Generator) -> object:
+def _draw_value(dimension: Range | Choice, rng: np.random.Generator) -> object:
     if values := dimension.values():
         return values[rng.integers(len(values))]
     assert isinstance(dimension, Range)
@@ -117,7 +120,7 @@ def _one(dimension: Range | Choice, rng: np.random.Generator) -> object:
 
 
 def _parzen(space: Space, tried: Sequence[Tried]) -> Callable[[Sequence[int]], dict[str, object]]:
-    """A function that makes a setting of seeds, with what is known of those that were tried."""
+    """A function from seeds to a setting, by a tree-structured Parzen estimator that has learned from `tried`."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -126,8 +129,8 @@ def _parzen(space: Space, tried: Sequence[Tried]) -> Callable[[Sequence[int]], d
 
     def propose(seeds: Sequence[int]) -> dict[str, object]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # experimental in Optuna 4, the default in 5
-            # Settings that are drawn together, which it takes for bad ones until it is told, keep away from each other.
+            warnings.simplefilter("ignore")  # constant_liar is experimental in Optuna 4
+            # constant_liar: settings without a result count as bad ones, so that those drawn together are different.
             seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
             study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         params = study.ask(distributions).params
@@ -137,7 +140,7 @@ def _parzen(space: Space, tried: Sequence[Tried]) -> Callable[[Sequence[int]], d
 
 
 def _study(space: Space, tried: Sequence[Tried]) -> "Study":
-    """What Optuna is told: the settings inside of the space; those that could not be trained as failures."""
+    """An Optuna study with all tried settings that lie in the space; those that could not be trained are failures."""
     from optuna import create_study
     from optuna.trial import TrialState, create_trial
 
@@ -166,10 +169,10 @@ def _distribution(dimension: Range | Choice) -> "BaseDistribution":
 
 
 def _encode(dimension: Range | Choice, value: object) -> object:
-    """A value as Optuna has it, which knows no lists."""
+    """A value as Optuna stores it: it has no lists, so that those are JSON."""
     if isinstance(dimension, Range):
         return value
-    return json.dumps(next(each for each in dimension.choices if each == value))  # 0 is 0.0
+    return json.dumps(next(each for each in dimension.choices if each == value))  # 0 == 0.0, but their JSON differs
 
 
 def _decode(dimension: Range | Choice, value: float | str) -> object:
@@ -179,5 +182,5 @@ def _decode(dimension: Range | Choice, value: float | str) -> object:
 
 
 def _key(values: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
-    """The same for equal values: 0 is 0.0, and a list is no tuple only in JSON."""
+    """A key that is equal for equal settings: 0 and 0.0 are equal, and so are a list (from JSON) and a tuple."""
     return tuple(sorted((name, tuple(v) if isinstance(v, list) else v) for name, v in values.items()))

@@ -11,7 +11,7 @@ from ...errors import ArgumentError
 from ..config import RunConfig
 from ..settings import Setting, settings
 
-# What a search may not change: the data, what it is judged by, and the seeds, which are listed for all settings alike.
+# What a search may not change: the data, how settings are judged, and the seeds, which all settings share.
 _NOT_SEARCHED = frozenset({
     *("dataset", "preset", "time_unit", "seed", "fold", "held_speakers", "refit"),
     *("protocol", "validation", "validation_fraction", "validate_every"),
@@ -24,8 +24,8 @@ class Range:
 
     Attributes:
         low, high: the ends.
-        log: draw the logarithm uniformly, rather than the number.
-        step: between numbers, from `low` on; None: any number, or any integer.
+        log: draw the logarithm uniformly, and not the number itself.
+        step: distance between the numbers, counted from `low`; None: any number, or any integer.
         whole: integers only.
     """
 
@@ -36,7 +36,7 @@ class Range:
     whole: bool = False
 
     def values(self) -> tuple[object, ...]:
-        """All of them, where they can be listed; () where they cannot."""
+        """All numbers of the range, if it has a step or is of integers on a linear scale; else ()."""
         step = self.step or (1 if self.whole and not self.log else None)
         if step is None:
             return ()
@@ -45,13 +45,13 @@ class Range:
         )
 
     def tidy(self, value: float) -> float:
-        """A drawn number as it is used: an integer, or four digits of it, which lie between the ends as well."""
+        """Round a drawn number to an integer, or to four significant digits, within the range."""
         if self.whole:
             return round(value)
         return min(max(float(f"{value:.10g}" if self.step else f"{value:.4g}"), self.low), self.high)
 
     def holds(self, value: object) -> bool:
-        """Whether the sampler can be told of this value."""
+        """Whether a value belongs to the range, so that a sampler can learn from it."""
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
         return self.low <= value <= self.high and (self.step is None or value in self.values())
@@ -59,16 +59,16 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """Some values, of which none is said to lie between others."""
+    """A list of values without an order."""
 
     choices: tuple[object, ...]
 
     def values(self) -> tuple[object, ...]:
-        """All of them."""
+        """All choices."""
         return self.choices
 
     def holds(self, value: object) -> bool:
-        """Whether the sampler can be told of this value."""
+        """Whether a value is one of the choices, so that a sampler can learn from it."""
         return value in self.choices
 
 
@@ -76,14 +76,14 @@ Space = Mapping[str, Range | Choice]
 
 
 def read_space(table: Mapping[str, object]) -> Space:
-    """The space that the table [search] of a file describes.
+    """Read the table [search] of a sweep's file.
 
     Args:
         table: a range `{ low = 1e-3, high = 1e-2, log = true }`, `{ low = 16, high = 64, step = 16 }`, or
             `{ values = [0, 4, 8] }`, by the name of a field of `RunConfig`.
 
     Raises:
-        ArgumentError: nothing is searched, a name is not a field or must not be searched, or a value is not allowed.
+        ArgumentError: the table is empty, a name is not a field or must not be searched, or a value is not allowed.
     """
     if not table:
         raise ArgumentError("search", "at least one setting, such as lr = { low = 1e-3, high = 1e-2 }", "none")
@@ -98,7 +98,7 @@ def read_space(table: Mapping[str, object]) -> Space:
 
 
 def _read(where: str, setting: Setting, value: object) -> Range | Choice:
-    """One range or list."""
+    """Read one range or list of values."""
     wanted = "{ values = [...] }" if _is_listed(setting) else "{ low = ..., high = ... } or { values = [...] }"
     if not isinstance(value, dict) or not (value.keys() >= {"low", "high"} or value.keys() == {"values"}):
         raise ArgumentError(where, wanted, repr(value))
@@ -151,7 +151,7 @@ def _read_range(
 
 
 def points(space: Space) -> Iterator[tuple[object, ...]]:
-    """The values of each setting, for a grid.
+    """The values of each setting in turn, as the axes of a grid.
 
     Raises:
         ArgumentError: a range has no step.
@@ -160,5 +160,5 @@ def points(space: Space) -> Iterator[tuple[object, ...]]:
         values = dimension.values()
         if not values:
             expected = "values, or a range with a step, for a grid"
-            raise ArgumentError(f"search.{name}", expected, "a range without", "Or take sampler = 'tpe'")
+            raise ArgumentError(f"search.{name}", expected, "a range without a step", "Or take sampler = 'tpe'")
         yield values

@@ -1,4 +1,4 @@
-"""What a sweep found, as tables for the terminal."""
+"""The results of a sweep, as tables for the terminal."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from ..report.intervals import half_difference, half_interval
 from .trials import PartResult, Sweep, Trial, accuracy_of
 
 _SHOWN = 20  # settings in the table
-_NARROW = 3  # values of a setting, beside which there is room for accuracies and their intervals in a line
+_NARROW = 3  # searched fields, up to which an accuracy and its interval fit on one line
 
 
 def standings(record: Sweep) -> Table:
-    """One row per setting, the best one first: its values, its accuracy, and what it is better than the baseline.
+    """One row per setting, the best one first: its values, its accuracy, and its gain over the baseline.
 
-    Behind +- is half the 95 % interval: of the mean over runs, or over the means of folds (Student), or of a single run
-    on its recordings (Wilson, Newcombe).
+    The number after +- is half the 95 % interval: of the mean over runs, or over the means of folds (Student); for a
+    single run, of its accuracy on that number of recordings (Wilson; for a difference Newcombe).
     """
     trials = ranked(record)
     names = searched(record)
@@ -43,7 +43,7 @@ def standings(record: Sweep) -> Table:
         caption=f"Accuracy on {record['judged_by']}; the test set was not read.{left_out}",
     )
     for trial in shown:
-        mark = "chosen" if trial["number"] == chosen else _what(trial)
+        mark = "chosen" if trial["number"] == chosen else _status(trial)
         cells = [
             str(trial["number"]),
             *(escape(shown_value(trial["values"][name])) for name in names),
@@ -56,21 +56,21 @@ def standings(record: Sweep) -> Table:
     return result
 
 
-def _what(trial: Trial) -> str:
-    """What became of a setting, in a few words."""
+def _status(trial: Trial) -> str:
+    """The fate of a setting, if it was not judged by all runs; and whether it is the preset."""
     name = "preset" if trial["baseline"] else ""
     state = trial["state"] if trial["state"] in ("stopped", "refused", "failed") else ""
     return "\n".join(filter(None, (name, state)))
 
 
 def _gain(trial: Trial, base: Trial) -> str:
-    """The mean difference to the baseline in points, run by run, and half its interval."""
+    """The mean difference to the baseline in percentage points, over pairs of runs, and half its interval."""
     both = list(zip(trial["runs"], base["runs"], strict=False))
-    pairs = [(ours["accuracy"], theirs["accuracy"]) for ours, theirs in both]
+    pairs = [(run["accuracy"], other["accuracy"]) for run, other in both]
     if trial["baseline"] or not pairs:
         return ""
-    half = half_difference(pairs, trial["runs"][0]["recordings"], [ours["fold"] for ours, _ in both])
-    return f"{100 * mean(ours - theirs for ours, theirs in pairs):+.1f} +-{100 * half:.1f}"
+    half = half_difference(pairs, trial["runs"][0]["recordings"], [run["fold"] for run, _ in both])
+    return f"{100 * mean(first - second for first, second in pairs):+.1f} +-{100 * half:.1f}"
 
 
 def with_interval(runs: Sequence[PartResult]) -> str:
@@ -82,12 +82,12 @@ def with_interval(runs: Sequence[PartResult]) -> str:
 
 
 def ranked(record: Sweep) -> list[Trial]:
-    """All settings: those with more runs first, and of those with equally many the better ones."""
+    """All settings: those with more runs first; among those with equally many runs, the better ones first."""
     return sorted(record["trials"], key=lambda t: (-len(t["runs"]), -(accuracy_of(t) or 0.0), t["number"]))
 
 
 def searched(record: Sweep) -> list[str]:
-    """The names of what was searched."""
+    """The names of the searched fields."""
     return list(record["config"]["search"])
 
 
@@ -99,16 +99,21 @@ def shown_value(value: object) -> str:
 
 
 class Group(NamedTuple):
-    """The settings that have a value, or one in a part of a range: which, and the accuracy of each."""
+    """The tried settings with one value of a field, or with a value in one third of its range.
+
+    Attributes:
+        name: the value or the third, as text.
+        accuracies: of these settings, in 0..1.
+    """
 
     name: str
     accuracies: list[float]
 
 
 def groups(record: Sweep, name: str) -> list[Group]:
-    """The settings that were tried, by their value of one field: each value of a list, the thirds of a range.
+    """Group the tried settings by their value of one field: by the values of a list, or by thirds of a range.
 
-    Accuracies are those after the first rung, which all have.
+    Accuracies are those after the first rung, which all trained settings have.
     """
     points = [
         (trial["values"][name], a) for trial in record["trials"] if (a := first_accuracy(record, trial)) is not None
@@ -119,8 +124,10 @@ def groups(record: Sweep, name: str) -> list[Group]:
         return [Group(shown_value(v), [a for value, a in points if _plain(value) == v]) for v in values]
     low, high = table["low"], table["high"]
     ends = [_between(low, high, n / 3, log=table.get("log", False)) for n in range(4)]
-    parts = itertools.pairwise(ends)
-    return [Group(f"{shown_value(a)} to {shown_value(b)}", _within(points, a, b, last=b == ends[-1])) for a, b in parts]
+    thirds = itertools.pairwise(ends)
+    return [
+        Group(f"{shown_value(a)} to {shown_value(b)}", _within(points, a, b, last=b == ends[-1])) for a, b in thirds
+    ]
 
 
 def _plain(value: object) -> object:
@@ -141,15 +148,15 @@ def first_accuracy(record: Sweep, trial: Trial) -> float | None:
 
 
 def effects(record: Sweep) -> Table:
-    """What each field gave: settings by their value of it, and their mean and best accuracy after the first rung."""
+    """For each value of each field, the mean and best accuracy of the settings with it, after the first rung."""
     result = make_table(
         text("setting"),
         text("value"),
         number("tried"),
         number("mean %"),
         number("best %"),
-        caption=f"After {_runs(record['rungs'][0])}. Settings that share a value differ in others, and a sampler that "
-        "learns tries good ones more often: a hint, no measurement.",
+        caption=f"After {_runs(record['rungs'][0])}. Settings with the same value differ in other fields, and a "
+        "sampler that learns tries good ones more often: take this as a hint, not as a measurement.",
     )
     for name in searched(record):
         for n, group in enumerate(groups(record, name)):
@@ -165,14 +172,14 @@ def _runs(number: int) -> str:
 
 
 def conclusion(record: Sweep) -> list[str]:
-    """What was chosen and what it reaches, in lines."""
+    """The chosen setting and its accuracies, in sentences."""
     if record["chosen"] is None:
         return ["Nothing is chosen yet."]
     trial = record["trials"][record["chosen"]["number"]]
     values = ", ".join(f"{name} {shown_value(value)}" for name, value in trial["values"].items())
     lines = [f"Chosen: setting {trial['number']} ({values}): {record['chosen']['reason']}."]
     if len(record["trials"]) > 1:
-        lines.append("The best of many is partly luck: its accuracy there is too high. That on the test set is not.")
+        lines.append("The best of many is partly luck, so its accuracy there is too high. The one on the test set is not.")
     if record["final"]:
         recordings, seeds = record["final"][0]["recordings"], len(record["final"])
         of = f"{recordings} recordings, {seeds} seed{'s' if seeds > 1 else ''}, read for this setting alone"

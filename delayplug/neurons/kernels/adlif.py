@@ -1,7 +1,9 @@
 """Adaptive LIF neurons over a sequence in one kernel, and their gradients in another; see `dynamics.Adaptation`.
 
-As in `membranes` and `gradients`, which know no adaptation, a program takes BLOCK columns and loads four steps at a
-time. Operations are in the order of `recurrence.in_steps`, and rounded as there.
+As in `membranes` and `gradients`, the kernels of neurons without adaptation, a program computes BLOCK columns and loads
+four steps at a time. Operations are in the order of `recurrence.in_steps`, so that they are rounded in the same way.
+
+Shapes: T steps, N columns, one for each neuron of each sample.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -18,7 +20,7 @@ def _forward_step(
     x, v, w, at, ok, leak, threshold, decay, coupling, jump, scale,
     spikes, in_half, charged, membranes, adaptations, AT: tl.constexpr, SCALES: tl.constexpr,
 ):  # fmt: skip
-    """One step of input x from the membrane v and the adaptation w, which are returned as they are after it."""
+    """One step from the input x, the membrane v and the adaptation w; returns v and w after it."""
     h = v + leak * ((x - w) - v)
     s = is_spike(h - threshold, AT)
     v = tl.where(s > 0.0, 0.0, h)
@@ -42,10 +44,10 @@ def forward(
     LEAK: tl.constexpr, THRESHOLD: tl.constexpr, DECAY: tl.constexpr, COUPLING: tl.constexpr, JUMP: tl.constexpr,
     SCALE: tl.constexpr, AT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """x (T, N) to all that is passed and not None, each (T, N), and the last membrane and adaptation, (N,).
+    """Run neurons on x (T, N); write the outputs (T, N) that are not None, and the last membrane and adaptation, (N,).
 
-    `in_half` has the spikes once more, in another dtype; `charged` the membranes before the reset, and `membranes` and
-    `adaptations` the states after each step.
+    Outputs: `spikes`; `in_half`, the spikes again in half precision; `charged`, the membranes before the reset;
+    `membranes` and `adaptations`, the states after each step.
     """
     c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     ok = c < N
@@ -103,9 +105,10 @@ def _backward_step(
 ):  # fmt: skip
     """One step backward.
 
-    From gs, gv and gw, the gradients for the spikes of the step and for the membrane and adaptation after it, to those
-    for the input, which is stored, and for the states before it; the s_ are sums for the constants. `h` is the charged
-    membrane of the step, `w` and `v` are the adaptation and the membrane before it.
+    gs, gv and gw are the gradients for the spikes of the step and for the membrane and adaptation after it. Stores the
+    gradient for the input, and returns those for the membrane and adaptation before the step, and the sums s_... of the
+    gradients for the constants. `h` is the membrane before the reset of this step; `v` and `w` are the membrane and the
+    adaptation before the step.
     """
     gv += optional(g_membranes, at, ok)
     gw += optional(g_adaptations, at, ok)
@@ -134,7 +137,7 @@ def _backward_step(
 
 @triton.jit
 def _state_before(h, threshold, first, is_first, AT: tl.constexpr):
-    """The membrane that the charged membrane h of the step before left; the first one where there is none."""
+    """The membrane before a step: h, the previous step's, after its reset; `first` in the first step."""
     return tl.where(is_first != 0, first, tl.where(is_spike(h - threshold, AT) > 0.0, 0.0, h))
 
 
@@ -150,9 +153,9 @@ def backward(
 ):  # fmt: skip
     """The gradients of `forward`.
 
-    Those that come in are g_spikes, g_membranes and g_adaptations, (T, N), and g_membrane and g_adaptation, (N,), of
-    the last state; those that go out gx (T, N), and (N,) for the state before the first step and, as sums over the
-    steps, for the constants. Each may be None.
+    It reads g_spikes, g_membranes and g_adaptations, (T, N), and g_membrane and g_adaptation, (N,), for the state after
+    the last step. It writes gx (T, N); g_first_membrane and g_first_adaptation (N,), for the state before the first
+    step; and sums over the steps for the constants, (N,) each. Each may be None.
     """
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     ok = column < N
@@ -174,7 +177,7 @@ def backward(
     s_decay = zero
     s_coupling = zero
     s_jump = zero
-    # From the last step on. The charged membrane of a step is loaded with the step behind it, as the one before it.
+    # Backward from the last step. The membrane before the reset is loaded one step early: it gives the state before.
     at = column.to(tl.int64) + (T - 1).to(tl.int64) * N
     h = tl.load(charged + at, mask=ok, other=0.0)
     left = T
