@@ -1,4 +1,4 @@
-"""An adaptive LIF neuron as a cell of Norse's."""
+"""Adaptive LIF neurons as a cell in the style of Norse."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,21 +13,21 @@ from .arctan import Arctan
 
 
 class AdaptiveLIFState(NamedTuple):
-    """The membrane v and the adaptation w, (B, ..., size)."""
+    """The state of the neurons: the membrane v and the adaptation w, each (B, ..., size)."""
 
     v: Tensor
     w: Tensor
 
 
 class AdaptiveLIFParameters(AdaptiveParameters):
-    """The learned constants and, beside them, numbers.
+    """The learned constants of adaptive LIF neurons, with a threshold and a surrogate gradient.
 
     Args:
         size: number of neurons.
         step_ms: length of a step, in milliseconds.
         v_th: threshold.
         alpha: sharpness of the arctan surrogate.
-        options: of `delayplug.AdaptiveParameters`.
+        options: other arguments of `delayplug.AdaptiveParameters`.
     """
 
     def __init__(self, size: int, *, step_ms: float, v_th: float = 1.0, alpha: float = 5.0, **options: Any) -> None:
@@ -42,7 +42,18 @@ def adaptive_lif_step(
     dt: float = 1.0,
     constants: AdaptiveConstants | None = None,
 ) -> tuple[Tensor, AdaptiveLIFState]:
-    """A step of adLIF neurons; `constants` are those of p, for who takes many steps, and dt is a part of them."""
+    """One step of adLIF neurons.
+
+    Args:
+        x: the input, (B, ..., size).
+        state: before the step.
+        p: the parameters of the neurons.
+        dt: not used, since `p.step_ms` is the length of a step; Norse passes it.
+        constants: `p.constants()`, for callers that compute them once for many steps.
+
+    Returns:
+        The spikes, (B, ..., size), and the state after the step.
+    """
     fire = partial(_fire, p.v_th, p.alpha)
     spikes, v, w = adaptive_step(p.constants() if constants is None else constants, x, state.v, state.w, fire)
     return spikes, AdaptiveLIFState(v, w)
@@ -54,7 +65,14 @@ def _fire(threshold: float, alpha: float, charged: Tensor) -> Tensor:
 
 
 class AdaptiveLIFCell(SNNCell):  # type: ignore[misc]
-    """adLIF neurons with learned constants; input (B, ..., size) and an `AdaptiveLIFState`, or None to begin."""
+    """adLIF neurons with learned constants, see `delayplug.AdaptiveParameters`.
+
+    A call takes an input (B, ..., size) of one step and an `AdaptiveLIFState`, or None for the initial state, zero. It
+    returns the spikes and the next state.
+
+    Args:
+        p: the parameters of the neurons.
+    """
 
     p: AdaptiveLIFParameters
 
@@ -62,5 +80,5 @@ class AdaptiveLIFCell(SNNCell):  # type: ignore[misc]
         super().__init__(adaptive_lif_step, self.initial_state, p, dt=1.0)
 
     def initial_state(self, x: Tensor) -> AdaptiveLIFState:
-        """Zeros, of the shape of an input."""
+        """Zeros of the shape of the input."""
         return AdaptiveLIFState(torch.zeros_like(x), torch.zeros_like(x))

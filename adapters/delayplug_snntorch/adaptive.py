@@ -1,4 +1,4 @@
-"""An adaptive LIF neuron as one of snnTorch's."""
+"""Adaptive LIF neurons in the style of snnTorch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,17 +11,20 @@ from delayplug import AdaptiveConstants, AdaptiveParameters, adaptive_step
 
 
 class AdaptiveLIF(snntorch.SpikingNeuron):  # type: ignore[misc]
-    """adLIF neurons with learned constants, see `delayplug.AdaptiveParameters`; input (B, ..., size) in each step.
+    """adLIF neurons with learned constants, see `delayplug.AdaptiveParameters`; input (B, ..., size).
 
-    A call returns (spikes, membrane, adaptation), and goes on from what the last one left unless it is passed both
-    states; with `init_hidden` it returns the spikes alone, unless `output` is set. `reset_mem()` begins a sequence:
-    snntorch.utils.reset knows snnTorch's own classes only.
+    A call returns (spikes, membrane, adaptation), each (B, ..., size); with `init_hidden` and without `output`, only
+    the spikes. It starts from the states that are passed to it, or else from those after the previous call. Call
+    `reset_mem()` at the beginning of a sequence: snntorch.utils.reset resets only snnTorch's own classes.
 
     Args:
         size: number of neurons.
         step_ms: length of a step, in milliseconds.
-        threshold, spike_grad, init_hidden, output: as those of `Leaky`.
-        options: of `AdaptiveParameters`.
+        threshold, spike_grad, init_hidden, output: as for `snntorch.Leaky`.
+        options: other arguments of `delayplug.AdaptiveParameters`.
+
+    Raises:
+        TypeError: only one of the two states is passed to a call, or a state is passed with `init_hidden`.
     """
 
     mem: Tensor
@@ -45,7 +48,7 @@ class AdaptiveLIF(snntorch.SpikingNeuron):  # type: ignore[misc]
 
     def forward(self, input_: Tensor, mem: Tensor | None = None, ada: Tensor | None = None) -> Any:
         if (mem is None) is not (ada is None):
-            raise TypeError("expected both states, `mem` and `ada`, or none")
+            raise TypeError("expected both states, `mem` and `ada`, or none of them; got one")
         if mem is not None and self.init_hidden:
             raise TypeError("states should not be passed as arguments while `init_hidden=True`")
         if mem is not None and ada is not None:
@@ -58,24 +61,24 @@ class AdaptiveLIF(snntorch.SpikingNeuron):  # type: ignore[misc]
     def advance(
         self, constants: AdaptiveConstants, x: Tensor, mem: Tensor, ada: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step from a state, which is not kept: the spikes and the next state."""
+        """One step from a state that is passed in; returns the spikes and the next state, and stores neither."""
         return adaptive_step(constants, x, mem, ada, self._fire)
 
     def reset_mem(self) -> tuple[Tensor, Tensor]:
-        """Begin a sequence: both states are zero."""
+        """Set both states to zero, at the beginning of a sequence, and return them."""
         self.mem, self.ada = torch.zeros_like(self.mem), torch.zeros_like(self.ada)
         return self.mem, self.ada
 
     @classmethod
     def reset_hidden(cls) -> None:
-        """`reset_mem` of all neurons of this class."""
+        """Call `reset_mem` of all neurons of this class."""
         for neuron in cls.instances:
             if isinstance(neuron, AdaptiveLIF):
                 neuron.reset_mem()
 
     @classmethod
     def detach_hidden(cls) -> None:
-        """Cut the states of all neurons of this class off from the graph."""
+        """Detach the states of all neurons of this class from the autograd graph."""
         for neuron in cls.instances:
             if isinstance(neuron, AdaptiveLIF):
                 neuron.mem.detach_()

@@ -1,4 +1,4 @@
-"""An adaptive LIF neuron as a node of SpikingJelly's."""
+"""Adaptive LIF neurons as a node in the style of SpikingJelly."""
 
 from functools import partial
 from typing import Any
@@ -13,13 +13,15 @@ _ATAN = surrogate.ATan(alpha=5.0)
 
 
 class AdaptiveLIFNode(neuron.BaseNode):  # type: ignore[misc]
-    """adLIF neurons with learned constants, see `delayplug.AdaptiveParameters`; input (B, ..., size) in each step.
+    """adLIF neurons with learned constants, see `delayplug.AdaptiveParameters`; input (B, ..., size).
+
+    With `step_mode="m"` the input is a sequence, (T, B, ..., size). A call returns the spikes, of the same shape.
 
     Args:
         size: number of neurons.
         step_ms: length of a step, in milliseconds.
-        v_threshold, surrogate_function, detach_reset, step_mode, store_v_seq: as those of `BaseNode`.
-        options: of `AdaptiveParameters`.
+        v_threshold, surrogate_function, detach_reset, step_mode, store_v_seq: as for SpikingJelly's `BaseNode`.
+        options: other arguments of `delayplug.AdaptiveParameters`.
     """
 
     w: float | Tensor  # the adaptation

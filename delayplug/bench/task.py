@@ -19,8 +19,8 @@ from .config import PRESET_OF_DATA, SYNTHETIC, Protocol, RunConfig
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
 _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
-_PIECE = 1 << 26  # bytes
-# The parts that a protocol reads where it does not read all.
+_CHUNK = 1 << 26  # bytes that are hashed at a time
+# The files that a protocol reads; other protocols read all.
 _READ = {"speakers": ("train",), "validation": ("train", "valid")}
 # The fields that decide which recordings a run reads, and how they are binned.
 FILES = ("dataset", "step_ms", "pool", "binning")
@@ -30,20 +30,19 @@ TEST_SET = "the test set"
 
 @dataclass(frozen=True)
 class Task:
-    """Frames to train on, to choose the epoch by, and to report; and how they were split, as text.
+    """The data of a run: frames to train on, to validate on, and to test on.
 
     Attributes:
-        train, valid, test: frames (T, N, C) with the same T, C and classes. `valid` is None where nothing is validated.
-        split: as text.
-        rule: by what the reported epoch is chosen: "best on validation", "best on test" if `valid` is the test set, or
-            "last epoch" if nothing is chosen.
+        train, valid, test: frames (T, N, C) with the same T, C and classes. `valid` is None if there is no validation.
+        split: how recordings were split, in words.
+        rule: how the reported epoch is chosen: "best on validation", "best on test" if `valid` is the test set, or
+            "last epoch" if no epoch is chosen.
         planted: (classes, C) delays that solve the task, if they are known.
-        checksums: of the recordings of each file that is read, before they are cut or split.
-        whole: all training recordings, on which another network is trained when one was judged by `valid`; None without
-            a refit.
-        tested_on: what the recordings of `test` are.
-        held_speakers: whole speakers that are not in `train`, but in the same file, ascending.
-        name: of the data set, as `data_name` gives it.
+        checksums: SHA-256 of the recordings of each file that is read, before they are cut or split.
+        whole: all training recordings, for the second training of a refit; None without a refit.
+        tested_on: what the recordings of `test` are, in words.
+        held_speakers: the speakers of the training file that are not in `train`, ascending.
+        name: of the data set, as `data_name` returns it.
     """
 
     train: Frames
@@ -59,12 +58,12 @@ class Task:
     name: str = ""
 
     def first_part(self) -> "Task":
-        """The training that comes before a refit: judged by the held-out recordings alone, without the test set."""
+        """The training before a refit, which is tested on the held-out recordings and not on the test set."""
         assert self.valid is not None
         return replace(self, test=self.valid, rule=LAST, tested_on="held-out recordings")
 
     def refit(self) -> "Task":
-        """The training on all recordings, with none to validate on."""
+        """The second training of a refit, on all training recordings, without validation."""
         assert self.whole is not None
         return replace(self, train=self.whole, valid=None, rule=LAST)
 
@@ -73,7 +72,7 @@ def load_task(config: RunConfig) -> Task:
     """Read, bin and split the data of a run.
 
     Raises:
-        ArgumentError: a protocol that this data does not have, or a fold or speakers that are not in it.
+        ArgumentError: the protocol does not fit this data, or a fold or a speaker is not in it.
         DataError: the folder or a file in it is not usable.
     """
     return replace(_split(config), name=data_name(config.dataset, config.protocol))
@@ -83,8 +82,8 @@ def data_name(dataset: str, protocol: Protocol = "heldout") -> str:
     """The name of the data set in a folder, such as "SHD-R", by the MD5 of its files; "" if they are not known.
 
     Args:
-        dataset: the folder, or the synthetic task.
-        protocol: no file is opened that this does not read.
+        dataset: the folder, or "synthetic".
+        protocol: only files that it reads are opened.
 
     Raises:
         DataError: the folder or a file in it is not usable.
@@ -97,7 +96,7 @@ def data_name(dataset: str, protocol: Protocol = "heldout") -> str:
 
 
 def usual_preset(dataset: str) -> str:
-    """The preset that belongs to a data set: "quick" for the synthetic task, "shd" for a folder that is not known.
+    """The default preset of a data set: "quick" for the synthetic task, "shd" for a folder of unknown data.
 
     Raises:
         DataError: the folder or a file in it is not usable.
@@ -108,7 +107,7 @@ def usual_preset(dataset: str) -> str:
 
 
 def _split(config: RunConfig) -> Task:
-    """`load_task`, without a name."""
+    """As `load_task`, but without the name of the data set."""
     if config.dataset == SYNTHETIC and config.protocol not in ("heldout", "validation"):
         raise ArgumentError("protocol", "'heldout' or 'validation' for the synthetic task", repr(config.protocol))
     if config.dataset == SYNTHETIC and config.refit:
@@ -174,13 +173,13 @@ def _split(config: RunConfig) -> Task:
 
 
 def _without_test_set(task: Task) -> Task:
-    """The validation recordings are tested on, and nothing is chosen."""
+    """The same data, tested on the validation recordings; no epoch is chosen."""
     split = f"none: nothing is chosen, and the validation recordings are tested on ({task.split})"
     return replace(task, split=split, rule=LAST, tested_on="the validation recordings")
 
 
 def _by_speakers(config: RunConfig, whole: Frames, checksums: Mapping[str, str]) -> Task:
-    """A part of the speakers of the training file is tested on, and nothing else is read."""
+    """Split the training file by speakers, for training and testing; no other file is read."""
     labels, speakers = whole.labels.numpy(), _known_speakers(config, whole)
     folds = speaker_folds(speakers)
     if config.fold >= len(folds):
@@ -202,10 +201,10 @@ def _by_speakers(config: RunConfig, whole: Frames, checksums: Mapping[str, str])
 
 
 def number_of_folds(config: RunConfig) -> int:
-    """How many folds the speakers of a run's training file make.
+    """The number of folds of the protocol "speakers" for a run's training file.
 
     Raises:
-        DataError: the file is not usable, or names no speakers.
+        DataError: the file is not usable, or does not name its speakers.
     """
     return len(speaker_folds(_known_speakers(config, _read(config)["train"])))
 
@@ -222,7 +221,7 @@ def _known_speakers(config: RunConfig, whole: Frames) -> NDArray[np.int64]:
 
 
 def data_checksums(config: RunConfig) -> dict[str, str]:
-    """The `checksums` of the task of a run: they tell its data from other data under the same name.
+    """The `checksums` of the data of a run; they differ from those of other data in a folder of the same name.
 
     Raises:
         DataError: the folder or a file in it is not usable.
@@ -231,7 +230,7 @@ def data_checksums(config: RunConfig) -> dict[str, str]:
 
 
 def _read(config: RunConfig) -> dict[str, Frames]:
-    """The recordings of each part that the protocol reads: "train", mostly "test", and perhaps "valid"."""
+    """The recordings of each file that the protocol reads, by "train", "valid" and "test"."""
     if config.dataset == SYNTHETIC:
         sizes = zip(("train", "valid", "test"), _SYNTHETIC_SIZES, (1, 2, 3), strict=True)
         return {name: _SYNTHETIC_TASK.sample(size, seed) for name, size, seed in sizes if _reads(config.protocol, name)}
@@ -249,7 +248,7 @@ def _reads(protocol: Protocol, part: str) -> bool:
 
 
 def _checksum(frames: Frames) -> str:
-    """SHA-256 of all that a network sees of these recordings: counts, lengths, labels, classes, speakers."""
+    """SHA-256 of everything that a run uses of these recordings: counts, lengths, labels, classes, speakers."""
     about = {
         "classes": frames.classes,
         "steps": frames.steps,
@@ -259,8 +258,8 @@ def _checksum(frames: Frames) -> str:
     for values in (frames.rows, frames.starts, frames.lengths, frames.labels, frames.speakers):
         if values is not None:
             content = np.ascontiguousarray(values.numpy()).reshape(-1).view(np.uint8)
-            for start in range(0, len(content), _PIECE):  # in pieces, so that a signal is heard in between
-                digest.update(content[start : start + _PIECE].tobytes())
+            for start in range(0, len(content), _CHUNK):  # in chunks, so that signals are handled in between
+                digest.update(content[start : start + _CHUNK].tobytes())
     return digest.hexdigest()
 
 

@@ -30,14 +30,18 @@ def sweep(
         Launcher, typer.Option(help="Runs one after the other, on processes side by side, or on a Ray cluster.")
     ] = "here",
     workers: Annotated[int, typer.Option(min=1, help="Processes of --launcher local.")] = 2,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch, for each run (its own choice).")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of torch for each run (default: torch's choice).")
+    ] = None,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Steps on a GPU run as CUDA graphs.")] = True,
-    out: Annotated[Path, typer.Option(help="Folder of the sweep; one that was stopped goes on.")] = Path("sweep"),
+    out: Annotated[Path, typer.Option(help="Folder of the sweep; a sweep that was stopped continues there.")] = Path(
+        "sweep"
+    ),
 ) -> None:
-    """Search for settings: chosen on held-out speakers, then tested once.
+    """Search for settings: judge them on held-out recordings, then test the best one.
 
-    CONFIG has the settings of all runs, as `bench run --config` takes them, how many are tried and how, and a
-    table of ranges, "search". The test set is read when all is chosen, by runs of the chosen setting.
+    CONFIG contains the settings of all runs, as in a file for `bench run --config`, how settings are drawn and judged,
+    and a table "search" with the ranges. The test set is read only by runs of the chosen setting.
 
     \b
     Examples:
@@ -45,26 +49,26 @@ def sweep(
         delayplug bench sweep sweep.toml --launcher local --workers 4 --out sweeps/first
     """
     advise(lambda: "run again to go on")
-    from ..bench.search.sweep import Means, left_to_do, sweep as search
+    from ..bench.search.sweep import Execution, left_to_do, sweep as search
     from ..bench.search.sweep_config import read_sweep
 
     wanted = read_sweep(config)
     advise(lambda: left_to_do(out))
     resources = Resources(accelerator, threads=threads, graph=graph)
     with _progress(wanted) as (watch, plan):
-        means = Means(watch, say, plan, resources, launcher, workers)
+        execution = Execution(watch, say, plan, resources, launcher, workers)
         record = search(
             wanted,
             out,
             command=shlex.join(["delayplug", "bench", "sweep", f"{config}", "--out", f"{out}"]),
-            means=means,
+            execution=execution,
         )
     let_all_go()
     show(record, out)
 
 
 def show(record: "Sweep", out: Path) -> None:
-    """Print what a sweep found, and draw it."""
+    """Print the results of a sweep, and draw its picture."""
     from ..bench.search.standings import conclusion, effects, standings
     from ..bench.search.trial_figures import sweep_figure
 
@@ -79,7 +83,7 @@ def show(record: "Sweep", out: Path) -> None:
 
 @contextlib.contextmanager
 def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], None]]]":
-    """A bar for each run under way, which shows the setting, and a count of those that are done."""
+    """A progress bar for each running run, labelled with its setting, and one that counts the finished runs."""
     with progress_bars() as progress:
         total = progress.add_task("runs", total=None, note="")
         bars: dict[RunConfig, TaskID] = {}
@@ -104,4 +108,4 @@ def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], N
                 progress.update(total, completed=len(done))
 
         yield watch, plan
-        progress.update(total, total=len(done))  # fewer, where settings could not be trained
+        progress.update(total, total=len(done))  # fewer than planned if settings could not be trained

@@ -1,7 +1,6 @@
-"""The data sets that are known by the MD5 of their files, wherever the files lie and whatever they are called.
+"""Known data sets, recognised by the MD5 of their files, wherever these are and whatever their names.
 
-Results are labelled with the name of the data set that they were made on: SHD-R is not SHD. A new one is one more entry
-of `KNOWN_DATA`.
+Results are labelled with the name of their data set: SHD-R is not SHD. To add a data set, add an entry to `KNOWN_DATA`.
 """
 
 import hashlib
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-# In a folder of downloaded files: the MD5 of each unpacked file and of the archive that it was in, by their names.
+# A file that `delayplug data download` writes beside its files: by name, the MD5 of each file and of its archive.
 DOWNLOADED = "checksums.json"
 
 _CC_BY = "CC BY 4.0"
@@ -27,8 +26,8 @@ class KnownPart:
     """A file of a data set.
 
     Attributes:
-        recordings: how many there are.
-        checksums: MD5 of the file by the end of its name: ".h5", ".h5.gz" or ".h5.zip".
+        recordings: number of recordings.
+        checksums: MD5 of the file, or of its archive, by the end of the name: ".h5", ".h5.gz" or ".h5.zip".
     """
 
     recordings: int
@@ -42,11 +41,11 @@ class KnownData:
     Attributes:
         name: by which results on it are labelled.
         title: what it is, in one line.
-        about: what else a user must know.
-        licence: its name.
-        attribution: whom and what to name with it.
-        prefix: of its files' names.
-        parts: "train", "test" and perhaps "valid".
+        about: what else a user must know, in sentences.
+        licence: the name of its licence.
+        attribution: the source to cite, as the licence requires.
+        prefix: the beginning of the names of its files.
+        parts: its files, by "train", "test" and perhaps "valid".
     """
 
     name: str
@@ -58,7 +57,7 @@ class KnownData:
     parts: Mapping[str, KnownPart]
 
     def describe(self) -> str:
-        """What it is, under which licence, and whom to name, in one paragraph."""
+        """The data set, its licence and its attribution, in one paragraph."""
         return f"{self.name}: {self.title}. {self.about} Licence: {self.licence}. {self.attribution}."
 
 
@@ -149,14 +148,19 @@ KNOWN_DATA = (
 
 
 class Recognised(NamedTuple):
-    """The data set that all files of a folder belong to, or None; and what does not fit, one sentence or two each."""
+    """The result of `recognise`.
+
+    Attributes:
+        data: the data set that all files of a folder belong to, or None.
+        warnings: files whose names and checksums do not agree, in sentences.
+    """
 
     data: KnownData | None
     warnings: tuple[str, ...]
 
 
 class _Owner(NamedTuple):
-    """The data set that a file belongs to, and which part of it the file is."""
+    """The data set that a file belongs to, and which of its files it is: "train", "valid" or "test"."""
 
     data: KnownData
     part: str
@@ -166,13 +170,13 @@ class _Owner(NamedTuple):
 
 
 def recognise(files: Mapping[str, Path], checksums: Mapping[str, str]) -> Recognised:
-    """Which data set a folder holds, by the MD5 of its files.
+    """Find out which data set a folder contains, by the MD5 of its files.
 
-    A file that `delayplug data download` unpacked is known by the archive that it was in.
+    A file that `delayplug data download` unpacked is recognised by the MD5 of its archive.
 
     Args:
-        files: of each part, as `find_splits` gives them.
-        checksums: their MD5, by part.
+        files: by "train", "valid" and "test", as `find_splits` returns them.
+        checksums: the MD5 of these files.
     """
     owners = {part: _owner(path, checksums[part]) for part, path in files.items()}
     notes = (_mismatch(path, part, checksums[part], owners[part]) for part, path in files.items())
@@ -180,20 +184,20 @@ def recognise(files: Mapping[str, Path], checksums: Mapping[str, str]) -> Recogn
     names = {"" if owner is None or owner.part != part else owner.data.name for part, owner in owners.items()}
     if len(names) == 1 and names != {""}:
         return Recognised(next(owner.data for owner in owners.values() if owner is not None), warnings)
-    some = ", ".join(f"{part} is {owner or 'unknown'}" for part, owner in owners.items())
+    parts = ", ".join(f"{part} is {owner or 'unknown'}" for part, owner in owners.items())
     if names != {""} and not warnings:
-        warnings = (f"The files are not those of one data set: {some}.",)
+        warnings = (f"The files are not those of one data set: {parts}.",)
     return Recognised(None, warnings)
 
 
 def md5(path: Path) -> str:
-    """MD5 of a file."""
+    """The MD5 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def downloaded(folder: Path) -> dict[str, str]:
-    """The MD5 sums that a download left in a folder; none if it left no file of them."""
+    """The MD5 sums that `delayplug data download` stored in a folder, by file name; {} if there are none."""
     try:
         record = json.loads((folder / DOWNLOADED).read_text())
     except (OSError, ValueError):
@@ -210,13 +214,13 @@ def _owner(path: Path, checksum: str) -> _Owner | None:
     }
     record = downloaded(path.parent)
     archives = [record.get(f"{path.name}.{ending}") for ending in ("zip", "gz")]
-    if record.get(path.name) != checksum:  # another file has taken its place
+    if record.get(path.name) != checksum:  # the file is not the one that was unpacked
         archives = []
     return next((by_checksum[each] for each in (checksum, *archives) if each in by_checksum), None)
 
 
 def _mismatch(path: Path, part: str, checksum: str, owner: _Owner | None) -> str:
-    """Why a file is not what its name says, or ""."""
+    """A warning, if the name of a file and its MD5 do not agree; else ""."""
     ending = ".h5.gz" if path.suffix == ".gz" else ".h5"
     prefix = path.name.removesuffix(f"_{part}{ending}")
     claimed = next((data for data in KNOWN_DATA if data.prefix == prefix), None)

@@ -1,4 +1,4 @@
-"""What a file says about the network in it. Imports no torch."""
+"""The description (model card) of a trained network, which its file contains. Imports no torch."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -6,15 +6,15 @@ CARD_FORMAT = 1
 
 
 class CardData(TypedDict):
-    """The data of a network's run.
+    """The data that a network was trained on.
 
     Keys:
-        name: "SHD-R", or the folder's, if it is no data set with known checksums.
-        train, valid, test: recordings.
-        steps, channels: of the input.
+        name: of the data set, such as "SHD-R"; of the folder, if its checksums are not known.
+        train, valid, test: numbers of recordings.
+        steps, channels: of a recording as input of the network.
         classes: their names.
-        split: in words.
-        checksums: of the frames of each file.
+        split: how training and validation recordings were split, in words.
+        checksums: SHA-256 of the frames of each file, by "train", "valid" and "test".
     """
 
     name: str
@@ -32,19 +32,19 @@ class Card(TypedDict):
     """A trained network, as its file describes it.
 
     Keys:
-        format: of this description.
+        format: CARD_FORMAT, the version of this description.
         name: of the network.
-        config: of the run, as in its record; `RunConfig(**config)` makes it again. Its data set has no path of the
-            computer that it was trained on.
+        config: of the run, as in its record: the arguments of `RunConfig`. `dataset` does not contain the path of the
+            data on the computer that it was trained on.
         data: see `CardData`.
-        accuracy: of the trained network on the test recordings, by the rule that chose the epoch; the network is that
-            of the last one.
-        stored_accuracy: that of the network in the file, if the recordings were there when it was written.
-        parameters: trainable ones, delays included.
-        spikes_per_neuron: of each hidden layer, for a recording.
-        finished: when the run was.
-        versions: of the packages that it was made with.
-        device: that it was trained on.
+        accuracy: on the test recordings, in 0..1, by the rule that chose the epoch. The stored network is that of the
+            last epoch.
+        stored_accuracy: of the network as it is stored in the file; missing if the test recordings could not be read.
+        parameters: number of trainable parameters, including delays.
+        spikes_per_neuron: mean number for a recording, of each hidden layer.
+        finished: the time when the run finished, in ISO format.
+        versions: of the packages that the run was made with, by name.
+        device: the name of the device that it was trained on.
     """
 
     format: int

@@ -1,4 +1,4 @@
-"""The page of documentation about a trained network (a model card), and the index of all of them."""
+"""Makes the page of documentation about a trained network (a model card), and the index of these pages."""
 
 import hashlib
 import textwrap
@@ -13,13 +13,14 @@ from ..data.known_data import KNOWN_DATA
 from .card import Card
 
 _PROTOCOLS = {
-    "heldout": "recordings held out of the training recordings chose the epoch called best; the test set was read once",
-    "official": "the validation file of the data chose the epoch called best; the test set was read once",
-    "paper": "trained on all training recordings; nothing chose the last epoch. Best on test is no honest figure",
-    "speakers": "the recordings of some training speakers took the place of the test set, which was not read",
-    "validation": "the validation file took the place of the test set, which was not read",
+    "heldout": "the epoch called best was chosen by held-out training recordings; the test set was read once",
+    "official": "the epoch called best was chosen by the data's validation file; the test set was read once",
+    "paper": 'trained on all training recordings. The last epoch involves no choice; "best on test" was chosen by '
+    "the test set itself, and is too high",
+    "speakers": "tested on the recordings of training speakers that were held out; the test set was not read",
+    "validation": "tested on the validation file; the test set was not read",
     "refit": "a network was judged by recordings held out of training; this one was then trained from the same seed on "
-    "all training recordings, with nothing held out. Nothing chose the epoch; the test set was read once",
+    "all training recordings. No epoch was chosen; the test set was read once",
 }
 _TESTED_ON = {"speakers": "recordings of held-out speakers", "validation": "validation recordings"}
 
@@ -28,12 +29,12 @@ def model_page(card: Card, content: bytes) -> str:
     """The page of a network, as Markdown.
 
     Args:
-        card: what its file says.
-        content: of the file.
+        card: the description in its file.
+        content: the bytes of its file.
     """
     config, data = RunConfig(**card["config"]), card["data"]
     texts = {known.name: known.describe() for known in KNOWN_DATA} | {known.name: known.about for known in KNOWN_FRAMES}
-    about = texts.get(data["name"], f"The folder `{data['name']}`, which is no data set with known checksums.")
+    about = texts.get(data["name"], f"The folder `{data['name']}`, whose checksums are not those of a known data set.")
     hidden = " - ".join(map(str, (data["channels"], *config.hidden, len(data["classes"]))))
     steps = "steps" if config.dataset == "synthetic" else f"steps of {config.step_ms:g} ms"
     binning = "" if config.dataset == "synthetic" else f", {config.pool} channels summed, binning {config.binning}"
@@ -41,9 +42,15 @@ def model_page(card: Card, content: bytes) -> str:
     variant = variant_name(config.delays, config.fan_in, config.recurrent)
     neurons = "" if config.neuron == "lif" else f", {config.neuron} neurons"
     tested_on = _TESTED_ON.get(config.protocol, "test recordings")
-    protocol = _PROTOCOLS["refit" if config.refit else config.protocol]
+    name, text = (
+        f"{config.protocol}{', refit' if config.refit else ''}",
+        _PROTOCOLS["refit" if config.refit else config.protocol],
+    )
+    judged = f"Protocol `{name}`: {text}. The network in the file is that after the last epoch."
+    device = card["device"] or "a device that its record does not name"
+    made = f"Made on {device}, {card['finished'][:10]}, with {_versions(card)}."
     validated = (
-        f"{data['valid']:,} of them held out for the training before that"
+        f"{data['valid']:,} of them held out in the training before the refit"
         if config.refit
         else ("none of them for validation" if config.protocol in _TESTED_ON else f"{data['valid']:,} for validation")
     )
@@ -57,15 +64,15 @@ import torch
 
 import delayplug
 
-# backend=NAME: with the neurons of another toolkit
+# pass backend="NAME" for the neurons of another toolkit
 network = delayplug.pretrained("{card["name"]}")
 x = torch.zeros(network.steps, 1, {data["channels"]})  # (T, B, C), events per step
 print(network.classes[network.scores(x).argmax(-1)])
 ```
 
-`network.frames(delayplug.data.read_recordings(path))` bins recordings in SHD's layout as this network takes them. Its
-delays are not rounded yet: `eval()` rounds them, `delayplug.freeze_delays(network)` makes them integers, and training
-may go on from them. `examples/pretrained.py` freezes, streams and exports it.
+`network.frames(delayplug.data.read_recordings(path))` bins recordings in SHD's layout into inputs of this network. Its
+stored delays are not rounded, so that it can be trained further: in `eval()` they are rounded, and
+`delayplug.freeze_delays(network)` makes them integers. `examples/pretrained.py` freezes, streams and exports it.
 
 ## Data
 
@@ -81,14 +88,13 @@ may go on from them. `examples/pretrained.py` freezes, streams and exports it.
 
 ## Accuracy
 
-Protocol `{config.protocol}{", refit" if config.refit else ""}`: {protocol}.
-The network is that after the last epoch.
+{textwrap.fill(judged, 120)}
 
 | | % of {data["test"]:,} {tested_on} | 95 % interval (Wilson) |
 |---|---|---|
 {chr(10).join(_accuracies(card))}
 
-Mean spikes of a neuron during a recording, by hidden layer: {_numbers(card["spikes_per_neuron"])}.
+Mean number of spikes of a neuron in a recording, by hidden layer: {_numbers(card["spikes_per_neuron"])}.
 
 ## How it was made
 
@@ -96,21 +102,22 @@ Mean spikes of a neuron during a recording, by hidden layer: {_numbers(card["spi
 $ {_wrapped(to_command(config))}
 ```
 
-On {card["device"] or "a device that its record does not name"}, {card["finished"][:10]}, with {_versions(card)}.
+{textwrap.fill(made, 120)}
 SHA-256 of the file `{card["name"]}.safetensors`:
 
 ```text
 {hashlib.sha256(content).hexdigest()}
 ```
 
-Weights and delays are stored in half precision, delays such that each is rounded to the same whole step as before.
+Weights and delays are stored in half precision. Each stored delay rounds to the same whole step as the trained one.
 
 ## Limits
 
-- One seed of one training: another seed differs by about as much as the interval says.
-- It names one of its {len(data["classes"])} classes whatever it is given; there is no class for anything else.
-- It takes recordings of {data["steps"]} steps: its readout sums over all of them, silence behind a recording included.
-- Results on {data["name"]} do not compare with results on other data, whatever their names have in common.
+- It is the result of one training with one seed. The accuracy of another seed differs by about as much as the interval
+  says.
+- It answers with one of its {len(data["classes"])} classes for every input; no class stands for other sounds or noise.
+- Its recordings have {data["steps"]} steps: the readout sums over all of them, including silence after a recording.
+- Results on {data["name"]} cannot be compared with results on other data sets, even if their names are similar.
 """
 
 

@@ -1,7 +1,8 @@
 """The file of a trained network: safetensors, with its card as metadata.
 
-Numbers with two or more dimensions are stored in half precision, all others as they are. Delays are cut, not rounded,
-to half precision, so that each is still rounded to the same whole step: half a step is a number of half precision.
+Tensors with two or more dimensions are stored in half precision, all others unchanged. Delays are converted to half
+precision by rounding towards zero, so that each still rounds to the same whole step as before: the limits between
+steps, n + 1/2, are themselves numbers of half precision.
 """
 
 import json
@@ -22,34 +23,34 @@ _KEY = "delayplug"
 
 
 def write_network(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
-    """Write a file.
+    """Write the file of a network.
 
     Args:
         path: of the file.
-        state: as `stored` gives it.
-        card: the description.
+        state: the tensors, as `stored` returns them.
+        card: the description of the network.
     """
     from safetensors.torch import save
 
-    content = save(dict(state), {_KEY: json.dumps(card)})  # a second key would come in any order
+    content = save(dict(state), {_KEY: json.dumps(card)})  # one key only: the order of several is not deterministic
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 
 
 def read_card(path: Path) -> Card:
-    """The description in a file.
+    """Read the description in the file of a network.
 
     Raises:
-        DataError: the file is missing, or is none of ours.
+        DataError: the file is missing, or is not the file of a delayplug network.
     """
     return _read(path, with_state=False)[0]
 
 
 def read_network(path: Path) -> tuple[Card, dict[str, Tensor]]:
-    """The description in a file, and its numbers in float32, on the CPU.
+    """Read the file of a network: its description, and its tensors in float32 on the CPU.
 
     Raises:
-        DataError: the file is missing, or is none of ours.
+        DataError: the file is missing, or is not the file of a delayplug network.
     """
     return _read(path, with_state=True)
 
@@ -72,13 +73,13 @@ def _read(path: Path, *, with_state: bool) -> tuple[Card, dict[str, Tensor]]:
     try:
         RunConfig(**card["config"])
     except (TypeError, ArgumentError) as error:
-        advice = "It may be of a newer delayplug"
+        advice = "It may be from a newer version of delayplug"
         raise DataError(f"{path}: expected the configuration of a run, got another one: {error}. {advice}") from error
     return cast(Card, card), state
 
 
 def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a network as it is stored: most of it in half precision, with delays that round as they did."""
+    """Convert the state of a network for storage: most of it to half precision, with delays that round as before."""
     return {name: _narrowed(name, value.detach().cpu().contiguous()) for name, value in state.items()}
 
 
@@ -89,10 +90,10 @@ def _narrowed(name: str, value: Tensor) -> Tensor:
     if name.endswith("delays"):
         half = torch.where(half.to(value.dtype) > value, torch.nextafter(half, torch.zeros_like(half)), half)
         if not torch.equal((half.to(value.dtype) + 0.5).floor(), (value + 0.5).floor()):
-            return value.clone()  # too long for half precision
+            return value.clone()  # half precision does not separate the steps of such long delays
     return half if bool(half.isfinite().all()) else value.clone()
 
 
 def widened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What was stored in half precision in float32."""
+    """Convert tensors in half precision back to float32."""
     return {name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()}

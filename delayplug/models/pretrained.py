@@ -20,15 +20,15 @@ from .network_file import SUFFIX, read_card, read_network
 
 
 class Pretrained(DelayNetwork):
-    """A trained network of the benchmark, in `eval()`. Its forward gives the readout's membrane at every step.
+    """A trained network of the benchmark: an `nn.Module` that can be evaluated, trained further, frozen or exported.
 
-    It is a module like any other: it can be trained on, frozen, exported.
+    Its forward maps events per step, (T, B, C), to the membrane of the readout at every step, (T, B, classes).
 
     Attributes:
-        card: what it was trained on and how, its accuracy, its versions.
-        config: of its run.
-        classes: their names.
-        steps: T, of a recording.
+        card: its description: data, training, accuracy, versions.
+        config: the configuration of its run.
+        classes: the names of the classes.
+        steps: T, the number of steps of a recording.
     """
 
     def __init__(self, card: Card, backend: str) -> None:
@@ -38,13 +38,13 @@ class Pretrained(DelayNetwork):
         self.classes, self.steps = tuple(data["classes"]), data["steps"]
 
     def scores(self, x: Tensor) -> Tensor:
-        """The score of each class, the largest of which is the prediction: (T, B, C) to (B, classes).
+        """The score of each class, (B, classes); the class with the largest score is the prediction.
 
         Args:
-            x: events per step, of at most `steps` steps; shorter recordings are filled up with zeros.
+            x: events per step, (T, B, C) with at most `steps` steps; missing steps are filled with zeros.
 
         Raises:
-            ArgumentError: there are more steps, over which the readout was not trained.
+            ArgumentError: x has more steps than the recordings that the readout was trained on.
         """
         missing = self.steps - x.shape[0]
         if missing < 0:
@@ -52,7 +52,7 @@ class Pretrained(DelayNetwork):
         return class_scores(self(torch.cat((x, x.new_zeros(missing, *x.shape[1:])))), self.config.readout)
 
     def frames(self, recordings: Recordings) -> Frames:
-        """Recordings as this network takes them: binned as those that it was trained on, and of the same length."""
+        """Bin recordings like those that this network was trained on, with the same step, channels and length."""
         config, steps = self.config, self.steps
         return bin_recordings(recordings, step_ms=config.step_ms, pool=config.pool, binning=config.binning, steps=steps)
 
@@ -67,31 +67,31 @@ def pretrained_names() -> list[str]:
 
 
 def model_card(name: str) -> Card:
-    """What is known of a network, without loading it.
+    """The description of a network: data, training, accuracy, versions. The network is not loaded.
 
     Args:
         name: as for `pretrained`.
 
     Raises:
-        ArgumentError, DataError: as `pretrained`.
+        ArgumentError, DataError: as for `pretrained`.
     """
     return read_card(_file(name))
 
 
 def pretrained(name: str, *, backend: str | None = None) -> Pretrained:
-    """A trained network, with the neurons of a toolkit. Its numbers are the same in each.
+    """Load a trained network, in `eval()` mode, with the neurons of a toolkit. Parameters do not depend on the toolkit.
 
-    Delays are those of the end of the training, between whole steps: `eval()` rounds them, `freeze_delays` makes them
-    integers, and training goes on from them.
+    The delays are those at the end of training, which are not whole steps, so that training can continue. In `eval()`
+    mode they are rounded; `freeze_delays` makes them integers.
 
     Args:
         name: one of `pretrained_names()`, or the path of a file that `delayplug bench publish` made.
-        backend: the toolkit; None: the one that it was trained with if that is installed, else the first that is.
+        backend: the toolkit; None: the one that it was trained with if it is installed, else the first installed one.
 
     Raises:
-        ArgumentError: there is no such network; the message has the names of those that there are.
-        BackendError: the toolkit cannot be used.
-        DataError: the file is damaged.
+        ArgumentError: there is no network of that name; the message lists all names.
+        BackendError: the toolkit is unknown or cannot be used.
+        DataError: the file does not exist or is damaged.
 
     >>> import torch
     >>> network = pretrained("synthetic-learned", backend="norse")
@@ -106,33 +106,33 @@ def pretrained(name: str, *, backend: str | None = None) -> Pretrained:
 
 
 def load_stored(network: DelayNetwork, state: dict[str, Tensor], where: str) -> None:
-    """Load what a file has, by the names of `portable`. What it lacks are constants of the toolkit's neurons.
+    """Load tensors from a file, named as in `portable`; the constants of the toolkit's neurons are not in it.
 
     Raises:
-        DataError: the numbers are those of another network.
+        DataError: the tensors are those of another network.
     """
-    own, names = network.state_dict(), portable(network)
-    expected = {name: tuple(own[key].shape) for name, key in names.items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if unlike := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+    current, names = network.state_dict(), portable(network)
+    expected = {name: tuple(current[key].shape) for name, key in names.items()}
+    actual = {name: tuple(value.shape) for name, value in state.items()}
+    if unlike := sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name)):
         first = unlike[0]
         raise DataError(
-            f"{where}: expected the numbers of the network that it describes, got others: {first} has shape "
-            f"{found.get(first, 'none')}, expected {expected.get(first, 'none')}"
+            f"{where}: expected the tensors of the network that it describes, got others: {first} has shape "
+            f"{actual.get(first, 'none')}, expected {expected.get(first, 'none')}"
         )
-    network.load_state_dict(own | {key: state[name] for name, key in names.items()})
+    network.load_state_dict(current | {key: state[name] for name, key in names.items()})
 
 
 def portable(network: DelayNetwork) -> dict[str, str]:
-    """The keys of a network's `state_dict` that belong to it under every toolkit, by names that every toolkit has.
+    """The keys of a network's `state_dict` that a file stores, by names that do not depend on the toolkit.
 
-    All but the buffers of neurons, which are constants of the configuration. The learned constants of adaptive neurons
-    lie in other places in each toolkit, and are called "adaptive.LAYER.CONSTANT".
+    Buffers of neurons are left out: they follow from the configuration. The keys of the learned constants of adaptive
+    neurons differ between toolkits; their names are "adaptive.LAYER.CONSTANT".
     """
     layers = {id(layer): n for n, layer in enumerate(network.adaptive)}
     learned = {
-        f"{place}.{name}": f"adaptive.{layers[id(module)]}.{name}"
-        for place, module in network.named_modules()
+        f"{prefix}.{name}": f"adaptive.{layers[id(module)]}.{name}"
+        for prefix, module in network.named_modules()
         if id(module) in layers
         for name, _ in module.named_parameters()
     }
@@ -156,7 +156,7 @@ def _file(name: str) -> Path:
         raise ArgumentError("name", f"one of {', '.join(pretrained_names())}, or a file", repr(name))
     if str(name).endswith(SUFFIX):
         if not Path(name).exists():
-            raise DataError(f"{name}: expected the file of a trained network, got none")
+            raise DataError(f"{name}: expected the file of a trained network, got none. Check the path")
         return Path(name)
     if name not in (names := pretrained_names()):
         raise ArgumentError("name", f"one of {', '.join(names)}, or a file *{SUFFIX}", repr(name))

@@ -1,4 +1,4 @@
-"""From a finished run to a file that others can load, and a page about it."""
+"""Makes, from a finished run, a file of its network that others can load, and a page about it."""
 
 import re
 from dataclasses import replace
@@ -20,8 +20,8 @@ from .network_file import SUFFIX, read_card, stored, widened, write_network
 from .pretrained import Pretrained, load_stored, portable
 
 _BATCH = 256
-# Recordings, and share of them, by which the accuracy of a file may differ from that of its run.
-_FEW, _MOST = 3, 0.01
+# Number, or share, of recordings by which the accuracies of a file and its run may differ, whichever is larger.
+_FEW, _SHARE = 3, 0.01
 
 
 def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | None = None) -> Card:
@@ -32,16 +32,16 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
         name: of the network, such as "shdr-learned".
         files: the folder of all networks' files.
         pages: the folder of their pages.
-        dataset: the folder with the run's data, to measure the accuracy of what is stored; None: where the run had it,
-            if that is there.
+        dataset: the folder of the run's data, for measuring the accuracy of the stored network; None: the folder that
+            the run read, if it exists.
 
     Returns:
-        What the file says about the network.
+        The description in the file.
 
     Raises:
-        ArgumentError: the name is not made of small letters, digits and hyphens.
-        RunError: there is no finished run, its network or its accuracy is not what its record says, or the data is not
-            what it was trained on. Nothing is written.
+        ArgumentError: the name contains anything but small letters, digits and hyphens between them.
+        RunError: there is no finished run; its network or its accuracy contradicts its record; or the data is not what
+            it was trained on. Nothing is written.
         DataError: the data cannot be read.
         BackendError: the toolkit that the run was made with cannot be used.
     """
@@ -49,7 +49,7 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
         raise ArgumentError("name", "small letters, digits and hyphens between them", repr(name))
     record, trained = read_record(run / RECORD), read_model(run)["state"]
     card = card_of(name, record)
-    network = Pretrained(card, card["config"]["backend"])  # whose names the trained network has
+    network = Pretrained(card, card["config"]["backend"])  # its state_dict has the keys of the trained network
     if network.trainable() != record["parameters"]:
         raise RunError(f"{run}: expected a network of {record['parameters']} parameters, got {network.trainable()}")
     names = portable(network)
@@ -67,11 +67,11 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
 
 
 def _check_accuracy(run: Path, of_run: float, of_file: float, recordings: int) -> None:
-    """Raise RunError if more recordings are named otherwise than half precision and another device explain."""
-    if abs(of_run - of_file) * recordings > max(_FEW, _MOST * recordings):
+    """Raise RunError if the accuracies differ by more than half precision and another device can explain."""
+    if abs(of_run - of_file) * recordings > max(_FEW, _SHARE * recordings):
         raise RunError(
-            f"{run}: expected a network that names {of_run:.2%} of the test recordings, as its record says, got one "
-            f"that names {of_file:.2%}. Its model or its record is another one's"
+            f"{run}: expected a network that classifies {of_run:.2%} of the test recordings correctly, as its record "
+            f"says, got {of_file:.2%}. Its model or its record may be from another run"
         )
 
 
@@ -92,7 +92,7 @@ def pages_of(files: Path) -> dict[str, str]:
 
 
 def card_of(name: str, record: Record) -> Card:
-    """What the record of a run says about its network."""
+    """The description of a run's network, from its record."""
     config, data = RunConfig(**record["config"]), record["data"]
     checksums = data.get("checksums", {})
     known = known_frames(record["config"], checksums)
@@ -124,7 +124,7 @@ def card_of(name: str, record: Record) -> Card:
 
 @torch.no_grad()
 def accuracy(network: Pretrained, frames: Frames) -> float:
-    """The share of recordings that a network names correctly."""
+    """The share of recordings that a network classifies correctly, in 0..1."""
     hits = 0
     with matmul_precision(network.config.precision):
         for start in range(0, len(frames), _BATCH):
@@ -134,7 +134,7 @@ def accuracy(network: Pretrained, frames: Frames) -> float:
 
 
 def _test_recordings(record: Record, dataset: str | None, run: Path) -> Frames | None:
-    """Those of a run's record; None if nobody says where they are, and they are not where they were."""
+    """The test recordings of a run; None if no folder is passed and the folder that the run read does not exist."""
     config = RunConfig(**record["config"])
     if dataset is not None:
         config = replace(config, dataset=dataset)

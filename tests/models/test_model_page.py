@@ -23,10 +23,10 @@ def test_a_page_says_what_a_user_must_know() -> None:
     assert "CC BY 4.0" in page
     assert "| last epoch | 93.80 | 92.7 - 94.7 |" in page
     assert "| this file, whole delays | 93.70 | 92.6 - 94.6 |" in page
-    assert "Best on test is no honest figure" in page
+    assert "was chosen by the test set itself, and is too high" in " ".join(page.split())
     assert "$ delayplug bench run --preset shd" in page
     assert "steps of 10 ms, 5 channels summed, binning grid" in page
-    assert "spikingjelly 2" in page
+    assert "spikingjelly 2" in " ".join(page.split())
     assert 'delayplug.pretrained("synthetic-learned")' in page
     assert max(map(len, page.splitlines())) < 200
 
@@ -37,7 +37,7 @@ def test_a_page_without_what_was_not_measured() -> None:
     own["data"] = {**own["data"], "name": "digits"}
     page = model_page(own, b"")
     assert "| this file, whole delays | not measured | |" in page
-    assert "no data set with known checksums" in page
+    assert "whose checksums are not those of a known data set" in page
     own["data"]["name"] = "SHD"  # known by its files, and not by its frames
     assert "the Spiking Heidelberg Digits" in model_page(own, b"")
 
@@ -48,7 +48,7 @@ def test_a_page_without_what_was_not_measured() -> None:
         ({"protocol": "validation"}, "% of 1,000 validation recordings"),
         ({"protocol": "speakers"}, "% of 1,000 recordings of held-out speakers"),
         ({"refit": True}, "Protocol `heldout, refit`: a network was judged by recordings held out of training; this"),
-        ({"refit": True}, "300 of them held out for the training before that"),
+        ({"refit": True}, "300 of them held out in the training before the refit"),
         ({"neuron": "adlif"}, "delays of up to 24 steps, adlif neurons) trained on"),
         ({"delays": "none", "recurrent": "axonal"}, "none-recurrent-axonal delays of up to 24 steps) trained on"),
     ],

@@ -72,5 +72,5 @@ def test_other_files_are_refused(card: Card, tmp_path: Path) -> None:
         read_card(path)
     newer = {**card, "config": {**card["config"], "wormholes": 3}}
     save_file({"weight": torch.ones(2)}, path, {"delayplug": json.dumps(newer)})
-    with pytest.raises(DataError, match="newer delayplug"):
+    with pytest.raises(DataError, match="newer version of delayplug"):
         read_card(path)

@@ -65,7 +65,7 @@ def test_what_cannot_be_published(comparison: Comparison, tmp_path: Path) -> Non
     better = {"last epoch": 0.9, "best on validation": 0.9}
     (copy / "record.json").write_text(json.dumps({**record, "accuracy": better}))
     with pytest.raises(
-        RunError, match=r"expected a network that names 90\.00% .*Its model or its record is another one's"
+        RunError, match=r"expected a network that classifies 90\.00% .*Its model or its record may be from another run"
     ):
         publish(copy, "shd", tmp_path, tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))

@@ -1,7 +1,7 @@
-"""Records of many runs in one file, to keep and to pass on: `results/*.json`.
+"""Collections: records of many runs in one file, for archiving and publishing, such as `results/*.json`.
 
-A record in such a file is a `Record` like that in a run's folder, with a few of its epochs in place of all, and
-without the path that its data had.
+A record in such a file is a `Record` as in the folder of a run, but with only a few of its epochs, and without the path
+of its data on the computer that made it.
 """
 
 import json
@@ -18,14 +18,17 @@ from ..whole_files import write_whole
 from .records import RECORD, Record, check_record, read_record
 
 COLLECTION_FORMAT = 1
-_EPOCHS = 10  # about so many are kept
+_EPOCHS = 10  # about so many epochs of a run are stored
 
 
 def records_in(path: Path) -> list[Record]:
-    """The records in a folder of runs, in the folder of one run, or in a file of records; in the order of their names.
+    """Read the records in a folder of runs, in the folder of one run, or in a file of records.
+
+    Returns:
+        Records of a folder in the order of the names of their runs, records of a file in its order.
 
     Raises:
-        RunError: there are none, or one is damaged.
+        RunError: there are no records, or one is damaged.
     """
     if not path.is_dir():
         return read_collection(path)
@@ -36,10 +39,10 @@ def records_in(path: Path) -> list[Record]:
 
 
 def read_collection(path: Path) -> list[Record]:
-    """The records in a file: one that `write_collection` made, a list of records, one on each line, or a single one.
+    """Read a file of records: a collection, JSON of a list of records or of one record, or one record on each line.
 
     Raises:
-        RunError: it is no such file, or a record in it is damaged.
+        RunError: it is not such a file, or a record in it is damaged.
     """
     values = _values_in(path)
     if not values:
@@ -62,7 +65,7 @@ def _values_in(path: Path) -> list[object]:
 
 
 def write_collection(path: Path, records: Sequence[Record]) -> None:
-    """Write records into a file, one per line, in the order of their configurations."""
+    """Write records into a file, one per line, sorted by their configurations; only a few epochs of each are stored."""
     ordered = sorted(map(compact, records), key=_key)
     lines = ",\n".join(json.dumps(record) for record in ordered)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,49 +73,49 @@ def write_collection(path: Path, records: Sequence[Record]) -> None:
 
 
 def collect(sources: Iterable[Path], out: Path) -> tuple[int, int]:
-    """Put the records of finished runs into a file, beside those that are in it; a newer one replaces that of the run.
+    """Add the records of finished runs to a file; a record replaces that of the same run in the file.
 
     Args:
-        sources: folders and files as `records_in` takes them.
-        out: the file; it may exist.
+        sources: folders and files, as for `records_in`.
+        out: the file; it is made if it does not exist.
 
     Returns:
-        How many records were put in, and how many there are.
+        How many records the sources have, and how many the file contains now.
 
     Raises:
-        RunError: a source has none, one is damaged, or the file is something else.
+        RunError: a source has no records, a record is damaged, or the file is not a file of records.
     """
     new = [record for source in sources for record in records_in(source)]
-    there = read_collection(out) if out.exists() else []
-    every = {_key(compact(record)): record for record in (*there, *new)}
-    write_collection(out, list(every.values()))
-    return len(new), len(every)
+    old = read_collection(out) if out.exists() else []
+    by_key = {_key(compact(record)): record for record in (*old, *new)}
+    write_collection(out, list(by_key.values()))
+    return len(new), len(by_key)
 
 
 def compact(record: Record) -> Record:
-    """A record with a few of its epochs, and without the path of its data; of a compact record, the record itself."""
+    """A copy of a record with only a few of its epochs, and without the path of its data."""
     config = RunConfig(**record["config"])
     known = known_frames(record["config"], record["data"].get("checksums"))
     if config.dataset != SYNTHETIC:
         dataset = known.dataset if known else f"data/{Path(config.dataset).name}"
         config = replace(config, dataset=dataset)
-    result: Record = {**record, "config": config.to_json(), "epochs": _some(record["epochs"])}
+    result: Record = {**record, "config": config.to_json(), "epochs": _few_epochs(record["epochs"])}
     if known and config.dataset != SYNTHETIC:
         result["data"] = {**record["data"], "name": known.name}
     if "held_out" in record:
-        result["held_out"] = {**record["held_out"], "epochs": _some(record["held_out"]["epochs"])}
+        result["held_out"] = {**record["held_out"], "epochs": _few_epochs(record["held_out"]["epochs"])}
     return result
 
 
-def _some(epochs: Sequence[Epoch]) -> list[Epoch]:
-    """The first epoch, the last one, and some between, the same ones for all runs of that length."""
+def _few_epochs(epochs: Sequence[Epoch]) -> list[Epoch]:
+    """The first epoch, the last one, and about _EPOCHS evenly spaced ones between them."""
     last = epochs[-1]["epoch"]
-    every = max(1, last // _EPOCHS)
-    return [entry for entry in epochs if entry["epoch"] in (1, last) or entry["epoch"] % every == 0]
+    spacing = max(1, last // _EPOCHS)
+    return [entry for entry in epochs if entry["epoch"] in (1, last) or entry["epoch"] % spacing == 0]
 
 
 def _key(record: Record) -> str:
-    """What tells one run from another, so that names sort: data, then all settings."""
+    """A key that differs between runs, and by which they are sorted: the data, then all settings."""
     config: dict[str, Any] = record["config"]
     first = ("dataset", "preset", "protocol", "delays", "backend", "seed", "fold")
     return json.dumps([[config[name] for name in first], config, record["data"].get("checksums")], sort_keys=True)

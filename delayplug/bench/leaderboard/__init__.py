@@ -1,5 +1,5 @@
-"""The leaderboard: a page that is made of records, those of others included.
+"""The leaderboard: a page made from records of runs, including contributed ones.
 
-Read `board.leaderboard` first; `verification` says which records are not taken, and why; `consistency` compares the
-numbers of a record with each other; `board_rows` brings the runs of a method together.
+Read `board.leaderboard` first. `verification` decides which records are refused, and why; `consistency` compares the
+numbers of a record with each other; `board_rows` groups the runs of a method into a row.
 """

@@ -1,4 +1,4 @@
-"""The page of the leaderboard, made of files of records."""
+"""The page of the leaderboard, made from files of records."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -13,30 +13,31 @@ from ..config import RunConfig
 from .board_rows import BoardRow, Entry, board_rows
 from .verification import doubts
 
-CONTRIBUTED = "contributed"  # the folder of records that others made
-OURS = "delayplug"
+CONTRIBUTED = "contributed"  # a folder; the name of a file in it is that of its contributor
+OURS = "delayplug"  # the contributor of all other records
 
 _HEAD = """# Leaderboard
 
-Made of records by `delayplug bench leaderboard`, ours (`results/*.json`) and contributed ones
-(`results/contributed/*.json`); CONTRIBUTING.md says how to add one. Records that cannot be what they say are refused:
-those of unknown data (by the checksums of its frames), without versions, seed or protocol, with accuracies that cannot
-come from that number of recordings, with other parameters than their configuration's network has, or with numbers that
-contradict each other. An accuracy that only one number tells cannot be checked: the command beside it can.
+`delayplug bench leaderboard` makes this page from records of runs: ours (`results/*.json`) and contributed ones
+(`results/contributed/*.json`); CONTRIBUTING.md says how to add one. It refuses records that cannot be correct: of
+unknown data (by the checksums of its frames); without versions, seed or protocol; with accuracies that are impossible
+for their number of recordings; with another number of parameters than the network of their configuration; or with
+numbers that contradict each other. An accuracy that stands in a record only once cannot be checked in this way, but the
+command beside it can be run again.
 
-- **Test accuracy** is that after the last epoch, which nothing chose, in percent: the mean over seeds, and half its
-  95 % interval (Student; of a single run Wilson). The protocol says what was trained on: `heldout` without the
-  recordings held out of the training file, `heldout, refit` and `paper` on all of it, `official` on the training file
-  beside a validation file.
+- **Test accuracy** is the accuracy after the last epoch (no epoch was chosen), in percent: the mean over seeds, and
+  half its 95 % interval (Student; for a single run Wilson). The protocol says which recordings were trained on: with
+  `heldout` the training file without the recordings held out, with `heldout, refit` and `paper` all of it, and with
+  `official` all of the training file of data that has a validation file.
 - **Speakers held out** is the accuracy on speakers of the training file that were not trained on (`--protocol
-  speakers`), mean over folds and seeds, once for each method; its interval is that of the means of the folds. On SHD's
-  test set methods hardly differ any more; here they do.
-- **Delay bits** are those of a delay in whole steps; all accuracies are those with whole delays.
-- Costs are in [NeuroBench](https://arxiv.org/abs/2304.04640)'s terms (Yik et al., Nature Communications 2025), for a
-  whole recording, where NeuroBench counts per step. **Footprint**: bytes of parameters and buffers, delays in whole
-  steps. **MACs, ACs**: effective synaptic operations, of the first layer, whose input are counts, and of all others,
-  whose input are spikes. **Sparsity**: share of hidden neurons and steps without a spike. Steps of silence behind a
-  recording count.
+  speakers`), the mean over folds and seeds, once for each method; the interval is computed from the means of the folds.
+  On SHD's test set methods hardly differ any more; here they do.
+- **Delay bits** is the number of bits of a delay in whole steps. All accuracies are measured with whole delays.
+- Costs are those of [NeuroBench](https://arxiv.org/abs/2304.04640) (Yik et al., Nature Communications 2025), but
+  for a whole recording, where NeuroBench counts per step. **Footprint**: bytes of parameters and buffers, with delays
+  in whole steps. **MACs, ACs**: effective synaptic operations: multiply-accumulates in the first layer, whose inputs
+  are counts, and accumulates in all other layers, whose inputs are spikes. **Sparsity**: share of pairs of a hidden
+  neuron and a step without a spike, including the silent steps after a recording.
 """
 _COLUMNS = (
     "#", "method", "toolkit", "protocol", "seeds", "test accuracy %", "speakers held out %", "parameters", "delay bits",
@@ -46,7 +47,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Refused:
-    """A record that was not taken: where it is from, the name of its run, and why."""
+    """A record that was refused: the file that contains it, the name of its run, and the reasons in words."""
 
     source: Path
     run: str
@@ -60,10 +61,10 @@ def leaderboard(sources: Iterable[Path]) -> tuple[str, list[Refused]]:
     """The page as Markdown, and the records that were refused.
 
     Args:
-        sources: files of records, folders of them (their folder "contributed" is that of others), or folders of runs.
+        sources: files of records, folders of such files (with contributed ones in "contributed"), or folders of runs.
 
     Raises:
-        RunError: a file has no records that can be read.
+        RunError: a source does not exist, or contains no readable records.
     """
     entries, refused = list[Entry](), list[Refused]()
     for path in (file for source in sources for file in _files(source)):
@@ -77,7 +78,7 @@ def leaderboard(sources: Iterable[Path]) -> tuple[str, list[Refused]]:
 
 
 def _files(source: Path) -> list[Path]:
-    """The files of records in a folder; the source itself if it has none, or is none."""
+    """The files of records in a folder; the source itself if it is a file or a folder of runs."""
     if not source.exists():
         raise RunError(f"{source}: expected a file of records, or a folder of them, got nothing")
     files = [*sorted(source.glob("*.json")), *sorted(source.glob(f"{CONTRIBUTED}/*.json"))] if source.is_dir() else []
@@ -86,7 +87,7 @@ def _files(source: Path) -> list[Path]:
 
 
 def _once(entries: Iterable[Entry]) -> list[Entry]:
-    """Each run of each maker once, the last of them."""
+    """The entries without duplicates: of each run of each contributor, the last one."""
     return list({(entry.by, str(entry.record["config"]), _data(entry.record)): entry for entry in entries}.values())
 
 
@@ -99,11 +100,11 @@ def _page(rows: Sequence[BoardRow]) -> str:
     if not rows:
         parts.append("There are no records yet.\n")
     for name, group in groupby(rows, key=lambda row: row.data.name):
-        own = list(group)
-        lines = [_line(n, row) for n, row in enumerate(own, start=1)]
-        commands = [f"$ {command}  # {n}" for n, row in enumerate(own, start=1) for command in row.commands]
+        ranked = list(group)
+        lines = [_line(n, row) for n, row in enumerate(ranked, start=1)]
+        commands = [f"$ {command}  # {n}" for n, row in enumerate(ranked, start=1) for command in row.commands]
         parts += [
-            f"## {name}\n\n{textwrap.fill(own[0].data.about, 120)}\n",
+            f"## {name}\n\n{textwrap.fill(ranked[0].data.about, 120)}\n",
             "\n".join([_cells(_COLUMNS), _cells(["---"] * len(_COLUMNS)), *lines]) + "\n",
             "Commands, by row:\n\n```console\n" + "\n".join(commands) + "\n```\n",
         ]

@@ -17,7 +17,7 @@ from .verification import Size, size_of
 
 @dataclass(frozen=True)
 class Entry:
-    """A record, and who made it."""
+    """A record, and the name of its contributor."""
 
     record: Record
     by: str
@@ -28,9 +28,9 @@ class BoardRow:
     """Runs of one method.
 
     Attributes:
-        data: that they were made with.
-        by: who made them.
-        runs: those on the test set, and those on held-out speakers.
+        data: the data set that they were made with.
+        by: the name of their contributor.
+        runs: on the test set and on held-out speakers.
     """
 
     data: KnownFrames
@@ -39,76 +39,76 @@ class BoardRow:
 
     @property
     def config(self) -> RunConfig:
-        """Of the first run."""
+        """The configuration of the first run."""
         return RunConfig(**self.runs.records[0]["config"])
 
     @property
     def method(self) -> str:
-        """Its preset and delays, and the settings that are not the preset's, in words."""
+        """Its preset, its delays, and the settings that differ from the preset, in words."""
         first = f"{self.runs.preset}: {variant_name(self.runs.delays, self.runs.fan_in)}"
         return ", ".join([first, *(setting_text(*setting) for setting in self.runs.settings)])
 
     @property
     def seeds(self) -> list[int]:
-        """Of the runs on the test set, or of all others."""
+        """The seeds of the runs on the test set; if there are none, of those on held-out speakers."""
         return sorted({record["config"]["seed"] for record in self.runs.tested or self.runs.held})
 
     @property
     def accuracy(self) -> str:
-        """On the test set after the last epoch, in words; "" if that was not read."""
+        """The accuracy on the test set after the last epoch, as text in percent; "" if the test set was not read."""
         return _percent(self.runs.on_test)
 
     @property
     def on_speakers(self) -> str:
-        """On held-out speakers, in words; "" if that was not measured."""
+        """The accuracy on held-out speakers, as text in percent; "" if it was not measured."""
         return _percent(self.runs.on_held)
 
     @property
     def commands(self) -> list[str]:
-        """What makes the runs again: those on the test set, and those on held-out speakers."""
+        """The command lines that repeat the runs: on the test set, and on held-out speakers."""
         tested = [_command(self.runs.tested, self.data)] if self.runs.tested else []
-        # A training before a refit is made by the command of the refit.
+        # The command of a refit also repeats the training before it.
         return tested + _commands([record for record in self.runs.held if "held_out" not in record], self.data)
 
     @property
     def delay_bits(self) -> int:
-        """Bits of a delay in whole steps; 0 without delays."""
+        """The number of bits of a delay in whole steps; 0 without delays."""
         config = self.config
         has_delays = config.delays != "none" or config.recurrent in WITH_RECURRENT_DELAYS
         return config.max_delay.bit_length() if has_delays else 0
 
     @cached_property
     def size(self) -> Size:
-        """Parameters, and bytes."""
+        """The number of parameters and of bytes of the network."""
         return size_of(self.runs.records[0])
 
     def inference(self) -> dict[str, float]:
-        """What a recording takes, means over the runs: see `Inference`. {} where the records do not say.
+        """The costs of one recording, as means over the runs; {} if the records do not contain them. See `Inference`.
 
-        Keys: spikes, multiply (multiply-accumulates), accumulate (accumulates), sparsity (share of hidden neurons and
-        steps without a spike).
+        Keys: spikes, multiply (multiply-accumulates), accumulate (accumulates), sparsity (share of pairs of a hidden
+        neuron and a step without a spike).
         """
         records = self.runs.tested or self.runs.held
         known = [record["inference"] for record in records if "inference" in record]
         if not known:
             return {}
-        places = sum(size * steps for size, steps in zip(self.config.hidden, known[0]["steps"], strict=False))
+        possible = sum(size * steps for size, steps in zip(self.config.hidden, known[0]["steps"], strict=False))
         spikes = mean(sum(each["active"][1:]) for each in known)
         return {
             "spikes": spikes,
             "multiply": mean(each["operations"][0] for each in known),
             "accumulate": mean(sum(each["operations"][1:]) for each in known),
-            "sparsity": 1 - spikes / places if places else 1.0,
+            "sparsity": 1 - spikes / possible if possible else 1.0,
         }
 
 
 def board_rows(entries: Iterable[Entry]) -> list[BoardRow]:
-    """The rows of all data sets; of each, those with the highest accuracy first."""
+    """The rows of all data sets, sorted by data set and then by accuracy, the highest first."""
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     data: dict[str, KnownFrames] = {}
     for entry in entries:
         known = known_frames(entry.record["config"], entry.record["data"].get("checksums"))
-        assert known is not None  # or it was refused
+        assert known is not None  # other records were refused
         data[known.name] = known
         groups[known.name, entry.by].append(entry.record)
     rows = [BoardRow(data[name], by, row) for (name, by), records in groups.items() for row in rows_of(records)]
@@ -125,7 +125,7 @@ def _percent(estimate: Estimate | None) -> str:
 
 
 def _commands(records: Sequence[Record], data: KnownFrames) -> list[str]:
-    """A command for each set of seeds that were run with the same speakers held out."""
+    """The command lines that repeat runs on held-out speakers; runs that differ only in seed or fold share one."""
     held: dict[tuple[tuple[int, ...], int], list[Record]] = defaultdict(list)
     for record in records:
         held[tuple(record["config"]["held_speakers"]), record["config"]["seed"]].append(record)
@@ -136,7 +136,7 @@ def _commands(records: Sequence[Record], data: KnownFrames) -> list[str]:
 
 
 def _command(records: Sequence[Record], data: KnownFrames) -> str:
-    """One command for all seeds and folds of some runs."""
+    """One command line for all seeds and folds of these runs."""
     first = RunConfig(**{**records[0]["config"], "dataset": data.dataset})
     configs = [RunConfig(**record["config"]) for record in records]
     command = to_command(first)

@@ -1,7 +1,7 @@
-"""Whether the numbers of a record agree with each other and with its configuration, one doubt in words for each kind.
+"""Whether the numbers of a record agree with each other and with its configuration.
 
-Where the recordings that are tested on are also validated on, or a number is measured twice, a few recordings may come
-out otherwise: a CUDA graph and plain kernels may sum in another order.
+Each check returns the first contradiction in words, or "". Two measurements of the same accuracy may differ by a few
+recordings, since a CUDA graph and plain kernels may sum in another order.
 """
 
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ from ..report.methods import on_test_set
 from ..task import LAST
 from ..training.outcome import Epoch
 
-_CLOSE = 1e-6  # of a whole number of recordings
-_FEW, _SHARE = 3, 0.01  # recordings, and share of them, that may come out otherwise the second time
-_ROUNDING = 1e-3
+_CLOSE = 1e-6  # largest relative distance to a whole number of recordings
+_FEW, _SHARE = 3, 0.01  # number, or share, of recordings by which two measurements may differ, whichever is larger
+_ROUNDING = 1e-3  # largest relative difference of two means
 _VALIDATED = "best on validation"
 
 
 def unlike_recordings(record: Record, known: KnownFrames) -> str:
-    """Numbers of recordings, and checksums, that this protocol cannot have of the data set."""
+    """Check that the numbers of recordings, and the checksums, are possible for this protocol and data set."""
     config, data, there = record["config"], record["data"], known.recordings
     protocol, (train, valid, test) = config["protocol"], (data["train"], data["valid"], data["test"])
     parts = {"train"} if protocol == "speakers" else set(there)
@@ -42,7 +42,7 @@ def unlike_recordings(record: Record, known: KnownFrames) -> str:
 
 
 def unlike_accuracies(record: Record) -> str:
-    """Accuracies that cannot come from so many recordings, that another protocol has, or that an epoch contradicts."""
+    """Check that accuracies are possible for that number of recordings, fit the protocol, and agree with the epochs."""
     config, data = record["config"], record["data"]
     protocol, refit = config["protocol"], bool(config.get("refit"))
     for rule, value in record["accuracy"].items():
@@ -52,7 +52,7 @@ def unlike_accuracies(record: Record) -> str:
     if set(record["accuracy"]) != rules:
         return f"its accuracies are {_words(record['accuracy'])}, those of its protocol {_words(rules)}"
     if refit != ("held_out" in record):
-        return "a refit has a training before it, and nothing else has: one is missing"
+        return "its configuration and its record disagree on whether there was a training before a refit"
     trainings = [(record["epochs"], record["accuracy"][LAST] if protocol in ("speakers", "paper") else None)]
     if "held_out" in record:
         trainings.append((record["held_out"]["epochs"], record["held_out"]["accuracy"]))
@@ -60,7 +60,7 @@ def unlike_accuracies(record: Record) -> str:
 
 
 def _unlike_epochs(record: Record, epochs: list[Epoch], last: float | None) -> str:
-    """`last`: the accuracy after the last epoch on the recordings that were validated on; None if it is of others."""
+    """Check one training. `last`: its last accuracy, if it was measured on the validation recordings; else None."""
     number = record["data"]["valid"]
     known = [(entry["epoch"], value) for entry in epochs if (value := entry["valid_accuracy"]) is not None]
     for epoch, value in known:
@@ -78,7 +78,7 @@ def _unlike_epochs(record: Record, epochs: list[Epoch], last: float | None) -> s
 
 
 def unlike_costs(record: Record) -> str:
-    """What a recording takes, where that does not fit the network, or the spikes that the record also has."""
+    """Check that the costs of a recording are possible for the network, and agree with the spikes in the record."""
     costs, config, data = record.get("inference"), RunConfig(**record["config"]), record["data"]
     spikes = record["spikes_per_neuron"]
     if len(spikes) != len(config.hidden):

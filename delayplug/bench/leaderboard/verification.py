@@ -1,4 +1,4 @@
-"""Whether a record can be what it says: of known data, by known versions, with numbers that can be."""
+"""Whether a record can be correct: known data, named versions, and numbers that are possible."""
 
 from dataclasses import replace
 from functools import cache
@@ -16,7 +16,7 @@ _NEEDED = ("python", "torch", "delayplug")
 
 
 def doubts(record: Record) -> list[str]:
-    """Why a record is not taken, in words; [] if it is."""
+    """The reasons to refuse a record, in words; [] if it is accepted."""
     if missing := [name for name in ("backend", "delays", "seed", "protocol") if name not in record["config"]]:
         return [f"its configuration lacks {', '.join(missing)}"]
     known = known_frames(record["config"], record["data"].get("checksums"))
@@ -58,11 +58,13 @@ def _data(record: Record, known: KnownFrames) -> str:
     config, data = record["config"], record["data"]
     channels = known.channels if config["dataset"] == SYNTHETIC else known.channels // config["pool"]
     expected = {"channels": channels, "classes": known.classes}
-    found = {"channels": data["channels"], "classes": len(data["classes"])}
-    if config["protocol"] != "speakers":  # which tests on speakers of the training file
-        expected["test recordings"], found["test recordings"] = known.recordings["test"], data["test"]
+    actual = {"channels": data["channels"], "classes": len(data["classes"])}
+    if config["protocol"] != "speakers":  # "speakers" tests on recordings of the training file
+        expected["test recordings"], actual["test recordings"] = known.recordings["test"], data["test"]
     unlike = [
-        f"{found[name]} {name}, {known.name} has {expected[name]}" for name in expected if found[name] != expected[name]
+        f"{actual[name]} {name}, {known.name} has {expected[name]}"
+        for name in expected
+        if actual[name] != expected[name]
     ]
     return f"it has {'; '.join(unlike)}" if unlike else ""
 
@@ -75,11 +77,11 @@ def _parameters(record: Record) -> str:
 
 
 class Size:
-    """Of a network.
+    """The size of a network.
 
     Attributes:
-        parameters: trainable ones.
-        footprint: bytes of its parameters and buffers, its delays frozen to whole steps.
+        parameters: number of trainable parameters.
+        footprint: bytes of its parameters and buffers, with delays frozen to whole steps.
     """
 
     def __init__(self, parameters: int, footprint: int) -> None:

@@ -35,10 +35,10 @@ _MARKERS = ("o", "s", "^", "D")
 
 
 def accuracy_figure(records: Sequence[Record]) -> Figure:
-    """Accuracy after the last epoch of every run: a mark for each, by method and backend; and the chance level.
+    """Accuracy after the last epoch: a mark for each run, by method and backend; and the chance level.
 
-    Runs on held-out speakers and on the test set have a panel each. The bar behind the marks of a method is the
-    sampling error of what it was tested on (95 %, Wilson) at their mean.
+    Runs on held-out speakers and runs on the test set have one panel each. The bar behind the marks of a method is the
+    interval of their mean for the sampling of the recordings tested on (95 %, Wilson).
     """
     backends, rows = _backends(records), rows_of(records)
     names = list(dict.fromkeys(row.name for row in sorted(rows, key=_by_kind)))
@@ -51,13 +51,13 @@ def accuracy_figure(records: Sequence[Record]) -> Figure:
     lines = sum(max(2, 1 + text.count("\n")) for text in texts)
     figure = Figure(figsize=(7.5 if len(panels) == 1 else 11, 0.21 * lines + 1.3), layout="constrained")
     chance = 100 / len(records[0]["data"]["classes"])
-    places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (title, shown) in zip(places, panels.items(), strict=True):
+    panes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, shown) in zip(panes, panels.items(), strict=True):
         for y, name in enumerate(names):
-            own = [row for row in shown if row.name == name]
-            runs = {row.backend: row.tested if "test set" in title else row.held for row in own}
-            if own:
-                _marks(axes, y, runs, backends, COLOURS[own[0].delays])
+            named = [row for row in shown if row.name == name]
+            runs = {row.backend: row.tested if "test set" in title else row.held for row in named}
+            if named:
+                _marks(axes, y, runs, backends, COLOURS[named[0].delays])
         axes.axvline(chance, color="black", linewidth=0.8, linestyle="--", alpha=0.5)
         place = (chance, len(names) - 0.45)
         axes.annotate("chance", place, textcoords="offset points", xytext=(3, 0), fontsize=8)
@@ -80,7 +80,7 @@ def _by_kind(row: Row) -> tuple[object, ...]:
 
 
 def _marks(axes: Axes, y: int, runs: dict[str, tuple[Record, ...]], backends: Sequence[str], colour: str) -> None:
-    """The runs of one method, by backend, and the sampling error at their mean."""
+    """Draw the runs of one method, by backend, and the interval of their mean (Wilson)."""
     every = [record for own in runs.values() for record in own]
     low, high = wilson(mean(map(last_epoch, every)), every[0]["data"]["test"])
     axes.barh(y, 100 * (high - low), left=100 * low, height=0.5, color=colour, alpha=0.18)
@@ -145,7 +145,7 @@ def _shade(colour: str, number: int) -> tuple[float, ...]:
     """A colour for the first method of a kind, and lighter and darker ones for the next."""
     other, share = ((1.0, 1.0, 1.0), 0.45) if number % 2 else ((0.0, 0.0, 0.0), 0.4)
     share = 0.0 if number == 0 else min(share + 0.12 * (number // 2), 0.8)
-    return tuple((1 - share) * own + share * far for own, far in zip(to_rgb(colour), other, strict=True))
+    return tuple((1 - share) * channel + share * end for channel, end in zip(to_rgb(colour), other, strict=True))
 
 
 def _drawn(row: Row) -> tuple[Record, ...]:
@@ -153,7 +153,7 @@ def _drawn(row: Row) -> tuple[Record, ...]:
 
 
 def _validated(records: Sequence[Record]) -> list[dict[int, float]]:
-    """Validation accuracy by epoch, in percent, of each run; of the training before a refit, which has none itself."""
+    """Validation accuracy of each run in percent, by epoch; for a refit, of the training before it."""
     curves = (record["held_out"]["epochs"] if "held_out" in record else record["epochs"] for record in records)
     return [{e["epoch"]: 100 * a for e in curve if (a := e["valid_accuracy"]) is not None} for curve in curves]
 

@@ -1,4 +1,6 @@
-"""Intervals of accuracies and of differences: the true value lies in each with 95 %. Numbers in, numbers out.
+"""95 % confidence intervals of accuracies and of their differences, as functions of plain numbers.
+
+Accuracies and their differences are shares, in 0..1 and -1..1.
 
 Sources: Student, "The probable error of a mean", Biometrika 1908, with quantiles by Abramowitz and Stegun, 26.7.3 and
 26.7.4; Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927; Newcombe, "Interval
@@ -12,21 +14,25 @@ from functools import cache
 from statistics import mean, stdev
 
 _LEVEL = 0.95
-_Z = 1.96  # of the normal distribution, for that level
+_Z = 1.96  # quantile of the normal distribution for that level
 
 
 def student(values: Sequence[float]) -> float:
-    """Half the interval of the mean that two or more values are drawn around (Student).
+    """Half the width of the interval of a mean (Student).
 
     Args:
-        values: drawn independently of each other.
+        values: two or more independent samples.
     """
     return student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 @cache
 def student_quantile(freedom: int) -> float:
-    """How many standard errors from the mean 95 % lie, 97.5 % below, with so many degrees of freedom, from 1 on."""
+    """The 97.5 % quantile of Student's distribution: 95 % lie within so many standard errors of the mean.
+
+    Args:
+        freedom: degrees of freedom, at least 1.
+    """
     low, high = 0.0, 13.0  # with one degree of freedom it is 12.7, with many 1.96
     for _ in range(60):
         middle = (low + high) / 2
@@ -35,7 +41,7 @@ def student_quantile(freedom: int) -> float:
 
 
 def _student_within(t: float, freedom: int) -> float:
-    """The probability that Student's distribution gives a number between -t and t."""
+    """The probability that a number drawn from Student's distribution lies between -t and t."""
     angle = math.atan(t / math.sqrt(freedom))
     cosine, odd = math.cos(angle), freedom % 2
     term, total = (cosine if odd else 1.0), 0.0
@@ -49,7 +55,7 @@ def _student_within(t: float, freedom: int) -> float:
 
 
 def wilson(accuracy: float, samples: int, z: float = _Z) -> tuple[float, float]:
-    """The interval of the accuracy of which so many recordings are a sample (Wilson)."""
+    """The ends of the interval of an accuracy measured on `samples` recordings (Wilson)."""
     centre = accuracy + z * z / (2 * samples)
     width = z * math.sqrt(accuracy * (1 - accuracy) / samples + z * z / (4 * samples * samples))
     scale = 1 + z * z / samples
@@ -57,9 +63,9 @@ def wilson(accuracy: float, samples: int, z: float = _Z) -> tuple[float, float]:
 
 
 def wilson_difference(first: float, second: float, samples: int) -> tuple[float, float]:
-    """The interval of the difference, first minus second, of two accuracies on so many recordings (Newcombe).
+    """The ends of the interval of first - second, two accuracies measured on `samples` recordings each (Newcombe).
 
-    It takes the two for independent: on the same recordings it is rather too wide.
+    The two are assumed to be independent; on the same recordings the interval is somewhat too wide.
     """
     (low_1, high_1), (low_2, high_2) = wilson(first, samples), wilson(second, samples)
     difference = first - second
@@ -69,12 +75,12 @@ def wilson_difference(first: float, second: float, samples: int) -> tuple[float,
 
 
 def half_interval(accuracies: Sequence[float], samples: int, groups: Sequence[Hashable] = ()) -> float:
-    """Half the interval of a mean accuracy: Student's over several runs, Wilson's on so many recordings of a single.
+    """Half the width of the interval of a mean accuracy: Student's over several runs, Wilson's for a single run.
 
     Args:
         accuracies: of the runs.
-        samples: recordings that each of them was tested on.
-        groups: of each run, as `means_of_groups` takes them.
+        samples: number of recordings that each run was tested on.
+        groups: of each run, as in `means_of_groups`.
     """
     if len(accuracies) > 1:
         return student(means_of_groups(accuracies, groups))
@@ -83,12 +89,12 @@ def half_interval(accuracies: Sequence[float], samples: int, groups: Sequence[Ha
 
 
 def half_difference(pairs: Sequence[tuple[float, float]], samples: int, groups: Sequence[Hashable] = ()) -> float:
-    """Half the interval of the mean difference of pairs of runs: Student's, or Newcombe's of a single pair.
+    """Half the width of the interval of a mean difference: Student's over several pairs, Newcombe's for a single pair.
 
     Args:
-        pairs: accuracies of two methods.
-        samples: recordings that each of them was tested on.
-        groups: of each pair, as `means_of_groups` takes them.
+        pairs: accuracies of the two methods in each pair of runs.
+        samples: number of recordings that each run was tested on.
+        groups: of each pair, as in `means_of_groups`.
     """
     if len(pairs) > 1:
         return student(means_of_groups([first - second for first, second in pairs], groups))
@@ -97,14 +103,14 @@ def half_difference(pairs: Sequence[tuple[float, float]], samples: int, groups: 
 
 
 def means_of_groups(values: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
-    """The mean of each group of runs, where there are several groups; else the values as they are.
+    """The mean of each group of runs, if there are several groups; else the values unchanged.
 
-    Runs of several seeds that are tested on the same speakers share how hard these speakers are. Counted as if each
-    were on speakers of its own, they would make an interval far too narrow for what other speakers would give.
+    Runs with different seeds that are tested on the same speakers are not independent, since they share the difficulty
+    of these speakers. Counted as independent, they would make an interval far too narrow for other speakers.
 
     Args:
         values: one for each run.
-        groups: what each run was tested on, such as its fold; empty if that is the same for all.
+        groups: what each run was tested on, such as its fold; empty if it is the same for all runs.
     """
     members = defaultdict[Hashable, list[float]](list)
     for value, group in zip(values, groups, strict=bool(groups)):

@@ -1,6 +1,6 @@
 """Rows of a comparison: the runs of one method under one backend, on the test set, on held-out speakers, or on both.
 
-A method is all settings that decide what is trained, and none of those that say how it is judged.
+A method is the set of all settings that decide what is trained, without those that decide how it is judged.
 """
 
 from collections import defaultdict
@@ -18,12 +18,12 @@ from ..task import LAST, TEST_SET
 from ..variants import VARIANTS, Variant, variant_name
 from .intervals import half_difference, half_interval, means_of_groups
 
-# The fields that say how and where a network is judged or computed; all others are the method.
+# The fields that decide how a network is judged and where it is computed; all others belong to the method.
 _JUDGED_BY = frozenset({
     *("protocol", "validation", "validation_fraction", "fold", "held_speakers", "refit", "validate_every"),
     *("dataset", "time_unit", "seed", "compile"),
 })  # fmt: skip
-# Those that have a place of their own in the name of a row, or in the title of a table.
+# Those that the name of a row, or the title of a table, always shows.
 _NAMED = frozenset({"preset", "backend", "delays", "fan_in"})
 
 Settings = tuple[tuple[str, object], ...]
@@ -31,27 +31,27 @@ Settings = tuple[tuple[str, object], ...]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over runs, and half the 95 % interval in which the true one lies; numbers between 0 and 1."""
+    """A mean over runs, and half the width of its 95 % interval, as shares (0.9 is 90 %)."""
 
     mean: float
     half: float
 
     def percent(self, *, sign: bool = False) -> str:
-        """In percent, or in points with a sign."""
+        """As text in percent, such as "94.0 +-0.2"; with a sign for differences, in percentage points."""
         return f"{100 * self.mean:{'+' if sign else ''}.1f} +-{100 * self.half:.1f}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of a method.
+    """The runs of a method under one backend.
 
     Attributes:
-        backend, delays, fan_in, preset: of all of them.
-        settings: names and values of those that are not the preset's.
-        protocol: that of the runs on the test set, such as "heldout, refit"; "" if there are none.
+        backend, delays, fan_in, preset: of all these runs.
+        settings: names and values of the settings that differ from the preset.
+        protocol: of the runs on the test set, such as "heldout, refit"; "" if there are none.
         tested: runs that were tested on the test set.
-        held: runs that were tested on recordings held out of training, and did not read the test set.
-        name: what tells it from other rows of its table with the same backend.
+        held: runs that were tested on recordings held out of training, without reading the test set.
+        name: in words; it differs from the names of other rows with the same backend in the table.
     """
 
     backend: str
@@ -66,12 +66,12 @@ class Row:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """All runs, those on the test set first."""
+        """All runs; those on the test set come first."""
         return (*self.tested, *self.held)
 
     @property
     def method(self) -> tuple[object, ...]:
-        """What is trained, as a key."""
+        """A key that is equal for rows of the same method and backend."""
         return self.preset, self.backend, self.delays, self.fan_in, self.settings
 
     @cached_property
@@ -86,12 +86,15 @@ class Row:
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
-    """A row for each backend, method and protocol of the test set, by backend, fan-in, delays and what else differs.
+    """Group runs into a row for each backend, method and protocol on the test set.
 
-    Runs on held-out speakers stand in the row of the same method, that of a refit if there are several, and so does the
-    training before a refit where whole speakers were held out; runs on a validation file do where there are none on
-    speakers. Of runs of a row with the same seed and the same speakers held out, which are one run made twice, the last
-    to finish counts.
+    Runs on held-out speakers are put into the row of the same method; if that has several rows, into the one with a
+    refit. The training before a refit counts as such a run if whole speakers were held out. Runs on a validation file
+    are put there if no runs on speakers are among the records, and else have a row of their own. Runs of a row with the
+    same seed and the same held-out speakers are repetitions of one run: only the one that finished last counts.
+
+    Returns:
+        Rows sorted by backend, preset, fan-in, delays, and the other settings.
     """
     tested, held = defaultdict[tuple[Any, ...], list[Record]](list), defaultdict[tuple[Any, ...], list[Record]](list)
     for record in filter(on_test_set, records):
@@ -99,57 +102,58 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     for record in held_runs(records):
         held[*_method(record), _protocol(record)].append(record)
     first = min((key[-1] for key in held), default="")  # "speakers" before "validation"
-    # The row of each method in which its other runs stand.
-    places = {key[:-1]: key for key in sorted(tested, key=lambda key: key[-1] != "heldout, refit", reverse=True)}
-    places |= {key[:-1]: (*key[:-1], "") for key in held if key[-1] == first and key[:-1] not in places}
+    # For each method, the key of the row that its runs on held-out recordings are put into.
+    row_of = {key[:-1]: key for key in sorted(tested, key=lambda key: key[-1] != "heldout, refit", reverse=True)}
+    row_of |= {key[:-1]: (*key[:-1], "") for key in held if key[-1] == first and key[:-1] not in row_of}
     others = [key for key in held if key[-1] != first]
     shared, presets = shared_settings(records), {record["config"]["preset"] for record in records}
     ambiguous = len({key[-1] for key in tested}) > 1 or bool(others)
     rows = []
-    for key in sorted({*tested, *places.values(), *others}, key=_order):
+    for key in sorted({*tested, *row_of.values(), *others}, key=_order):
         preset, backend, delays, fan_in, changed, protocol = key
         words = [variant_name(delays, fan_in), *(setting_text(*each) for each in changed if each not in shared)]
         words += [f"preset {preset}"] if len(presets) > 1 else []
         words += [protocol] if ambiguous and protocol else []
-        own = held.get((*key[:-1], first) if places.get(key[:-1]) == key else key, [])
-        lists = (_once(tested.get(key, [])), _once(own))
+        on_held = held.get((*key[:-1], first) if row_of.get(key[:-1]) == key else key, [])
+        lists = (_without_repetitions(tested.get(key, [])), _without_repetitions(on_held))
         protocol = protocol if lists[0] else ""
         rows.append(Row(backend, delays, fan_in, preset, changed, protocol, *lists, ", ".join(words)))
     return rows
 
 
 def difference(row: Row, rows: Sequence[Row], *, on_test: bool) -> Estimate | None:
-    """What a method gains over the recipe: the preset's values with learned delays, under the same backend.
+    """The gain of a method over the recipe, which is the preset's values with learned delays under the same backend.
 
-    Runs are paired by seed and held-out speakers; on the test set also by protocol.
+    Settings that all runs of the table share do not count as differences from the recipe. Runs are paired by seed and
+    held-out speakers, and on the test set also by protocol.
 
     Args:
         row: of the method.
-        rows: of its table, in which the recipe is searched. A setting that all runs share is no difference to it.
+        rows: all rows of the table, among which the recipe is looked up.
         on_test: on the test set, or on held-out recordings.
 
     Returns:
-        The mean over the pairs, where there are several folds over their means; None for the recipe itself, and without
-        pairs.
+        The mean difference over pairs; with several folds, over the means of folds. None for the recipe itself, and if
+        there are no pairs.
     """
     shared = shared_settings([record for each in rows for record in each.records])
     recipe = (row.preset, row.backend, "learned", 0, tuple(each for each in row.settings if each in shared))
     if row.method == recipe:
         return None
     same = [each for each in rows if each.method == recipe and (not on_test or each.protocol == row.protocol)]
-    theirs = {_pair(r): r for each in same for r in (each.tested if on_test else each.held)}
-    ours = {_pair(r): r for r in (row.tested if on_test else row.held)}
-    pairs = [(last_epoch(ours[key]), last_epoch(theirs[key])) for key in ours if key in theirs]
+    recipe_runs = {_pair(r): r for each in same for r in (each.tested if on_test else each.held)}
+    runs = {_pair(r): r for r in (row.tested if on_test else row.held)}
+    pairs = [(last_epoch(runs[key]), last_epoch(recipe_runs[key])) for key in runs if key in recipe_runs]
     if not pairs:
         return None
     recordings = row.records[0]["data"]["test"] if on_test else row.held[0]["data"]["test"]
-    groups = [] if on_test else [_speakers_of(ours[key]) for key in ours if key in theirs]
+    groups = [] if on_test else [_speakers_of(runs[key]) for key in runs if key in recipe_runs]
     gains = means_of_groups([first - second for first, second in pairs], groups)
     return Estimate(mean(gains), half_difference(pairs, recordings, groups))
 
 
 def shared_settings(records: Sequence[Record]) -> Settings:
-    """The settings that are not the preset's, and the same in all runs."""
+    """The settings that differ from the preset and are the same in all runs."""
     each = [_changed(record["config"]) for record in records]
     return tuple(setting for setting in each[0] if all(setting in other for other in each))
 
@@ -164,18 +168,18 @@ def setting_text(name: str, value: object) -> str:
 
 
 def on_test_set(record: Record) -> bool:
-    """Whether the accuracies of a run are those of the test set."""
+    """Whether a run was tested on the test set."""
     default = "" if record["config"].get("protocol") == "speakers" else TEST_SET
     return record["data"].get("tested_on", default) == TEST_SET
 
 
 def last_epoch(record: Record) -> float:
-    """The accuracy after the last epoch, on whatever was tested on."""
+    """The accuracy after the last epoch, on the recordings that the run was tested on."""
     return record["accuracy"]["last epoch"]
 
 
 def data_of(record: Record) -> str:
-    """The name of the data set, or of its folder where it is not a known one."""
+    """The name of the data set; for data that is not known by name, of its folder."""
     return record["data"].get("name") or Path(record["config"]["dataset"]).name
 
 
@@ -187,8 +191,8 @@ def held_speakers(record: Record) -> tuple[int, ...]:
 def held_runs(records: Sequence[Record]) -> list[Record]:
     """The runs that were tested on held-out recordings.
 
-    With them the training before each refit, if whole speakers were held out, as the run that the protocol "speakers"
-    makes: it is the same network, tested alike. A network that is there twice counts once.
+    They include the training before each refit, if whole speakers were held out: a run with the protocol "speakers"
+    trains and tests the same network. If there is such a run, too, only that one is returned.
     """
     runs = [record for record in records if not on_test_set(record)]
     known = {(_method(record), _pair(record)) for record in runs}
@@ -214,19 +218,19 @@ def _estimate(records: Sequence[Record], groups: Sequence[object]) -> Estimate |
     return Estimate(mean(means_of_groups(values, groups)), half_interval(values, records[0]["data"]["test"], groups))
 
 
-def _once(records: Sequence[Record]) -> tuple[Record, ...]:
-    """Of records of the same run the last to finish."""
+def _without_repetitions(records: Sequence[Record]) -> tuple[Record, ...]:
+    """For each run, the record that finished last."""
     return tuple({_pair(record): record for record in sorted(records, key=lambda each: each["finished"])}.values())
 
 
 def _speakers_of(record: Record) -> object:
-    """What tells the held-out recordings of one fold from those of another."""
+    """A key that is equal for runs with the same held-out speakers, or the same fold."""
     config = record["config"]
     return held_speakers(record) or tuple(config.get("held_speakers", ())) or config.get("fold", 0)
 
 
 def _pair(record: Record) -> tuple[object, ...]:
-    """What tells the runs of a row apart. A refit is trained on all speakers, whichever were held out before it."""
+    """A key that differs between the runs of a row. A refit trains on all speakers, so its key names none of them."""
     config = record["config"]
     if config["protocol"] == "speakers":
         return config["seed"], _speakers_of(record)
@@ -234,7 +238,7 @@ def _pair(record: Record) -> tuple[object, ...]:
 
 
 def _protocol(record: Record) -> str:
-    """The protocol in words, and which recordings were held out of training where that is not the default."""
+    """The protocol in words; for "heldout" also how recordings were held out, if that is not the default."""
     config, words = record["config"], [str(record["config"]["protocol"])]
     if config.get("refit"):
         return f"{words[0]}, refit"

@@ -18,15 +18,16 @@ from .methods import Row, data_of, held_speakers, last_epoch, on_test_set, rows_
 from .tables import chosen_by, computed_by, frames_of, held_header, held_of, recipe_of, split_of, summary, title_of
 
 _PROTOCOLS = {
-    "heldout": "The test set was read once, when all was trained. The epoch called best was chosen on recordings that "
-    "were not trained on: {split}.",
-    "official": "The test set was read once, when all was trained. The epoch called best was chosen on the validation "
-    "file that comes with the data.",
-    "paper": "As published: the test set itself chose the epoch called best, so that this accuracy is too high. That "
-    "after the last epoch was not chosen by anything.",
-    "refit": "A network was judged by recordings that it was not trained on: {split}. Then one was trained from the "
-    "same seed on all training recordings, and the test set was read once, after its last epoch. Nothing was chosen.",
-    "held": "The test set was not read, and nothing was chosen: networks were tested after the last epoch on {held}.",
+    "heldout": "The test set was read once, after training. The epoch called best was chosen by the accuracy on "
+    "recordings that were not trained on: {split}.",
+    "official": "The test set was read once, after training. The epoch called best was chosen by the accuracy on the "
+    "validation file that comes with the data.",
+    "paper": "As published, the epoch called best was chosen by the accuracy on the test set itself, so that this "
+    "accuracy is too high. The accuracy after the last epoch involves no choice.",
+    "refit": "A network was judged by recordings that it was not trained on: {split}. Then another one was trained "
+    "from the same seed on all training recordings, and the test set was read once, after its last epoch. No epoch was "
+    "chosen.",
+    "held": "The test set was not read, and no epoch was chosen: networks were tested after the last epoch on {held}.",
 }
 
 
@@ -40,7 +41,7 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
 
 
 def _line(record: Record) -> dict[str, object]:
-    """The columns of one run: last_epoch and the best epochs are of the test set, held_out_accuracy never is."""
+    """The columns of one run. last_epoch and best_on_... are accuracies on the test set; held_out_accuracy never is."""
     config, accuracy, planted = record["config"], record["accuracy"], record.get("planted_correlation", {})
     settings = ("preset", "protocol", "backend", "delays", "fan_in", "seed", "epochs")
     held_out = record["held_out"]["accuracy"] if "held_out" in record else ""
@@ -77,7 +78,7 @@ def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -
 
     Args:
         records: of the runs.
-        folders: with folders of runs, where their networks are; of runs that are in none of them no pictures are drawn.
+        folders: of the runs, with their trained networks; for runs that are in none of them no pictures are drawn.
         path: of the file.
     """
     from jinja2 import Environment  # comes with torch
@@ -114,19 +115,19 @@ def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -
 
 
 def _versions(records: Sequence[Record]) -> dict[str, str]:
-    """The versions of all packages that the runs were made with, by name; several where they differ."""
+    """The versions of all packages that the runs were made with, by name; joined by "and" if runs differ."""
     names = dict.fromkeys(name for record in records for name in record["versions"])
     versions = {name: dict.fromkeys(r["versions"][name] for r in records if name in r["versions"]) for name in names}
     return {name: " and ".join(values) for name, values in versions.items()}
 
 
 def _protocols(records: Sequence[Record]) -> list[str]:
-    """How the runs were judged, in a text for each protocol."""
+    """A text for each protocol that says how its runs were judged."""
     texts = []
     for key, text in _PROTOCOLS.items():
-        own = [record for record in records if _judged(record) == key]
-        if own:
-            texts.append(text.format(split=split_of(own), held=held_of(own)))
+        judged_so = [record for record in records if _judged(record) == key]
+        if judged_so:
+            texts.append(text.format(split=split_of(judged_so), held=held_of(judged_so)))
     return texts
 
 
@@ -137,27 +138,27 @@ def _judged(record: Record) -> str:
 
 
 def _network(record: Record) -> tuple[object, ...]:
-    """The sizes of its layers, and the steps of its recordings on a grid of some width."""
+    """What the lead of the page says about a network: the sizes of its layers, and the length of its steps."""
     return record["config"]["hidden"], record["data"]["channels"], record["config"]["step_ms"]
 
 
 def _folder_of(record: Record, folders: Sequence[Path]) -> Path | None:
-    """The folder of a run with its network, among folders in which other runs may have the same name."""
-    own = (folder / RunConfig(**record["config"]).name for folder in folders)
-    there = (each for each in own if (each / RECORD).exists() and (each / MODEL).exists())
-    return next((each for each in there if read_record(each / RECORD)["config"] == record["config"]), None)
+    """The folder of a run with its network; runs in different folders may have the same name."""
+    candidates = (folder / RunConfig(**record["config"]).name for folder in folders)
+    complete = (each for each in candidates if (each / RECORD).exists() and (each / MODEL).exists())
+    return next((each for each in complete if read_record(each / RECORD)["config"] == record["config"]), None)
 
 
 def _run(row: Row, folders: Sequence[Path]) -> dict[str, str] | None:
-    """The pictures of the first run of a method; None if its network is not there."""
+    """The pictures of the first run of a method; None if its network is in none of the folders."""
     record = row.records[0]
-    config, own = RunConfig(**record["config"]), _folder_of(record, folders)
-    if own is None:
+    config, folder = RunConfig(**record["config"]), _folder_of(record, folders)
+    if folder is None:
         return None
     return {
         "name": f"{config.backend}, {row.name}",
-        "raster": _picture(raster_figure(read_example(own))),
-        "delays": _picture(delays_figure(record, own)) if learns_delays(config.delays, config.recurrent) else "",
+        "raster": _picture(raster_figure(read_example(folder))),
+        "delays": _picture(delays_figure(record, folder)) if learns_delays(config.delays, config.recurrent) else "",
     }
 
 

@@ -1,4 +1,4 @@
-"""Where the records of a report come from: folders of runs, and files of records, brought together."""
+"""Reads the records of a report from several folders of runs and files of records."""
 
 import json
 from collections.abc import Sequence
@@ -13,29 +13,29 @@ from .methods import data_of
 
 
 def read_records(*sources: Path) -> list[Record]:
-    """The records of all finished runs in folders and files; of a run that is there twice, the last one to finish.
+    """The records of all finished runs in folders and files; of several records of a run, the one that finished last.
 
-    A file holds one record on each line, or is JSON: a list of records, or an object with that list as "records".
+    A file contains one record on each line, or is JSON: a list of records, or an object with that list as "records".
 
     Raises:
-        RunError: a source has none, one is not a record, or they are of several data sets.
+        RunError: a source has no records, a record is damaged, or the records are of several data sets.
     """
-    found: dict[str, Record] = {}
+    latest: dict[str, Record] = {}
     for source in sources:
         for record in records_in(source):
-            config = RunConfig(**record["config"]).to_json()  # with the settings that there were not yet
+            config = RunConfig(**record["config"]).to_json()  # with settings that were added after the record was made
             key = json.dumps({**config, "dataset": data_of(record)}, sort_keys=True)
-            if key not in found or found[key]["finished"] < record["finished"]:
-                found[key] = record
-    records = list(found.values())
+            if key not in latest or latest[key]["finished"] < record["finished"]:
+                latest[key] = record
+    records = list(latest.values())
     check_one_data_set(records, " and ".join(map(str, sources)))
     return records
 
 
 def check_one_data_set(records: Sequence[Record], where: str) -> None:
-    """Raise RunError unless runs are of one data set: its name, and what was in the files that they both read."""
+    """Raise RunError unless all runs have the same data set: its name, and the content of the files that they read."""
     names = list(dict.fromkeys(data_of(record) for record in records))
     if len(names) > 1:
-        advice = "Report on each by itself"
+        advice = "Make a report for each data set"
         raise RunError(f"{where}: expected runs of one data set, got {', '.join(names)}. {advice}")
     check_comparable(records, where, tuple(name for name in FILES if name != "dataset"))

@@ -1,4 +1,4 @@
-"""A comparison in numbers: a table for the terminal, and its cells."""
+"""The results of a comparison as a table for the terminal, and as texts for its cells."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -30,9 +30,9 @@ _FRAMES = ("step_ms", "binning", "pool")
 def table(records: Sequence[Record]) -> Table:
     """One row per backend and method: accuracies on held-out speakers and on the test set, after the last epoch.
 
-    Means over folds and seeds, with half their 95 % interval behind +- (Student, over the means of folds where there
-    are several; of a single run Wilson's). Beside each is what the method gains over learned delays with the preset's
-    values, in points, run by run.
+    They are means over folds and seeds, with half their 95 % interval after +- (Student, over the means of folds if
+    there are several folds; for a single run Wilson). The column beside each is the gain over learned delays with the
+    preset's values, in percentage points, as the mean over pairs of runs.
     """
     rows = rows_of(records)
     cells = [summary(row, rows) for row in rows]
@@ -49,7 +49,7 @@ def table(records: Sequence[Record]) -> Table:
         "correlation": "planted r\n(untrained)",
     }
     shown = [key for key in headers if any(cell[key] for cell in cells)]
-    # What there is no room for; the page has it.
+    # Columns that do not fit into the table beside others; the page has them.
     left_out = {"interval", "memory"} if "held" in shown else {"interval"} if "gain" in shown else set[str]()
     shown = [key for key in shown if key not in left_out]
     result = make_table(
@@ -72,14 +72,14 @@ def table(records: Sequence[Record]) -> Table:
 
 
 def summary(row: Row, rows: Sequence[Row]) -> dict[str, str | float]:
-    """What one method did, as text: means over its runs, and the largest peak of memory; "" for what it has not.
+    """The cells of one row, as text: means over its runs, and the largest peak of memory; "" where there is no value.
 
-    `mean` is the accuracy on the test set, or on held-out recordings where that was not read, and `low` and `high` are
-    the ends of the sampling error of these recordings at the mean (Wilson), as numbers in percent.
+    As numbers in percent: `mean`, the accuracy on the test set, or on held-out recordings if the test set was not read;
+    `low` and `high`, the ends of its interval for the sampling of these recordings (Wilson).
     """
     first, planted = row.records[0], planted_means(row.records)
     estimate = row.on_test or row.on_held
-    assert estimate is not None  # no row is without runs
+    assert estimate is not None  # each row has runs
     low, high = wilson(estimate.mean, first["data"]["test"])
     gain, held_gain = difference(row, rows, on_test=True), difference(row, rows, on_test=False)
     chosen = [record["accuracy"][rule] for record in row.tested if (rule := rule_of(record)) != LAST]
@@ -110,12 +110,12 @@ def summary(row: Row, rows: Sequence[Row]) -> dict[str, str | float]:
 
 
 def over_seeds(values: Sequence[float]) -> str:
-    """The mean in percent, and half its interval where there are several."""
+    """The mean in percent; if there are several values, with half its interval."""
     return f"{100 * mean(values):.1f}" + (f" +-{100 * student(values):.1f}" if len(values) > 1 else "")
 
 
 def title_of(records: Sequence[Record]) -> str:
-    """The data, and what all runs share."""
+    """The title of a table: the data set, and the settings that all runs share."""
     first, seeds = records[0], len({record["config"]["seed"] for record in records})
     presets = sorted({record["config"]["preset"] for record in records})
     epochs = sorted({record["config"]["epochs"] for record in records})
@@ -128,21 +128,22 @@ def title_of(records: Sequence[Record]) -> str:
 
 
 def notes_of(records: Sequence[Record], *, gains: bool) -> list[str]:
-    """What the numbers of a table mean, in sentences; `gains`: whether it has differences to the recipe."""
+    """Explanations of the numbers in a table, in sentences; `gains`: whether it has columns "over the recipe"."""
     tested = [record for record in records if on_test_set(record)]
     held = held_runs(records)
     notes = []
     if tested:
         refit = any(record["config"].get("refit") for record in tested)
-        anew = "; then trained on all training recordings, and tested" if refit else ""
-        notes.append(f"Test accuracy on {tested[0]['data']['test']} recordings; validation: {split_of(tested)}{anew}.")
+        retrained = "; then trained on all training recordings, and tested" if refit else ""
+        split = f"{split_of(tested)}{retrained}"
+        notes.append(f"Test accuracy on {tested[0]['data']['test']} recordings; validation: {split}.")
     if held:
         which = f"{held_header(records).capitalize()}: {held_of(held)}"
-        notes.append(f"{which}; nothing was chosen.")
+        notes.append(f"{which}; no epoch was chosen.")
     if gains:
-        notes.append(f"Over the recipe: points gained over {recipe_of(records)}, run by run.")
-    of = "folds, or of seeds on a single one" if held else "all runs"
-    notes.append(f"Behind +-: half the 95 % interval of the mean of {of} (Student), or of a single run (Wilson).")
+        notes.append(f"Over the recipe: gain in points over {recipe_of(records)}, by pairs of runs.")
+    over = "folds, or over seeds on a single fold" if held else "all runs"
+    notes.append(f"After +-: half the 95 % interval of the mean over {over} (Student), or of a single run (Wilson).")
     if frames := frames_of(records):
         notes.append(f"Frames: {frames}.")
     waiting = mean(record["waiting"] for record in records)
@@ -151,20 +152,20 @@ def notes_of(records: Sequence[Record], *, gains: bool) -> list[str]:
 
 
 def recipe_of(records: Sequence[Record]) -> str:
-    """The method that others are compared with, in words."""
+    """The recipe that other methods are compared with, in words."""
     shared = ", ".join(setting_text(*each) for each in shared_settings(records))
     paper = " (the paper's recipe)" if {r["config"]["preset"] for r in records} <= {"shd", "ssc"} and not shared else ""
     return f"learned delays with the preset's values{f' but {shared}, as all runs have' if shared else ''}{paper}"
 
 
 def held_header(records: Sequence[Record]) -> str:
-    """What is held out in place of the test set, in words."""
+    """What is tested on in place of the test set: "held-out speakers" or "held-out recordings"."""
     speakers = all(record["config"]["protocol"] == "speakers" for record in held_runs(records))
     return "held-out speakers" if speakers else "held-out recordings"
 
 
 def held_of(records: Sequence[Record]) -> str:
-    """Which recordings took the place of the test set, in words."""
+    """Which recordings are tested on in place of the test set, in words."""
     if groups := sorted({held_speakers(record) for record in records} - {()}):
         each = ", ".join("(" + ", ".join(map(str, group)) + ")" for group in groups)
         return f"{len(groups)} group{'s' if len(groups) > 1 else ''} of training speakers, {each}"
@@ -172,7 +173,7 @@ def held_of(records: Sequence[Record]) -> str:
 
 
 def split_of(records: Iterable[Record]) -> str:
-    """How the data was split, in words; seeds may hold out other recordings."""
+    """How the data was split, in words, for all runs: each seed may hold out other recordings."""
     records = list(records)
     groups = sorted({held_speakers(record) for record in records})
     if len(groups) > 1 and () not in groups:
@@ -181,18 +182,18 @@ def split_of(records: Iterable[Record]) -> str:
 
 
 def rule_of(record: Record) -> str:
-    """The rule that chose the best epoch, such as "best on validation"; "last epoch" where nothing chose one."""
+    """The rule that chose the best epoch, such as "best on validation"; "last epoch" if no epoch was chosen."""
     return next((rule for rule in record["accuracy"] if rule != LAST), LAST)
 
 
 def chosen_by(records: Sequence[Record]) -> str:
-    """The rules by which runs chose an epoch, such as "best on validation"; "" where nothing was chosen."""
+    """The rules by which runs chose an epoch, such as "best on validation"; "" if no epoch was chosen."""
     rules = sorted({rule_of(record) for record in records} - {LAST})
     return " or ".join([*rules[:1], *(rule.removeprefix("best ") for rule in rules[1:])])
 
 
 def frames_of(records: Sequence[Record]) -> str:
-    """How recordings became frames, in words; "" where runs differ in that, and for the synthetic task."""
+    """How recordings were binned into frames, in words; "" if runs differ in it, and for the synthetic task."""
     config = records[0]["config"]
     if config["dataset"] == SYNTHETIC or len({str([r["config"][name] for name in _FRAMES]) for r in records}) > 1:
         return ""
@@ -200,7 +201,7 @@ def frames_of(records: Sequence[Record]) -> str:
 
 
 def computed_by(records: Sequence[Record]) -> str:
-    """The devices of the runs, the precision of their products, and what computed their neurons, in words."""
+    """The devices of the runs, their float32 precision, and the implementations of their neurons, in words."""
     machines = [record["machine"] for record in records]
     devices = dict.fromkeys(str(machine.get("name") or machine.get("device", "a device")) for machine in machines)
     neurons = dict.fromkeys(

@@ -12,7 +12,7 @@ from .sweep_config import SweepConfig, SweepOptions
 
 
 @dataclass(frozen=True)
-class Part:
+class Repetition:
     """One of the runs that judge a setting: its fold and its seed. `fold` is None for data without folds."""
 
     fold: int | None
@@ -30,21 +30,21 @@ class Judge:
 
     Attributes:
         protocol: of the runs that judge settings.
-        parts: these runs, in the order in which a setting gets them.
+        repetitions: these runs, in the order in which a setting gets them.
         rungs: number of runs that a setting has after each rung of successive halving.
         final: settings of a run of the chosen setting on the test set: its protocol, and perhaps refit.
     """
 
     protocol: Protocol
-    parts: tuple[Part, ...]
+    repetitions: tuple[Repetition, ...]
     rungs: tuple[int, ...]
     final: dict[str, object]
 
     @property
     def text(self) -> str:
         """What settings are judged by, in words, such as "speakers held out of training, folds 0, 3, seed 0"."""
-        folds = sorted({part.fold for part in self.parts if part.fold is not None})
-        seeds = sorted({part.seed for part in self.parts})
+        folds = sorted({repetition.fold for repetition in self.repetitions if repetition.fold is not None})
+        seeds = sorted({repetition.seed for repetition in self.repetitions})
         of = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
         if not folds:
             return f"validation recordings, {of}"
@@ -61,14 +61,14 @@ class Judge:
             below = runs
         return total
 
-    def run(self, config: SweepConfig, values: dict[str, object], part: Part) -> RunConfig:
+    def run(self, config: SweepConfig, values: dict[str, object], repetition: Repetition) -> RunConfig:
         """The configuration of a run that judges a setting.
 
         Raises:
             ArgumentError: the values contradict each other.
         """
-        fold = {} if part.fold is None else {"fold": part.fold}
-        return config.run(values, protocol=self.protocol, seed=part.seed, **fold)
+        fold = {} if repetition.fold is None else {"fold": repetition.fold}
+        return config.run(values, protocol=self.protocol, seed=repetition.seed, **fold)
 
     def final_run(self, config: SweepConfig, values: dict[str, object], seed: int) -> RunConfig:
         """The configuration of a run of the chosen setting on the test set."""
@@ -87,18 +87,20 @@ def judge_of(config: SweepConfig) -> Judge:
         if options.folds:
             expected = f"none for {config.dataset}, which has validation recordings of its own"
             raise ArgumentError("folds", expected, list(options.folds))
-        parts = tuple(Part(None, seed) for seed in options.seeds)
+        repetitions = tuple(Repetition(None, seed) for seed in options.seeds)
         protocol: Protocol = "heldout" if config.dataset == SYNTHETIC else "official"
-        return Judge("validation", parts, rungs(len(parts), options.halving), {"protocol": protocol})
+        return Judge("validation", repetitions, rungs(len(repetitions), options.halving), {"protocol": protocol})
     number = number_of_folds(config.run({}, protocol="speakers"))
     folds = options.folds or tuple(range(number))
     if max(folds) >= number:
         raise ArgumentError("folds", f"0 to {number - 1}, of which {config.dataset} has speakers", list(folds))
-    parts = tuple(Part(fold, seed) for seed in options.seeds for fold in folds)
-    return Judge("speakers", parts, rungs(len(parts), options.halving), {"protocol": "heldout", "refit": True})
+    repetitions = tuple(Repetition(fold, seed) for seed in options.seeds for fold in folds)
+    return Judge(
+        "speakers", repetitions, rungs(len(repetitions), options.halving), {"protocol": "heldout", "refit": True}
+    )
 
 
-def rungs(parts: int, halving: int) -> tuple[int, ...]:
+def rungs(repetitions: int, halving: int) -> tuple[int, ...]:
     """The number of runs that a setting has after each rung: 1, h, h * h, ..., all (successive halving).
 
     Rungs differ in runs and not in epochs: the schedules of learning rates and sigma span a whole training, so that its
@@ -108,9 +110,9 @@ def rungs(parts: int, halving: int) -> tuple[int, ...]:
     (1, 3, 9, 10)
     """
     if halving == 1:
-        return (parts,)
-    powers = [halving**n for n in range(parts.bit_length()) if halving**n < parts]
-    return (*powers, parts)
+        return (repetitions,)
+    powers = [halving**n for n in range(repetitions.bit_length()) if halving**n < repetitions]
+    return (*powers, repetitions)
 
 
 def survivors(tried: int, halving: int) -> int:

@@ -12,7 +12,7 @@ from rich.table import Table
 from ..._tables import make_table, number, text
 from ..config import SYNTHETIC
 from ..report.intervals import half_difference, half_interval
-from .trials import PartResult, Sweep, Trial, accuracy_of
+from .trials import RunResult, Sweep, Trial, accuracy_of
 
 _SHOWN = 20  # settings in the table
 _NARROW = 3  # searched fields, up to which an accuracy and its interval fit on one line
@@ -73,7 +73,7 @@ def _gain(trial: Trial, base: Trial) -> str:
     return f"{100 * mean(first - second for first, second in pairs):+.1f} +-{100 * half:.1f}"
 
 
-def with_interval(runs: Sequence[PartResult]) -> str:
+def with_interval(runs: Sequence[RunResult]) -> str:
     """The mean accuracy of runs in percent, and half its interval, over the means of folds if there are several."""
     if not runs:
         return ""
@@ -179,7 +179,7 @@ def conclusion(record: Sweep) -> list[str]:
     values = ", ".join(f"{name} {shown_value(value)}" for name, value in trial["values"].items())
     lines = [f"Chosen: setting {trial['number']} ({values}): {record['chosen']['reason']}."]
     if len(record["trials"]) > 1:
-        lines.append("The best of many is partly luck, so its accuracy there is too high. The one on the test set is not.")
+        lines.append("The best of many is partly luck, so that its accuracy is too high. That on the test set is not.")
     if record["final"]:
         recordings, seeds = record["final"][0]["recordings"], len(record["final"])
         of = f"{recordings} recordings, {seeds} seed{'s' if seeds > 1 else ''}, read for this setting alone"

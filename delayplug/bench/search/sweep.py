@@ -1,4 +1,4 @@
-"""The sweep: settings are drawn, judged on held-out speakers, and one of them is tested."""
+"""A sweep: settings are drawn and judged on held-out recordings, and the best one is tested."""
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -16,23 +16,23 @@ from ..resources import Launcher, Resources
 from ..serialise import to_toml
 from ..task import LAST
 from ..whole_files import locked, write_whole
-from .judging import Judge, Part, judge_of, survivors
+from .judging import Judge, Repetition, judge_of, survivors
 from .sampling import Tried, check_sampler, draw
 from .sweep_config import SweepConfig
-from .trials import FORMAT, SWEEP, PartResult, Sweep, Trial, accuracy_of, read_sweep_record, runs_of, write_sweep_record
+from .trials import FORMAT, SWEEP, RunResult, Sweep, Trial, accuracy_of, read_sweep_record, runs_of, write_sweep_record
 
 TRIALS, FINAL, CHOSEN = "trials", "final", "chosen.toml"
 _PACKAGES = ("delayplug", "torch", "lightning", "numpy", "optuna")
-_FAILURES = 5  # in a row: then it is not the settings
+_FAILURES = 5  # in a row; then the cause is probably not the settings
 
 
 @dataclass(frozen=True)
-class Means:
-    """How runs are made, which does not change what they are.
+class Execution:
+    """How runs are executed, which does not change their results.
 
     Attributes:
-        watch, say, resources, launcher, workers: as `make_runs` has them.
-        plan: called with the number of runs that are left to make.
+        watch, say, resources, launcher, workers: as in `make_runs`.
+        plan: called once with the number of runs that the sweep still has to make.
     """
 
     watch: Watch = lambda config, entry: None
@@ -43,40 +43,40 @@ class Means:
     workers: int = 2
 
 
-def sweep(config: SweepConfig, out: Path, *, command: str = "", means: Means | None = None) -> Sweep:
-    """Search, choose and test; or go on with a sweep that was stopped, which ends as if it had not been.
+def sweep(config: SweepConfig, out: Path, *, command: str = "", execution: Execution | None = None) -> Sweep:
+    """Search, choose and test. A sweep that was stopped continues, and ends with the same results.
 
-    1. Settings are drawn, the preset's own first, and each is judged by the runs of the first rung.
-    2. The better ones of each rung are judged by those of the next one, and so is the baseline.
-    3. Of those that have all runs the one with the highest mean accuracy is chosen.
-    4. That one is trained with the final seeds, and the test set is read, for the first time.
+    1. Settings are drawn, after the baseline (the preset's values), and each is judged by the runs of the first rung.
+    2. The best settings of each rung, and the baseline, are judged by the additional runs of the next rung.
+    3. Among the settings with all runs, the one with the highest mean accuracy is chosen.
+    4. It is trained with the final seeds and tested. The test set is read here for the first time.
 
     Args:
         config: the content of CONFIG.toml.
-        out: folder of the sweep: sweep.json, chosen.toml, and all runs.
-        command: that makes it again, for the record.
-        means: how runs are made.
+        out: folder of the sweep, for sweep.json, chosen.toml, and all runs.
+        command: the command line that repeats the sweep, for the record.
+        execution: how runs are executed.
 
     Raises:
-        ArgumentError: settings or folds that there are not, a device that does not exist here.
+        ArgumentError: an unknown setting, or a fold or device that does not exist.
         BackendError: a backend cannot be used.
         DataError: the data cannot be used.
         ExtraMissingError: Optuna is not installed.
-        RunError: the folder has another sweep; five settings in a row failed; or none could be judged.
+        RunError: the folder contains another sweep; five settings in a row failed; or none could be judged.
     """
     backends = [config.fixed["backend"]] if "backend" in config.fixed else config.space["backend"].values()
     for name in backends:
         plugins.toolkit(str(name))
     check_sampler(config.options.sampler, config.space)
     judge = judge_of(config)
-    means = means or Means()
+    execution = execution or Execution()
     make_folder(out)
     with locked(out):
         before = read_sweep_record(out)
         if before is not None:
             config.check_same(before["config"], out / SWEEP)
-        means.plan(judge.planned(config.options) - (0 if before is None else runs_of(before)))
-        search = _Search(config, out, judge, means, command, before)
+        execution.plan(judge.planned(config.options) - (0 if before is None else runs_of(before)))
+        search = _Search(config, out, judge, execution, command, before)
         search.try_settings()
         search.climb()
         search.choose()
@@ -85,12 +85,12 @@ def sweep(config: SweepConfig, out: Path, *, command: str = "", means: Means | N
 
 
 class _Search:
-    """A sweep under way. Its record says what was drawn; all else in it is read from the records of the runs."""
+    """A running sweep. Its record lists the settings that were drawn; results are read from the records of the runs."""
 
     def __init__(
-        self, config: SweepConfig, out: Path, judge: Judge, means: Means, command: str, before: Sweep | None
+        self, config: SweepConfig, out: Path, judge: Judge, execution: Execution, command: str, before: Sweep | None
     ) -> None:
-        self.config, self.out, self.judge, self.means, self.before = config, out, judge, means, before
+        self.config, self.out, self.judge, self.execution, self.before = config, out, judge, execution, before
         versions = {"python": platform.python_version()}
         self.record: Sweep = {
             "format": FORMAT,
@@ -110,7 +110,7 @@ class _Search:
         return self.record["trials"]
 
     def try_settings(self) -> None:
-        """The first rung: draw settings, with what is known of those before them, and judge them."""
+        """The first rung: draw settings and judge them; later draws use the accuracies of earlier ones."""
         if self.before is not None:
             for trial in self.before["trials"]:
                 self._add(trial["values"], trial["baseline"])
@@ -124,7 +124,7 @@ class _Search:
             self._draw()
 
     def climb(self) -> None:
-        """The other rungs: the better settings get more runs."""
+        """The other rungs: the best settings get more runs."""
         below = self.judge.rungs[0]
         for runs in self.judge.rungs[1:]:
             drawn = [trial for trial in self._ranked(below) if not trial["baseline"]]
@@ -138,7 +138,7 @@ class _Search:
             below = runs
 
     def choose(self) -> None:
-        """The setting with the highest mean accuracy of all its runs."""
+        """Choose the setting with the highest mean accuracy among those with all runs, and write chosen.toml."""
         runs = self.judge.rungs[-1]
         ranked = self._ranked(runs)
         for trial in ranked:
@@ -164,19 +164,19 @@ class _Search:
         self._save()
 
     def test(self) -> None:
-        """The runs of the chosen setting on the test set."""
+        """Make the runs of the chosen setting on the test set."""
         assert self.record["chosen"] is not None
         values = self.trials[self.record["chosen"]["number"]]["values"]
         seeds = self.config.options.final_seeds
         configs = {self.judge.final_run(self.config, values, seed): seed for seed in seeds}
         records = self._make(dict.fromkeys(configs, self.out / FINAL))
-        results = (_result(Part(None, seed), config, FINAL, records[config]) for config, seed in configs.items())
+        results = (_result(Repetition(None, seed), config, FINAL, records[config]) for config, seed in configs.items())
         self.record["final"] = list(results)
         self.record["finished"] = self.record["finished"] or datetime.now(UTC).isoformat(timespec="seconds")
         self._save()
 
     def _draw(self) -> None:
-        """Add the settings that are to be tried next, if there are any."""
+        """Draw the settings to try next, if the budget is not used up, and add them to the record."""
         options = self.config.options
         number = min(options.at_once, options.budget - sum(not trial["baseline"] for trial in self.trials))
         tried = [Tried(trial["values"], accuracy_of(trial, self.judge.rungs[0])) for trial in self.trials]
@@ -196,49 +196,52 @@ class _Search:
         self.trials.append(new)
 
     def _judge(self, trials: Sequence[Trial], runs: int) -> None:
-        """Bring settings to so many runs. Those that cannot have them are out, with the reason."""
-        wanted: dict[RunConfig, tuple[Trial, Part]] = {}
+        """Make the runs that settings lack, up to `runs` each; exclude settings that cannot be trained."""
+        wanted: dict[RunConfig, tuple[Trial, Repetition]] = {}
         for trial in trials:
-            parts = self.judge.parts[len(trial["runs"]) : runs]
+            repetitions = self.judge.repetitions[len(trial["runs"]) : runs]
             try:
-                wanted |= {self.judge.run(self.config, trial["values"], part): (trial, part) for part in parts}
+                wanted |= {
+                    self.judge.run(self.config, trial["values"], repetition): (trial, repetition)
+                    for repetition in repetitions
+                }
             except ArgumentError as error:
                 trial["state"], trial["reason"] = "refused", str(error)
 
         def failed(config: RunConfig, error: BaseException) -> None:
-            trial, part = wanted[config]
-            trial["state"], trial["reason"] = "failed", f"{part.name}: {type(error).__name__}: {error}"
+            trial, repetition = wanted[config]
+            trial["state"], trial["reason"] = "failed", f"{repetition.name}: {type(error).__name__}: {error}"
 
         folders = {config: self.out / _folder(trial) for config, (trial, _) in wanted.items()}
         records = self._make(folders, failed)
-        for config, (trial, part) in wanted.items():
+        for config, (trial, repetition) in wanted.items():
             if trial["state"] == "open":
-                trial["runs"].append(_result(part, config, _folder(trial), records[config]))
+                trial["runs"].append(_result(repetition, config, _folder(trial), records[config]))
         self._stop_where_all_fail()
 
     def _make(self, folders: Mapping[RunConfig, Path], failed: Failed | None = None) -> dict[RunConfig, Record]:
-        means = self.means
+        execution = self.execution
         return make_runs(
             folders,
-            watch=means.watch,
-            say=means.say,
+            watch=execution.watch,
+            say=execution.say,
             failed=failed,
-            resources=means.resources,
-            launcher=means.launcher,
-            workers=means.workers,
+            resources=execution.resources,
+            launcher=execution.launcher,
+            workers=execution.workers,
         )
 
     def _stop_where_all_fail(self) -> None:
-        """Raise RunError if so many settings in a row failed that it is not because of the settings."""
+        """Raise RunError if the last _FAILURES settings failed: then the cause is probably not the settings."""
         tried = [trial for trial in self.trials if trial["state"] == "failed" or trial["runs"]]
         last = tried[-_FAILURES:]
         if len(last) == _FAILURES and all(trial["state"] == "failed" for trial in last):
             self._save()
-            advice = "Started again, the sweep tries them again"
+            advice = "Remove the cause and run the same command again: the sweep tries these settings again"
             raise RunError(f"{self.out}: {_FAILURES} settings in a row failed. {last[-1]['reason']}. {advice}")
 
     def _ranked(self, runs: int) -> list[Trial]:
-        """The settings that are not out, the best one after so many runs first."""
+        """The settings that are not excluded, sorted by their mean accuracy over the first `runs` runs; best first."""
         known = [(accuracy_of(t, runs), t) for t in self.trials if t["state"] == "open"]
         ranked = sorted(((a, -t["number"], t) for a, t in known if a is not None), key=lambda each: each[:2])
         return [trial for _, _, trial in reversed(ranked)]
@@ -251,10 +254,10 @@ def _folder(trial: Trial) -> str:
     return f"{TRIALS}/{trial['number']:03d}"
 
 
-def _result(part: Part, config: RunConfig, folder: str, record: Record) -> PartResult:
+def _result(repetition: Repetition, config: RunConfig, folder: str, record: Record) -> RunResult:
     return {
-        "fold": part.fold,
-        "seed": part.seed,
+        "fold": repetition.fold,
+        "seed": repetition.seed,
         "accuracy": record["accuracy"][LAST],
         "recordings": record["data"]["test"],
         "folder": f"{folder}/{config.name}",
@@ -262,7 +265,7 @@ def _result(part: Part, config: RunConfig, folder: str, record: Record) -> PartR
 
 
 def left_to_do(out: Path) -> str:
-    """How to go on with a sweep that was stopped, in words."""
+    """How to continue a sweep that was stopped, in words."""
     record = read_sweep_record(out)
     if record is None:
         return "run again to begin"

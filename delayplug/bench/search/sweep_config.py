@@ -1,4 +1,4 @@
-"""What a sweep does: the content of CONFIG.toml."""
+"""The configuration of a sweep, read from CONFIG.toml."""
 
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from ..task import usual_preset
 from .space import Space, read_space
 
 Sampler = Literal["tpe", "random", "grid"]
-_SHOWN = 3  # differences in one message
+_SHOWN = 3  # differences that a message lists
 
 # Fields of a run that a sweep sets itself, and what to write instead.
 _SET_BY_THE_SWEEP = {
@@ -33,22 +33,18 @@ class SweepOptions:
         ArgumentError: a value of the wrong type or out of its bounds.
     """
 
-    seeds: Annotated[tuple[int, ...], Setting("Each setting is judged with each of them.", at_least=0)] = (0,)
+    seeds: Annotated[tuple[int, ...], Setting("Seeds; each setting is judged with all of them.", at_least=0)] = (0,)
     folds: Annotated[tuple[int, ...], Setting("Folds of --protocol speakers; empty: all of them.", at_least=0)] = ()
-    budget: Annotated[int, Setting("Settings that are drawn.", at_least=1)] = 30
-    baseline: Annotated[bool, Setting("Judge the preset's own values, too, beside the budget.")] = True
-    sampler: Annotated[Sampler, Setting("Draws the settings: Optuna's TPE, at random, or all points of a grid.")] = (
-        "tpe"
-    )
-    sampler_seed: Annotated[int, Setting("Of the sampler.", at_least=0)] = 0
-    at_once: Annotated[
-        int, Setting("Settings drawn before the accuracy of any of them is known: side by side.", at_least=1)
-    ] = 1
+    budget: Annotated[int, Setting("Number of settings that are drawn.", at_least=1)] = 30
+    baseline: Annotated[bool, Setting("Judge the preset's own values, too; they do not count in the budget.")] = True
+    sampler: Annotated[Sampler, Setting("How settings are drawn: by Optuna's TPE, at random, or from a grid.")] = "tpe"
+    sampler_seed: Annotated[int, Setting("Seed of the sampler.", at_least=0)] = 0
+    at_once: Annotated[int, Setting("Number of settings drawn together, to be trained side by side.", at_least=1)] = 1
     halving: Annotated[
-        int, Setting("One of so many settings goes on from each rung to the next; 1: no rungs.", at_least=1)
+        int, Setting("Each rung passes on one of this many settings, the best; 1: no rungs.", at_least=1)
     ] = 3
     final_seeds: Annotated[
-        tuple[int, ...], Setting("Of the chosen setting's runs on the test set; empty: none.", at_least=0)
+        tuple[int, ...], Setting("Seeds of the chosen setting's runs on the test set; empty: no such runs.", at_least=0)
     ] = (0, 1, 2, 3, 4)
 
     def __post_init__(self) -> None:
@@ -68,10 +64,10 @@ class SweepConfig:
 
     Attributes:
         options: how settings are drawn and judged.
-        preset: of all runs.
-        fixed: fields of `RunConfig` that all runs share.
-        search: the table [search], as it was read; `space` is what it means.
-        space: the settings that are searched.
+        preset: name of the preset of all runs.
+        fixed: values of the fields of `RunConfig` that all runs share.
+        search: the table [search] as it stands in the file.
+        space: the same table as ranges and choices.
     """
 
     options: SweepOptions
@@ -82,33 +78,33 @@ class SweepConfig:
 
     @property
     def dataset(self) -> str:
-        """The data of all runs."""
+        """The `dataset` of all runs: a folder, or "synthetic"."""
         return str(self.fixed.get("dataset", SYNTHETIC))
 
     def run(self, values: Mapping[str, object], **how: object) -> RunConfig:
-        """The run of a setting.
+        """The configuration of a run of a setting.
 
         Args:
-            values: of the setting.
-            how: protocol, seed, fold, ...
+            values: of the searched fields.
+            how: values of other fields: protocol, seed, fold and so on.
 
         Raises:
-            ArgumentError: these values do not go together.
+            ArgumentError: the values contradict each other.
         """
         return configure(self.preset, **{**self.fixed, **values, **how})
 
     def baseline(self) -> dict[str, object]:
-        """The values that the preset has for what is searched."""
+        """The preset's values of the searched fields."""
         preset = configure(self.preset)
         return {name: getattr(preset, name) for name in self.space}
 
     def to_json(self) -> dict[str, object]:
-        """All of it, as the record of the sweep has it."""
+        """The whole configuration, as the record of the sweep contains it."""
         options = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.options).items()}
         return {**options, "preset": self.preset, **self.fixed, "search": dict(self.search)}
 
     def check_same(self, other: Mapping[str, object], where: Path) -> None:
-        """Raise RunError, which names the differences, unless `where` has the JSON of this very sweep."""
+        """Raise RunError, with the differences, unless `other`, the JSON of the sweep in `where`, equals this one."""
         there, here = _flat(other), _flat(self.to_json())
         keys = sorted(there.keys() | here.keys())
         unlike = [f"{k}: {there.get(k)!r} there, {here.get(k)!r} here" for k in keys if there.get(k) != here.get(k)]
@@ -125,11 +121,10 @@ def _flat(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def read_sweep(path: Path) -> SweepConfig:
-    """A sweep from its file: the options of `SweepOptions`, fields of `RunConfig` with one value, and [search].
+    """Read the file of a sweep: options of `SweepOptions`, values of fields of `RunConfig`, and the table [search].
 
     Raises:
-        ArgumentError: there is no such file, it is not TOML, it has a key that is not a setting, or a value that is
-            not allowed.
+        ArgumentError: the file does not exist or is not TOML; a key is not a setting; or a value is not allowed.
     """
     try:
         values: dict[str, object] = tomllib.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""A sweep in one picture."""
+"""The picture of a sweep."""
 
 import math
 from pathlib import Path
@@ -17,9 +17,9 @@ _COLUMNS = 4
 
 
 def sweep_figure(record: Sweep) -> Figure:
-    """Accuracy after the first rung, by setting in the order in which they were tried, and by each field.
+    """Accuracy after the first rung against the number of the setting, and against the value of each searched field.
 
-    The line is the best so far.
+    The line shows the best accuracy so far. Settings are numbered in the order in which they were drawn.
     """
     names = searched(record)
     columns = min(_COLUMNS, len(names) + 1)
@@ -59,7 +59,7 @@ def _draw_field(axes: Axes, name: str, points: list[tuple[Trial, float]], record
     for trial, accuracy in points:
         value = trial["values"][name]
         if listed and shown_value(value) not in listed:
-            continue  # the preset's, which may lie outside
+            continue  # the preset's value may lie outside of the list
         _mark(axes, listed.index(shown_value(value)) if listed else value, accuracy, trial, record)
     if listed:
         axes.set_xticks(range(len(listed)), listed)

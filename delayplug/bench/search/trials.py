@@ -1,7 +1,7 @@
-"""The record of a sweep, sweep.json: what was tried, also what gave nothing.
+"""The record of a sweep, sweep.json: all settings that were tried, and their results.
 
-It holds what was drawn. Accuracies are read from the records of the runs whenever the sweep goes on, so that the two
-cannot differ.
+When a sweep continues, it takes the settings from this file and reads their accuracies again from the records of the
+runs, so that the two cannot differ.
 """
 
 import json
@@ -18,8 +18,15 @@ FORMAT = 1
 SWEEP = "sweep.json"
 
 
-class PartResult(TypedDict):
-    """One run: of a fold (None where there are none) with a seed, its accuracy on how many recordings, its folder."""
+class RunResult(TypedDict):
+    """The result of one run.
+
+    Keys:
+        fold: None for data without folds.
+        accuracy: after the last epoch, in 0..1.
+        recordings: number of recordings that it is the accuracy on.
+        folder: of the run, within the folder of the sweep.
+    """
 
     fold: int | None
     seed: int
@@ -32,11 +39,13 @@ class Trial(TypedDict):
     """A setting that was tried.
 
     Keys:
-        values: of what is searched; those of the preset, if it is the baseline.
-        state: "open": it does not have all runs of its rung yet; "stopped": others of its rung were better; "judged":
-            it has all runs; "refused": its values do not go together; "failed": one of its runs did.
-        reason: why it has no more runs.
-        runs: that judged it.
+        number: its position among the trials, from 0 on.
+        values: of the searched fields.
+        baseline: whether it has the preset's values.
+        state: "open": it can still get runs; "stopped": others of its rung were better; "judged": it has all runs;
+            "refused": its values contradict each other; "failed": one of its runs failed.
+        reason: why it gets no more runs, for "stopped", "refused" and "failed".
+        runs: the runs that judged it.
     """
 
     number: int
@@ -44,11 +53,11 @@ class Trial(TypedDict):
     baseline: bool
     state: str
     reason: str
-    runs: list[PartResult]
+    runs: list[RunResult]
 
 
 class Chosen(TypedDict):
-    """The setting that was chosen, and why."""
+    """The number of the chosen trial, and the reason in words."""
 
     number: int
     reason: str
@@ -59,9 +68,10 @@ class Sweep(TypedDict):
 
     Keys:
         config: the content of CONFIG.toml.
-        judged_by: in words; rungs: how many runs a setting has after each rung.
+        judged_by: what settings are judged by, in words.
+        rungs: number of runs that a setting has after each rung.
         final: the runs of the chosen setting on the test set.
-        finished: when, or "".
+        finished: the time in ISO format; "" while the sweep is not finished.
     """
 
     format: int
@@ -72,7 +82,7 @@ class Sweep(TypedDict):
     rungs: list[int]
     trials: list[Trial]
     chosen: Chosen | None
-    final: list[PartResult]
+    final: list[RunResult]
     finished: str
 
 
@@ -92,7 +102,7 @@ def read_sweep_record(out: Path) -> Sweep | None:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise RunError(f"{path}: expected the record of a sweep (format {FORMAT}), got other content")
     if wrong := mismatch(record, Sweep):
-        advice = "Move it away: the runs in the folder are kept, and settings drawn again"
+        advice = "Move it away: the sweep then draws its settings again, and uses the finished runs in the folder"
         raise RunError(f"{path}: expected the record of a sweep, got a damaged one: {wrong}. {advice}")
     return record
 
@@ -107,12 +117,14 @@ def write_sweep_record(out: Path, record: Sweep) -> None:
 
 
 def runs_of(record: Sweep) -> int:
-    """How many runs a record has, those on the test set included."""
+    """The number of runs in a record, including those on the test set."""
     return sum(len(trial["runs"]) for trial in record["trials"]) + len(record["final"])
 
 
 def with_runs_of_sweeps(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, Sweep]]:
-    """Sources of a report: for a sweep the folders of the runs of the chosen setting and of the preset's.
+    """Replace folders of sweeps among the sources of a report by the folders of their runs.
+
+    Only the runs of the chosen setting and of the baseline are included.
 
     Returns:
         The sources, and the records of the sweeps by their folders.
@@ -120,21 +132,21 @@ def with_runs_of_sweeps(sources: Sequence[Path]) -> tuple[list[Path], dict[Path,
     Raises:
         RunError: a record is damaged.
     """
-    found, sweeps = list[Path](), dict[Path, Sweep]()
+    folders, sweeps = list[Path](), dict[Path, Sweep]()
     for source in sources:
         record = read_sweep_record(source)
         if record is None:
-            found.append(source)
+            folders.append(source)
             continue
         sweeps[source] = record
         chosen = -1 if record["chosen"] is None else record["chosen"]["number"]
         trials = (t for t in record["trials"] if (t["baseline"] or t["number"] == chosen) and t["runs"])
         runs = [*record["final"], *(run for trial in trials for run in trial["runs"])]
-        found += dict.fromkeys((source / run["folder"]).parent for run in runs)
-    return found, sweeps
+        folders += dict.fromkeys((source / run["folder"]).parent for run in runs)
+    return folders, sweeps
 
 
 def accuracy_of(trial: Trial, runs: int | None = None) -> float | None:
-    """The mean accuracy of a setting over its first so many runs, or all that it has; None if it has fewer."""
+    """The mean accuracy of a setting over its first `runs` runs (None: all); None if it has fewer runs, or none."""
     values = [run["accuracy"] for run in trial["runs"]][:runs]
     return mean(values) if values and len(values) >= (runs or 1) else None

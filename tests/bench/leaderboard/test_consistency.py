@@ -76,4 +76,4 @@ def test_a_few_recordings_may_come_out_otherwise() -> None:
 def test_a_refit_without_its_first_training_is_noticed() -> None:
     made: Any = record(**PROTOCOLS["refit"])
     del made["held_out"]
-    assert "one is missing" in said(made)
+    assert "disagree on whether there was a training before a refit" in said(made)

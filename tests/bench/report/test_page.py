@@ -57,10 +57,10 @@ def test_page_of_folds_and_refits(tmp_path: Path) -> None:
     for words in (
         "Accuracy on the test set and on held-out speakers",
         "A network was judged by recordings that it was not trained on: training recordings held out, all of the "
-        "speakers [0, 1] or [2, 3]. Then one was trained from the same seed on all training recordings",
-        "The test set was not read, and nothing was chosen: networks were tested after the last epoch on 2 groups of "
+        "speakers [0, 1] or [2, 3]. Then another one was trained from the same seed on all training recordings",
+        "The test set was not read, and no epoch was chosen: networks were tested after the last epoch on 2 groups of "
         "training speakers, (0, 1), (2, 3).",
-        "points gained over learned delays with the preset's values (the paper's recipe)",
+        "gain in points over learned delays with the preset's values (the paper's recipe)",
         "<td>75.0 ±63.5</td>",
         "<td>+3.0 ±12.7</td>",
     ):

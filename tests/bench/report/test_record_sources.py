@@ -75,7 +75,9 @@ def test_runs_of_other_data(tmp_path: Path) -> None:
         put_record(tmp_path / name, configure("quick", seed=seed), None)  # of a version without checksums
     assert len(read_records(tmp_path)) == 2
     put_record(tmp_path / "b", configure("quick", dataset="data/shd"))
-    with pytest.raises(RunError, match=r"expected runs of one data set, got synthetic, shd. Report on each by itself"):
+    with pytest.raises(
+        RunError, match=r"expected runs of one data set, got synthetic, shd. Make a report for each data set"
+    ):
         read_records(tmp_path)
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from delayplug.bench.resources import Resources
-from delayplug.bench.search.sweep import Means
+from delayplug.bench.search.sweep import Execution
 from delayplug.bench.search.sweep_config import SweepConfig, read_sweep
-from delayplug.bench.search.trials import PartResult, Sweep, Trial
+from delayplug.bench.search.trials import RunResult, Sweep, Trial
 
-MEANS: dict[str, Any] = {"resources": Resources("cpu", threads=1)}
+EXECUTION: dict[str, Any] = {"resources": Resources("cpu", threads=1)}
 SMALL = """
 backend = "spikingjelly"
 delays = "learned"
@@ -24,9 +24,9 @@ dropout = { values = [0.0, 0.25] }
 """
 
 
-def means(**changes: Any) -> Means:
+def execution(**changes: Any) -> Execution:
     """On one thread of this computer."""
-    return Means(**{**MEANS, **changes})
+    return Execution(**{**EXECUTION, **changes})
 
 
 def config_of(folder: Path, text: str, name: str = "sweep.toml") -> SweepConfig:
@@ -35,7 +35,7 @@ def config_of(folder: Path, text: str, name: str = "sweep.toml") -> SweepConfig:
     return read_sweep(folder / name)
 
 
-def result(accuracy: float, fold: int | None = 0, seed: int = 0) -> PartResult:
+def result(accuracy: float, fold: int | None = 0, seed: int = 0) -> RunResult:
     """A run on 400 recordings."""
     return {"fold": fold, "seed": seed, "accuracy": accuracy, "recordings": 400, "folder": "trials/000/run"}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from delayplug import ArgumentError, DataError
-from delayplug.bench.search.judging import Judge, Part, judge_of, rungs, survivors
+from delayplug.bench.search.judging import Judge, Repetition, judge_of, rungs, survivors
 from delayplug.bench.search.sweep_config import SweepOptions
 from tests.bench.runs import write_recordings
 from tests.bench.search.sweeps import SEARCH, SMALL, config_of
@@ -24,9 +24,9 @@ def test_rungs() -> None:
 def test_the_synthetic_task_has_validation_recordings(tmp_path: Path) -> None:
     config = config_of(tmp_path, f"seeds = [4, 2]{SMALL}{SEARCH}")
     judge = judge_of(config)
-    assert judge.parts == (Part(None, 4), Part(None, 2))
+    assert judge.repetitions == (Repetition(None, 4), Repetition(None, 2))
     values: dict[str, object] = {"lr": 0.01, "dropout": 0.0}
-    run = judge.run(config, values, judge.parts[0])
+    run = judge.run(config, values, judge.repetitions[0])
     assert (run.protocol, run.seed, run.lr) == ("validation", 4, 0.01)
     assert judge.final_run(config, values, 7).protocol == "heldout"
     assert judge.text == "validation recordings, seeds 2, 4"
@@ -42,15 +42,15 @@ def test_a_folder_has_a_validation_file_or_speakers(tmp_path: Path) -> None:
     text = f"dataset = '{data}'\nseeds = [0, 1]{SMALL}{SEARCH}"
     config = config_of(tmp_path, text)
     judge = judge_of(config)
-    assert judge.parts == tuple(Part(fold, seed) for seed in (0, 1) for fold in range(3))
+    assert judge.repetitions == tuple(Repetition(fold, seed) for seed in (0, 1) for fold in range(3))
     assert judge.rungs == (1, 3, 6)
-    run = judge.run(config, {}, judge.parts[4])
+    run = judge.run(config, {}, judge.repetitions[4])
     assert (run.protocol, run.fold, run.seed) == ("speakers", 1, 1)
     final = judge.final_run(config, {}, 3)
     assert (final.protocol, final.refit, final.seed, final.fold) == ("heldout", True, 3, 0)
     assert judge.text == "speakers held out of training, folds 0, 1, 2, seeds 0, 1"
     some = judge_of(config_of(tmp_path, f"folds = [2, 0]\n{text}"))
-    assert some.parts[:2] == (Part(2, 0), Part(0, 0))
+    assert some.repetitions[:2] == (Repetition(2, 0), Repetition(0, 0))
     with pytest.raises(ArgumentError, match=r"folds: expected 0 to 2, of which .* has speakers, got \[0, 3\]"):
         judge_of(config_of(tmp_path, f"folds = [0, 3]\n{text}"))
 
@@ -69,6 +69,6 @@ def test_data_without_speakers(tmp_path: Path) -> None:
 
 def test_the_number_of_runs() -> None:
     """30 settings and the preset's on one fold; ten and the preset's on two more; four and the preset's on all five."""
-    judge = Judge("speakers", tuple(Part(fold, 0) for fold in range(5)), (1, 3, 5), {})
+    judge = Judge("speakers", tuple(Repetition(fold, 0) for fold in range(5)), (1, 3, 5), {})
     assert judge.planned(SweepOptions()) == 31 + 2 * 11 + 2 * 5 + 5
     assert judge.planned(SweepOptions(baseline=False, halving=3, final_seeds=())) == 30 + 2 * 10 + 2 * 4

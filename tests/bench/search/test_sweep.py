@@ -15,7 +15,7 @@ from delayplug.bench.search.sweep import CHOSEN, FINAL, left_to_do, sweep
 from delayplug.bench.search.trials import Sweep, read_sweep_record
 from delayplug.bench.serialise import read_toml
 from tests.bench.runs import write_recordings
-from tests.bench.search.sweeps import SEARCH, SMALL, config_of, means
+from tests.bench.search.sweeps import SEARCH, SMALL, config_of, execution
 
 pytestmark = pytest.mark.trains
 
@@ -46,7 +46,9 @@ OPTIONS = "budget = 4\nfolds = [0, 2]\nfinal_seeds = []\nat_once = 2\n"
 def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """A sweep that was not interrupted: five settings on fold 0, some of them on fold 2."""
     out = tmp_path_factory.mktemp("whole")
-    return sweep(config_of(out, on(digits, OPTIONS)), out / "sweep", command="delayplug bench sweep x", means=means())
+    return sweep(
+        config_of(out, on(digits, OPTIONS)), out / "sweep", command="delayplug bench sweep x", execution=execution()
+    )
 
 
 def test_settings_are_judged_by_held_out_speakers_alone(whole: Sweep) -> None:
@@ -90,7 +92,7 @@ def test_an_interrupted_sweep_ends_as_if_it_had_not_been(at: int, whole: Sweep, 
     """In the first batch of three, in the second, and in the second rung."""
     config, out = config_of(tmp_path, on(digits, OPTIONS)), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        sweep(config, out, means=means(watch=Interrupt(at)))
+        sweep(config, out, execution=execution(watch=Interrupt(at)))
     begun = read_sweep_record(out)
     assert begun is not None
     assert [trial["values"] for trial in begun["trials"]] == [
@@ -98,7 +100,7 @@ def test_an_interrupted_sweep_ends_as_if_it_had_not_been(at: int, whole: Sweep, 
     ]
     seen = Interrupt(0)
     said: list[str] = []
-    assert results(sweep(config, out, means=means(watch=seen, say=said.append))) == results(whole)
+    assert results(sweep(config, out, execution=execution(watch=seen, say=said.append))) == results(whole)
     total = sum(len(trial["runs"]) for trial in whole["trials"])
     assert seen.runs == total - (at - 1)
     assert bool(said) == (at > 1)
@@ -106,10 +108,10 @@ def test_an_interrupted_sweep_ends_as_if_it_had_not_been(at: int, whole: Sweep, 
 
 def test_a_lost_record_is_made_again_from_the_runs(whole: Sweep, digits: Path, tmp_path: Path) -> None:
     config, out = config_of(tmp_path, on(digits, OPTIONS)), tmp_path / "out"
-    sweep(config, out, means=means())
+    sweep(config, out, execution=execution())
     (out / "sweep.json").unlink()
     seen = Interrupt(0)
-    assert results(sweep(config, out, means=means(watch=seen))) == results(whole)
+    assert results(sweep(config, out, execution=execution(watch=seen))) == results(whole)
     assert seen.runs == 0
 
 
@@ -121,7 +123,7 @@ def test_the_test_set_is_read_at_the_end_by_the_chosen_setting(digits: Path, tmp
     options = "budget = 2\nfolds = [1]\nfinal_seeds = [3, 4]\n"
     config, out = config_of(tmp_path, on(data, options)), tmp_path / "out"
     with pytest.raises(DataError, match="digits_test"):
-        sweep(config, out, means=means())
+        sweep(config, out, execution=execution())
     before = read_sweep_record(out)
     assert before is not None
     assert before["chosen"] is not None
@@ -131,7 +133,7 @@ def test_the_test_set_is_read_at_the_end_by_the_chosen_setting(digits: Path, tmp
 
     write_recordings(data / "digits_test.h5", 10)
     seen = Interrupt(0)
-    record = sweep(config, out, means=means(watch=seen))
+    record = sweep(config, out, execution=execution(watch=seen))
     assert seen.runs == 2
     assert record["finished"]
     assert [(run["seed"], run["recordings"]) for run in record["final"]] == [(3, 10), (4, 10)]
@@ -145,14 +147,14 @@ def test_the_test_set_is_read_at_the_end_by_the_chosen_setting(digits: Path, tmp
     chosen = read_toml(out / CHOSEN)
     (again,) = configurations(chosen.pop("preset"), **chosen)
     assert again.to_json() == json.loads((out / record["final"][0]["folder"] / "record.json").read_text())["config"]
-    assert sweep(config, out, means=means())["finished"] == record["finished"]
+    assert sweep(config, out, execution=execution())["finished"] == record["finished"]
 
 
 def test_data_with_a_validation_file(digits: Path, tmp_path: Path) -> None:
     for part, number in (("train", 24), ("valid", 8), ("test", 6)):
         write_recordings(tmp_path / f"digits_{part}.h5", number)
     options = "budget = 1\nbaseline = false\nsampler = 'random'\nseeds = [0, 1]\nhalving = 1\nfinal_seeds = [0]\n"
-    record = sweep(config_of(tmp_path, on(tmp_path, options)), tmp_path / "out", means=means())
+    record = sweep(config_of(tmp_path, on(tmp_path, options)), tmp_path / "out", execution=execution())
     (trial,) = record["trials"]
     assert [(run["fold"], run["seed"], run["recordings"]) for run in trial["runs"]] == [(None, 0, 8), (None, 1, 8)]
     assert record["final"][0]["recordings"] == 6
@@ -165,10 +167,10 @@ def test_another_sweep_in_the_folder_is_refused(digits: Path, tmp_path: Path) ->
     out = tmp_path / "out"
     config = config_of(tmp_path, on(digits, OPTIONS))
     with pytest.raises(KeyboardInterrupt):
-        sweep(config, out, means=means(watch=Interrupt(2)))
+        sweep(config, out, execution=execution(watch=Interrupt(2)))
     before = (out / "sweep.json").read_bytes()
     with pytest.raises(RunError, match=r"is of another sweep \(budget: 4 there, 9 here\)"):
-        sweep(config_of(tmp_path, on(digits, OPTIONS.replace("4", "9"))), out, means=means())
+        sweep(config_of(tmp_path, on(digits, OPTIONS.replace("4", "9"))), out, execution=execution())
     assert (out / "sweep.json").read_bytes() == before
     assert left_to_do(out) == "run again to go on; finished runs: 1"
     assert left_to_do(tmp_path) == "run again to begin"
@@ -178,7 +180,7 @@ def test_values_that_do_not_go_together_are_refused_and_the_sweep_goes_on(digits
     search = "[search]\ntaps = { values = [1, 2] }\ndelays = { values = ['learned', 'axonal'] }\n"
     options = "budget = 9\nsampler = 'grid'\nbaseline = false\nfolds = [0]\nfinal_seeds = []\n"
     text = f"dataset = '{digits}'\n{options}{SMALL}{search}".replace('delays = "learned"\n', "")
-    record = sweep(config_of(tmp_path, text), tmp_path / "out", means=means())
+    record = sweep(config_of(tmp_path, text), tmp_path / "out", execution=execution())
     states = {(trial["values"]["taps"], trial["values"]["delays"]): trial["state"] for trial in record["trials"]}
     judged = dict.fromkeys([(1, "learned"), (1, "axonal"), (2, "learned")], "judged")
     assert states == judged | {(2, "axonal"): "refused"}
@@ -208,7 +210,7 @@ def test_a_setting_that_cannot_be_trained_is_out(failing: Any, whole: Sweep, dig
     rate = whole["trials"][1]["values"]["lr"]
     failing(lambda config: config.lr == rate)
     config = config_of(tmp_path, on(digits, OPTIONS))
-    record = sweep(config, tmp_path / "out", means=means())
+    record = sweep(config, tmp_path / "out", execution=execution())
     failed = record["trials"][1]
     assert (failed["state"], failed["runs"]) == ("failed", [])
     assert failed["reason"].startswith("fold 0, seed 0: ArgumentError: delay: expected finite values")
@@ -221,17 +223,17 @@ def test_where_all_settings_fail_the_sweep_ends(failing: Any, digits: Path, tmp_
     failing(lambda config: True)
     config = config_of(tmp_path, on(digits, "budget = 9\nfolds = [0]\nfinal_seeds = []\n"))
     with pytest.raises(RunError, match=r"5 settings in a row failed\. fold 0, seed 0: ArgumentError: delay"):
-        sweep(config, tmp_path / "out", means=means())
+        sweep(config, tmp_path / "out", execution=execution())
     few = config_of(tmp_path, on(digits, "budget = 1\nfolds = [0]\nfinal_seeds = []\n"))
     with pytest.raises(RunError, match="none of 2 settings could be judged: fold 0, seed 0: ArgumentError"):
-        sweep(few, tmp_path / "few", means=means())
+        sweep(few, tmp_path / "few", execution=execution())
 
 
 def test_runs_that_change_the_choice_after_the_test_are_noticed(digits: Path, tmp_path: Path) -> None:
     for part, number in (("train", 24), ("valid", 8), ("test", 6)):
         write_recordings(tmp_path / f"digits_{part}.h5", number)
     config, out = config_of(tmp_path, on(tmp_path, "budget = 1\nhalving = 1\nfinal_seeds = [0]\n")), tmp_path / "out"
-    record = sweep(config, out, means=means())
+    record = sweep(config, out, execution=execution())
     assert record["chosen"] is not None
     other = record["trials"][1 - record["chosen"]["number"]]["runs"][0]["folder"]
     path = out / other / "record.json"
@@ -239,7 +241,7 @@ def test_runs_that_change_the_choice_after_the_test_are_noticed(digits: Path, tm
     changed["accuracy"]["last epoch"] = 1.0
     path.write_text(json.dumps(changed))
     with pytest.raises(RunError, match="the test set was read for setting"):
-        sweep(config, out, means=means())
+        sweep(config, out, execution=execution())
 
 
 def test_what_is_refused_before_anything_is_written(digits: Path, tmp_path: Path) -> None:
@@ -256,6 +258,6 @@ def test_what_is_refused_before_anything_is_written(digits: Path, tmp_path: Path
 @pytest.mark.slow
 def test_settings_side_by_side(digits: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path, on(digits, "budget = 1\nfolds = [0]\nfinal_seeds = []\n"))
-    here = sweep(config, tmp_path / "here", means=means())
-    there = sweep(config, tmp_path / "there", means=means(launcher="local"))
+    here = sweep(config, tmp_path / "here", execution=execution())
+    there = sweep(config, tmp_path / "there", execution=execution(launcher="local"))
     assert results(there) == results(here)
