@@ -55,7 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sigma_until": 0.25,
     },
 }
-# For data sets that are known by name; see `delayplug.data.known_data`.
+# The default presets of known data sets; see `delayplug.data.known_data`.
 PRESET_OF_DATA = {"SHD": "shd", "SHD-R": "shd", "SSC": "ssc", "SC10": "sc10"}
 
 
@@ -93,7 +93,7 @@ class RunConfig:
     preset: Annotated[
         str,
         Setting(
-            "Where all other values come from.",
+            "Name of the preset that all other settings take their defaults from.",
             choices=tuple(PRESETS),
             default_text="that of the data set; quick, shd for a folder",
         ),
@@ -107,20 +107,20 @@ class RunConfig:
     recurrent: Annotated[
         Recurrence,
         Setting(
-            "Weights from each neuron of a hidden layer to each: none; plain; with a learned delay per sending neuron "
-            "(axonal) or per synapse."
+            "Recurrent connections within each hidden layer: none; without delays (plain); or with learned "
+            "delays, one per sending neuron (axonal) or per synapse (synaptic)."
         ),
     ] = "none"
     reset: Annotated[
         Reset,
-        Setting("What a spike does to the membrane: set to zero, or the threshold is subtracted, with a gradient."),
+        Setting("What a spike does to the membrane: set it to zero, or subtract the threshold (with a gradient)."),
     ] = "zero"
     tau: Annotated[float, Setting("Time constant of the neurons, in steps.", above=1)] = 1.005
     neuron: Annotated[
         Neuron, Setting("Hidden neurons: leaky with the time constant tau, or adaptive with learned constants (adLIF).")
     ] = "lif"
     neuron_lr: Annotated[
-        float, Setting("Largest learning rate of the constants of adaptive neurons, which lie in 0..1.", at_least=0)
+        float, Setting("Largest learning rate of the learned constants of adaptive neurons.", at_least=0)
     ] = 1e-2
     adaptation: Annotated[
         float, Setting("Bound q of the adaptation of adaptive neurons: a lies in 0..q, b in 0..2q.", at_least=0)
@@ -154,28 +154,36 @@ class RunConfig:
         Setting("Augmentation: probability that a piece of another recording is mixed in.", at_least=0, at_most=1),
     ] = 0.0
     channel_shift: Annotated[
-        int, Setting("Augmentation: most channels by which a recording moves up or down; 0: none.", at_least=0)
+        int, Setting("Augmentation: largest shift of a recording up or down, in channels.", at_least=0)
     ] = 0
     blend: Annotated[
         float,
         Setting(
-            "Augmentation: probability that half of a recording's counts come from another one of its class.",
+            "Augmentation: probability that a recording is blended, half and half, with another one of its class.",
             at_least=0,
             at_most=1,
         ),
     ] = 0.0
     thin: Annotated[
-        float, Setting("Augmentation: largest share of a recording's counts that are removed.", at_least=0, below=1)
+        float,
+        Setting(
+            "Augmentation: largest share of a recording's cells (channel and step) that are set to zero.",
+            at_least=0,
+            below=1,
+        ),
     ] = 0.0
     time_scale: Annotated[
-        float, Setting("Augmentation: largest share by which a recording is stretched.", at_least=0, below=1)
+        float,
+        Setting(
+            "Augmentation: largest share by which a recording is stretched or compressed in time.", at_least=0, below=1
+        ),
     ] = 0.0
     protocol: Annotated[
         Protocol,
         Setting(
-            "What chooses the epoch: held-out recordings, the official validation file, or the test set; speakers and "
-            "validation: nothing does, and a fold of the training speakers, or the validation file, takes the place of "
-            "the test set, which is not read."
+            "How the reported epoch is chosen: by held-out recordings (heldout), by the validation file (official), "
+            "or by the test set (paper). With speakers and validation no epoch is chosen and the test set is not read: "
+            "the run is tested on held-out training speakers, or on the validation file."
         ),
     ] = "heldout"
     validation: Annotated[
@@ -196,7 +204,7 @@ class RunConfig:
     held_speakers: Annotated[
         tuple[int, ...],
         Setting(
-            "With --protocol speakers: the speakers that are held out in place of a fold's.",
+            "With --protocol speakers: numbers of the speakers that are held out, instead of those of a fold.",
             default_text="a fold's",
             at_least=0,
         ),
@@ -204,7 +212,7 @@ class RunConfig:
     refit: Annotated[
         bool,
         Setting(
-            "With --protocol heldout: when a network was judged by held-out recordings, train another one on all "
+            "With --protocol heldout: after a network was judged by held-out recordings, train another one on all "
             "training recordings, and test that one."
         ),
     ] = False
@@ -231,7 +239,7 @@ class RunConfig:
         if self.neuron != "lif" and not self.hidden:
             raise ArgumentError("neuron", "'lif' for a network without hidden layers", repr(self.neuron))
         if self.neuron == "adlif" and self.reset != "zero":
-            raise ArgumentError("reset", "'zero' with adaptive neurons, which have no other", repr(self.reset))
+            raise ArgumentError("reset", "'zero' with adaptive neurons, which have no other reset", repr(self.reset))
         if not self.dataset:
             raise ArgumentError("dataset", "'synthetic' or a folder", repr(self.dataset))
         self._check_protocol()
@@ -245,8 +253,8 @@ class RunConfig:
                 expected = f"no such setting with the protocol {self.protocol!r}"
                 raise ArgumentError(name, expected, value, f"Take --protocol {protocol}")
         if self.fold and self.held_speakers:
-            expected = f"none beside fold {self.fold}"
-            raise ArgumentError("held_speakers", expected, self.held_speakers, "Take either of the two")
+            expected = f"none together with fold {self.fold}"
+            raise ArgumentError("held_speakers", expected, self.held_speakers, "Set one of the two only")
 
     @property
     def name(self) -> str:
@@ -259,14 +267,14 @@ class RunConfig:
 
     @property
     def held_out(self) -> str:
-        """What takes the place of the test set, such as "fold 2" or "speakers 6-8"; "" unless speakers do."""
+        """The speakers that are held out, such as "fold 2" or "speakers 6-8"; "" unless the protocol is "speakers"."""
         if self.protocol != "speakers":
             return ""
         return f"speakers {'-'.join(map(str, self.held_speakers))}" if self.held_speakers else f"fold {self.fold}"
 
     @property
     def all_epochs(self) -> int:
-        """The epochs of all trainings of this run: there are two with a refit."""
+        """The total number of epochs of this run, which trains twice with a refit."""
         return self.epochs * (2 if self.refit else 1)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Data sets that results can be compared on, known by the checksums of their frames.
+"""Data sets whose results can be compared, recognised by the checksums of their frames.
 
-A record names its data by a path on somebody's computer; what it was computed from is told by the checksums of its
-frames (`task.data_checksums`). What the data sets are is in `delayplug.data.known_data`. Imports no torch.
+A record names its data by a path on the computer that made it. The checksums of the frames (`task.data_checksums`) tell
+which data that was. `delayplug.data.known_data` describes the data sets. Imports no torch.
 """
 
 from collections.abc import Mapping
@@ -16,16 +16,17 @@ Checksums = Mapping[tuple[float, int, str] | tuple[()], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class KnownFrames:
-    """A data set as networks see it.
+    """A data set as networks receive it: binned into frames.
 
     Attributes:
         name: by which results on it are labelled.
-        folder: the last part of the `--dataset` that holds it, as documentation writes it.
-        about: what it is, its licence, and whom to name with it.
-        recordings: of each file.
-        classes: how many.
-        channels: of the recordings.
-        frames: SHA-256 of the frames of each file, by (step_ms, pool, binning); the embedded task is never binned: ().
+        folder: the name of its folder in commands that documentation shows.
+        about: what it is, its licence and its attribution.
+        recordings: the number of recordings of each file.
+        classes: the number of classes.
+        channels: of a recording, before pooling.
+        frames: SHA-256 of the frames of each file, by (step_ms, pool, binning); by () for the embedded task, which is
+            not binned.
     """
 
     name: str
@@ -38,12 +39,12 @@ class KnownFrames:
 
     @property
     def dataset(self) -> str:
-        """The `--dataset` of commands that are shown."""
+        """The value of `--dataset` in commands that documentation shows."""
         return SYNTHETIC if self.folder == SYNTHETIC else f"data/{self.folder}"
 
 
 def _in_files(name: str, classes: int, frames: Checksums) -> KnownFrames:
-    """Those of a data set of 700 channels that is known by its files."""
+    """The entry of a data set of 700 channels from `KNOWN_DATA`."""
     data = next(data for data in KNOWN_DATA if data.name == name)
     recordings = {name: part.recordings for name, part in data.parts.items()}
     return KnownFrames(name, data.prefix, data.describe(), recordings, classes, 700, frames)
@@ -127,11 +128,11 @@ KNOWN_FRAMES = (
 
 
 def known_frames(config: Mapping[str, Any], checksums: Mapping[str, str] | None) -> KnownFrames | None:
-    """The data set that a run was made with, by the checksums of what it read; None if it is none of these.
+    """The data set that a run was made with, by the checksums of its frames; None if it is not among `KNOWN_FRAMES`.
 
     Args:
-        config: of the run, as in its record: how it binned its recordings counts, where they are does not.
-        checksums: of the files that it read; those that it trained on must be among them.
+        config: of the run, as in its record; only the fields that decide the binning are used.
+        checksums: of the files that the run read; the training file must be among them.
     """
     if not checksums or "train" not in checksums:
         return None

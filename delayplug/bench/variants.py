@@ -20,6 +20,6 @@ def anneals(delays: Variant, recurrent: str = "none") -> bool:
 
 
 def variant_name(delays: str, fan_in: int, recurrent: str = "none") -> str:
-    """The name of all three, such as "learned", "learned-sparse10" or "learned-recurrent-axonal"."""
+    """The name of a combination of the three, such as "learned", "learned-sparse10" or "learned-recurrent-axonal"."""
     name = f"{delays}-sparse{fan_in}" if fan_in else delays
     return name if recurrent == "none" else f"{name}-recurrent-{recurrent}"

@@ -42,11 +42,9 @@ def model_page(card: Card, content: bytes) -> str:
     variant = variant_name(config.delays, config.fan_in, config.recurrent)
     neurons = "" if config.neuron == "lif" else f", {config.neuron} neurons"
     tested_on = _TESTED_ON.get(config.protocol, "test recordings")
-    name, text = (
-        f"{config.protocol}{', refit' if config.refit else ''}",
-        _PROTOCOLS["refit" if config.refit else config.protocol],
-    )
-    judged = f"Protocol `{name}`: {text}. The network in the file is that after the last epoch."
+    protocol = f"{config.protocol}, refit" if config.refit else config.protocol
+    explained = _PROTOCOLS["refit" if config.refit else config.protocol]
+    judged = f"Protocol `{protocol}`: {explained}. The network in the file is that after the last epoch."
     device = card["device"] or "a device that its record does not name"
     made = f"Made on {device}, {card['finished'][:10]}, with {_versions(card)}."
     validated = (

@@ -164,8 +164,8 @@ class Benchmarks(ABC):
             threshold: of the membrane potential.
             alpha: sharpness of the surrogate.
             reset: "zero": a spike sets the membrane to zero, without a gradient (the paper's); "subtract": it lowers
-                the membrane by the threshold in its own step, with a gradient (as in DelRec, arXiv 2509.24852). An
-                adapter whose method lacks this argument takes no part in runs with another reset than "zero".
+                the membrane by the threshold in the step of the spike, with a gradient (as in DelRec, arXiv
+                2509.24852). An adapter whose method lacks this argument can be used with "zero" only.
         """
 
     @abstractmethod
@@ -175,17 +175,19 @@ class Benchmarks(ABC):
     def adaptive_neuron(
         self, size: int, *, step_ms: float, strength: float = 12.0, threshold: float = 1.0, alpha: float = 5.0
     ) -> nn.Module:
-        """Adaptive LIF neurons with an `AdaptiveParameters` among their modules, and in all else as `spiking_neuron`.
+        """Adaptive LIF neurons with learned constants; the module contains an `AdaptiveParameters`.
+
+        The surrogate gradient, and the way in which the neurons are run, are those of `spiking_neuron`.
 
         Args:
             size: number of neurons, the last dimension of their input.
             step_ms: length of a step, in milliseconds.
-            strength: bound of the adaptation's constant a, see `AdaptiveParameters`.
+            strength: upper bound of the constant a, see `AdaptiveParameters`.
             threshold: of the membrane potential.
             alpha: sharpness of the surrogate.
 
         Raises:
-            BackendError: the toolkit has none; so it is by default.
+            BackendError: the toolkit has no adaptive neurons; this is the default.
         """
         raise BackendError(
             f"the backend {type(self).__name__} has no adaptive neurons: its adapter lacks adaptive_neuron. Take "
@@ -208,10 +210,10 @@ class Benchmarks(ABC):
         return y * mask.to(y.dtype)
 
     def run_dynamics(self, neuron: nn.Module) -> Dynamics | None:
-        """What a step of `run` computes for a spiking neuron: for layers whose spikes are fed back, step by step.
+        """What one step of `run` computes for a spiking neuron, as recurrent layers need it to run step by step.
 
-        None if the toolkit does not say: its neurons take no part in recurrent networks. By default what
-        `FusedNeurons.dynamics` says, for a `run` that gives the neuron its input as it is.
+        None if it cannot be described: the neurons cannot be used in recurrent networks then. The default is
+        `FusedNeurons.dynamics`, which is right if `run` passes its input to the neuron unchanged.
         """
         return dynamics(self, neuron)
 

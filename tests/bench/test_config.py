@@ -31,7 +31,10 @@ from delayplug.data.known_data import KNOWN_DATA
         ({"taps": 2, "delays": "axonal"}, "taps"),
         ({"fold": 1}, "fold: expected no such setting with the protocol 'heldout', got 1. Take --protocol speakers"),
         ({"held_speakers": (0, 1)}, "held_speakers: expected no such setting with the protocol 'heldout'"),
-        ({"held_speakers": (0, 1), "fold": 1, "protocol": "speakers"}, "held_speakers: expected none beside fold 1"),
+        (
+            {"held_speakers": (0, 1), "fold": 1, "protocol": "speakers"},
+            "held_speakers: expected none together with fold 1",
+        ),
         ({"held_speakers": (-1,), "protocol": "speakers"}, "held_speakers: expected integers >= 0"),
         ({"refit": True, "protocol": "official"}, "refit: expected no such setting with the protocol 'official'"),
         ({"refit": True, "protocol": "speakers"}, "refit: expected no such setting .* Take --protocol heldout"),

@@ -50,7 +50,7 @@ class Deployment:
     """A run under one constraint.
 
     Attributes:
-        accuracy: on what the run was tested on, mostly the test set.
+        accuracy: on the recordings that the run was tested on, in 0..1.
         packed_bytes: of delays, and of weights where they were shortened, each in as many bits as it needs; 0 if
             nothing was frozen.
         costs: of the network, and of one step of one recording.
@@ -93,7 +93,7 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
 
 
 def table(name: str, rows: dict[str, Deployment], recordings: int, tested_on: str = TEST_SET) -> Table:
-    """One row per constraint; the accuracy is that of so many recordings, which are what `tested_on` says."""
+    """One row per constraint, with the accuracy on so many recordings; `tested_on` says in words which these are."""
     which = "test recordings" if tested_on == TEST_SET else f"recordings of {tested_on}"
     headers = ("accuracy\n%", "state\nkB", "packed\nkB", "operations\nper step", "events\nper step")
     result = make_table(
@@ -116,7 +116,7 @@ def table(name: str, rows: dict[str, Deployment], recordings: int, tested_on: st
 
 
 def _costs(network: nn.Module, example: Tensor) -> Costs:
-    # Recurrent connections run as layers, which are counted, where a graph is recorded.
+    # With gradients enabled, recurrent connections run as layers, whose operations are counted.
     return costs(network, lambda model: model(example))
 
 

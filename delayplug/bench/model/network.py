@@ -36,7 +36,7 @@ class DelayNetwork(nn.Module):
         config: of the run: its delays and synapses, recurrent connections, neurons, dropout and compile.
 
     Raises:
-        BackendError: the toolkit has no neurons with such a reset, or no adaptive ones.
+        BackendError: the toolkit has no neurons with the requested reset, or no adaptive neurons.
     """
 
     def __init__(self, sizes: Sequence[int], toolkit: Toolkit, config: RunConfig) -> None:
@@ -76,14 +76,14 @@ class DelayNetwork(nn.Module):
             for synapse, norm, neuron, recurrent, mask in itertools.zip_longest(*hidden):
                 current: Tensor = synapse(x, tail=self.tail, scale=scale)
                 current = norm(current.flatten(0, 1)).view_as(current)  # over time and batch together
-                if recurrent is not None:  # dropped spikes are heard by the layer itself
+                if recurrent is not None:  # the layer's own recurrence receives dropped spikes, too
                     x = recurrent.run(self.benchmark, neuron, current)
                     x = x if mask is None else x * mask[0]
                 elif mask is None:
                     x = self.benchmark.run(neuron, current)
                 else:
                     x = self.benchmark.run_masked(neuron, current, mask[0])
-                if mask is not None:  # what dropout scales spikes by is a factor of the next layer's weights
+                if mask is not None:  # the factor of dropout is applied to the weights of the next layer
                     scale = self.dropout.scale
                 spikes.append(mark_exact(x))  # zeros and ones
             return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail, scale=scale))]
@@ -106,12 +106,12 @@ class DelayNetwork(nn.Module):
 
     @property
     def adaptive(self) -> list[AdaptiveParameters]:
-        """The learned constants of each layer of adaptive neurons; none of others."""
+        """The learned constants of each layer of adaptive neurons; [] for other neurons."""
         return [module for module in self.neurons.modules() if isinstance(module, AdaptiveParameters)]
 
     @property
     def connections(self) -> list[Recurrent]:
-        """The recurrent connection of each hidden layer; none in a network that only feeds forward."""
+        """The recurrent connection of each hidden layer; [] in a network without them."""
         return cast(list[Recurrent], list(self.recurrent))
 
     @property
@@ -120,18 +120,22 @@ class DelayNetwork(nn.Module):
         return cast(list[Synapses], list(self.synapses))
 
     def delays_now(self) -> list[Tensor]:
-        """The delays of each layer that has some, in steps, and then of each recurrent connection.
+        """The delays in steps, of each layer with delays and then of each recurrent connection with delays.
 
         See `Synapses.delays_now`; those of a recurrent connection are (H,), or (H, H, 1).
         """
         layers = [synapse.delays_now() for synapse in self.layers]
-        recurrent = [part.delays.delays.detach().cpu().clone() for part in self.connections if part.delays is not None]
+        recurrent = [
+            connection.delays.delays.detach().cpu().clone()
+            for connection in self.connections
+            if connection.delays is not None
+        ]
         return [*(delays for delays in layers if delays is not None), *recurrent]
 
     def fan_outs(self) -> list[Tensor]:
-        """How many weights each input of each layer of synapses meets, (I,): those that are not zero.
+        """For each layer of synapses, the number of nonzero weights of each of its inputs, int64 (I,).
 
-        The spikes of a hidden layer go to the next layer, and to itself where there is a recurrent connection.
+        For spikes of a hidden layer with a recurrent connection, the weights of that are included.
         """
         numbers = [layer.fan_out() for layer in self.layers]
         for n, connection in enumerate(self.connections, start=1):
@@ -150,8 +154,13 @@ def _hidden_neuron(benchmark: Benchmarks, size: int, config: RunConfig) -> nn.Mo
         return benchmark.adaptive_neuron(size, step_ms=config.step_ms, strength=config.adaptation)
     if config.reset == "zero":
         return benchmark.spiking_neuron(tau=config.tau)
-    if "reset" not in inspect.signature(benchmark.spiking_neuron).parameters:  # as adapters were before there was one
-        raise BackendError(f"the backend {config.backend!r} has no neurons with the reset {config.reset!r}")
+    if (
+        "reset" not in inspect.signature(benchmark.spiking_neuron).parameters
+    ):  # adapters written for earlier versions lack it
+        raise BackendError(
+            f"the backend {config.backend!r} has no neurons with the reset {config.reset!r}. Take --reset zero, or "
+            "another backend"
+        )
     return benchmark.spiking_neuron(tau=config.tau, reset=config.reset)
 
 
@@ -192,12 +201,12 @@ class HeldDropout(nn.Dropout):
 
 
 def class_scores(membrane: Tensor, readout: Readout = "sum") -> Tensor:
-    """What the loss takes as logits, and whose largest is the prediction: (T, B, classes) to (B, classes).
+    """The score of each class, (B, classes): logits of the loss; the class with the largest score is the prediction.
 
     Args:
-        membrane: of the readout neurons at every step.
-        readout: "sum": of the softmax over classes, over time (the paper's); "mean", "max": of the membrane over time,
-            as in Cramer et al., "The Heidelberg spiking data sets", IEEE TNNLS 2022 (max).
+        membrane: of the readout neurons at every step, (T, B, classes).
+        readout: "sum": softmax over classes, summed over time (the paper's); "mean": mean of the membrane over time;
+            "max": its maximum, as in Cramer et al., "The Heidelberg Spiking Data Sets", IEEE TNNLS 2020.
     """
     if readout == "mean":
         return membrane.mean(0)

@@ -1,4 +1,4 @@
-"""The recurrent connection of a hidden layer: weights from each of its neurons to each, with delays or without.
+"""The recurrent connection of a hidden layer: weights between all pairs of its neurons, with or without delays.
 
 Queant, Rançon, Cottereau, Masquelier, "DelRec: learning delays in recurrent spiking neural networks", arXiv 2509.24852,
 2025. Shapes: T steps, B batch, H neurons.
@@ -16,22 +16,22 @@ from .synapses import draw_delays, first_sigma
 
 
 class Recurrent(nn.Module):
-    """Weights without bias through which a hidden layer hears its own spikes, and their delays.
+    """Weights without bias that feed the spikes of a hidden layer back to it, and their delays.
 
-    A spike arrives one step later, or 1 + d steps later with a delay d: what `add_delays(recurrent=True)` makes of a
-    recurrent layer of a toolkit's.
+    A spike arrives one step later, or 1 + d steps later with a delay of d steps, as `add_delays(recurrent=True)` does
+    it in recurrent layers of a toolkit.
 
-    Weights are drawn from -1/sqrt(H) to 1/sqrt(H), as torch does for a linear layer: a neuron that fires in every tenth
-    step then adds little to what arrives from below. Delays are drawn as those of `Synapses`.
+    Initial weights are uniform from -1/sqrt(H) to 1/sqrt(H), torch's default for a linear layer; if neurons fire in
+    every tenth step, this adds little to the input from the layer below. Initial delays are those of `Synapses`.
 
     Args:
-        size: H.
-        config: of the run. Its `recurrent` is "plain", "axonal" (one delay per sending neuron) or "synaptic";
-            `max_delay` counts, too.
+        size: H, the number of neurons.
+        config: of the run. `recurrent` is "plain", "axonal" (a delay per sending neuron) or "synaptic"; `max_delay` is
+            in steps.
 
     Attributes:
-        delay: of the sending neurons, or None.
-        weights: a linear layer, or one with a delay per synapse.
+        delay: the delays of the sending neurons, or None.
+        weights: a linear layer without delays, or one with a delay per synapse.
     """
 
     delay: LearnableDelay | None
@@ -50,19 +50,23 @@ class Recurrent(nn.Module):
             self.weights = nn.Linear(size, size, bias=False)
 
     def forward(self, before: Tensor) -> Tensor:
-        """What arrives at each step, (T, B, H), where `before` are the spikes of the step before each, (T, B, H)."""
+        """The input that arrives through the connection at each step, (T, B, H).
+
+        Args:
+            before: at each step, the spikes of the step before, (T, B, H).
+        """
         arriving: Tensor = self.weights(before if self.delay is None else self.delay(before))
         return arriving
 
     @torch.no_grad()
     def feedback(self) -> Feedback:
-        """The present values, for a loop over steps; in `eval()` delays count as rounded."""
+        """The current weights and taps, for a loop over steps; in `eval()` mode delays are rounded."""
         if isinstance(self.weights, LearnableDelay):
             return Feedback(None, self.weights.kernel())
         return Feedback(self.weights.weight.detach(), None if self.delay is None else self.delay.kernel())
 
     def run(self, benchmark: Benchmarks, neuron: nn.Module, current: Tensor) -> Tensor:
-        """The spikes of the neurons of the layer, (T, B, H), driven by a current (T, B, H) and by their own spikes.
+        """The spikes of the layer, (T, B, H), from the input current (T, B, H) and its own earlier spikes.
 
         Raises:
             BackendError: the toolkit does not say what a step of its neurons computes.
@@ -76,12 +80,12 @@ class Recurrent(nn.Module):
         return run_recurrent(dynamics, current, self.feedback(), self)
 
     def fan_out(self) -> Tensor:
-        """The weights of each sending neuron that are not zero, int64 (H,), on the CPU."""
+        """The number of nonzero weights of each sending neuron, int64 (H,), on the CPU."""
         weight = self.weights.weight
         assert weight is not None
         return weight.detach().cpu().transpose(0, 1).flatten(1).count_nonzero(1)
 
     @property
     def delays(self) -> LearnableDelay | None:
-        """The layer that holds the delays."""
+        """The layer with the delays; None without delays."""
         return self.weights if isinstance(self.weights, LearnableDelay) else self.delay

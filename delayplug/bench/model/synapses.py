@@ -118,7 +118,7 @@ class Synapses(nn.Module):
         return weight.detach().cpu().clone()
 
     def fan_out(self) -> Tensor:
-        """The weights of each input that are not zero, int64 (I,)."""
+        """The number of nonzero weights of each input, int64 (I,)."""
         return self.weights_now().transpose(0, 1).flatten(1).count_nonzero(1)
 
     def trainable(self) -> int:
@@ -148,7 +148,7 @@ class Sparse(nn.Module):
 
 
 def first_sigma(config: RunConfig) -> float | None:
-    """The width of delays that are learned, in steps, before training; None for the one that covers all delays."""
+    """The initial sigma of learned delays, in steps; None for the default, which covers all delays."""
     return _LAST_SIGMA if config.delays == "constant" else None
 
 

@@ -57,7 +57,7 @@ class Kept:
     Attributes:
         config: of the run, as JSON.
         checksums: of the data that it was trained on; None if a version wrote it that took none.
-        epochs: how many are trained, in both trainings where there is a refit.
+        epochs: number of epochs trained so far; with a refit, in both trainings together.
         written: when.
     """
 

@@ -14,8 +14,7 @@ class Epoch(TypedDict):
         epoch: from 1 on.
         sigma: in steps, during the epoch; None where it does not shrink.
         train_loss, train_accuracy: means over the training recordings, while the network changed.
-        valid_accuracy: after the epoch, of the recordings by which the reported epoch is chosen; None after an epoch
-            without a validation.
+        valid_accuracy: on the validation recordings after the epoch, in 0..1; None if the epoch was not validated.
         seconds: of training; waited: how many of these were spent waiting for data.
     """
 
@@ -29,16 +28,16 @@ class Epoch(TypedDict):
 
 
 class Inference(TypedDict):
-    """What one recording takes after the last epoch, with whole delays: means over the test recordings.
+    """The costs of one recording after the last epoch, with whole delays: means over the test recordings.
 
-    In the words of NeuroBench (Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing algorithms
-    and systems", Nature Communications 2025), but for a whole recording, where NeuroBench counts per step.
+    The terms are those of NeuroBench (Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing
+    algorithms and systems", Nature Communications 2025), but for a whole recording, where NeuroBench counts per step.
 
     Keys:
-        steps: that each layer of neurons runs for, the readout's last.
-        active: values that are not zero, one channel in one step, in the input of each layer of synapses.
-        operations: effective synaptic operations of these values: with each weight that is not zero, recurrent ones
-            included. Multiply-accumulates for the first layer, whose input are counts; accumulates for the others.
+        steps: number of steps that each layer of neurons runs for; the readout is the last.
+        active: number of nonzero values (of one channel in one step) in the input of each layer of synapses.
+        operations: effective synaptic operations, the products of these values with nonzero weights, including
+            recurrent ones: multiply-accumulates in the first layer, whose inputs are counts; accumulates in the others.
     """
 
     steps: list[int]
@@ -55,15 +54,15 @@ class Outcome:
 
     Attributes:
         epochs: one entry per epoch.
-        accuracy: on what the task tests on, by the rule that chose the epoch: "last epoch" and the task's.
+        accuracy: on the test recordings of the task, by the rule that chose the epoch: "last epoch" and the task's.
         best_epoch: chosen by validation among the epochs after sigma stopped shrinking, or by the test set among all;
-            the last one if nothing chooses.
+            the last one if no epoch is chosen.
         parameters: trainable, delays included.
         peak_memory_mb: of the process, or of the GPU.
         device: its name.
         neurons: what computed them, see `implementation`.
         spikes: of a neuron in each hidden layer, the mean number per test recording after the last epoch.
-        inference: what a test recording takes after the last epoch; None: not measured.
+        inference: the costs of a test recording after the last epoch; None: not measured.
         example: (time, channel) of each input event of the first test recording, and of each spike that it causes in
             the hidden layers after the last epoch, int64 (2, E) each.
         delays: "before" and "after" training, of each layer with delays, in steps; (O, I, N) with NaN where there is

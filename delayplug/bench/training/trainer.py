@@ -91,7 +91,7 @@ def train(
 def batches_of(
     task: Task, config: RunConfig, device: torch.device, *, resident: bool | None = None
 ) -> tuple[Batches, Batches | None, Batches]:
-    """The batches of training, validation (None where nothing is validated) and test.
+    """The batches of training, validation (None without validation) and test.
 
     Args:
         task: the recordings.
@@ -116,11 +116,11 @@ def batches_of(
 
 @torch.no_grad()
 def _activity(network: DelayNetwork, frames: Frames) -> tuple[list[float], Inference, list[Tensor]]:
-    """What a network does on recordings.
+    """Run a network on recordings and count its activity.
 
     Returns:
-        Mean spikes per neuron and recording of each hidden layer, what a recording takes, and (time, channel) of the
-        input and the spikes of the first recording.
+        Mean number of spikes per neuron and recording of each hidden layer; the costs of a recording; and for the first
+        recording, (time, channel) of its input events and of the spikes of each hidden layer.
     """
     device = next(network.parameters()).device
     fan_outs = network.fan_outs()

@@ -54,15 +54,15 @@ class Progress:
 class TrainingModule(lightning.LightningModule):
     """Two optimisers (weights: Adam with OneCycle; delays: Adam with cosine), stepped by hand, scheduled per epoch.
 
-    Constants of adaptive neurons are on the first one, with a rate of their own, and stay within their bounds.
+    The constants of adaptive neurons use the first optimizer with a separate rate, and are clamped to their bounds.
 
     Args:
         network: to train.
         config: of the run.
         checksums: of its data.
         on_epoch: called with each epoch.
-        rule: by what an epoch is chosen: "best on validation", of those after sigma stopped shrinking; "best on test",
-            of all; or "last epoch", and none is chosen.
+        rule: how an epoch is chosen: "best on validation", among those after sigma stopped shrinking; "best on test",
+            among all; or "last epoch", where none is chosen.
         graph: run the steps as CUDA graphs where they can be; optimizers step outside of them, whose rates and first
             beta are other ones in every epoch.
 
@@ -100,7 +100,7 @@ class TrainingModule(lightning.LightningModule):
         config = self.config
         groups = parameter_groups(self.network, config.lr, config.delay_lr, config.weight_decay)
         constants = [parameter for layer in self.network.adaptive for parameter in layer.parameters()]
-        groups = _set_apart(groups, constants, config.neuron_lr)
+        groups = _with_neuron_group(groups, constants, config.neuron_lr)
         fused = True if _device(self.network).type == "cuda" else None  # None: torch's choice
         weights = torch.optim.Adam([group for group in groups if group["name"] != "delays"], fused=fused)
         rates = [group["lr"] for group in weights.param_groups]
@@ -197,7 +197,7 @@ class TrainingModule(lightning.LightningModule):
         self._count(scores, y if y.dim() == 1 else y.argmax(-1))
 
     def on_train_epoch_end(self) -> None:
-        # Lightning validates before this hook, if it does: then training ended at the start of validation.
+        # If Lightning validated this epoch, it did so before this hook, and the start of it called `_end_training`.
         validated = not self._training
         self._end_training()
         for scheduler in _listed(self.lr_schedulers()):
@@ -234,7 +234,7 @@ class TrainingModule(lightning.LightningModule):
         self._end_training()
 
     def _end_training(self) -> None:
-        """Take the times and hits of an epoch's training, once."""
+        """Record times and hits at the end of an epoch's training; further calls have no effect."""
         if not self._training:
             return
         self._training = False
@@ -246,7 +246,7 @@ class TrainingModule(lightning.LightningModule):
 
     @torch.no_grad()
     def _check_finite(self) -> None:
-        """Raise RunError if training diverged. Neurons driven by NaN are silent: the loss alone does not tell."""
+        """Raise RunError if training diverged. The loss alone may stay finite: neurons with NaN as input are silent."""
         largest = torch.stack(torch._foreach_norm([p.detach() for p in self.network.parameters()], math.inf)).max()
         if not math.isfinite(self._train_loss + float(largest)):
             epoch, advice = self.current_epoch + 1, "Take a smaller --lr"
@@ -288,14 +288,14 @@ class TrainingModule(lightning.LightningModule):
         return int(summed(self._hits)) / self._total
 
 
-def _set_apart(groups: list[dict[str, Any]], parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
-    """The groups with some parameters in one of their own, "neurons", with its own rate and without weight decay."""
+def _with_neuron_group(groups: list[dict[str, Any]], parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+    """Move parameters into a separate group "neurons", with another learning rate and without weight decay."""
     if not parameters:
         return groups
-    apart = {id(parameter) for parameter in parameters}
-    others = [{**group, "params": [p for p in group["params"] if id(p) not in apart]} for group in groups]
-    own = {"name": "neurons", "params": parameters, "lr": lr, "weight_decay": 0.0}
-    return [*(group for group in others if group["params"]), own]
+    moved = {id(parameter) for parameter in parameters}
+    others = [{**group, "params": [p for p in group["params"] if id(p) not in moved]} for group in groups]
+    neurons = {"name": "neurons", "params": parameters, "lr": lr, "weight_decay": 0.0}
+    return [*(group for group in others if group["params"]), neurons]
 
 
 def _device(network: nn.Module) -> torch.device:
