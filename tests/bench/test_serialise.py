@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from delayplug import ArgumentError
+from delayplug.bench.comparison import compare
 from delayplug.bench.comparison.compare import configurations
 from delayplug.bench.comparison.records import write_config
 from delayplug.bench.config import RunConfig, configure
@@ -48,7 +49,10 @@ def test_the_command_makes_the_run_again() -> None:
         configure("shd", backend="norse", refit=True),
     ],
 )
-def test_the_file_in_a_runs_folder_makes_it_again(config: RunConfig, tmp_path: Path) -> None:
+def test_the_file_in_a_runs_folder_makes_it_again(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "number_of_folds", lambda config: 5)  # of data that is not here
     write_config(tmp_path, config)
     values = read_toml(tmp_path / "config.toml")
     assert configurations(values.pop("preset"), **values) == [config]

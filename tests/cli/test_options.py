@@ -117,6 +117,7 @@ def test_the_command_of_a_run_is_understood(name: str, monkeypatch: pytest.Monke
         raise Compared(configs)
 
     monkeypatch.setattr(compare, "compare", compared)
+    monkeypatch.setattr(compare, "number_of_folds", lambda config: 5)  # there is no such folder
     with pytest.raises(Compared) as caught:
         typer.main.get_command(bench.bench)(shlex.split(to_command(config))[2:], standalone_mode=False)
     assert caught.value.args == ([config],)
@@ -139,7 +140,7 @@ def test_the_preset_of_a_data_set(data: str, args: str, preset: str, monkeypatch
         raise Compared({config.preset for config in configs})
 
     monkeypatch.setattr(compare, "compare", compared)
-    monkeypatch.setattr(task, "data_name", lambda dataset, **_: data if dataset == "folder" else "")
+    monkeypatch.setattr(task, "data_name", lambda dataset, *_: data if dataset == "folder" else "")
     with pytest.raises(Compared) as caught:
         typer.main.get_command(bench.bench)(["run", *args.split()], standalone_mode=False)
     assert caught.value.args == ({preset},)
