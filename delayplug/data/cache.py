@@ -103,7 +103,7 @@ def cached_md5(path: str | os.PathLike[str], *, cache: Path | None = None) -> st
 
     Args:
         path: the file.
-    # Unlike the modification time, ctime cannot be set: it shows when another file replaced this one.
+        cache: folder; DELAYPLUG_CACHE or the user's cache folder by default. If it is not writable, nothing is cached.
 
     Raises:
         DataError: the file cannot be read.
