@@ -119,7 +119,9 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         without w_in.)
         """
         if isinstance(neuron, AdaptiveLIFCell):
-            raise ExchangeError("an adaptive neuron (adLIF) is no node of NIR's and no Cell: train with --neuron lif")
+            raise ExchangeError(
+                "expected a neuron that NIR can describe, got an adaptive neuron (adLIF): train with --neuron lif"
+            )
         own = (_ArctanCell, _GainBoxCell, _GainCell, *_DIFFERENT.values())
         if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, *own):
             raise ExchangeError("of Norse's neurons, only LIF, LI and IAF are supported")
@@ -175,7 +177,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return (cell.leak,) if cell.threshold is None else (cell.leak, cell.gain)
 
     def dynamics(self, neuron: nn.Module) -> Dynamics | None:
-        """LIF, LI and IAF, with and without a current, as cells and as layers, and our adaptive cell."""
+        """LIF, LI and IAF, with and without a current, as cells and as layers, and `AdaptiveLIFCell`."""
         if type(neuron) is _ArctanCell:
             return _arctan_dynamics(neuron)
         if type(neuron) in (_GainBoxCell, _GainCell):
@@ -219,7 +221,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return super().run_masked(neuron, x, mask) if activity is None else activity.output
 
     def run_dynamics(self, neuron: nn.Module) -> Dynamics | None:
-        """They divide the input by what Norse scales it by."""
+        """The dynamics of a neuron within `run`, which divides the input by the factor that Norse multiplies it by."""
         if isinstance(neuron, AdaptiveLIFCell):
             adaptive = self.dynamics(neuron)
             if adaptive is None:
@@ -338,7 +340,7 @@ def _gained_dynamics(neuron: Any) -> Dynamics | None:
 
 
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
-    """`LIFBoxCell` with what its parameters have no name for: an arctan surrogate and, for one, a detached reset.
+    """`LIFBoxCell` with an arctan surrogate and another reset, which its parameters cannot express.
 
     The cell calls its `activation` with its parameters, and the parameters carry the reset: both are ours here.
     """

@@ -43,9 +43,8 @@ RESETS: dict[Any, ResetAfter] = {reset_value: ResetAfter.VALUE, reset_subtract: 
 
 
 def dynamics(neuron: nn.Module) -> Dynamics | None:
-    """Of LIF, LI and IAF, with and without a current, as cells and as layers, with any of Norse's own surrogates.
-
-    And of our adaptive cell.
+    """Of LIF, LI and IAF, with and without a current, as cells and as layers, with any of Norse's own surrogates;
+    and of delayplug's `AdaptiveLIFCell`.
     """
     module: Any = neuron
     if type(neuron) is AdaptiveLIFCell:

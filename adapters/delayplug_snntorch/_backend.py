@@ -119,7 +119,9 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
     def describe(self, neuron: nn.Module) -> Cell:
         """`Leaky` and `Synaptic`. Reset to zero fires the same spikes with and without `reset_delay`."""
         if isinstance(neuron, AdaptiveLIF):
-            raise ExchangeError("an adaptive neuron (adLIF) is no node of NIR's and no Cell: train with --neuron lif")
+            raise ExchangeError(
+                "expected a neuron that NIR can describe, got an adaptive neuron (adLIF): train with --neuron lif"
+            )
         if type(neuron) not in (snntorch.Leaky, snntorch.Synaptic, _Membrane, _SynapticMembrane, _SubtractedOnce):
             raise ExchangeError("of snnTorch's neurons, only Leaky and Synaptic are supported")
         leaky: Any = neuron
@@ -225,9 +227,9 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
 
 
 class _SubtractedOnce(snntorch.Leaky):  # type: ignore[misc]
-    """With reset_delay=False, the threshold is subtracted in the step of the spike alone.
+    """A `Leaky` whose threshold is subtracted only once, in the step of the spike (reset_delay=False).
 
-    snnTorch by itself subtracts it again in the next step while the membrane is still above it.
+    snnTorch's own `Leaky` subtracts it again in the next step if the membrane is still above it.
     """
 
     def mem_reset(self, mem: Tensor) -> Tensor:

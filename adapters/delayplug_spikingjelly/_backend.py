@@ -150,7 +150,9 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         """
         node: Any = neuron_
         if isinstance(node, AdaptiveLIFNode):
-            raise ExchangeError("an adaptive neuron (adLIF) is no node of NIR's and no Cell: train with --neuron lif")
+            raise ExchangeError(
+                "expected a neuron that NIR can describe, got an adaptive neuron (adLIF): train with --neuron lif"
+            )
         if type(node) not in _DESCRIBED:
             names = ", ".join(kind.__name__ for kind in _DESCRIBED)
             raise ExchangeError(f"of SpikingJelly's neurons, only {names} are supported")

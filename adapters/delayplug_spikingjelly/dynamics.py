@@ -17,7 +17,7 @@ _REPLACED = ("single_step_forward", "multi_step_forward", "neuronal_charge")
 
 
 def dynamics(neuron_: nn.Module) -> Dynamics | None:
-    """Of IFNode, LIFNode, ParametricLIFNode, CUBALIFNode, ours and the two that do not spike, in either step mode."""
+    """Of IFNode, LIFNode, ParametricLIFNode, CUBALIFNode, AdaptiveLIFNode and the two that do not spike."""
     node: Any = neuron_
     kind = type(node)
     if kind not in (*_READOUTS, *_SPIKING, AdaptiveLIFNode) or not vars(node).keys().isdisjoint(_REPLACED):
@@ -36,14 +36,14 @@ def dynamics(neuron_: nn.Module) -> Dynamics | None:
     if kind is AdaptiveLIFNode:
         if start or node.v_reset != 0.0:
             return None
-        made: Dynamics = node.adaptive.dynamics(
+        dynamics: Dynamics = node.adaptive.dynamics(
             threshold=node.v_threshold,
             surrogate=form,
             fires_at=True,
             is_detached=node.detach_reset,
             shows_membrane=node.store_v_seq,
         )
-        return made
+        return dynamics
     subtracts = node.v_reset is None
     rest = 0.0 if subtracts else node.v_reset
     options: dict[str, Any] = {"charge": ChargeRule.ADD}

@@ -56,8 +56,8 @@ def info(
 ) -> None:
     """Describe a folder of recordings, and draw it: examples, lengths, rates, speakers.
 
-    Data sets that are known by the checksums of their files are named, with their licence; a file that is not what its
-    name says is warned of.
+    Known data sets are recognised by the checksums of their files and shown with their licence. A warning follows if
+    the name of a file and its checksum do not agree.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`delayplug bench publish`, `collect` and `leaderboard`: what others get to see of finished runs."""
+"""`delayplug bench publish`, `collect` and `leaderboard`: publish the results of finished runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +12,16 @@ from .console import console, say
 @bench.command()
 def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of one finished run.")],
-    name: Annotated[str, typer.Argument(help="Of the network: small letters, digits and hyphens.")],
-    dataset: Annotated[str | None, typer.Option(help="Folder of its data (where the run had it).")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the network: small letters, digits and hyphens.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Folder of its data (default: the folder that the run read).")
+    ] = None,
     files: Annotated[Path, typer.Option(help="Folder for NAME.safetensors.")] = Path("models"),
     pages: Annotated[Path, typer.Option(help="Folder for pages: NAME.md and index.md.")] = Path("models"),
 ) -> None:
-    """Make a file of a run's network, which delayplug.pretrained loads, and a page about it.
+    """Store the network of a run in a file that delayplug.pretrained loads, and make a page about it.
 
-    The accuracy of what is stored is measured on the run's test recordings, if they can be read.
+    The accuracy of the stored network is measured on the test recordings of the run, if they can be read.
 
     \b
     Example:
@@ -37,11 +39,11 @@ def publish(
 @bench.command()
 def collect(
     sources: Annotated[list[Path], typer.Argument(help="Folders of runs, or files of records.")],
-    out: Annotated[Path, typer.Option(help="File for the records; those that are in it stay.")],
+    out: Annotated[Path, typer.Option(help="File for the records; records that it contains already stay there.")],
 ) -> None:
-    """Put the records of finished runs into one file, to keep and to pass on: a few of their epochs, and no models.
+    """Collect the records of finished runs in one file, with a few of their epochs and without networks.
 
-    `bench report` and `bench leaderboard` read such a file beside folders of runs.
+    `bench report` and `bench leaderboard` read such a file like a folder of runs.
 
     \b
     Example:
@@ -58,11 +60,11 @@ def leaderboard(
     sources: Annotated[
         list[Path] | None, typer.Argument(help="Files of records, or folders of them (results).")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The page, as Markdown.")] = Path("docs/benchmark/leaderboard.md"),
+    out: Annotated[Path, typer.Option(help="File for the page, in Markdown.")] = Path("docs/benchmark/leaderboard.md"),
 ) -> None:
-    """Make the page of the leaderboard from records. Those that cannot be what they say are refused, with the reason.
+    """Make the page of the leaderboard from records. Records that cannot be correct are refused, with the reason.
 
-    Ends with 1 if a record was refused.
+    The exit code is 1 if a record was refused.
 
     \b
     Examples:

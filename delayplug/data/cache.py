@@ -5,7 +5,7 @@ CACHE/shd_train-0123456789abcdef/
     about.npz       lengths, labels, speakers, classes
     about.json      the source file, and how it was binned
 
-CACHE/shd_train-0123456789abcdef.md5     the checksum of a source file, for all entries that are made of it
+CACHE/shd_train-0123456789abcdef.md5     the MD5 of a source file
 """
 
 import hashlib
@@ -99,11 +99,11 @@ def cached_frames(
 
 
 def cached_md5(path: str | os.PathLike[str], *, cache: Path | None = None) -> str:
-    """MD5 of a file, computed at the first call; a changed file is another one.
+    """The MD5 of a file. It is computed at the first call and cached; a changed file is hashed again.
 
     Args:
         path: the file.
-        cache: folder; DELAYPLUG_CACHE or the user's cache folder by default. One that cannot be written is no error.
+        cache: folder; DELAYPLUG_CACHE or the user's cache folder by default. If it is not writable, nothing is cached.
 
     Raises:
         DataError: the file cannot be read.
@@ -129,12 +129,12 @@ def cached_md5(path: str | os.PathLike[str], *, cache: Path | None = None) -> st
 
 
 def _version(path: Path) -> dict[str, object]:
-    """What tells a file from others, and from what it was before."""
+    """What distinguishes a file from other files, and from its earlier versions."""
     try:
         stat = path.stat()
     except OSError as error:
         raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
-    # The second time cannot be set: a file that was replaced by one of the same size and time is another one.
+    # Unlike the modification time, ctime cannot be set: it shows that a file of the same size took its place.
     return {
         "file": str(path.resolve()),
         "bytes": stat.st_size,

@@ -20,9 +20,9 @@ def hold_out(
     """Split N recordings into those to train on and those to hold out for validation.
 
     "speaker" holds out whole speakers, so that validation measures what the test does: how well a network recognises
-    speakers that it was not trained on. `fraction` is that of the speakers then, rounded, at least one and never all.
-    They are taken from the speakers in ascending order, which go round: of ten speakers and a fifth of them, seed 0
-    holds out the first two, seed 1 the next two, and seed 5 the first two again. "stratified" draws that fraction of
+    speakers that it was not trained on. `fraction` is then a share of the speakers: rounded, at least one, never all.
+    Seeds take them in turn, in ascending order: of ten speakers with a fraction of a fifth, seed 0 holds out the first
+    two, seed 1 the next two, and seed 5 the first two again. "stratified" draws that fraction of
     each class at random, at least one recording of each class that has two. "auto" is "speaker" if there are two
     speakers or more, else "stratified".
 
@@ -66,7 +66,7 @@ def hold_out(
 
 
 def speaker_folds(speakers: ArrayLike) -> list[tuple[int, ...]]:
-    """The speakers of N recordings in ascending order, in pairs; the last of an odd number is alone.
+    """Divide the speakers of N recordings, in ascending order, into pairs; with an odd number, the last one is alone.
 
     Args:
         speakers: (N,) integers.
@@ -87,7 +87,8 @@ def hold_out_speakers(labels: ArrayLike, speakers: ArrayLike, held: Collection[i
         (training, held out): two int64 arrays of positions, ascending, disjoint, together 0..N-1.
 
     Raises:
-        ArgumentError: there is no such speaker, or nobody else, or a class would have no recording to train on.
+        ArgumentError: a speaker does not exist, all speakers would be held out, or a class would have no recording to
+            train on.
     """
     label, speaker = _one_each("labels", labels), _one_each("speakers", speakers)
     chosen, who = np.unique(np.asarray(list(held), np.int64)), np.unique(speaker)

@@ -38,13 +38,13 @@ def configurations(
 ) -> list[RunConfig]:
     """All runs of a comparison: every backend with every variant, seed and fold.
 
-    Empty means all backends that work; no, fixed and learned delays; all synapses; seed 0; and, with the protocol
-    "speakers", all folds that the speakers of the training file make. That file is read under this protocol.
+    An empty argument means: all backends that work; no, fixed and learned delays; all synapses; seed 0; and with the
+    protocol "speakers" all folds, for which the training file is read.
 
     Raises:
-        ArgumentError: a value that is not allowed, or a fold that there is not.
+        ArgumentError: a value is not allowed, or a fold does not exist.
         BackendError: one of the backends cannot be used; raised before anything is trained.
-        DataError: the training file is not usable, or names no speakers.
+        DataError: the training file is not usable, or does not name its speakers.
     """
     names = list(backends) or plugins.ready()
     for name in names:
@@ -80,16 +80,16 @@ def compare(
     Args:
         configs: the runs.
         out: folder of the comparison; each run has a folder of its own in it.
-        watch, say, resources, launcher, workers: as `make_runs` has them.
+        watch, say, resources, launcher, workers: as in `make_runs`.
 
     Raises:
-        ArgumentError: a device that does not exist here.
+        ArgumentError: a device does not exist on this machine.
         RunError: a folder holds a run of another configuration or of other data, raised before anything is written;
             or a run failed on a worker.
         DataError: the data cannot be used.
     """
-    how: Any = {"watch": watch, "say": say, "resources": resources, "launcher": launcher, "workers": workers}
-    made = make_runs(dict.fromkeys(configs, out), **how)
+    options: Any = {"watch": watch, "say": say, "resources": resources, "launcher": launcher, "workers": workers}
+    made = make_runs(dict.fromkeys(configs, out), **options)
     records = [made[config] for config in configs if config in made]
     check_comparable(records, out)
     return records
@@ -105,17 +105,17 @@ def make_runs(
     launcher: Launcher = "here",
     workers: int = 2,
 ) -> dict[RunConfig, Record]:
-    """Make the runs that are not there yet, each in a folder of its own, and return the records of all.
+    """Make the runs that are not finished yet, and return the records of all runs.
 
-    Of several processes of a run the first one returns the records, the others none.
+    If several processes share a run, only the first one returns records; the others return {}.
 
     Args:
-        folders: the runs, and the folder in which each has its own.
+        folders: for each run, the folder in which its own folder is made.
         watch: called with a run and None when it starts here, and with a run and its last epoch: after each epoch, or
             every now and then if it is made by a worker.
-        say: called with a line on runs that are skipped or go on.
-        failed: called at the end with each run that failed and its error; None: the error is raised, at once where runs
-            are made here, and at the end where workers make them.
+        say: called with a line about runs that are skipped or continued.
+        failed: called at the end with each run that failed and its error. None: the error is raised; at once if runs
+            are made in this process, and at the end if workers make them.
         resources: of every run; one device, Lightning's choice, by default.
         launcher: "here", one after the other; "local", some processes side by side; "ray", a Ray cluster.
         workers: how many side by side, for "local".

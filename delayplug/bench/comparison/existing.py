@@ -55,7 +55,7 @@ def existing(folder: Path, config: RunConfig, checksums: Checksums) -> Existing:
 
 
 def read_kept(folder: Path) -> Kept | None:
-    """What the checkpoints of an unfinished run hold: that of its training, and that of the refit after it.
+    """The state of an unfinished run, from the checkpoints of its training and of the refit after it; None without any.
 
     Raises:
         RunError: one of them cannot be read.

@@ -30,19 +30,19 @@ _TRIES = 4  # of a run whose worker dies
 _POLL = 0.3  # seconds
 
 # Called with a run and its last epoch, perhaps several times with the same one; None when it starts. The epochs of a
-# refit are counted on from those of the training before it.
+# refit are numbered from the last epoch of the training before it.
 Watch = Callable[[RunConfig, Epoch | None], object]
 # Called with a line of text.
 Say = Callable[[str], object]
 # Called with a run that failed and its error.
 Failed = Callable[[RunConfig, BaseException], object]
-# The runs, and the folder in which each has its own.
+# For each run, the folder in which its own folder is made.
 Folders = Mapping[RunConfig, Path]
 Failures = dict[RunConfig, BaseException]
 
 
 class RunsFailedError(RunError):
-    """Some of several runs failed; the others are done.
+    """Some runs failed; the others are finished.
 
     Attributes:
         failures: the error of each.
@@ -75,7 +75,7 @@ def launch(launcher: Launcher, folders: Folders, resources: Resources, workers: 
 
     Raises:
         ArgumentError: as `check_launcher`.
-        RunsFailedError: runs failed; says which, and why.
+        RunsFailedError: some runs failed; the message says which, and why.
     """
     check_launcher(launcher, resources, workers)
     folders = {config: folder.resolve() for config, folder in folders.items()}

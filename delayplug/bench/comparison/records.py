@@ -5,7 +5,7 @@ OUT/sfsd-shd-norse-learned-seed0/
     record.json     configuration, versions, data with checksums, every epoch, accuracies, seconds, memory, parameters
     model.pt        state dict after the last epoch, delays before and after training, spikes of one test recording
     checkpoint.pt   only while the run is not finished: everything up to one of the last whole epochs
-    refit.pt        the same of the training on all recordings, which comes second with --refit
+    refit.pt        the same for the second training of --refit, on all training recordings
 """
 
 import io
@@ -42,10 +42,10 @@ _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of 
 class Data(TypedDict):
     """The data of a run: numbers of recordings, shape of the frames, names of the classes, and the split in words.
 
-    Its checksums are those of `Task`; records of early versions have none. `test` counts the recordings that the
-    accuracy is of, and `tested_on` says what they are: "the test set", unless speakers of the training file take its
-    place. Records of early versions do not say so, nor which whole speakers were held out. It has a name, such as
-    "SHD-R", if the data set is known by its files.
+    Its checksums are those of `Task`; records of early versions have none. `test` is the number of recordings
+    that the run was tested on, and `tested_on` says which these are: mostly "the test set". Records of early versions
+    lack `tested_on` and `held_speakers`, the speakers that were held out as a whole. `name`, such as "SHD-R", is
+    present if the data set is known by its files.
     """
 
     train: int
@@ -62,7 +62,12 @@ class Data(TypedDict):
 
 
 class HeldOut(TypedDict):
-    """The training before a refit: its accuracy on the held-out recordings after the last epoch, and its epochs."""
+    """The training before a refit.
+
+    Keys:
+        accuracy: on the held-out recordings after the last epoch, in 0..1.
+        epochs: all its epochs.
+    """
 
     accuracy: float
     epochs: list[Epoch]
@@ -71,8 +76,9 @@ class HeldOut(TypedDict):
 class Record(TypedDict):
     """The record of a run, as it is in record.json.
 
-    Its accuracies are named by the rule that chose the epoch; there is only that after the last epoch where nothing was
-    chosen. With a refit, `held_out` is the training before it, and all else is of the refit network. The machine is its
+    Its accuracies are named by the rule that chose the epoch; if no epoch was chosen, there
+    is only that after the last epoch. With a refit, `held_out` describes the training before it, and everything else
+    the refit network. The machine is its
     devices, the name of the first, what computed the neurons on it, processor and threads, and whether steps ran as
     CUDA graphs; the records of early versions lack some of these.
     """
@@ -106,7 +112,7 @@ def read_record(path: Path) -> Record:
 
 
 def check_record(value: object, path: Path | str) -> Record:
-    """The value as a record, or RunError if it is not one; `path` says in the message where it comes from."""
+    """Check that a value is a record and return it, or raise RunError; `path` names its source in the message."""
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise RunError(f"{path}: expected the record of a run (format {FORMAT}), got other content")
     record = cast(Record, value)
@@ -127,12 +133,12 @@ def _incomplete(record: Record) -> str:
 def check_comparable(records: Sequence[Record], where: Path | str, fields: Sequence[str] = FILES) -> None:
     """Raise RunError unless records of runs that read the same files have the same checksums of what was in them.
 
-    Of runs that read some of the files only, those are compared that both read.
+    For runs that read different files, the checksums of the files that both read are compared.
 
     Args:
         records: of the runs.
-        where: they are, for the message.
-        fields: of the configuration, those that say which files a run reads, and how.
+        where: the source of the records, for the message.
+        fields: the fields of the configuration that decide which files a run reads, and how.
     """
     first: dict[tuple[object, ...], tuple[str, Record]] = {}
     for record in records:
@@ -147,9 +153,9 @@ def check_comparable(records: Sequence[Record], where: Path | str, fields: Seque
 
 
 def make_record(config: RunConfig, task: Task, outcome: Outcome, device: str, first: Outcome | None = None) -> Record:
-    """Everything about a run that a table or a plot needs, or that tells one run from another.
+    """The record of a run, with everything that tables and plots need and that distinguishes it from other runs.
 
-    `outcome` is that of the refit, and `first` of the training before it, where there is one.
+    With a refit, `outcome` is that of the refit, and `first` that of the training before it.
     """
     packages = (*_PACKAGES, plugins.backend_package(config.backend))
     record: Record = {

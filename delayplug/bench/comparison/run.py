@@ -46,21 +46,25 @@ def make_run(
 def _train(
     config: RunConfig, task: Task, resources: Resources, folder: Path, on_epoch: OnEpoch | None = None
 ) -> tuple[Outcome, Outcome | None]:
-    """Train, or resume, one network, or with a refit two; returns the outcome to report, and that of the first of two.
+    """Train a network, or with a refit two, from checkpoints if there are any.
 
-    The first one's checkpoint stays until the record is written: with all epochs in it, nothing is trained again.
+    The checkpoint of the first training is kept until the record is written, so that it is not repeated if the refit is
+    interrupted.
+
+    Returns:
+        The outcome to report, and with a refit that of the first training, else None.
     """
-    told: dict[str, OnEpoch] = {} if on_epoch is None else {"on_epoch": on_epoch}
+    options: dict[str, OnEpoch] = {} if on_epoch is None else {"on_epoch": on_epoch}
     if not config.refit:
-        return train(config, task, resources, checkpoint=folder / CHECKPOINT, **told), None
-    first = train(config, task.first_part(), resources, checkpoint=folder / CHECKPOINT, **told)
+        return train(config, task, resources, checkpoint=folder / CHECKPOINT, **options), None
+    first = train(config, task.first_part(), resources, checkpoint=folder / CHECKPOINT, **options)
     if on_epoch is not None:
 
         def count_on(entry: Epoch) -> None:
             on_epoch({**entry, "epoch": config.epochs + entry["epoch"]})
 
-        told = {"on_epoch": count_on}
-    return train(config, task.refit(), resources, checkpoint=folder / REFIT_CHECKPOINT, **told), first
+        options = {"on_epoch": count_on}
+    return train(config, task.refit(), resources, checkpoint=folder / REFIT_CHECKPOINT, **options), first
 
 
 def is_first() -> bool:

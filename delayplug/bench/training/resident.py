@@ -20,7 +20,7 @@ from .batches import Batch, InOrder, Shuffled
 _TABLES = 10
 _SHARE = 0.25  # of the memory that is free, the rest of which is for the network
 
-# Given the input (T, B, C) of a batch, which may be overwritten, and the recordings of the epoch that it has.
+# A function of the input (T, B, C) of a batch, which it may overwrite, and of the positions of its recordings.
 OfCells = Callable[[Tensor, slice], Tensor]
 
 
@@ -34,7 +34,7 @@ class ResidentFrames:
 
     Attributes:
         rows: (E + 1, C), as in `Frames`; the last one is empty.
-        empty: E, the empty one.
+        empty: E, the number of the empty row.
         places: int64 (T, N), the row of each step, E behind the end of a recording.
         labels: int64 (N,).
     """
@@ -56,34 +56,34 @@ class ResidentFrames:
             order: int64 (M,), positions of recordings.
             augmented: these frames, with the changes of this epoch.
         """
-        order = _sent(order, self.labels.device)
+        order = _copied_to(order, self.labels.device)
         places, labels = self.places.index_select(1, order), self.labels[order]
         if augmented is None:
             return Ordered(self, places, labels)
         return self._changed(order, places, labels, augmented)
 
     def _changed(self, order: Tensor, places: Tensor, labels: Tensor, augmented: Augmented) -> "Ordered":
-        """As `epoch`: what can be is done to the tables of places, the rest to the cells of each batch."""
+        """As `epoch`, with augmentation: changes of whole steps are made in the tables, others in each batch."""
         drawn, number, steps = augmented.changes(), len(self.frames.classes), len(places)
-        changes = Changes(*(_sent(getattr(drawn, each.name), order.device)[order] for each in fields(Changes)))
-        parts = [places, self.places.index_select(1, changes.partner)] if augmented.blend else [places]
+        changes = Changes(*(_copied_to(getattr(drawn, each.name), order.device)[order] for each in fields(Changes)))
+        tables = [places, self.places.index_select(1, changes.partner)] if augmented.blend else [places]
         if augmented.time_scale:
             source, outside = scaled_steps(changes.pace, steps)
-            parts = [part.gather(0, source).masked_fill_(outside, self.empty) for part in parts]
+            tables = [table.gather(0, source).masked_fill_(outside, self.empty) for table in tables]
         y = nn.functional.one_hot(labels, number).float()
         if augmented.cutmix:
             taken, other = _within(changes.cut, steps), self.places.index_select(1, changes.other)
-            parts = [other.where(taken, part) for part in parts]
+            tables = [other.where(taken, table) for table in tables]
             in_row = self.rows.sum(1, dtype=torch.float32)
-            events = torch.stack([in_row[part] for part in parts]).mean(0)
+            events = torch.stack([in_row[table] for table in tables]).mean(0)
             foreign = ((events * taken).sum(0) / events.sum(0).clamp(min=1)).unsqueeze(1)
             y = y * (1 - foreign) + nn.functional.one_hot(self.labels[changes.other], number) * foreign
         if augmented.time_mask:
-            parts = [part.masked_fill(_within(changes.steps, steps), self.empty) for part in parts]
+            tables = [table.masked_fill(_within(changes.steps, steps), self.empty) for table in tables]
         cells: list[OfCells] = []
         if augmented.blend:
             numbers = _Numbers(augmented.cells.to(order.device), changes.partner_keys)
-            cells.append(partial(_blend, self.rows, parts[1], numbers))
+            cells.append(partial(_blend, self.rows, tables[1], numbers))
         blank = _within(changes.channels, self.frames.channels).T if augmented.channel_mask else None
         if augmented.channel_shift:
             shifted, outside = shifted_channels(changes.shift, self.frames.channels)
@@ -94,7 +94,7 @@ class ResidentFrames:
             cells.append(partial(_thin, numbers, changes.thin_limit.unsqueeze(1)))
         if blank is not None:
             cells.append(partial(_blank, blank))
-        return Ordered(self, parts[0], y, cells)
+        return Ordered(self, tables[0], y, cells)
 
 
 class Ordered:
@@ -104,7 +104,7 @@ class Ordered:
         frames: the recordings.
         places: int64 (T, M), the row of each step.
         y: labels (M,) or probabilities of the classes (M, K).
-        cells: what is done to the cells (steps and channels) of a batch, one after the other.
+        cells: functions that change the cells (one channel in one step) of a batch, applied one after the other.
     """
 
     def __init__(self, frames: ResidentFrames, places: Tensor, y: Tensor, cells: Sequence[OfCells] = ()) -> None:
@@ -154,8 +154,8 @@ def fits(parts: Sequence[Frames], device: torch.device) -> bool:
     return sum(rows.values()) + tables <= _SHARE * free
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device, where the copy takes its turn: nothing waits for what the device has yet to do."""
+def _copied_to(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device without waiting for the work that is queued there."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -166,13 +166,18 @@ def _within(stretches: Tensor, size: int) -> Tensor:
 
 
 class _Numbers(NamedTuple):
-    """The random numbers of the cells of M recordings: the table (T, C), and the keys (M, 2)."""
+    """The random numbers of the cells of M recordings, see `cell_numbers`.
+
+    Attributes:
+        table: int32 (T, C).
+        keys: int32 (M, 2).
+    """
 
     table: Tensor
     keys: Tensor
 
     def of(self, part: slice) -> Tensor:
-        """int32 (T, B, C)."""
+        """The numbers of the B recordings at these positions, int32 (T, B, C)."""
         return cell_numbers(self.table.unsqueeze(1), self.keys[part])
 
 
@@ -193,5 +198,5 @@ def _blank(channels: Tensor, x: Tensor, part: slice) -> Tensor:
 
 
 def _rows_of(rows: Tensor, places: Tensor) -> Tensor:
-    """(T, B, C) of the places (T, B)."""
+    """Inputs (T, B, C) from the numbers of their rows, (T, B)."""
     return rows.index_select(0, places.flatten()).view(*places.shape, -1)
