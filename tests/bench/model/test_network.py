@@ -109,7 +109,9 @@ def test_networks_with_adaptive_neurons_agree() -> None:
 def test_the_reason_why_adaptive_neurons_are_not_written_as_nir(backend: str) -> None:
     """Also where the benchmark runs them without calling them, so that their operations seem to be the model's."""
     network = DelayNetwork((6, 5, 3), plugins.toolkit(backend), RunConfig(max_delay=2, neuron="adlif")).eval()
-    with pytest.raises(ExchangeError, match=r"^neurons\.0 \(Adaptive\w+\): an adaptive neuron \(adLIF\) is no node"):
+    with pytest.raises(
+        ExchangeError, match=r"^neurons\.0 \(Adaptive\w+\): expected a neuron that NIR can describe, got an"
+    ):
         delayplug.to_nir(network, torch.zeros(7, 2, 6), dt=1e-2)
 
 
