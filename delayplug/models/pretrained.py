@@ -44,8 +44,10 @@ class Pretrained(DelayNetwork):
             x: events per step, of at most `steps` steps; shorter recordings are filled up with zeros.
 
         Raises:
-            ArgumentError: there are more steps, over which the readout was not trained.
+            ArgumentError: there are more steps, over which the readout was not trained; or x has another shape.
         """
+        if x.ndim != 3:
+            raise ArgumentError("x", f"shape (T, B, {self.card['data']['channels']})", tuple(x.shape))
         missing = self.steps - x.shape[0]
         if missing < 0:
             raise ArgumentError("x", f"at most {self.steps} steps", x.shape[0])
