@@ -65,7 +65,7 @@ def pretrained_names() -> list[str]:
     >>> "synthetic-learned" in pretrained_names()
     True
     """
-    return sorted(path.name.removesuffix(SUFFIX) for path in _folder().iterdir() if path.name.endswith(SUFFIX))
+    return sorted(path.name.removesuffix(SUFFIX) for path in networks_folder().iterdir() if path.name.endswith(SUFFIX))
 
 
 def model_card(name: str) -> Card:
@@ -149,7 +149,8 @@ def usual_backend(card: Card) -> str:
     return trained_with if trained_with in ready or not ready else ready[0]
 
 
-def _folder() -> Path:
+def networks_folder() -> Path:
+    """The folder of the networks that come with delayplug."""
     return Path(str(resources.files(__package__))) / "trained"
 
 
@@ -162,4 +163,4 @@ def _file(name: str) -> Path:
         return Path(name)
     if name not in (names := pretrained_names()):
         raise ArgumentError("name", f"one of {', '.join(names)}, or a file *{SUFFIX}", repr(name))
-    return _folder() / f"{name}{SUFFIX}"
+    return networks_folder() / f"{name}{SUFFIX}"

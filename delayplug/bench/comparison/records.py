@@ -101,7 +101,7 @@ def read_record(path: Path) -> Record:
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise RunError(f"{path}: expected the record of a finished run, got no file of that name") from error
+        raise RunError(f"{path}: expected the record of a run, got no file of that name") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
     return check_record(record, path)

@@ -9,7 +9,7 @@ from rich.table import Table
 from ..._tables import make_table, number, text, width_of
 from ..comparison.records import Record
 from ..config import SYNTHETIC
-from ..task import LAST
+from ..task import LAST, NOTHING_CHOSEN
 from .intervals import student, wilson
 from .methods import (
     Row,
@@ -175,9 +175,7 @@ def held_of(records: Sequence[Record]) -> str:
         each = ", ".join("(" + ", ".join(map(str, group)) + ")" for group in groups)
         return f"{len(groups)} group{'s' if len(groups) > 1 else ''} of training speakers, {each}"
     # the protocol "validation" says of its split that nothing is held out beside what is tested on
-    return "; or ".join(
-        sorted({record["data"]["split"].removeprefix("none: nothing is chosen, and ") for record in records})
-    )
+    return "; or ".join(sorted({record["data"]["split"].removeprefix(NOTHING_CHOSEN) for record in records}))
 
 
 def split_of(records: Iterable[Record]) -> str:
