@@ -178,7 +178,8 @@ def conclusion(record: Sweep) -> list[str]:
     values = ", ".join(f"{name} {shown_value(value)}" for name, value in trial["values"].items())
     lines = [f"Chosen: setting {trial['number']} ({values}): {record['chosen']['reason']}."]
     if len(record["trials"]) > 1:
-        lines.append("The best of many is partly luck: its accuracy there is too high. That on the test set is not.")
+        tested = " That on the test set is not." if record["final"] else ""
+        lines.append(f"The best of many is partly luck: its accuracy there is too high.{tested}")
     if record["final"]:
         recordings, seeds = record["final"][0]["recordings"], len(record["final"])
         of = f"{recordings} recordings, {seeds} seed{'s' if seeds > 1 else ''}, read for this setting alone"
