@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import RenderableType
     from rich.table import Column, Table
 
@@ -75,6 +77,15 @@ def make_table(
         pad_edge=False,
         padding=padding,
     )
+
+
+def width_of(columns: Iterable[Iterable[str]], gap: int) -> int:
+    """How many characters of a terminal a table of `make_table` takes whose columns hold these headings and cells.
+
+    A terminal that has fewer breaks the cells of its columns, or cuts them.
+    """
+    widths = [max((len(line) for cell in column for line in cell.splitlines()), default=0) for column in columns]
+    return sum(widths) + gap * (len(widths) - 1) + 2
 
 
 def to_text(renderable: RenderableType, width: int = 120) -> str:

@@ -96,7 +96,11 @@ def main(name: str, dataset: Path | None = None, most: int | None = None) -> Non
     else:
         branches = sum(delayplug.nir_branches(graph).values())
         for backend in ("snntorch", *OTHERS):
-            back = delayplug.from_nir(graph, backend=backend, dt=seconds)
+            try:
+                back = delayplug.from_nir(graph, backend=backend, dt=seconds)
+            except delayplug.BackendError as error:  # not installed
+                print(f"not read from NIR: {error}")
+                continue
             report(f"from NIR ({branches} branches) into {backend}", back, silence)
 
     stream.reset()

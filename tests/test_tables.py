@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Group
 
-from delayplug._tables import make_table, number, text, to_text
+from delayplug._tables import make_table, number, text, to_text, width_of
 
 
 def test_text_is_left_and_numbers_are_right() -> None:
@@ -23,6 +23,16 @@ def test_text_is_left_and_numbers_are_right() -> None:
         "",
         "    in steps",
     ]
+
+
+@pytest.mark.parametrize("gap", [1, 2])
+def test_a_table_fits_into_its_width_and_into_none_below(gap) -> None:
+    columns = [["layer", "output"], ["of a\nneuron", "1,000"]]
+    table = make_table(*(text(column[0]) for column in columns), gap=gap)
+    table.add_row(*(column[1] for column in columns))
+    width = width_of(columns, gap)
+    assert to_text(table, width) == to_text(table, 120)
+    assert to_text(table, width - 1) != to_text(table, 120)
 
 
 @pytest.mark.parametrize("gap", [1, 2, 3])

@@ -26,6 +26,7 @@ _READ = {"speakers": ("train",), "validation": ("train", "valid")}
 FILES = ("dataset", "step_ms", "pool", "binning")
 LAST = "last epoch"
 TEST_SET = "the test set"
+NOTHING_CHOSEN = "none: nothing is chosen, and "  # how the split begins where held-out recordings are tested on
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _split(config: RunConfig) -> Task:
 
 def _without_test_set(task: Task) -> Task:
     """The same data, tested on the validation recordings; no epoch is chosen."""
-    split = f"none: nothing is chosen, and the validation recordings are tested on ({task.split})"
+    split = f"{NOTHING_CHOSEN}the validation recordings are tested on ({task.split})"
     return replace(task, split=split, rule=LAST, tested_on="the validation recordings")
 
 
@@ -194,7 +195,7 @@ def _by_speakers(config: RunConfig, whole: Frames, checksums: Mapping[str, str])
     test = whole.select(held_out)
     who = tuple(sorted(set(held)))
     tested_on = f"speakers {' and '.join(map(str, who))} of the training file, held out of training"
-    split = f"none: nothing is chosen, and {len(test)} training recordings of speakers {list(who)} are tested on"
+    split = f"{NOTHING_CHOSEN}{len(test)} training recordings of speakers {list(who)} are tested on"
     return Task(
         whole.select(trained_on), test, test, split, LAST, checksums=checksums, tested_on=tested_on, held_speakers=who
     )

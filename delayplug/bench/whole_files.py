@@ -29,7 +29,11 @@ def write_whole(path: Path, content: bytes | str) -> None:
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
             temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if not path.parent.is_dir():
+            advice = "Make it, or choose another file"
+            raise RunError(f"{path}: expected a folder {path.parent} to write it to, got none. {advice}") from error
         raise RunError(f"{path}: expected a file that can be written, got {error}") from error
 
 

@@ -12,6 +12,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from typer.core import TyperCommand
 
 console = Console()
@@ -54,7 +55,18 @@ def spread(args: list[str], lists: set[str]) -> list[str]:
 
 
 def progress_bars(*columns: ProgressColumn) -> Progress:
-    """Bars with these columns behind each; by default counts, times, and a note, the field `note` of its task."""
-    note = TextColumn("{task.fields[note]}")
-    columns = columns or (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), note)
-    return Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), *columns, console=console)
+    """Bars with these columns behind each; by default counts, times, and a note, the field `note` of its task.
+
+    Where a terminal is too narrow, names and notes take several lines, and numbers and times stay whole.
+    """
+    # an own column for each: rich keeps a table's cells in it
+    name, note = (Column(overflow="fold") for _ in range(2))
+    count, elapsed, remaining = (Column(no_wrap=True, min_width=width) for width in (3, 7, 7))
+    columns = columns or (
+        MofNCompleteColumn(table_column=count),
+        TimeElapsedColumn(table_column=elapsed),
+        TimeRemainingColumn(table_column=remaining),
+        TextColumn("{task.fields[note]}", table_column=note),
+    )
+    bar = BarColumn(bar_width=24 if console.width >= 100 else 8)
+    return Progress(TextColumn("{task.description}", table_column=name), bar, *columns, console=console)

@@ -84,6 +84,8 @@ def show(record: "Sweep", out: Path) -> None:
 @contextlib.contextmanager
 def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], None]]]":
     """A progress bar for each running run, labelled with its setting, and one that counts the finished runs."""
+    from ..bench.report.methods import setting_text
+
     with progress_bars() as progress:
         total = progress.add_task("runs", total=None, note="")
         bars: dict[RunConfig, TaskID] = {}
@@ -96,7 +98,7 @@ def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], N
             if run in done:
                 return
             if run not in bars:
-                values = ", ".join(f"{name} {getattr(run, name)}" for name in config.space)
+                values = ", ".join(setting_text(name, getattr(run, name)) for name in config.space)
                 held = f", {run.held_out}" if run.held_out else ""
                 bars[run] = progress.add_task(f"{values}{held}, seed {run.seed}", total=run.all_epochs, note="")
             if entry is None:

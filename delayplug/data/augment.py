@@ -108,6 +108,9 @@ class Augmented:
         for name in ("time_mask", "channel_mask", "channel_shift"):
             if getattr(self, name) < 0:
                 raise ArgumentError(name, "a number >= 0", getattr(self, name))
+        if self.channel_shift and self.channel_shift >= self.frames.channels:
+            fewer = f"fewer than the {self.frames.channels} channels, all of which it would empty"
+            raise ArgumentError("channel_shift", fewer, self.channel_shift)
         for name in ("cutmix", "blend"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(name, "a probability", getattr(self, name))

@@ -8,6 +8,7 @@ from ..bench.config import RunConfig
 from ..bench.known_frames import KNOWN_FRAMES
 from ..bench.report.intervals import wilson
 from ..bench.serialise import to_command
+from ..bench.task import NOTHING_CHOSEN
 from ..bench.variants import WITH_RECURRENT_DELAYS, variant_name
 from ..data.known_data import KNOWN_DATA
 from .card import Card
@@ -25,12 +26,13 @@ _PROTOCOLS = {
 _TESTED_ON = {"speakers": "recordings of held-out speakers", "validation": "validation recordings"}
 
 
-def model_page(card: Card, content: bytes) -> str:
+def model_page(card: Card, content: bytes, *, shipped: bool = True) -> str:
     """The page of a network, as Markdown.
 
     Args:
         card: the description in its file.
         content: the bytes of its file.
+        shipped: whether the network comes with delayplug, so that its name is enough to load it.
     """
     config, data = RunConfig(**card["config"]), card["data"]
     texts = {known.name: known.describe() for known in KNOWN_DATA} | {known.name: known.about for known in KNOWN_FRAMES}
@@ -63,7 +65,7 @@ import torch
 import delayplug
 
 # pass backend="NAME" for the neurons of another toolkit
-network = delayplug.pretrained("{card["name"]}")
+network = delayplug.pretrained({_loaded_by(card["name"], shipped)}
 x = torch.zeros(network.steps, 1, {data["channels"]})  # (T, B, C), events per step
 print(network.classes[network.scores(x).argmax(-1)])
 ```
@@ -77,7 +79,7 @@ stored delays are not rounded, so that it can be trained further: in `eval()` th
 {textwrap.fill(about, 120)}
 
 {data["train"]:,} recordings were trained on, {validated}, {data["test"]:,} for the test (split:
-{data["split"]}). Frames: {data["steps"]} {steps}{binning}.
+{data["split"].removeprefix(NOTHING_CHOSEN)}). Frames: {data["steps"]} {steps}{binning}.
 {len(data["classes"])} classes: {", ".join(data["classes"])}.
 
 | file | SHA-256 of its frames |
@@ -119,18 +121,27 @@ Weights and delays are stored in half precision. Each stored delay rounds to the
 """
 
 
-def index_page(cards: Sequence[Card]) -> str:
-    """The index of all pages, as Markdown."""
+def _loaded_by(name: str, shipped: bool) -> str:
+    return f'"{name}")' if shipped else f'"{name}.safetensors")  # the path of its file'
+
+
+def index_page(cards: Sequence[Card], *, shipped: bool = True) -> str:
+    """The index of all pages, as Markdown; `shipped`: whether these networks come with delayplug."""
     rows = [
         f"| [{card['name']}]({card['name']}.md) | {card['data']['name']} | {card['config']['delays']} | "
         f"{card['parameters']:,} | {100 * card['accuracy']['last epoch']:.1f} | {card['config']['protocol']} |"
         for card in sorted(cards, key=lambda card: card["name"])
     ]
     names = "\n".join(sorted(card["name"] for card in cards))
+    loaded = (
+        "`delayplug.pretrained(name, backend=...)` loads one of these into any installed toolkit; "
+        "`delayplug.pretrained_names()`\nlists them."
+        if shipped
+        else "`delayplug.pretrained(path, backend=...)` loads one of these, by the path of its file, into any toolkit."
+    )
     return f"""# Trained networks
 
-`delayplug.pretrained(name, backend=...)` loads one of these into any installed toolkit; `delayplug.pretrained_names()`
-lists them. `delayplug bench publish RUN NAME` makes such a file, and these pages, from a finished run.
+{loaded} `delayplug bench publish RUN NAME` makes such a file, and these pages, from a finished run.
 
 | name | data | delays | parameters | test accuracy %, last epoch | protocol |
 |---|---|---|---|---|---|

@@ -44,8 +44,10 @@ class Pretrained(DelayNetwork):
             x: events per step, (T, B, C) with at most `steps` steps; missing steps are filled with zeros.
 
         Raises:
-            ArgumentError: x has more steps than the recordings that the readout was trained on.
+            ArgumentError: x has another shape, or more steps than the recordings that the readout was trained on.
         """
+        if x.ndim != 3:
+            raise ArgumentError("x", f"shape (T, B, {self.card['data']['channels']})", tuple(x.shape))
         missing = self.steps - x.shape[0]
         if missing < 0:
             raise ArgumentError("x", f"at most {self.steps} steps", x.shape[0])
@@ -63,7 +65,7 @@ def pretrained_names() -> list[str]:
     >>> "synthetic-learned" in pretrained_names()
     True
     """
-    return sorted(path.name.removesuffix(SUFFIX) for path in _folder().iterdir() if path.name.endswith(SUFFIX))
+    return sorted(path.name.removesuffix(SUFFIX) for path in networks_folder().iterdir() if path.name.endswith(SUFFIX))
 
 
 def model_card(name: str) -> Card:
@@ -147,7 +149,8 @@ def usual_backend(card: Card) -> str:
     return trained_with if trained_with in ready or not ready else ready[0]
 
 
-def _folder() -> Path:
+def networks_folder() -> Path:
+    """The folder of the networks that come with delayplug."""
     return Path(str(resources.files(__package__))) / "trained"
 
 
@@ -160,4 +163,4 @@ def _file(name: str) -> Path:
         return Path(name)
     if name not in (names := pretrained_names()):
         raise ArgumentError("name", f"one of {', '.join(names)}, or a file *{SUFFIX}", repr(name))
-    return _folder() / f"{name}{SUFFIX}"
+    return networks_folder() / f"{name}{SUFFIX}"

@@ -17,7 +17,7 @@ from ..errors import ArgumentError, RunError
 from .card import CARD_FORMAT, Card
 from .model_page import index_page, model_page
 from .network_file import SUFFIX, read_card, stored, widened, write_network
-from .pretrained import Pretrained, load_stored, portable
+from .pretrained import Pretrained, load_stored, networks_folder, portable
 
 _BATCH = 256
 # Number, or share, of recordings by which the accuracies of a file and its run may differ, whichever is larger.
@@ -86,9 +86,9 @@ def pages_of(files: Path) -> dict[str, str]:
     """The pages about the networks in a folder, by the names of their files."""
     paths = sorted(files.glob(f"*{SUFFIX}"))
     cards = {path: read_card(path) for path in paths}
-    return {f"{card['name']}.md": model_page(card, path.read_bytes()) for path, card in cards.items()} | {
-        "index.md": index_page(list(cards.values()))
-    }
+    shipped = files.resolve() == networks_folder().resolve()
+    pages = {f"{card['name']}.md": model_page(card, path.read_bytes(), shipped=shipped) for path, card in cards.items()}
+    return pages | {"index.md": index_page(list(cards.values()), shipped=shipped)}
 
 
 def card_of(name: str, record: Record) -> Card:

@@ -112,7 +112,9 @@ def _continuing(
 ) -> Callable[..., Tensor]:
     def forward(x: Tensor, tail: int = 0, weight: Tensor | None = None) -> Tensor:
         if tail:
-            raise SequenceError(f"{name or 'the model'} appends {tail} steps: a stream has no end")
+            raise SequenceError(
+                f"{name or 'the model'} appends {tail} steps: a stream has no end. Call it without a tail"
+            )
         if name in after:
             raise SequenceError(f"{name} runs more than once for one part: its calls cannot be told apart")
         y, after[name] = layer.chunk(x, state, weight)

@@ -33,6 +33,11 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
 
 
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"page.md: expected a folder .*docs to write it to, got none. Make it"):
+        write_whole(tmp_path / "docs" / "page.md", "new")
+
+
 def test_leftovers_of_killed_processes(tmp_path: Path) -> None:
     for name in ("checkpoint.pt", "checkpoint.pt.123.tmp", "record.json.4.tmp"):
         (tmp_path / name).touch()

@@ -252,6 +252,7 @@ def test_time_is_scaled() -> None:
 
 
 IMPOSSIBLE = [{"time_mask": -1}, {"channel_mask": -2}, {"cutmix": 1.5}, {"cutmix": -0.1}, {"channel_shift": -1}]
+IMPOSSIBLE += [{"channel_shift": 7}]  # of 7 channels
 IMPOSSIBLE += [{"blend": 1.1}, {"thin": 1.0}, {"thin": -0.1}, {"time_scale": 1.0}]
 
 

@@ -60,6 +60,13 @@ def test_a_page_of_each_kind_of_run(changes: dict[str, object], expected: str) -
     assert ("epoch called best" in page) is (changes.keys() <= {"neuron", "delays", "recurrent"})
 
 
+def test_a_split_does_not_say_none_beside_what_was_tested_on() -> None:
+    own = card()
+    data = {**own["data"], "split": "none: nothing is chosen, and 9 training recordings are tested on"}
+    page = model_page({**own, "data": data}, b"")  # type: ignore[typeddict-item]
+    assert "(split:\n9 training recordings are tested on)" in page
+
+
 def test_the_index_lists_all() -> None:
     page = index_page([card(name="b"), card(name="a")])
     assert page.index("[a](a.md)") < page.index("[b](b.md)")

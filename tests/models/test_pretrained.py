@@ -52,6 +52,8 @@ def test_short_recordings_are_filled_up_and_long_ones_refused() -> None:
         assert torch.equal(network.scores(x), network.scores(filled))
     with pytest.raises(ArgumentError, match=r"x: expected at most 50 steps, got 51"):
         network.scores(torch.zeros(51, 1, 20))
+    with pytest.raises(ArgumentError, match=r"x: expected shape \(T, B, 20\), got \(50, 20\)"):
+        network.scores(torch.zeros(50, 20))
 
 
 def test_delays_are_between_steps_until_they_are_frozen() -> None:

@@ -85,7 +85,10 @@ def test_data_may_be_elsewhere_now(
     folder = folder.rename(tmp_path / "moved")
     card = publish(run, "digits", tmp_path, tmp_path)
     assert "stored_accuracy" not in card
-    assert "not measured" in (tmp_path / "digits.md").read_text()
+    page = (tmp_path / "digits.md").read_text()
+    assert "not measured" in page
+    assert 'delayplug.pretrained("digits.safetensors")  # the path of its file' in page
+    assert "`delayplug.pretrained(path, backend=...)`" in (tmp_path / "index.md").read_text()
     card = publish(run, "digits", tmp_path, tmp_path, dataset=str(folder))
     assert card["stored_accuracy"] == pytest.approx(record["accuracy"]["last epoch"], abs=0.11)
     example = [str(ROOT / "examples" / "pretrained.py"), "--name", str(tmp_path / "digits.safetensors")]

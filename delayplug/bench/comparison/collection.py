@@ -57,7 +57,13 @@ def _values_in(path: Path) -> list[object]:
             content: object = json.loads(text)
         except json.JSONDecodeError:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path}: expected a folder of runs or a file of records, got nothing of that name. Check the path"
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: expected a folder of runs or a file of records, got other text: {error}") from error
+    except OSError as error:
         raise RunError(f"{path}: expected a folder of runs or a file of records, got {error}") from error
     if isinstance(content, dict) and isinstance(content.get("records"), list):
         return list(content["records"])

@@ -106,6 +106,8 @@ def read_record(path: Path) -> Record:
     """A record, or RunError if the file is not one, or a part of it is missing or something else."""
     try:
         record = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: expected the record of a run, got no file of that name") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
     return check_record(record, path)

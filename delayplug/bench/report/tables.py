@@ -6,10 +6,10 @@ from statistics import mean
 
 from rich.table import Table
 
-from ..._tables import make_table, number, text
+from ..._tables import make_table, number, text, width_of
 from ..comparison.records import Record
 from ..config import SYNTHETIC
-from ..task import LAST
+from ..task import LAST, NOTHING_CHOSEN
 from .intervals import student, wilson
 from .methods import (
     Row,
@@ -24,6 +24,8 @@ from .methods import (
 )
 
 _WIDTH = 18  # characters of a method's name in one line
+_TERMINAL = 80  # characters that a terminal has at least
+_DISPENSABLE = ("memory", "seconds", "best", "parameters")  # left out in this order; the page has them
 _FRAMES = ("step_ms", "binning", "pool")
 
 
@@ -52,6 +54,12 @@ def table(records: Sequence[Record]) -> Table:
     # Columns that do not fit into the table beside others; the page has them.
     left_out = {"interval", "memory"} if "held" in shown else {"interval"} if "gain" in shown else set[str]()
     shown = [key for key in shown if key not in left_out]
+    lines = {key: [str(cell[key]).replace(" +-", "\n+-") for cell in cells] for key in shown}
+    names = ["\n".join(textwrap.wrap(row.name, _WIDTH)) for row in rows]
+    first = [["backend", *(row.backend for row in rows)], ["delays", *names]]
+    for key in _DISPENSABLE:
+        if width_of([*first, *([headers[key], *lines[key]] for key in shown)], gap=1) > _TERMINAL:
+            shown = [each for each in shown if each != key]
     result = make_table(
         text("backend", wrap="never"),
         text("delays", wrap="never"),
@@ -61,12 +69,10 @@ def table(records: Sequence[Record]) -> Table:
         caption=" ".join(notes_of(records, gains=any(cell["gain"] or cell["held_gain"] for cell in cells))),
     )
     previous = None
-    for row, cell in zip(rows, cells, strict=True):
+    for n, row in enumerate(rows):
         if previous not in (None, row.backend):
             result.add_section()
-        numbers = (str(cell[key]).replace(" +-", "\n+-") for key in shown)
-        name = "\n".join(textwrap.wrap(row.name, _WIDTH))
-        result.add_row(row.backend if row.backend != previous else "", name, *numbers)
+        result.add_row(row.backend if row.backend != previous else "", names[n], *(lines[key][n] for key in shown))
         previous = row.backend
     return result
 
@@ -169,7 +175,8 @@ def held_of(records: Sequence[Record]) -> str:
     if groups := sorted({held_speakers(record) for record in records} - {()}):
         each = ", ".join("(" + ", ".join(map(str, group)) + ")" for group in groups)
         return f"{len(groups)} group{'s' if len(groups) > 1 else ''} of training speakers, {each}"
-    return "; or ".join(sorted({record["data"]["split"] for record in records}))
+    # the protocol "validation" says of its split that nothing is held out beside what is tested on
+    return "; or ".join(sorted({record["data"]["split"].removeprefix(NOTHING_CHOSEN) for record in records}))
 
 
 def split_of(records: Iterable[Record]) -> str:

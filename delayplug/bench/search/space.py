@@ -117,7 +117,7 @@ def _is_listed(setting: Setting) -> bool:
 
 def _read_choice(where: str, setting: Setting, values: object) -> Choice:
     if not isinstance(values, list) or not values:
-        raise ArgumentError(f"{where}.values", "a list", repr(values))
+        raise ArgumentError(f"{where}.values", "a list of one value or more", repr(values))
     for each in values:
         if not setting.allows(each):
             raise ArgumentError(where, setting.expected, repr(each))

@@ -4,16 +4,17 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rich.markup import escape
 from rich.table import Table
 
-from ..._tables import make_table, number, text
+from ..._tables import make_table, number, text, width_of
 from ..config import SYNTHETIC
 from ..report.intervals import half_difference, half_interval
 from .trials import RunResult, Sweep, Trial, accuracy_of
 
+_TERMINAL = 80  # characters that a terminal has at least
 _SHOWN = 20  # settings in the table
 _NARROW = 3  # searched fields, up to which an accuracy and its interval fit on one line
 
@@ -31,28 +32,33 @@ def standings(record: Sweep) -> Table:
     line_break = "\n+-" if len(names) > _NARROW else " +-"
     shown = [trial for n, trial in enumerate(trials) if n < _SHOWN or trial["baseline"]]
     left_out = f" {len(trials) - len(shown)} more are in sweep.json." if len(shown) < len(trials) else ""
+    values = [[shown_value(trial["values"][name]) for trial in shown] for name in names]
+    columns = {name.replace("_", "\n"): cells for name, cells in zip(names, values, strict=True)}
+    columns["runs"] = [str(len(trial["runs"])) for trial in shown]
+    columns["accu-\nracy %"] = [with_interval(trial["runs"]).replace(" +-", line_break) for trial in shown]
+    if base is not None:
+        columns["over the\npreset"] = [_gain(trial, base).replace(" +-", line_break) for trial in shown]
+    marks = ["chosen" if trial["number"] == chosen else _status(trial) for trial in shown]
+    gap: Literal[1, 2] = 1 if len(names) > _NARROW else 2
+    first = ["no.", *(str(trial["number"]) for trial in shown)]
+    wide = width_of([first, *([name, *cells] for name, cells in columns.items()), marks], gap) > _TERMINAL
+    if wide:  # one column for all values
+        columns = dict(list(columns.items())[len(names) :])
     result = make_table(
         number("no."),
-        *(number(name.replace("_", "\n")) for name in names),
-        number("runs"),
-        number("accuracy %"),
-        *([number("over the\npreset")] if base is not None else []),
+        *([text("setting")] if wide else []),
+        *map(number, columns),
         text("", wrap="never"),
-        gap=1 if len(names) > _NARROW else 2,
+        gap=gap,
         title=f"{Path(str(record['config'].get('dataset', SYNTHETIC))).name}: {len(trials)} settings tried",
         caption=f"Accuracy on {record['judged_by']}; the test set was not read.{left_out}",
     )
-    for trial in shown:
-        mark = "chosen" if trial["number"] == chosen else _status(trial)
-        cells = [
-            str(trial["number"]),
-            *(escape(shown_value(trial["values"][name])) for name in names),
-            str(len(trial["runs"])),
-            with_interval(trial["runs"]).replace(" +-", line_break),
-            *([_gain(trial, base).replace(" +-", line_break)] if base is not None else []),
-            mark,
-        ]
-        result.add_row(*cells, style="bold" if mark == "chosen" else None)
+    for n, trial in enumerate(shown):
+        setting = ", ".join(f"{name} {cells[n]}" for name, cells in zip(names, values, strict=True))
+        cells = [*([setting] if wide else []), *(cells[n] for cells in columns.values())]
+        result.add_row(
+            str(trial["number"]), *map(escape, cells), marks[n], style="bold" if marks[n] == "chosen" else None
+        )
     return result
 
 
@@ -179,7 +185,8 @@ def conclusion(record: Sweep) -> list[str]:
     values = ", ".join(f"{name} {shown_value(value)}" for name, value in trial["values"].items())
     lines = [f"Chosen: setting {trial['number']} ({values}): {record['chosen']['reason']}."]
     if len(record["trials"]) > 1:
-        lines.append("The best of many is partly luck, so that its accuracy is too high. That on the test set is not.")
+        tested = " That on the test set is not." if record["final"] else ""
+        lines.append(f"The best of many is partly luck, so that its accuracy is too high.{tested}")
     if record["final"]:
         recordings, seeds = record["final"][0]["recordings"], len(record["final"])
         of = f"{recordings} recordings, {seeds} seed{'s' if seeds > 1 else ''}, read for this setting alone"

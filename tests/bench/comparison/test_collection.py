@@ -92,7 +92,7 @@ def test_what_is_no_file_of_records(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(RunError, match=said):
             records_in(path)
-    with pytest.raises(RunError, match="expected a folder of runs or a file of records"):
+    with pytest.raises(RunError, match=r"or a file of records, got nothing of that name\. Check the path"):
         records_in(tmp_path / "nothing.json")
     made = record(tmp_path / "a")
     del made["accuracy"]

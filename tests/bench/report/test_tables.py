@@ -42,6 +42,27 @@ def test_table_of_held_out_speakers_alone() -> None:
     assert " ".join(text.split()).count("no epoch was chosen") == 1
 
 
+def test_nothing_is_cut_in_a_terminal_of_80_characters() -> None:
+    records = []
+    for n, each in enumerate(folds_and_refits()):
+        config = {**each["config"], "backend": "spikingjelly"}
+        config |= {"max_delay": 12, "window_ms": 1000.0} if n < 4 else {}
+        records.append({**each, "config": config, "parameters": 216_064})
+    shown = to_text(table(records), width=80)  # type: ignore[arg-type]
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    assert {"speakers", "over", "last"} <= set(shown.split())
+
+
+def test_held_out_recordings_of_a_validation_file() -> None:
+    """The protocol "validation" does not say both that nothing and that something is held out."""
+    record = record_of(configure("quick", backend="norse", delays="none", protocol="validation"), 0.5)
+    record["data"]["split"] = "none: nothing is chosen, and the validation recordings are tested on (a file)"
+    record["data"]["tested_on"] = "the validation recordings"
+    words = " ".join(to_text(table([record])).split())
+    assert "Held-out recordings: the validation recordings are tested on (a file); nothing was chosen." in words
+
+
 def test_what_the_table_says_that_all_share() -> None:
     records = [record_of(configure("shd", dataset="d", backend="norse", epochs=9, tau=2.0), 0.9)]
     assert title_of(records) == "d: 2 classes, preset shd with tau 2, 9 epochs, 1 seed"

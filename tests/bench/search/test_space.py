@@ -48,7 +48,7 @@ def test_what_may_be_searched() -> None:
         ({"lr": {"low": 1e-4, "high": 1e-3, "logarithm": True}}, "search.lr: expected the keys low, .* got logarithm"),
         ({"lr": {"low": 1e-4}}, re.escape("search.lr: expected { low = ..., high = ... } or { values = [...] }")),
         ({"lr": [1e-4, 1e-3]}, re.escape("search.lr: expected { low = ..., high = ... } or { values = [...] }")),
-        ({"lr": {"values": []}}, re.escape("search.lr.values: expected a list, got []")),
+        ({"lr": {"values": []}}, re.escape("search.lr.values: expected a list of one value or more, got []")),
         ({"lr": {"values": [0.1, 0.1]}}, "search.lr.values: expected each value once"),
         ({"delays": {"values": ["sometimes"]}}, "search.delays: expected one of none, fixed, .* got 'sometimes'"),
         ({"delays": {"low": "a", "high": "b"}}, re.escape("search.delays: expected { values = [...] } with one of")),

@@ -62,7 +62,9 @@ def test_the_conclusion() -> None:
     assert chosen == "Chosen: setting 2 (lr 0.03, hidden 8 8): the highest mean accuracy."
     assert "luck" in luck
     assert test == "Test set: 59.0 +-12.7 % (400 recordings, 2 seeds, read for this setting alone)."
-    assert conclusion(record(final=[]))[-1] == "The test set was not read."
+    _, luck, test = conclusion(record(final=[]))
+    assert "test set" not in luck
+    assert test == "The test set was not read."
     assert conclusion(record(chosen=None, final=[])) == ["Nothing is chosen yet."]
 
 
@@ -83,3 +85,17 @@ def test_what_became_of_a_setting_is_legible_beside_many_values() -> None:
     assert max(map(len, shown.splitlines())) <= 80
     assert {"chosen", "stopped", "refused", "preset"} <= set(shown.split())
     assert "…" not in shown
+
+
+def test_more_values_than_a_terminal_has_columns_for_share_one() -> None:
+    setting = {"channel_shift": 8, "neuron_lr": 0.00764, "hidden": [64, 64], "readout": "mean", "dropout": 0.5}
+    setting |= {"neuron": "adlif", "recurrent": "synaptic", "max_delay": 24, "weight_decay": 1e-05}
+    many = record()
+    many["config"]["search"] = {name: {"values": [value]} for name, value in setting.items()}
+    for each in many["trials"]:
+        each["values"] = dict(setting)
+    shown = to_text(standings(many), 80)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert {"chosen", "stopped", "refused", "preset", "setting", "racy"} <= set(shown.split())
+    assert "…" not in shown
+    assert "channel_shift 8, neuron_lr" in " ".join(shown.split())
