@@ -60,7 +60,7 @@ def test_held_out_recordings_of_a_validation_file() -> None:
     record["data"]["split"] = "none: nothing is chosen, and the validation recordings are tested on (a file)"
     record["data"]["tested_on"] = "the validation recordings"
     words = " ".join(to_text(table([record])).split())
-    assert "Held-out recordings: the validation recordings are tested on (a file); nothing was chosen." in words
+    assert "Held-out recordings: the validation recordings are tested on (a file); no epoch was chosen." in words
 
 
 def test_what_the_table_says_that_all_share() -> None:
