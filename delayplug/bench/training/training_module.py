@@ -240,8 +240,8 @@ class TrainingModule(lightning.LightningModule):
         self._training = False
         self._train_accuracy = self._counted()
         self._train_loss = float(summed(self._loss)) / self._total
-        self._check_finite()
         self._seconds = time.perf_counter() - self._start
+        self._check_finite()
         self._start_counting()
 
     @torch.no_grad()
