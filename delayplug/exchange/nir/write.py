@@ -11,7 +11,7 @@ from ...errors import ExchangeError
 from ...neurons.cell import Cell, Reset
 from ..graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Shape, Synapses, Threshold
 from .branches import branches_of
-from .notes import write_notes
+from .notes import write_dt, write_notes
 
 
 def to_nodes(graph: Graph, dt: float) -> Any:
@@ -49,9 +49,11 @@ def to_nodes(graph: Graph, dt: float) -> Any:
         except ExchangeError as error:
             raise ExchangeError(f"{name}: {error}") from None
     try:
-        return nir.NIRGraph(nodes=nodes, edges=edges)
+        written = nir.NIRGraph(nodes=nodes, edges=edges)
     except Exception as error:
         raise ExchangeError(f"nir does not accept the graph: {error}") from error
+    write_dt(written, dt)
+    return written
 
 
 def _single(node: Node, shape: Shape, dt: float) -> Any:
