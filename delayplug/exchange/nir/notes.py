@@ -42,7 +42,7 @@ def write_dt(graph: Any, dt: float) -> None:
 
 
 def read_dts(graph: Any) -> set[float]:
-    """The seconds of a step that are noted in a `nir.NIRGraph` and in its subgraphs; empty for one of another program."""
+    """The seconds of a step that are noted in a `nir.NIRGraph` and its subgraphs; empty for those of other programs."""
     return set(_dts(graph, set()))
 
 
