@@ -273,8 +273,8 @@ def stream(
     Takes networks of any installed toolkit, plain, with delays or frozen, that can continue from a state: neurons that
     hold theirs (snnTorch's `init_hidden`, SpikingJelly in both step modes); a model that takes an argument `state` and
     returns (output, state), such as Norse's `SequentialState`, be it for one step or with a loop over a sequence; what
-    `from_nir` returns; and layers of delays by themselves. `advance` is for all others that carry a state. An attribute of a module of the
-    user's own stays where it is: it is neither saved nor reset.
+    `from_nir` returns; and layers of delays by themselves. `advance` is for all others that carry a state. An attribute
+    of a module of the user's own stays where it is: it is neither saved nor reset.
 
     Args:
         model: in `eval()`.

@@ -1,5 +1,6 @@
 """What delayplug writes into metadata; what it reads there may be anything."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_subgraphs_have_the_dt_that_they_were_written_with() -> None:
     def around(*parts: Any) -> Any:
         names = ["input", *(f"part{i}" for i in range(len(parts))), "output"]
         nodes = dict(zip(names, (nir.Input(shape), *parts, nir.Output(np.array([4]))), strict=True))
-        return nir.NIRGraph(nodes, [*zip(names, names[1:], strict=False)], type_check=False)
+        return nir.NIRGraph(nodes, [*itertools.pairwise(names)], type_check=False)
 
     x = spikes()
     with torch.no_grad():
