@@ -153,9 +153,10 @@ class GraphNetwork(Continuing):
         if isinstance(part, DelayedKernel):
             plain, delays = layers.of_weights(part.conv), layers.whole_delays(part.delay)
             return Synapses(plain.weight.unsqueeze(-1), plain.bias, plain.geometry, delays, part.delay.max_delay)
-        if isinstance(part, nn.AvgPool2d):
-            if part.divisor_override is None:
-                return layers.of_pool(part)
+        if isinstance(part, layers.POOLS):
+            if getattr(part, "divisor_override", None) is None:
+                return layers.of_pool(part, ())
+            assert isinstance(part, nn.AvgPool2d)
             return Pool("sum", layers.pair(part.kernel_size), layers.pair(part.stride), layers.pair(part.padding))
         if isinstance(part, Scaling):
             return Scale(part.factor.cpu())
@@ -303,6 +304,8 @@ def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: En
             return _filled(channels, delays=node.delays)
         case Neurons():
             return exchanges(toolkit).build(node.cell)
+        case Pool(kind="max"):
+            return nn.MaxPool2d(node.kernel, node.stride, node.padding, node.dilation)
         case Pool():
             divisor = 1 if node.kind == "sum" else None
             return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)

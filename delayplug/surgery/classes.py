@@ -48,6 +48,14 @@ def take_out(layer: nn.Module) -> None:
     layer.__class__ = _rebased(type(layer), mixed(mixin, plain), plain)
 
 
+def as_plain(layer: nn.Module) -> nn.Module:
+    """Another module of the class under the mixin, with the very contents of a layer: for who asks for its class."""
+    _, plain = mixed_in(type(layer))
+    other = plain.__new__(plain)
+    other.__dict__ = layer.__dict__
+    return other
+
+
 def _rebased(cls: type, old: type, new: type) -> type:
     """A class like this one, of the same name, that derives from `new` where this one derives from `old`."""
     if cls is old:

@@ -132,6 +132,10 @@ class Exchanges(ABC):
             ExchangeError: it does something that a `Cell` does not express, with the reason.
         """
 
+    def input_weight(self, neuron: nn.Module) -> Tensor | None:
+        """The weights (O, I) by which a neuron multiplies its input, before what `describe` says; None without."""
+        return None
+
     @abstractmethod
     def build(self, cell: Cell) -> nn.Module:
         """A neuron that computes a `Cell`, with the toolkit's default surrogate; the inverse of `describe`.
