@@ -20,6 +20,7 @@ from ..surgery.classes import as_plain
 from ..surgery.dataflow import Example, preserved
 from ..surgery.delayed import Delayed
 from ..surgery.inventory import Network
+from ..surgery.through import Through
 from ..toolkits import plugins
 from ..toolkits.capabilities import exchanges
 from ..toolkits.vocabulary import Mode
@@ -251,6 +252,12 @@ class _Builder:
             return [layers.norm_alone(*layers.of_norm(weights), len(shape) - 1)]
         if isinstance(weights, layers.POOLS):
             return [layers.of_pool(weights, shape)]
+        if isinstance(module, Delayed) and isinstance(module, Through):
+            return [layers.of_own_input(module)]
+        if network.has_own_delays(module):
+            raise ExchangeError(
+                "it has delays of its own: delayplug.convert_delays(model, round_in_eval=True) comes first"
+            )
         if not (module.delay_place.affine if isinstance(module, Delayed) else network.is_torch(module)):
             raise ExchangeError(
                 "a layer with a computation of its own: linear layers and convolutions can be exchanged"

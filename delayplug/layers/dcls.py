@@ -33,6 +33,13 @@ class Parts(NamedTuple):
     learns_sigma: bool
 
 
+def is_dcls(module: nn.Module) -> bool:
+    """Whether a module is a `Dcls1d`, of DCLS or of DCLG, as it was called before; imports neither."""
+    return any(
+        cls.__name__ == "Dcls1d" and cls.__module__.split(".")[0] in ("DCLS", "DCLG") for cls in type(module).__mro__
+    )
+
+
 def taps(
     delays: Tensor, weights: Tensor, sigma: Tensor | None, *, max_delay: int, interpolation: Interpolation
 ) -> Tensor:
