@@ -141,10 +141,10 @@ class SnnDelays(nn.Module):
                 if module.SIG is not None:
                     nn.init.constant_(module.SIG, 1.5)
                     module.SIG.requires_grad_(False)
-                nn.init.uniform_(module.weight, -0.5, 1.0)
+                nn.init.uniform_(module.weight, -0.5, 2.0)
             elif isinstance(module, layer.BatchNorm1d):
                 module.running_mean.uniform_(-0.3, 0.3)
-                module.running_var.uniform_(0.5, 2.0)
+                module.running_var.uniform_(0.2, 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         functional.reset_net(self)
