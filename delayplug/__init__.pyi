@@ -39,6 +39,7 @@ from .models.pretrained import (
     pretrained as pretrained,
     pretrained_names as pretrained_names,
 )
+from .models.snn_delays import from_snn_delays as from_snn_delays
 from .neurons.adaptive import (
     AdaptiveConstants as AdaptiveConstants,
     AdaptiveParameters as AdaptiveParameters,
