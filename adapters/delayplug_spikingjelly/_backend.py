@@ -77,9 +77,9 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, OwnDelays, Streams, Exchange
     def own_delays(self, module: nn.Module) -> ChannelDelays | None:
         if type(module) is not layer.Delay:
             return None
-        steps = int(module.delay_steps)
-        leading = 1 if module.step_mode == "s" else 2
-        return ChannelDelays(torch.tensor(float(steps)), steps, leading=leading)
+        own: Any = module
+        leading = 1 if own.step_mode == "s" else 2
+        return ChannelDelays(torch.tensor(float(own.delay_steps)), own.delay_steps, leading=leading)
 
     def is_plain(self, layer_: nn.Module) -> bool:
         return parametrize.type_before_parametrizations(layer_) in _PLAIN

@@ -138,10 +138,10 @@ def of_pool(pool: nn.Module, shape: Shape) -> Pool:
 
 
 def _adaptive(pool: nn.AdaptiveAvgPool2d, shape: Shape) -> Pool:
-    size = pool.output_size
-    wanted = (size, size) if isinstance(size, int) else tuple(size)
+    size: object = pool.output_size
+    wanted = tuple(size) if isinstance(size, tuple | list) else (size, size)
     space = shape[1:]
-    height, width = (n if w is None else w for n, w in zip(space, wanted, strict=True))
+    height, width = (n if w is None else int(w) for n, w in zip(space, wanted, strict=True))
     if space[0] % height or space[1] % width:
         raise ExchangeError(f"an AdaptiveAvgPool2d from {space} to {(height, width)}: its windows have different sizes")
     window = space[0] // height, space[1] // width

@@ -58,7 +58,7 @@ def convert_delays(
         )
     if "" in (*synaptic, *channels):
         raise WiringError("the model is itself such a layer: use LearnableDelay.from_dcls, or put it into a network")
-    new = {name: _time_last(name, module, round_in_eval) for name, module in synaptic.items()}
+    new: dict[str, nn.Module] = {name: _time_last(name, module, round_in_eval) for name, module in synaptic.items()}
     for name, own in channels.items():
         new[name] = Through(_channels(model, name, own, example), own.resets, _device(model, own))
     old = {name: model.get_submodule(name) for name in new}
