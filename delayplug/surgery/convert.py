@@ -50,11 +50,10 @@ def convert_delays(
     """
     check_model(model)
     synaptic = {name: module for name, module in model.named_modules() if is_dcls(module)}
-    channels = dict(_own(model, backend))
+    channels = dict(_toolkits_own(model, backend))
     if not synaptic and not channels:
         raise WiringError(
-            "nothing to convert: the model has no Dcls1d and no module by which its toolkit delays channels, such as "
-            "snnTorch's SynapticDelay or SpikingJelly's layer.Delay"
+            "nothing to convert: the model has no Dcls1d, and no module that its backend knows to delay channels"
         )
     if "" in (*synaptic, *channels):
         raise WiringError("the model is itself such a layer: use LearnableDelay.from_dcls, or put it into a network")
@@ -63,18 +62,18 @@ def convert_delays(
         new[name] = Through(_channels(model, name, own, example), own.resets, _device(model, own))
     old = {name: model.get_submodule(name) for name in new}
     before = {name for name, _ in delayed_layers(model)}
-    _replace(model, old, new)
+    _put_in_place(model, old, new)
     try:
         for name, own in channels.items():
             _delay(model, name, own, example, round_in_eval, backend)
     except Exception as error:
         take_out_delays(model, {name for name, _ in delayed_layers(model)} - before)
-        _replace(model, new, old)
+        _put_in_place(model, new, old)
         raise WiringError(f"the delays were not converted, and the model is as it was: {error}") from error
     return model
 
 
-def _own(model: nn.Module, backend: str | None) -> Iterator[tuple[str, ChannelDelays]]:
+def _toolkits_own(model: nn.Module, backend: str | None) -> Iterator[tuple[str, ChannelDelays]]:
     """(name, delays) of the modules by which the toolkit of a model delays."""
     try:
         toolkit = plugins.toolkit_of(model.modules())[1] if backend is None else plugins.toolkit(backend)
@@ -149,7 +148,7 @@ def _device(model: nn.Module, own: ChannelDelays) -> torch.device:
     return next((p.device for p in model.parameters()), own.delays.device)
 
 
-def _replace(model: nn.Module, old: dict[str, nn.Module], new: dict[str, nn.Module]) -> None:
+def _put_in_place(model: nn.Module, old: dict[str, nn.Module], new: dict[str, nn.Module]) -> None:
     """Put modules in the place of others, everywhere in the model where those are."""
     into = {id(old[name]): new[name] for name in old}
     for parent in list(model.modules()):
