@@ -18,7 +18,8 @@ class _Told(type):
     def __repr__(cls) -> str:
         _, plain = mixed_in(cls)
         name = f"{cls.__module__}.{cls.__qualname__}"
-        return f"<class '{name}', a {plain.__name__} with delays (delayplug.to_nir and to_onnx export them, others would lose them)>"
+        advice = "delayplug.to_nir and to_onnx export them, others would lose them"
+        return f"<class '{name}', a {plain.__name__} with delays ({advice})>"
 
 
 def mixed(mixin: type, plain: type[nn.Module]) -> type:

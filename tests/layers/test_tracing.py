@@ -193,7 +193,7 @@ def test_layers_of_delays_are_not_written_by_other_exporters():
 
 
 def test_what_nirtorch_traces_through_is_refused_by_name():
-    net = nn.Sequential(layer.Linear(F, H), neuron.LIFNode())
+    net = nn.Sequential(layer.Conv1d(F, H, 3), neuron.LIFNode())
     add_delays(net, 4)
-    with pytest.raises(ExchangeError, match=r"a Linear has delays.*would be lost: use delayplug\.to_nir"):
+    with pytest.raises(ExchangeError, match=r"a Conv1d has delays.*would be lost: use delayplug\.to_nir"):
         nirtorch.torch_to_nir(net, {neuron.LIFNode: lambda m: nir.Threshold(np.ones(H))})
