@@ -79,7 +79,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, OwnDelays, Streams, Exchange
             return None
         own: Any = module
         leading = 1 if own.step_mode == "s" else 2
-        return ChannelDelays(torch.tensor(float(own.delay_steps)), own.delay_steps, leading=leading)
+        return ChannelDelays(torch.tensor(float(own.delay_steps)), own.delay_steps, leading=leading, resets="reset")
 
     def is_plain(self, layer_: nn.Module) -> bool:
         return parametrize.type_before_parametrizations(layer_) in _PLAIN

@@ -1,6 +1,7 @@
 """Delays that a model has by other means than delayplug, as delayplug's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,8 @@ def convert_delays(
     to one of them is delayed unless it is named. A `Dcls1d` becomes a `TimeLastDelay` with a `LearnableDelay` inside,
     in the same place, for the same input; a module with delays per channel becomes a module that gives its input as it
     is, with delays as `add_delays` gives them. From then on everything of delayplug works with them. Delays that were
-    not trained stay so. Optimizers have to be made again.
+    not trained stay so. Weights and biases stay the Parameters that they are; delays and widths are new ones, so that
+    optimizers have to be made again.
 
     Args:
         model: the network; for delays per channel with neurons of a toolkit.
@@ -60,16 +62,14 @@ def convert_delays(
     new: dict[str, nn.Module] = {name: _time_last(name, module, round_in_eval) for name, module in synaptic.items()}
     for name, own in channels.items():
         new[name] = Through(_channels(model, name, own, example), own.resets, _device(model, own))
-    old = {name: model.get_submodule(name) for name in new}
     before = {name for name, _ in delayed_layers(model)}
-    _put_in_place(model, old, new)
-    try:
-        for name, own in channels.items():
-            _delay(model, name, own, example, round_in_eval, backend)
-    except Exception as error:
-        take_out_delays(model, {name for name, _ in delayed_layers(model)} - before)
-        _put_in_place(model, new, old)
-        raise WiringError(f"the delays were not converted, and the model is as it was: {error}") from error
+    with _in_place_of({name: model.get_submodule(name) for name in new}, new):
+        try:
+            for name, own in channels.items():
+                _delay(model, name, own, example, round_in_eval, backend)
+        except Exception as error:
+            take_out_delays(model, {name for name, _ in delayed_layers(model)} - before)
+            raise WiringError(f"the delays were not converted, and the model is as it was: {error}") from error
     return model
 
 
@@ -90,6 +90,7 @@ def _time_last(name: str, module: nn.Module, round_in_eval: bool) -> TimeLastDel
         layer = LearnableDelay.from_dcls(module, round_in_eval=round_in_eval)
     except ArgumentError as error:
         raise WiringError(f"{name} ({type(module).__name__}) cannot be converted: {error}") from error
+    layer.weight, layer.bias = module.weight, module.bias  # type: ignore[assignment]
     return TimeLastDelay(layer).train(module.training)
 
 
@@ -148,10 +149,21 @@ def _device(model: nn.Module, own: ChannelDelays) -> torch.device:
     return next((p.device for p in model.parameters()), own.delays.device)
 
 
-def _put_in_place(model: nn.Module, old: dict[str, nn.Module], new: dict[str, nn.Module]) -> None:
-    """Put modules in the place of others, everywhere in the model where those are."""
-    into = {id(old[name]): new[name] for name in old}
-    for parent in list(model.modules()):
-        for key, child in parent._modules.items():
-            if id(child) in into:
-                parent._modules[key] = into[id(child)]
+@contextmanager
+def _in_place_of(old: Mapping[str, nn.Module], new: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Make each module what the new one of its name is, for good unless the block raises.
+
+    The objects stay, so that whoever holds one, such as a list of the user's, holds what runs; and so do their hooks.
+    """
+    before = {name: (type(module), dict(module.__dict__)) for name, module in old.items()}
+    for name, module in old.items():
+        hooks = {key: value for key, value in module.__dict__.items() if key.startswith(("_forward", "_backward"))}
+        module.__class__ = type(new[name])
+        module.__dict__ = {**new[name].__dict__, **hooks}
+    try:
+        yield
+    except Exception:
+        for name, (kind, contents) in before.items():
+            old[name].__class__ = kind
+            old[name].__dict__ = contents
+        raise

@@ -85,7 +85,7 @@ class ChannelDelays:
         sigma: its width in steps; None for "linear".
         learns: whether the delays are trained.
         leading: dimensions before the channels in its input: 1 for a step (B, C, ...), 2 for a sequence (T, B, C, ...).
-        resets: the name of the method by which its user resets it; "" if the toolkit does.
+        resets: the name of the method by which its user, or the toolkit, resets it; "" if there is none.
     """
 
     delays: Tensor

@@ -219,22 +219,56 @@ def test_channels_that_nothing_shows_are_asked_for() -> None:
 
 def test_a_model_that_cannot_be_converted_is_as_it_was() -> None:
     model = nn.Sequential(Dcls1d(F, H, 1, dilated_kernel_size=7), Dcls1d(H, O, 1, stride=2, dilated_kernel_size=7))
-    before = list(model)
+    before, x = [*map(type, model)], torch.rand(2, F, 30)
+    wanted = model(x)
     with pytest.raises(WiringError, match=r"1 \(Dcls1d\) cannot be converted: module\.stride"):
         convert_delays(model)
-    assert list(model) == before
+    assert [*map(type, model)] == before
+    assert torch.equal(model(x), wanted)
     idle = nn.Sequential(SynapticDelay(2, 1.0, F), nn.Linear(F, H), snn.Leaky(0.5), SynapticDelay(2, 1.0, H))
-    before = list(idle)
+    before = [*map(type, idle)]
     with pytest.raises(
         WiringError, match=r"(?s)were not converted, and the model is as it was: .*no neuron follows it"
     ):
         convert_delays(idle)
-    assert list(idle) == before
+    assert [*map(type, idle)] == before
+    assert idle[0].delay.shape == (F,)
     assert not list(delayplug.named_delays(idle))
     with pytest.raises(WiringError, match=r"the model is itself such a layer: use LearnableDelay\.from_dcls"):
         convert_delays(Dcls1d(F, H, 1, dilated_kernel_size=7))
     with pytest.raises(WiringError, match="nothing to convert"):
         convert_delays(nn.Sequential(nn.Linear(F, H), snn.Leaky(0.5)))
+
+
+def test_whoever_holds_a_layer_holds_what_runs() -> None:
+    """The paper's code calls its layers, and trains its weights, through lists of its own."""
+
+    class Blocks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = [Dcls1d(F, H, 1, dilated_kernel_size=7), Dcls1d(H, O, 1, dilated_kernel_size=3)]
+            self.model = nn.Sequential(*self.blocks)
+            self.weights = [block.weight for block in self.blocks]
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    model, seen = Blocks(), list[torch.Size]()
+    model.blocks[0].register_forward_hook(lambda module, args, y: seen.append(y.shape))
+    x = torch.rand(2, F, 20)
+    with torch.no_grad():
+        wanted = model(x)
+        convert_delays(model)
+        torch.testing.assert_close(model(x), wanted)
+    assert len(seen) == 2
+    assert all(isinstance(block, TimeLastDelay) for block in model.blocks)
+    model(x).sum().backward()
+    for weight, (_, delay) in zip(model.weights, delayplug.named_delays(model), strict=True):
+        assert delay.weight is weight
+        assert weight.grad is not None
+        assert delay.delays.grad is not None
 
 
 def test_one_layer_in_two_places_stays_one() -> None:
