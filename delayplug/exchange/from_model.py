@@ -204,6 +204,9 @@ class _Builder:
             neuron = self.network.neurons.get(name)
             is_sequence = neuron is None or self.network.toolkit.mode(neuron) == Mode.SEQUENCE
             shape = seen[2:] if is_sequence and len(seen) > 2 else seen[1:]
+        is_average = isinstance(self.network.weights_of(self.network.modules[name]), nn.AvgPool2d)
+        if is_average and source is not None and len(source) == 1 and shape == (1, 1, *source):
+            return source  # the features, as one row of one channel
         if source is not None and shape not in (source, (math.prod(source),)):
             raise ExchangeError(f"{name} takes shape {shape} made of {source}: only flattening can be exchanged")
         return shape
@@ -251,7 +254,7 @@ class _Builder:
         if isinstance(weights, _BatchNorm):
             return [layers.norm_alone(*layers.of_norm(weights), len(shape) - 1)]
         if isinstance(weights, layers.POOLS):
-            return [layers.of_pool(weights, shape)]
+            return [layers.of_pool(weights, shape) if len(shape) == 3 else layers.of_groups(weights, shape[0])]
         if isinstance(module, Delayed) and isinstance(module, Through):
             return [layers.of_own_input(module)]
         if network.has_own_delays(module):

@@ -137,6 +137,19 @@ def of_pool(pool: nn.Module, shape: Shape) -> Pool:
     return Pool("average", kernel, stride, padding)
 
 
+def of_groups(pool: nn.Module, size: int) -> Synapses:
+    """An average over groups of features, as of a layer in which neurons vote, as weights."""
+    assert isinstance(pool, nn.AvgPool2d)
+    (height, window), (_, stride) = pair(pool.kernel_size), pair(pool.stride)
+    if height != 1 or pair(pool.padding) != (0, 0) or pool.ceil_mode or pool.divisor_override is not None:
+        raise ExchangeError("an average over features with padding, ceil_mode or divisor_override")
+    starts = range(0, size - window + 1, stride)
+    weight = torch.zeros(len(starts), size, device="cpu")
+    for row, start in zip(weight, starts, strict=True):
+        row[start : start + window] = 1 / window
+    return Synapses(weight)
+
+
 def _adaptive(pool: nn.AdaptiveAvgPool2d, shape: Shape) -> Pool:
     size: object = pool.output_size
     wanted = tuple(size) if isinstance(size, tuple | list) else (size, size)

@@ -234,6 +234,9 @@ def test_a_model_that_cannot_be_converted_is_as_it_was() -> None:
     assert [*map(type, idle)] == before
     assert idle[0].delay.shape == (F,)
     assert not list(delayplug.named_delays(idle))
+    several = nn.Sequential(SynapticDelay(2, torch.ones(3, F)), nn.Linear(F, H), snn.Leaky(0.5, init_hidden=True))
+    with pytest.raises(WiringError, match=r"0 \(SynapticDelay\) cannot be converted: .*got shape \(3, 5\)"):
+        convert_delays(several)
     with pytest.raises(WiringError, match=r"the model is itself such a layer: use LearnableDelay\.from_dcls"):
         convert_delays(Dcls1d(F, H, 1, dilated_kernel_size=7))
     with pytest.raises(WiringError, match="nothing to convert"):
