@@ -124,10 +124,8 @@ def _channels(model: nn.Module, name: str, own: ChannelDelays, example: Example 
     """The number of channels of a module with delays, by itself, by the example, or by what stands next to it."""
     if own.delays.dim() > 1:
         kind = type(model.get_submodule(name)).__name__
-        shape = tuple(own.delays.shape)
-        raise WiringError(
-            f"{name} ({kind}) cannot be converted: expected one delay for each channel, got shape {shape}"
-        )
+        expected = f"one delay for each channel, got shape {tuple(own.delays.shape)}"
+        raise WiringError(f"{name} ({kind}) cannot be converted: expected {expected}")
     if own.delays.dim():
         return len(own.delays)
     if example is not None:
