@@ -18,8 +18,9 @@ from ..layers.linear import LearnableDelay
 from ..layers.state import DelayState
 from ..layers.taps import SIGMA_FLOOR, Interpolation
 from ..neurons.cell import Cell
+from ..neurons.recurrence import in_steps
 from ..running.loop import Continuing, Step, over_time, step_by_step
-from ..toolkits.capabilities import exchanges, streams
+from ..toolkits.capabilities import dynamics, exchanges, streams
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Mode
 from . import nodes as layers
@@ -237,23 +238,39 @@ def neuron_from(toolkit: Toolkit, neuron: nn.Module, x: Tensor, state: Any) -> t
 
     What the neuron holds itself is in the state, too; it is reset afterwards.
     """
-    held = streams(toolkit)
-    if not held.kept_state(neuron):  # it takes its state and returns the next one
+    held, is_sequence = streams(toolkit), toolkit.mode(neuron) == Mode.SEQUENCE
+    if not held.kept_state(neuron):
         if toolkit.held_state(neuron):
             kind = type(neuron).__name__
             raise SequenceError(f"{kind} keeps a state that its backend does not give out: it needs kept_state")
+        if is_sequence:  # which begins at each call
+            return _by_its_dynamics(toolkit, neuron, x, state or ())
+        # It takes its state and returns the next one.
         return step_by_step(_with_its_state(neuron), x, state or ())
     held.reset(neuron)
     try:
         if state is not None:
             held.put_state(neuron, state)
-        out = (
-            neuron(x) if toolkit.mode(neuron) == Mode.SEQUENCE else step_by_step(lambda x_t, _: (neuron(x_t), ()), x)[0]
-        )
+        if is_sequence:
+            out = neuron(x)
+        else:
+            out, _ = step_by_step(lambda x_t, _: (neuron(x_t), ()), x)
         after = held.kept_state(neuron)
     finally:
         held.reset(neuron)
     return out[0] if isinstance(out, tuple) else out, after
+
+
+def _by_its_dynamics(
+    toolkit: Toolkit, neuron: nn.Module, x: Tensor, state: tuple[Tensor | None, ...]
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    known = dynamics(toolkit, neuron)
+    if known is None:
+        raise SequenceError(
+            f"{type(neuron).__name__} begins at each call, and its backend does not say what a step does"
+        )
+    activity = in_steps(known, x, *state)
+    return activity.output, (activity.membrane, activity.current, activity.adaptation)
 
 
 def _with_its_state(neuron: nn.Module) -> Step:

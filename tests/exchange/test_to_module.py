@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import norse.torch as norse
 import pytest
 import snntorch as snn
 import torch
@@ -25,7 +26,20 @@ from delayplug.exchange.graph import (
 )
 from delayplug.exchange.to_module import DelayedKernel, GraphNetwork, neuron_from
 from delayplug.toolkits import plugins
-from tests.exchange.models import KINDS, TOOLKITS, F, delayed, drive, from_nir, make, make_conv, reference, spikes
+from tests.exchange.models import (
+    KINDS,
+    TOOLKITS,
+    F,
+    O,
+    box,
+    delayed,
+    drive,
+    from_nir,
+    make,
+    make_conv,
+    reference,
+    spikes,
+)
 from tests.exchange.test_graph import cell, chain
 
 
@@ -193,6 +207,29 @@ def test_streams_take_turns_and_are_saved(backend: str) -> None:
     assert torch.equal(torch.stack([y for _, y in outputs]), wanted_other)
 
 
+@pytest.mark.parametrize("backend", TOOLKITS)
+@pytest.mark.parametrize("current", [False, True])
+def test_readouts_step_by_step(current: bool, backend: str) -> None:
+    torch.manual_seed(2)
+    leak, synapse = torch.tensor(0.5), torch.tensor(0.25)
+    parameters = norse.LIParameters(tau_mem_inv=leak, tau_syn_inv=synapse)
+    readout = norse.LICell(parameters, dt=1.0) if current else norse.LIBoxCell(norse.LIBoxParameters(leak), dt=1.0)
+    model = delayed(norse.SequentialState(nn.Linear(F, F), box(0.5, 0.125), nn.Linear(F, O), readout))
+    graph, x = to_nir(model, dt=1e-3), spikes(14)
+    if current and backend == "spikingjelly":
+        with pytest.raises(ExchangeError, match="a readout of SpikingJelly's needs no current"):
+            from_nir(graph, backend=backend)
+        return
+    network = from_nir(graph, backend=backend)
+    with torch.no_grad():
+        wanted = network(x)
+    assert wanted.std() > 0.01
+    stream = delayplug.stream(network)
+    torch.testing.assert_close(torch.stack([stream.push(x_t) for x_t in x]), wanted)
+    stream.reset()
+    torch.testing.assert_close(torch.cat([stream.push_chunk(part) for part in x.split([1, 6, 7])]), wanted)
+
+
 def test_what_a_step_takes() -> None:
     network, x = exchanged("norse", "snntorch")
     _, state = network.step(x[0])
@@ -211,3 +248,6 @@ def test_a_neuron_that_does_not_give_its_state_out(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(type(toolkit), "held_state", lambda self, neuron: (neuron.mem,))
     with pytest.raises(SequenceError, match="Leaky keeps a state that its backend does not give out"):
         neuron_from(toolkit, snn.Leaky(0.5), torch.zeros(2, 1, 3), None)
+    monkeypatch.setattr(type(toolkit), "held_state", lambda self, neuron: ())
+    with pytest.raises(SequenceError, match="StateLeaky begins at each call, and its backend does not say"):
+        neuron_from(toolkit, snn.StateLeaky(0.5, 3), torch.zeros(2, 1, 3), None)
