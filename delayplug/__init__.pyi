@@ -27,6 +27,7 @@ from .layers.engines.transforms import clear_caches as clear_caches
 from .layers.frozen import Frozen as Frozen, FrozenConvDelay as FrozenConvDelay, FrozenDelay as FrozenDelay
 from .layers.linear import LearnableDelay as LearnableDelay
 from .layers.state import DelayState as DelayState
+from .layers.time_last import TimeLastDelay as TimeLastDelay
 from .learning.captured import CapturedStep as CapturedStep
 from .learning.history import DelayHistory as DelayHistory
 from .learning.penalties import delay_penalty as delay_penalty
@@ -38,6 +39,7 @@ from .models.pretrained import (
     pretrained as pretrained,
     pretrained_names as pretrained_names,
 )
+from .models.snn_delays import from_snn_delays as from_snn_delays
 from .neurons.adaptive import (
     AdaptiveConstants as AdaptiveConstants,
     AdaptiveParameters as AdaptiveParameters,
@@ -59,6 +61,7 @@ from .neurons.surrogates import Surrogate as Surrogate, SurrogateForm as Surroga
 from .running.stream import Stream as Stream, stream as stream
 from .running.unroll import unroll as unroll
 from .surgery.apply import add_delays as add_delays, remove_delays as remove_delays
+from .surgery.convert import convert_delays as convert_delays
 from .surgery.describe import Description as Description, describe_delays as describe_delays
 from .surgery.find import named_delays as named_delays
 from .surgery.plan import Connection as Connection, Plan as Plan, plan_delays as plan_delays
@@ -73,9 +76,11 @@ from .surgery.underway import (
 from .surgery.verdict import Skipped as Skipped
 from .toolkits.capabilities import (
     Benchmarks as Benchmarks,
+    ChannelDelays as ChannelDelays,
     Containers as Containers,
     Exchanges as Exchanges,
     FusedNeurons as FusedNeurons,
+    OwnDelays as OwnDelays,
     OwnWeights as OwnWeights,
     Streams as Streams,
 )

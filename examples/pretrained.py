@@ -9,10 +9,9 @@ Without --dataset the network is that of the task that delayplug generates.
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import delayplug
 from delayplug.bench.model.network import class_scores
@@ -20,30 +19,6 @@ from delayplug.data import find_splits, read_recordings
 from delayplug.data.synthetic import TimingTask
 
 OTHERS = ("norse", "spikingjelly")
-
-
-class Streaming(nn.Module):
-    """A network with the state of its neurons, snnTorch's, as an argument: `stream` goes on from it."""
-
-    def __init__(self, network: delayplug.Pretrained) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        """(T, B, C) to (T, B, classes)."""
-        network, after = self.network, []
-        for n, (synapses, neuron) in enumerate(zip(network.synapses, (*network.neurons, network.readout), strict=True)):
-            x = synapses(x)
-            if n < len(network.norms):
-                x = network.norms[n](x.flatten(0, 1)).view_as(x)
-            fresh = [torch.zeros_like(x[0])] * (2 if network.adaptive and n < len(network.norms) else 1)
-            outputs, memory = [], fresh if state is None else state[n]
-            for x_t in x:
-                spikes, *memory = neuron(x_t, *memory)
-                outputs.append(memory[0] if neuron is network.readout else spikes)
-            x = torch.stack(outputs)
-            after.append(memory)
-        return x, after
 
 
 @torch.no_grad()
@@ -80,7 +55,7 @@ def main(name: str, dataset: Path | None = None, most: int | None = None) -> Non
     if network.connections:
         print("neither streamed nor written as NIR: the network is recurrent")
         return
-    stream = delayplug.stream(Streaming(network).eval())
+    stream = delayplug.stream(network)
 
     def step_by_step(x: Tensor) -> Tensor:
         stream.reset()

@@ -42,7 +42,7 @@ from .dynamics import RESETS, detached, dynamics as dynamics_of, known_surrogate
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
-_CURRENTS = (norse.LIFCell, norse.LIF, norse.LICell, norse.LI)
+_CURRENTS = (norse.LIFCell, norse.LIF, norse.LICell, norse.LI, norse.LILinearCell)
 _INTEGRATORS = (norse.IAFCell, norse.IAF)
 _RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
 
@@ -112,7 +112,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return bool(flags[list(container._modules).index(child)])
 
     def describe(self, neuron: nn.Module) -> Cell:
-        """LIF and LI, with and without a current, and IAF, as cells and as layers.
+        """LIF and LI, with and without a current, and IAF, as cells and as layers, and LILinearCell.
 
         A step is a step, whatever the `dt` of the cell: its leak is dt * tau_mem_inv. (Norse's own table writes a time
         constant of dt / tau_mem_inv, which is too short by dt where that is not one, and its cell with a current
@@ -140,6 +140,9 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
             raise ExchangeError(f"Norse's reset_method {getattr(method, '__name__', method)!r} is not supported")
         rule = Reset.SUBTRACT if method is reset_subtract else Reset.VALUE
         return Cell.of(threshold=p.v_th, reset=p.v_reset, rule=rule, **numbers)
+
+    def input_weight(self, neuron: nn.Module) -> Tensor | None:
+        return neuron.input_weights if isinstance(neuron, norse.LILinearCell) else None
 
     def build(self, cell: Cell) -> nn.Module:
         """The cell that takes a step, with dt = 1, so that time constants are in steps."""

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from delayplug import (
     Benchmarks,
     Cell,
+    ChannelDelays,
     Dynamics,
     ExchangeError,
     Exchanges,
     FusedNeurons,
     Mode,
     NeuronActivity,
+    OwnDelays,
     OwnWeights,
     Reset,
     ResetBefore,
@@ -37,7 +39,7 @@ _SEQUENCE = (*_WITH_WEIGHTS, snntorch.StateLeaky)
 _OF_OTHER_SHAPE = (snntorch.SLSTM, snntorch.SConv2dLSTM)  # than their input
 
 
-class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons):
+class SnnTorch(Toolkit, OwnWeights, OwnDelays, Streams, Exchanges, Benchmarks, FusedNeurons):
     """Neurons of snnTorch 1.0.
 
     A call without a state goes on from what the last one left on the neuron, with or without `init_hidden`.
@@ -63,6 +65,23 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         if isinstance(module, _RECURRENT):
             return "recurrent" if isinstance(module.recurrent, nn.Linear | nn.Conv2d) else ""
         return "" if isinstance(module, (snntorch.SLSTM, snntorch.SConv2dLSTM, snntorch.LeakyParallel)) else None
+
+    def own_delays(self, module: nn.Module) -> ChannelDelays | None:
+        """`SynapticDelay`, which came after snnTorch 1.0, by its name."""
+        kind = type(module)
+        if kind.__name__ != "SynapticDelay" or kind.__module__.split(".")[0] != "snntorch":
+            return None
+        own: Any = module
+        gaussian = own.kernel == "gaussian"
+        return ChannelDelays(
+            own.delay.detach(),
+            own.max_delay,
+            interpolation="gauss" if gaussian else "linear",
+            sigma=own.sigma if gaussian else None,
+            learns=own.delay.requires_grad,
+            leading=1 if own.step_mode else 2,
+            resets="reset_delay",
+        )
 
     def mode(self, neuron: nn.Module) -> Mode:
         return Mode.SEQUENCE if isinstance(neuron, _SEQUENCE) else Mode.STEP

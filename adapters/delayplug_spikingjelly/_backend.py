@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from delayplug import (
     Benchmarks,
     Cell,
+    ChannelDelays,
     Containers,
     Dynamics,
     ExchangeError,
@@ -20,6 +21,7 @@ from delayplug import (
     FusedNeurons,
     Mode,
     NeuronActivity,
+    OwnDelays,
     OwnWeights,
     Reset,
     ResetAfter,
@@ -52,7 +54,7 @@ _DESCRIBED = (
 _NEVER = 1e9
 
 
-class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons):
+class SpikingJelly(Toolkit, Containers, OwnWeights, OwnDelays, Streams, Exchanges, Benchmarks, FusedNeurons):
     """Neurons of SpikingJelly 2.0: whatever its neuron package defines, and subclasses of it."""
 
     def is_neuron(self, module: nn.Module) -> bool:
@@ -71,6 +73,13 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, Streams, Exchanges, Benchmar
         if isinstance(module, layer.LinearRecurrentContainer):
             return "rc"
         return "" if _comes_from(module, _RECURRENT) else None
+
+    def own_delays(self, module: nn.Module) -> ChannelDelays | None:
+        if type(module) is not layer.Delay:
+            return None
+        own: Any = module
+        leading = 1 if own.step_mode == "s" else 2
+        return ChannelDelays(torch.tensor(float(own.delay_steps)), own.delay_steps, leading=leading, resets="reset")
 
     def is_plain(self, layer_: nn.Module) -> bool:
         return parametrize.type_before_parametrizations(layer_) in _PLAIN

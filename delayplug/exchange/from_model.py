@@ -4,6 +4,7 @@ Shapes of a sample are those of one sample at one step.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -15,9 +16,11 @@ from ..errors import ExchangeError
 from ..layers.base import DelayLayer
 from ..neurons.fused import fused_neurons
 from ..running.loop import call, reset_states, step_by_step
+from ..surgery.classes import as_plain
 from ..surgery.dataflow import Example, preserved
 from ..surgery.delayed import Delayed
 from ..surgery.inventory import Network
+from ..surgery.through import Through
 from ..toolkits import plugins
 from ..toolkits.capabilities import exchanges
 from ..toolkits.vocabulary import Mode
@@ -48,7 +51,9 @@ def graph_of(model: nn.Module, example: Example | None, outputs: Sequence[str] |
         with preserved(model), fused_neurons(False):  # whose kernels have no counterpart in a graph
             model.eval()
             reset_states(network)
-            run = follow(model, _noise(network) if example is None else example, modules)
+            spiking = [name for name, neuron in network.neurons.items() if network.toolkit.is_spiking(neuron)]
+            run = follow(model, _noise(network) if example is None else example, modules, spiking)
+            network.modules |= run.operations
             # Within the block: hooks of weight norm and pruning made the weights of this run.
             builder = _Builder(network, run)
             graph = builder.build(outputs)
@@ -65,7 +70,7 @@ def _is_followed(network: Network, name: str, module: nn.Module) -> bool:
     if network.belongs(name):
         return False
     weights = network.weights_of(module)
-    return name in network.layers or isinstance(module, DelayLayer) or isinstance(weights, _BatchNorm | nn.AvgPool2d)
+    return name in network.layers or isinstance(module, DelayLayer) or isinstance(weights, (_BatchNorm, *layers.POOLS))
 
 
 def _noise(network: Network) -> Example:
@@ -77,6 +82,9 @@ def _noise(network: Network) -> Example:
     )
     first = next(iter(network.layers.values()), None)
     weights = None if first is None else network.weights_of(first)
+    before = itertools.takewhile(lambda module: module is not first, network.modules.values())
+    if chain and any(isinstance(network.weights_of(module), nn.Flatten) for module in before):
+        raise ExchangeError("the model flattens its input, whose shape its structure does not show: pass example=")
     modes = {network.toolkit.mode(neuron) for neuron in network.neurons.values()}
     if isinstance(weights, nn.Linear) and chain and len(modes) == 1:
         x = (torch.rand(4, 2, weights.in_features) < 0.5).to(weights.weight)
@@ -85,6 +93,9 @@ def _noise(network: Network) -> Example:
         "the structure of the model does not show how it runs: pass example= (an input, or a function that "
         "drives the model)"
     )
+
+
+_PART = {Delay: "delay", Synapses: "weights"}  # behind the name of a module that is several nodes
 
 
 class _Builder:
@@ -114,7 +125,7 @@ class _Builder:
 
     def _add_input(self) -> None:
         shapes = {
-            name: self._sample_shape(name, calls.inputs[0].shape, None)
+            name: self._own_shape(calls, self._sample_shape(name, calls.inputs[0].shape, None))
             for name, calls in self.run.calls.items()
             if INPUT in self.marks[name].parts
         }
@@ -145,8 +156,9 @@ class _Builder:
         if shape != source_shape:
             ends = [self.graph.add(f"{name}.flatten", Flatten(), ends)]
         names, biases = [], []
+        main = Neurons if name in self.network.neurons else Synapses
         for node in nodes:
-            own = name if isinstance(node, Synapses) or len(nodes) == 1 else f"{name}.delay"
+            own = name if len(nodes) == 1 or isinstance(node, main) else f"{name}.{_PART[type(node)]}"
             if isinstance(node, Synapses) and node.bias is not None and isinstance(nodes[-1], Delay):
                 node, bias = _without_bias(node)  # which the delay behind the weights does not delay
                 biases.append(self.graph.add(f"{name}.bias", bias, ends))
@@ -192,14 +204,39 @@ class _Builder:
             neuron = self.network.neurons.get(name)
             is_sequence = neuron is None or self.network.toolkit.mode(neuron) == Mode.SEQUENCE
             shape = seen[2:] if is_sequence and len(seen) > 2 else seen[1:]
+        is_average = isinstance(self.network.weights_of(self.network.modules[name]), nn.AvgPool2d)
+        if is_average and source is not None and len(source) == 1 and shape == (1, 1, *source):
+            return source  # the features, as one row of one channel
         if source is not None and shape not in (source, (math.prod(source),)):
             raise ExchangeError(f"{name} takes shape {shape} made of {source}: only flattening can be exchanged")
         return shape
 
+    def _own_shape(self, calls: Followed, seen: Shape) -> Shape:
+        """The shape of a sample in the input of the model, before it was flattened for the module that takes it.
+
+        Args:
+            calls: of that module.
+            seen: the shape of a sample that it sees.
+        """
+        if self.run.input is None or len(seen) > 1:
+            return seen
+        whole, times = tuple(self.run.input), len(self.run.results)
+        toolkit = self.network.toolkit
+        loops = any(len(other.inputs) > times for other in self.run.calls.values()) or any(
+            toolkit.mode(neuron) == Mode.SEQUENCE for neuron in self.network.neurons.values()
+        )
+        if tuple(calls.inputs[0].shape) in ((whole, whole[1:]) if loops else (whole,)):
+            return seen
+        is_repeated = sum(x.numel() for x in calls.inputs) > times * math.prod(whole)  # over the steps
+        leading = 2 if loops and not is_repeated else 1
+        splits = [n for n in range(1, len(whole)) if whole[n:] and math.prod(whole[n:]) == math.prod(seen)]
+        start = next((n for n in splits if n >= leading), splits[-1] if splits else None)
+        return seen if start is None else whole[start:]
+
     def _dims(self, name: str) -> int | None:
         """Dimensions of a sample that a module takes; None if it takes any."""
         module = self.network.modules[name]
-        if isinstance(self.network.weights_of(module), nn.AvgPool2d):
+        if isinstance(self.network.weights_of(module), layers.POOLS):
             return 3
         if isinstance(module, DelayLayer):
             return 1 if getattr(module, "out_features", None) is not None else None
@@ -211,28 +248,47 @@ class _Builder:
         """The nodes of a module, one after the other, for samples of a shape."""
         network, weights = self.network, self.network.weights_of(module)
         if name in network.neurons:
-            return [Neurons(exchanges(network.toolkit).describe(module))]
+            return self._neuron_nodes(module)
         if isinstance(module, DelayLayer):
             return [layers.of_delay(module)]
         if isinstance(weights, _BatchNorm):
-            if len(shape) != 1:
-                raise ExchangeError("a batch norm over space that does not follow a layer of its own")
-            scale, shift = layers.of_norm(weights)
-            return [Synapses(torch.diag(scale).float(), shift.float())]
-        if isinstance(weights, nn.AvgPool2d):
-            return [layers.of_pool(weights)]
+            return [layers.norm_alone(*layers.of_norm(weights), len(shape) - 1)]
+        if isinstance(weights, layers.POOLS):
+            return [layers.of_pool(weights, shape) if len(shape) == 3 else layers.of_groups(weights, shape[0])]
+        if isinstance(module, Delayed) and isinstance(module, Through):
+            return [layers.of_own_input(module)]
+        if network.has_own_delays(module):
+            raise ExchangeError(
+                "it has delays of its own: delayplug.convert_delays(model, round_in_eval=True) comes first"
+            )
         if not (module.delay_place.affine if isinstance(module, Delayed) else network.is_torch(module)):
             raise ExchangeError(
                 "a layer with a computation of its own: linear layers and convolutions can be exchanged"
             )
         return layers.of_delayed(module) if isinstance(module, Delayed) else [layers.of_weights(weights)]
 
+    def _neuron_nodes(self, neuron: nn.Module) -> list[Node]:
+        """A neuron, behind the weights that it has for its input, behind the delays of that."""
+        describes, plain = exchanges(self.network.toolkit), as_plain(neuron) if isinstance(neuron, Delayed) else neuron
+        nodes: list[Node] = [Neurons(describes.describe(plain))]
+        weight = describes.input_weight(plain)
+        if weight is not None:
+            nodes.insert(0, Synapses(weight.detach().cpu().float()))
+        if isinstance(neuron, Delayed):
+            nodes.insert(0, layers.of_own_input(neuron))
+        return nodes
+
     def _absorb(self, name: str, parts: Mapping[str, float]) -> bool:
         """Make a batch norm part of the weights of the layer before it, if that feeds nothing else."""
         norm = self.network.weights_of(self.network.modules[name])
         source = next(iter(parts))
         users = [n for n, mark in self.marks.items() if source in {self._source(part) for part in mark.parts}]
-        if not isinstance(norm, _BatchNorm) or parts != {source: 1.0} or users != [name]:
+        if (
+            not isinstance(norm, _BatchNorm)
+            or source in self.network.neurons
+            or parts != {source: 1.0}
+            or users != [name]
+        ):
             return False
         for i, node in enumerate(self.nodes.get(source, [])):
             if isinstance(node, Synapses):

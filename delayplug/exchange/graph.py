@@ -110,12 +110,13 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Pool:
-    """Average or sum over windows of the last two dimensions."""
+    """Average, sum or maximum over windows of the last two dimensions; padding is never the maximum."""
 
-    kind: Literal["average", "sum"]
+    kind: Literal["average", "sum", "max"]
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)  # of "max"
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,14 @@ class Graph:
     def after(self, name: str) -> list[str]:
         """The nodes that a node feeds."""
         return [b for a, b in self.edges if a == name]
+
+    def is_spikes(self, name: str) -> bool:
+        """Whether the results of a node are zeros and ones, as its kind and those before it say."""
+        node, before = self.nodes[name], self.before(name)
+        if isinstance(node, Threshold) or (isinstance(node, Neurons) and node.cell.threshold is not None):
+            return True
+        passes = isinstance(node, Delay | Flatten) or (isinstance(node, Pool) and node.kind == "max")
+        return passes and len(before) == 1 and self.is_spikes(before[0])
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove nodes, with their edges."""
@@ -258,7 +267,7 @@ def shape_after(name: str, node: Node, fed: Shape) -> Shape:
         case Pool():
             if len(fed) != 3:
                 raise ExchangeError(f"{name} pools over two dimensions of space, and is fed with shape {fed}")
-            return fed[0], *_windows(name, fed[1:], node.kernel, node.stride, node.padding, (1, 1))
+            return fed[0], *_windows(name, fed[1:], node.kernel, node.stride, node.padding, node.dilation)
         case Delay():
             if len(node.delays) != (fed[0] if fed else 1):
                 raise ExchangeError(f"{name} has {len(node.delays)} delays, and is fed with shape {fed}")

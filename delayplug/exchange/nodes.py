@@ -13,7 +13,7 @@ from ..layers.linear import LearnableDelay
 from ..layers.taps import round_delays
 from ..surgery.delayed import Delayed, weights_of
 from ..toolkits.vocabulary import Granularity, Turns
-from .graph import Delay, Geometry, Node, Pool, Synapses
+from .graph import Delay, Geometry, Node, Pool, Shape, Synapses
 
 
 def whole_delays(delay: DelayLayer) -> Tensor:
@@ -92,6 +92,15 @@ def of_norm(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return scale.detach().cpu(), shift.detach().cpu()
 
 
+def norm_alone(scale: Tensor, shift: Tensor, space: int) -> Synapses:
+    """A batch norm by itself as weights: a diagonal, or over space a convolution of one point with a group each."""
+    if space == 0:
+        return Synapses(torch.diag(scale).float(), shift.float())
+    ones = (1,) * space
+    geometry = Geometry(ones, (0,) * space, ones, len(scale))
+    return Synapses(scale.float().view(-1, 1, *ones), shift.float(), geometry)
+
+
 def normed(node: Synapses, scale: Tensor, shift: Tensor) -> Synapses:
     """Weights that include the batch norm behind them; computed in float64 and rounded once."""
     weight = (node.weight.double() * scale.view(-1, *(1,) * (node.weight.dim() - 1))).to(node.weight.dtype)
@@ -99,12 +108,57 @@ def normed(node: Synapses, scale: Tensor, shift: Tensor) -> Synapses:
     return Synapses(weight, bias.to(node.weight.dtype), node.geometry, node.delays, node.max_delay)
 
 
-def of_pool(pool: nn.AvgPool2d) -> Pool:
-    """An average over windows."""
-    leaves_out_padding = pair(pool.padding) != (0, 0) and not pool.count_include_pad
-    if pool.ceil_mode or pool.divisor_override is not None or leaves_out_padding:
-        raise ExchangeError("an AvgPool2d with ceil_mode, divisor_override or count_include_pad=False")
-    return Pool("average", pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
+def of_own_input(neuron: Delayed) -> Delay:
+    """The delays in front of the weights that a neuron has for its input."""
+    return Delay(whole_delays(neuron.delay), neuron.delay.max_delay)
+
+
+POOLS = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
+
+
+def of_pool(pool: nn.Module, shape: Shape) -> Pool:
+    """An average or a maximum over windows, of samples of a shape."""
+    if isinstance(pool, nn.AdaptiveAvgPool2d):
+        return _adaptive(pool, shape)
+    assert isinstance(pool, nn.AvgPool2d | nn.MaxPool2d)
+    kernel, stride, padding = pair(pool.kernel_size), pair(pool.stride), pair(pool.padding)
+    dilation = pair(pool.dilation) if isinstance(pool, nn.MaxPool2d) else (1, 1)
+    if pool.ceil_mode and len(shape) == 3:
+        each = zip(shape[1:], kernel, stride, padding, dilation, strict=True)
+        if any((n + 2 * p - d * (k - 1) - 1) % s for n, k, s, p, d in each):
+            kind = type(pool).__name__
+            raise ExchangeError(f"a {kind} with ceil_mode=True whose last window is cut: pad or cut its input before")
+    if isinstance(pool, nn.MaxPool2d):
+        if pool.return_indices:
+            raise ExchangeError("a MaxPool2d with return_indices=True")
+        return Pool("max", kernel, stride, padding, dilation)
+    if pool.divisor_override is not None or (padding != (0, 0) and not pool.count_include_pad):
+        raise ExchangeError("an AvgPool2d with divisor_override or count_include_pad=False")
+    return Pool("average", kernel, stride, padding)
+
+
+def of_groups(pool: nn.Module, size: int) -> Synapses:
+    """An average over groups of features, as of a layer in which neurons vote, as weights."""
+    assert isinstance(pool, nn.AvgPool2d)
+    (height, window), (_, stride) = pair(pool.kernel_size), pair(pool.stride)
+    if height != 1 or pair(pool.padding) != (0, 0) or pool.ceil_mode or pool.divisor_override is not None:
+        raise ExchangeError("an average over features with padding, ceil_mode or divisor_override")
+    starts = range(0, size - window + 1, stride)
+    weight = torch.zeros(len(starts), size, device="cpu")
+    for row, start in zip(weight, starts, strict=True):
+        row[start : start + window] = 1 / window
+    return Synapses(weight)
+
+
+def _adaptive(pool: nn.AdaptiveAvgPool2d, shape: Shape) -> Pool:
+    size: object = pool.output_size
+    wanted = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    space = shape[1:]
+    height, width = (n if w is None else int(w) for n, w in zip(space, wanted, strict=True))
+    if space[0] % height or space[1] % width:
+        raise ExchangeError(f"an AdaptiveAvgPool2d from {space} to {(height, width)}: its windows have different sizes")
+    window = space[0] // height, space[1] // width
+    return Pool("average", window, window, (0, 0))
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ of the followed modules is looked at: values that it only rearranges, adds or sc
 other operation is recorded by name, in case its result reaches a module or the output of the model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from ..errors import ExchangeError
 from ..surgery.dataflow import Example, StorageMarks, Tracer, results_of
 from ..toolkits.states import tensors_in
+from .graph import unused
 
 INPUT = "input:"  # cannot be the name of a module
 STATE = "state of "
@@ -61,19 +62,24 @@ class Run:
     Attributes:
         calls: of the followed modules, in the order of their first calls.
         results: for each call of the model, what each tensor that it returned is made of; None if of no module.
+        operations: modules in place of operations that the model calls as functions, such as a pooling; they have
+            calls, too.
+        input: the shape of what the model was called with first; None if that is not one tensor.
     """
 
     calls: dict[str, Followed] = field(default_factory=dict)
     results: list[list[Mark | None]] = field(default_factory=list)
+    operations: dict[str, nn.Module] = field(default_factory=dict)
+    input: torch.Size | None = None
 
 
-def follow(model: nn.Module, example: Example, modules: Mapping[str, nn.Module]) -> Run:
-    """Run the model on the example and watch these modules.
+def follow(model: nn.Module, example: Example, modules: Mapping[str, nn.Module], spiking: Iterable[str] = ()) -> Run:
+    """Run the model on the example and watch these modules, of which some give spikes, which are never below zero.
 
     Raises:
         ExchangeError: the model does not run on it, or it is never called.
     """
-    follower = _Follower()
+    follower = _Follower({name for name, _ in model.named_modules()}, spiking)
     with ExitStack() as stack:
         stack.enter_context(model.register_forward_pre_hook(follower.begin_model, with_kwargs=True))
         stack.enter_context(model.register_forward_hook(follower.end_model))
@@ -105,12 +111,25 @@ _SHAPE = frozenset(
 )
 
 
+# Operations that are nodes of a graph, and the modules that do the same, with the same arguments behind the input.
+_POOLS: dict[str, Callable[..., nn.Module]] = {
+    "max_pool2d_with_indices": lambda kernel, stride=(), padding=0, dilation=1, ceil_mode=False: nn.MaxPool2d(
+        kernel, stride or None, padding, dilation, ceil_mode=ceil_mode
+    ),
+    "avg_pool2d": lambda kernel, stride=(), *rest, **options: nn.AvgPool2d(kernel, stride or None, *rest, **options),
+    "_adaptive_avg_pool2d": nn.AdaptiveAvgPool2d,
+}
+
+
 class _Follower(Tracer):
     """While active, marks tensors with what they are made of."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Set[str], spiking: Iterable[str]) -> None:
         super().__init__()
         self.run = Run()
+        self._names = names  # of all modules
+        self._never_negative = set(spiking)
+        self._functions: dict[Hashable, str] = {}  # the names of operations by what they compute
         self.marks: StorageMarks[Mark] = StorageMarks()
         self._inside = 0  # depth of followed modules
 
@@ -126,8 +145,28 @@ class _Follower(Tracer):
         known = [self.marks.get(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         mark = self._result(kind, args, kwargs, known) if any(m is not None for m in known) else None
         out = func(*args, **kwargs)
+        if kind in _POOLS and known[0] is not None and not known[0].other:
+            mark = self._pooled(kind, args, kwargs, known[0], out)
         self.marks.put(results_of(func, args, out), mark)
         return out
+
+    def _pooled(self, kind: str, args: Any, kwargs: Any, source: Mark, out: Any) -> Mark:
+        """What the result of a pooling is made of: of that itself, as if it were a module."""
+        key = (kind, repr((args[1:], kwargs)), tuple(source.parts.items()))  # the same at each step
+        if key not in self._functions:
+            name = unused(kind.removesuffix("_with_indices").strip("_"), {*self._names, *self.run.calls}.__contains__)
+            self._functions[key], self.run.operations[name] = name, _POOLS[kind](*args[1:], **kwargs)
+            if self._is_never_negative(source):
+                self._never_negative.add(name)
+        name = self._functions[key]
+        call = self.run.calls.setdefault(name, Followed())
+        call.marks.append(source)
+        call.inputs.append(args[0].detach().clone())
+        call.outputs.append((out[0] if isinstance(out, tuple) else out).detach().clone())
+        return Mark({name: 1.0})
+
+    def _is_never_negative(self, mark: Mark) -> bool:
+        return not mark.other and all(n in self._never_negative and factor > 0 for n, factor in mark.parts.items())
 
     def _result(self, kind: str, args: Any, kwargs: Any, known: list[Mark | None]) -> Mark | None:
         """What the result of an operation is made of."""
@@ -156,6 +195,10 @@ class _Follower(Tracer):
                     continue
                 if name == "mul" or value is args[0]:
                     return mark.times(number if name == "mul" else 1 / number)
+        if name == "relu" and known[0] is not None and self._is_never_negative(known[0]):
+            return known[0]
+        if kind == "repeat" and all(times == 1 for times in list(args[1])[len(args[1]) - args[0].dim() + 1 :]):
+            return known[0]  # over time or batch, not over values of a sample
         if name == "neg" and known[0] is not None:
             return known[0].times(-1.0)
         return self._other(f"the operation {kind}")
@@ -166,8 +209,10 @@ class _Follower(Tracer):
     # ------------------------------------------------------------------------------------------------- modules
 
     def begin_model(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        first = args[:1] or tuple(kwargs.values())[:1]
-        self.marks.put(tensors_in(first), Mark({INPUT: 1.0}))
+        first = tensors_in(args[:1] or tuple(kwargs.values())[:1])
+        if not self.run.results and len(first) == 1:
+            self.run.input = first[0].shape
+        self.marks.put(first, Mark({INPUT: 1.0}))
 
     def end_model(self, module: nn.Module, args: Any, output: Any) -> None:
         self.run.results.append([self.marks.get(value) for value in tree_leaves(output) if isinstance(value, Tensor)])

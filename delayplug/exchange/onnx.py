@@ -170,6 +170,9 @@ class _Writer:
 
     def pool(self, node: Pool, x: str, before: Shape, after: Shape) -> str:
         moves = _moves(node)
+        if node.kind == "max":
+            moves["dilations"] = node.dilation
+            return self.folded("MaxPool", x, before, after, kernel_shape=node.kernel, **moves)
         if node.kind == "average":
             return self.folded("AveragePool", x, before, after, kernel_shape=node.kernel, count_include_pad=1, **moves)
         ones = self.constant(torch.ones(before[0], 1, *node.kernel, device="cpu"))

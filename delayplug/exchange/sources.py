@@ -1,5 +1,6 @@
 """What the input of each module, and the output of the model, consist of, as a run of the model showed."""
 
+import itertools
 from collections.abc import Sequence
 
 from ..errors import ExchangeError
@@ -135,8 +136,9 @@ def _returned(network: Network, run: Run, marks: dict[str, Mark]) -> list[str]:
     used = {module_of(part) for mark in marks.values() for part in mark.parts}
     sinks = [name for name in run.calls if name not in used]
     results: list[Mark] = []
-    for result in run.results:
-        results += [mark for mark in result if mark is not None and mark not in results]
+    for mark in itertools.chain.from_iterable(run.results):
+        if mark is not None and mark not in results:  # a readout gives its membrane twice
+            results.append(mark)
     if not results:
         if len(sinks) > 1:
             raise ExchangeError(f"{', '.join(sinks)} feed nothing, and the model returns nothing: {ASK_OUTPUT}")

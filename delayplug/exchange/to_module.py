@@ -3,6 +3,7 @@
 Shapes: T steps, B batch; a sample at one step has the shape of the graph's input.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -10,24 +11,29 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, ExchangeError
+from ..errors import ArgumentError, ExchangeError, SequenceError
 from ..layers.conv import KernelDelay
 from ..layers.engines.convolve import Engine
 from ..layers.linear import LearnableDelay
+from ..layers.state import DelayState
 from ..layers.taps import SIGMA_FLOOR, Interpolation
 from ..neurons.cell import Cell
-from ..running.loop import over_time
-from ..toolkits.capabilities import exchanges, streams
+from ..neurons.recurrence import in_steps
+from ..running.loop import Continuing, Step, over_time, step_by_step
+from ..toolkits.capabilities import dynamics, exchanges, streams
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Mode
 from . import nodes as layers
 from .graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Synapses, Threshold, unused
 
 Layer = TypeVar("Layer", bound=nn.Module)
+State = dict[str, Any]  # of each part that remembers something, by its key
 
 
-class GraphNetwork(nn.Module):
+class GraphNetwork(Continuing):
     """A feed-forward graph as a module: (T, B, *input) to (T, B, *output), each call a sequence of its own.
+
+    `chunk` and `step` run it from a state, which `stream` does, too.
 
     It is made in `eval()`, where delays count as whole steps and it computes the graph exactly; in `train()` weights
     and delays learn like those of any `LearnableDelay`. `parts` holds a module for every node that has numbers.
@@ -72,16 +78,57 @@ class GraphNetwork(nn.Module):
 
     def activity(self, x: Tensor) -> dict[str, Tensor]:
         """The result of every node of the graph, by name, (T, B, *its shape)."""
+        return self._results(x, lambda key, part, x: self._run(part, x))
+
+    def _results(self, x: Tensor, run: Callable[[str, nn.Module, Tensor], Tensor]) -> dict[str, Tensor]:
+        """The result of every node by name; `run` gives that of a part from its key, itself and its input."""
         if not isinstance(x, Tensor) or tuple(x.shape[2:]) != self.shape or x.dim() < 2 or x.shape[0] == 0:
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ArgumentError("x", f"a sequence (T, B, {', '.join(map(str, self.shape))})", got)
+            advice = "For one step at a time use step, or delayplug.stream"
+            raise ArgumentError("x", f"a sequence (T, B, {', '.join(map(str, self.shape))})", got, advice)
         values: dict[str, Tensor] = {}
         for name, key, sources in self.steps:
             total = x if not sources else values[sources[0]]
             for source in sources[1:]:
                 total = total + values[source]
-            values[name] = self._run(self.parts[key], total) if key else total
+            values[name] = run(key, self.parts[key], total) if key else total
         return values
+
+    def chunk(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """A part of a sequence: `forward` from a state, None for the beginning, and the next state.
+
+        Args:
+            x: (T, B, *input).
+            state: what the part before returned; it is not changed.
+
+        Raises:
+            ArgumentError: x is no such part, or the state is not one of this network.
+        """
+        remembering = {key for key, part in self.parts.items() if self._remembers(part)}
+        if state is not None and (not isinstance(state, dict) or set(state) != remembering):
+            raise ArgumentError("state", "what chunk or step of this network returned", type(state).__name__)
+        before, after = state or {}, State()
+
+        def run(key: str, part: nn.Module, x: Tensor) -> Tensor:
+            if key not in remembering:
+                return self._run(part, x)
+            if isinstance(part, LearnableDelay | DelayedKernel):
+                y, after[key] = part.chunk(x, before.get(key))
+            else:
+                y, after[key] = neuron_from(self.toolkit, part, x, before.get(key))
+            return y
+
+        return self._results(x, run)[self.steps[-1][0]], after
+
+    def step(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One step (B, *input) from a state, None for the beginning: (B, *output), and the next state."""
+        if not isinstance(x, Tensor):
+            raise ArgumentError("x", f"a step (B, {', '.join(map(str, self.shape))})", type(x).__name__)
+        y, state = self.chunk(x.unsqueeze(0), state)
+        return y.squeeze(0), state
+
+    def _remembers(self, part: nn.Module) -> bool:
+        return self.toolkit.is_neuron(part) or isinstance(part, LearnableDelay | DelayedKernel)
 
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
         if self.toolkit.is_neuron(part):
@@ -107,9 +154,10 @@ class GraphNetwork(nn.Module):
         if isinstance(part, DelayedKernel):
             plain, delays = layers.of_weights(part.conv), layers.whole_delays(part.delay)
             return Synapses(plain.weight.unsqueeze(-1), plain.bias, plain.geometry, delays, part.delay.max_delay)
-        if isinstance(part, nn.AvgPool2d):
-            if part.divisor_override is None:
-                return layers.of_pool(part)
+        if isinstance(part, layers.POOLS):
+            if getattr(part, "divisor_override", None) is None:
+                return layers.of_pool(part, ())
+            assert isinstance(part, nn.AvgPool2d)
             return Pool("sum", layers.pair(part.kernel_size), layers.pair(part.stride), layers.pair(part.padding))
         if isinstance(part, Scaling):
             return Scale(part.factor.cpu())
@@ -130,7 +178,14 @@ class DelayedKernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """A whole sequence from a fresh state; the bias is not delayed."""
-        y: Tensor = self.delay(x, weight=self.conv.weight)
+        return self._with_bias(self.delay(x, weight=self.conv.weight))
+
+    def chunk(self, x: Tensor, state: DelayState | None) -> tuple[Tensor, DelayState]:
+        """A part of a sequence from a state, None for a fresh one, and the next state."""
+        y, after = self.delay.chunk(x, state, self.conv.weight)
+        return self._with_bias(y), after
+
+    def _with_bias(self, y: Tensor) -> Tensor:
         bias = self.conv.bias
         return y if bias is None else y + bias.view(-1, *(1,) * self.delay.dims)
 
@@ -178,6 +233,54 @@ def run_neuron(toolkit: Toolkit, neuron: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
+def neuron_from(toolkit: Toolkit, neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """A neuron over a part of a sequence (T, B, ...) from a state, None for a fresh one, and the next state.
+
+    What the neuron holds itself is in the state, too; it is reset afterwards.
+    """
+    held, is_sequence = streams(toolkit), toolkit.mode(neuron) == Mode.SEQUENCE
+    if not held.kept_state(neuron):
+        if toolkit.held_state(neuron):
+            kind = type(neuron).__name__
+            raise SequenceError(f"{kind} keeps a state that its backend does not give out: it needs kept_state")
+        if is_sequence:  # which begins at each call
+            return _by_its_dynamics(toolkit, neuron, x, state or ())
+        # It takes its state and returns the next one.
+        return step_by_step(_with_its_state(neuron), x, state or ())
+    held.reset(neuron)
+    try:
+        if state is not None:
+            held.put_state(neuron, state)
+        if is_sequence:
+            out = neuron(x)
+        else:
+            out, _ = step_by_step(lambda x_t, _: (neuron(x_t), ()), x)
+        after = held.kept_state(neuron)
+    finally:
+        held.reset(neuron)
+    return out[0] if isinstance(out, tuple) else out, after
+
+
+def _by_its_dynamics(
+    toolkit: Toolkit, neuron: nn.Module, x: Tensor, state: tuple[Tensor | None, ...]
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    known = dynamics(toolkit, neuron)
+    if known is None:
+        raise SequenceError(
+            f"{type(neuron).__name__} begins at each call, and its backend does not say what a step does"
+        )
+    activity = in_steps(known, x, *state)
+    return activity.output, (activity.membrane, activity.current, activity.adaptation)
+
+
+def _with_its_state(neuron: nn.Module) -> Step:
+    def step(x: Tensor, state: Any) -> tuple[Any, Any]:
+        out = neuron(x, *state)
+        return out[0], out[1:]
+
+    return step
+
+
 def _with_gains(graph: Graph, toolkit: Toolkit) -> Graph:
     """The graph with a scale before each neuron whose gain the toolkit does not have."""
     graph = Graph(dict(graph.nodes), list(graph.edges))
@@ -218,6 +321,8 @@ def _part(node: Node, toolkit: Toolkit, interpolation: Interpolation, engine: En
             return _filled(channels, delays=node.delays)
         case Neurons():
             return exchanges(toolkit).build(node.cell)
+        case Pool(kind="max"):
+            return nn.MaxPool2d(node.kernel, node.stride, node.padding, node.dilation)
         case Pool():
             divisor = 1 if node.kind == "sum" else None
             return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)

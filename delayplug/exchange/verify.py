@@ -1,5 +1,6 @@
 """The check of a graph: run on what the model was run on, its neurons fire as they did in the model."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -29,7 +30,11 @@ def verify(graph: Graph, network: Network, run: Run, marks: Mapping[str, Mark], 
         shapes: of a sample of each module's result at one step, and of the model's input.
     """
     first = next((name for name, mark in marks.items() if INPUT in mark.parts), "")
-    x = _over_time(run.calls[first].inputs, shapes[INPUT])
+    inputs, shape = run.calls[first].inputs, shapes[INPUT]
+    x = _over_time(inputs, shape)
+    if x is None and len(shape) > 1:
+        flat = _over_time(inputs, (math.prod(shape),))
+        x = None if flat is None else flat.unflatten(-1, shape)
     if x is None or marks[first].parts != {INPUT: 1.0}:
         return
     try:

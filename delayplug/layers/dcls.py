@@ -33,6 +33,13 @@ class Parts(NamedTuple):
     learns_sigma: bool
 
 
+def is_dcls(module: nn.Module) -> bool:
+    """Whether a module is a `Dcls1d`, of DCLS or of DCLG, as it was called before; imports neither."""
+    return any(
+        cls.__name__ == "Dcls1d" and cls.__module__.split(".")[0] in ("DCLS", "DCLG") for cls in type(module).__mro__
+    )
+
+
 def taps(
     delays: Tensor, weights: Tensor, sigma: Tensor | None, *, max_delay: int, interpolation: Interpolation
 ) -> Tensor:
@@ -43,7 +50,7 @@ def taps(
     out_features, in_features, count = delays.shape
     construct = ConstructKernel1d(out_features, in_features, 1, count, (size,), VERSIONS[interpolation])
     width = None if sigma is None else (sigma - SIGMA_FLOOR[interpolation]).expand_as(delays).unsqueeze(0)
-    kernel: Tensor = construct(weights, _mirror(delays, size).unsqueeze(0), width)
+    kernel: Tensor = construct(weights, mirrored(delays, size).unsqueeze(0), width)
     return kernel.flip(-1).permute(2, 0, 1)
 
 
@@ -64,7 +71,7 @@ def read(module: nn.Module) -> Parts:
     return Parts(
         interpolation=interpolation,
         max_delay=size - 1,
-        delays=_mirror(dcls.P.detach()[0], size),
+        delays=mirrored(dcls.P.detach()[0], size),
         weight=dcls.weight.detach(),
         bias=None if dcls.bias is None else dcls.bias.detach(),
         sigma=None if dcls.SIG is None else dcls.SIG.detach()[0].abs() + SIGMA_FLOOR[interpolation],
@@ -89,7 +96,7 @@ def build(parts: Parts, *, groups: int = 1) -> nn.Module:
         version=VERSIONS[parts.interpolation],
     ).to(parts.delays.device, parts.delays.dtype)
     with torch.no_grad():
-        module.P.copy_(_mirror(parts.delays, size)).requires_grad_(parts.learns_delays)
+        module.P.copy_(mirrored(parts.delays, size)).requires_grad_(parts.learns_delays)
         module.weight.copy_(parts.weight)
         if parts.bias is not None:
             module.bias.copy_(parts.bias)
@@ -99,6 +106,6 @@ def build(parts: Parts, *, groups: int = 1) -> nn.Module:
     return built
 
 
-def _mirror(values: Tensor, size: int) -> Tensor:
+def mirrored(values: Tensor, size: int) -> Tensor:
     """Delays to positions, and back: the map is its own inverse."""
     return size - 1 - size // 2 - values

@@ -19,8 +19,11 @@ def traced_call(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
 
     Raises:
         WiringError: what traces knows no modules.
+        ExchangeError: an exporter that knows no delays traces it.
     """
     tracer = args[0].tracer
+    if type(tracer).__module__.split(".")[0] == "nirtorch":
+        raise _lost(layer)
     if not isinstance(tracer, fx.Tracer):
         raise WiringError(
             f"{type(layer).__name__}, a layer with delays, is traced by {type(tracer).__name__}, which knows no "
@@ -38,10 +41,7 @@ def refuse_other_exporters(layer: nn.Module, *, within: bool = False) -> None:
     call = nn.Module.__call__  # which nirtorch replaces while it runs a model
     if torch.compiler.is_compiling() or call.__module__ != "nirtorch.graph" or hasattr(call, "has_met_delays"):
         return
-    error = ExchangeError(
-        f"a {type(layer).__name__} has delays, which exporters built on nirtorch do not write: "
-        "use delayplug.to_nir(model, dt=...)"
-    )
+    error = _lost(layer)
     if not within:
         raise error
     vars(call)["has_met_delays"] = True
@@ -54,3 +54,10 @@ def refuse_other_exporters(layer: nn.Module, *, within: bool = False) -> None:
             raise error
 
     handle = register_module_forward_hook(at_the_end)
+
+
+def _lost(layer: nn.Module) -> ExchangeError:
+    return ExchangeError(
+        f"a {type(layer).__name__} has delays, which exporters built on nirtorch do not write, so that they would be "
+        "lost: use delayplug.to_nir(model, dt=...)"
+    )

@@ -113,7 +113,8 @@ def _continuing(
     def forward(x: Tensor, tail: int = 0, weight: Tensor | None = None) -> Tensor:
         if tail:
             raise SequenceError(
-                f"{name or 'the model'} appends {tail} steps: a stream has no end. Call it without a tail"
+                f"{name or 'the model'} appends {tail} steps to a sequence, and a stream has no end: call it without a "
+                f"tail, and push {tail} steps of silence behind the input for what arrives late"
             )
         if name in after:
             raise SequenceError(f"{name} runs more than once for one part: its calls cannot be told apart")

@@ -5,6 +5,7 @@ Shapes: T steps, B batch.
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,6 +25,14 @@ Result = TypeVar("Result")
 Forward = Callable[..., Any]
 # step(input, state) gives the output and the next state
 Step = Callable[[Tensor, Any], tuple[Any, Any]]
+
+
+class Continuing(nn.Module, ABC):
+    """A module over sequences that goes on from an explicit state: `stream` runs it by its `chunk`."""
+
+    @abstractmethod
+    def chunk(self, x: Tensor, state: Any = None) -> tuple[Any, Any]:
+        """A part of a sequence, (T, B, ...), from a state, None for a fresh one: the outputs, and the next state."""
 
 
 def step_by_step(step: Step, x: Tensor, state: Any = None) -> tuple[Any, Any]:

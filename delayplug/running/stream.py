@@ -26,7 +26,7 @@ from ..toolkits.states import from_leaves, tensors_in
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Mode
 from .carried import Carried, Carrier
-from .loop import call, has_loop, step_by_step
+from .loop import Continuing, call, has_loop, step_by_step
 from .saved import SavedState, read_saved, saved
 from .selfcheck import agree, longest_delay, noise_like
 
@@ -49,7 +49,9 @@ class Stream:
 
     def __init__(self, model: nn.Module, advance: Advance | None, start: Start | None, check: bool) -> None:
         self.model, self.steps = model, 0
-        self._toolkit = _toolkit_of(model)
+        if advance is None and isinstance(model, Continuing):
+            advance = type(model).chunk  # with which the state of its neurons is in its own
+        self._toolkit = None if isinstance(model, Continuing) else _toolkit_of(model)
         self._carrier = Carrier(model, self._toolkit)
         self._advance_by, self._needs_check = advance, check
         self._start = None if start is None else functools.partial(start, model)
@@ -270,9 +272,9 @@ def stream(
 
     Takes networks of any installed toolkit, plain, with delays or frozen, that can continue from a state: neurons that
     hold theirs (snnTorch's `init_hidden`, SpikingJelly in both step modes); a model that takes an argument `state` and
-    returns (output, state), such as Norse's `SequentialState`, be it for one step or with a loop over a sequence; and
-    layers of delays by themselves. `advance` is for all others that carry a state. An attribute of a module of the
-    user's own stays where it is: it is neither saved nor reset.
+    returns (output, state), such as Norse's `SequentialState`, be it for one step or with a loop over a sequence; what
+    `from_nir` returns; and layers of delays by themselves. `advance` is for all others that carry a state. An attribute
+    of a module of the user's own stays where it is: it is neither saved nor reset.
 
     Args:
         model: in `eval()`.

@@ -31,7 +31,7 @@ from ..toolkits.capabilities import FusedNeurons, dynamics, streams
 from ..toolkits.states import tensors_in
 from ..toolkits.vocabulary import Mode, TimeInside, Turns
 from .fingerprint import fingerprint
-from .loop import Forward, call, from_fresh_state, has_loop, over_time, step_by_step
+from .loop import Continuing, Forward, call, from_fresh_state, has_loop, over_time, step_by_step
 from .selfcheck import agree, longest_delay
 
 _NORMS = nn.modules.batchnorm._NormBase
@@ -71,6 +71,8 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
         raise ArgumentError(
             "x", "a sequence (T, B, ...)", tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         )
+    if isinstance(model, Continuing):
+        return model(x)  # it runs layer by layer by itself
     _, toolkit = plugins.toolkit_of(model.modules())
     network = Network(model, toolkit)
     modes = {toolkit.mode(neuron) for neuron in network.neurons.values()}

@@ -103,7 +103,7 @@ def add_delays(
 
 def remove_delays(model: nn.Module) -> nn.Module:
     """Take all delays out again, in place: types, keys and hooks are as before `add_delays`. Returns the model."""
-    _take_out(model, {name for name, _ in delayed_layers(model)})
+    take_out_delays(model, {name for name, _ in delayed_layers(model)})
     return model
 
 
@@ -126,7 +126,14 @@ def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOption
             f"{c.layer} has an attribute 'delay' of its own; rename it, or leave the layer out with filter_fn"
         )
     weights = c.place.weights_of(layer)
-    like = next((p for p in (getattr(weights, "weight", None), *weights.parameters()) if isinstance(p, Tensor)), None)
+    like = next(
+        (
+            p
+            for p in (getattr(weights, "weight", None), *weights.parameters(), *weights.buffers())
+            if isinstance(p, Tensor)
+        ),
+        None,
+    )
     device, dtype = (None, None) if like is None else (like.device, like.dtype)
     delay: DelayLayer
     if c.granularity is Granularity.SYNAPTIC and isinstance(weights, Convolution):
@@ -193,11 +200,12 @@ def _verify(model: nn.Module, example: Example, names: list[str]) -> None:
         if idle:
             raise WiringError(f"the delays of {', '.join(sorted(idle))} did not run")
     except Exception as error:
-        _take_out(model, set(names))
+        take_out_delays(model, set(names))
         raise WiringError(f"the delayed model does not run on the example, and was put back: {error}") from error
 
 
-def _take_out(model: nn.Module, names: set[str]) -> None:
+def take_out_delays(model: nn.Module, names: set[str]) -> None:
+    """Undo `add_delays` for the layers of these names."""
     for name, layer in list(delayed_layers(model)):
         if name not in names:
             continue

@@ -8,7 +8,7 @@ import torch
 from ..toolkits.vocabulary import Mode, TimeAxis, Turns
 from .dataflow import Call, Flow
 from .inventory import Network
-from .verdict import BY_NAME, Request, Skipped, Target, accepts
+from .verdict import BY_NAME, Request, Skipped, Target, accepts, beside_delays
 
 _AMBIGUOUS = "its time cannot be told from its batch: pass an example with different numbers of steps and samples"
 
@@ -25,6 +25,9 @@ def _target(network: Network, graph: "_Graph", name: str, request: Request) -> T
     owner = network.recurrent.get(name)
     if owner in network.neurons:
         return Target(str(owner), turns=Turns.INSIDE)
+    beside = beside_delays(network, name, graph.sources(name), graph.layers_after(name))
+    if beside is not None and name not in request.by_name:
+        return beside
     fed, last = graph.first_neuron(name), name
     if fed is None:
         after = graph.layers_after(name)

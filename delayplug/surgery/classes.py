@@ -18,7 +18,8 @@ class _Told(type):
     def __repr__(cls) -> str:
         _, plain = mixed_in(cls)
         name = f"{cls.__module__}.{cls.__qualname__}"
-        return f"<class '{name}', a {plain.__name__} with delays (delayplug.to_nir and to_onnx export it)>"
+        advice = "delayplug.to_nir and to_onnx export them, others would lose them"
+        return f"<class '{name}', a {plain.__name__} with delays ({advice})>"
 
 
 def mixed(mixin: type, plain: type[nn.Module]) -> type:
@@ -46,6 +47,14 @@ def take_out(layer: nn.Module) -> None:
     """Undo `put_in`, whatever became of the class since."""
     mixin, plain = mixed_in(type(layer))
     layer.__class__ = _rebased(type(layer), mixed(mixin, plain), plain)
+
+
+def as_plain(layer: nn.Module) -> nn.Module:
+    """Another module of the class under the mixin, with the very contents of a layer: for who asks for its class."""
+    _, plain = mixed_in(type(layer))
+    other = plain.__new__(plain)
+    other.__dict__ = layer.__dict__
+    return other
 
 
 def _rebased(cls: type, old: type, new: type) -> type:

@@ -8,9 +8,11 @@ from torch.nn.utils import parametrize
 
 from ..layers.base import DelayLayer
 from ..layers.conv import Convolution
-from ..toolkits.capabilities import containers, own_weights
+from ..layers.dcls import is_dcls
+from ..toolkits.capabilities import containers, own_delays, own_weights
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Mode
+from .through import Through
 
 _TORCH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -56,7 +58,21 @@ class Network:
 
     def is_layer(self, module: nn.Module) -> bool:
         """Whether a module has weights in front of which, or in place of which, a delay could be."""
-        return isinstance(self.weights_of(module), _TORCH) or isinstance(module, OTHER) or self.is_own(module)
+        return (
+            isinstance(self.weights_of(module), _TORCH)
+            or isinstance(module, OTHER)
+            or self.is_own(module)
+            or self.delays_itself(module)
+        )
+
+    def delays_itself(self, module: nn.Module) -> bool:
+        """Whether a module delays what goes through it, by delayplug or by means of its own."""
+        given = isinstance(module, Through) and (module.is_open or hasattr(module, "delay"))
+        return given or self.has_own_delays(module)
+
+    def has_own_delays(self, module: nn.Module) -> bool:
+        """Whether a module delays by means of its own: a `Dcls1d`, or a toolkit's module with delays per channel."""
+        return is_dcls(module) or own_delays(self.toolkit, module) is not None
 
     def is_own(self, module: nn.Module) -> bool:
         """Whether a module of the user's has a weight matrix of its own, and no neurons."""
@@ -121,6 +137,8 @@ class Network:
 
     def is_passive(self, module: nn.Module) -> bool:
         """Whether a module lets a connection pass as it is: torch's own, without weight matrix, memory or children."""
+        if isinstance(module, Through):
+            return True
         weights = self.weights_of(module)
         of_torch = any(kind.__module__.startswith("torch.nn.modules") for kind in type(weights).__mro__[:-2])
         is_container = isinstance(weights, nn.Sequential) or any(weights.children())
@@ -134,6 +152,8 @@ def channels_of(weights: nn.Module) -> tuple[int | None, int | None]:
         return weights.in_channels, weights.out_channels
     if isinstance(weights, nn.Linear):
         return weights.in_features, weights.out_features
+    if isinstance(weights, Through):
+        return weights.channels, weights.channels
     return None, None
 
 

@@ -102,6 +102,8 @@ def reason_against_layer(network: Network, name: str, request: Request) -> str |
         return "filter_fn leaves it out"
     if isinstance(layer, Delayed):
         return HAS_DELAYS
+    if network.has_own_delays(layer):
+        return f"{kind} has delays of its own: delayplug.convert_delays(model) makes them delayplug's"
     inside = network.holds(name)
     if inside is not None:
         return f"{kind} holds a neuron of its own, {inside}: make them two modules"
@@ -182,6 +184,23 @@ def accepts(network: Network, layer: str, target: Target, request: Request) -> T
     if not network.toolkit.is_spiking(module):
         return Skipped(layer, f"it feeds {target.neuron} ({kind}), a readout; {BY_NAME}")
     return target
+
+
+def beside_delays(network: Network, name: str, before: Iterable[str], after: Iterable[str]) -> Skipped | None:
+    """Why a layer gets no delays if one that feeds it, or that it feeds, delays already; None if none of them does.
+
+    Args:
+        network: the model.
+        name: of the layer.
+        before, after: the layers, or whatever else, directly before it and behind it.
+    """
+    if network.delays_itself(network.layers[name]):
+        return None
+    for names, way in ((after, "its output goes"), (before, "its input comes")):
+        delaying = [n for n in names if n in network.layers and network.delays_itself(network.layers[n])]
+        if delaying:
+            return Skipped(name, f"{way} through {', '.join(sorted(delaying))}, which delays it already; {BY_NAME}")
+    return None
 
 
 def weights_outside_layers(network: Network) -> list[Skipped]:

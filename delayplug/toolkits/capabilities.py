@@ -8,12 +8,14 @@ only what differs. Each capability has its laws in `delayplug.testing`.
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import BackendError, ExchangeError
+from ..layers.taps import Interpolation
 from ..neurons.cell import Cell
 from ..neurons.dynamics import Dynamics
 from ..neurons.recurrence import NeuronActivity
@@ -70,6 +72,37 @@ class OwnWeights:
     def is_plain(self, layer: nn.Module) -> bool:
         """Whether a layer of the toolkit's computes what the layer of torch's that it derives from does."""
         return False
+
+
+@dataclass(frozen=True)
+class ChannelDelays:
+    """A module of a toolkit's that delays each channel of its input, and does nothing else.
+
+    Attributes:
+        delays: (C,) in steps, or () for all channels; detached.
+        max_delay: the largest delay that training may reach, in steps.
+        interpolation: between whole steps.
+        sigma: its width in steps; None for "linear".
+        learns: whether the delays are trained.
+        leading: dimensions before the channels in its input: 1 for a step (B, C, ...), 2 for a sequence (T, B, C, ...).
+        resets: the name of the method by which its user, or the toolkit, resets it; "" if there is none.
+    """
+
+    delays: Tensor
+    max_delay: int
+    interpolation: Interpolation = "linear"
+    sigma: float | None = None
+    learns: bool = False
+    leading: int = 1
+    resets: str = ""
+
+
+class OwnDelays(ABC):
+    """Modules of a toolkit's that delay their input, which are left as they are or converted."""
+
+    @abstractmethod
+    def own_delays(self, module: nn.Module) -> ChannelDelays | None:
+        """The delays of such a module; None for any other."""
 
 
 class Streams:
@@ -131,6 +164,10 @@ class Exchanges(ABC):
         Raises:
             ExchangeError: it does something that a `Cell` does not express, with the reason.
         """
+
+    def input_weight(self, neuron: nn.Module) -> Tensor | None:
+        """The weights (O, I) by which a neuron multiplies its input, before what `describe` says; None without."""
+        return None
 
     @abstractmethod
     def build(self, cell: Cell) -> nn.Module:
@@ -249,7 +286,7 @@ class FusedNeurons(ABC):
         return activity.output
 
 
-_CAPABILITIES = (Containers, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons)
+_CAPABILITIES = (Containers, OwnWeights, OwnDelays, Streams, Exchanges, Benchmarks, FusedNeurons)
 _NO_CONTAINERS, _NO_WEIGHTS, _NO_STREAMS = Containers(), OwnWeights(), Streams()
 
 
@@ -261,6 +298,11 @@ def containers(toolkit: Toolkit) -> Containers:
 def own_weights(toolkit: Toolkit) -> OwnWeights:
     """What a toolkit says about weights of its own; for one without, that there are none."""
     return toolkit if isinstance(toolkit, OwnWeights) else _NO_WEIGHTS
+
+
+def own_delays(toolkit: Toolkit, module: nn.Module) -> ChannelDelays | None:
+    """The delays of a module by which its toolkit delays; None where the toolkit has none."""
+    return toolkit.own_delays(module) if isinstance(toolkit, OwnDelays) else None
 
 
 def streams(toolkit: Toolkit) -> Streams:

@@ -124,3 +124,14 @@ def test_numbers_that_float32_does_not_have() -> None:
     graph = chain((1,), cell(gain=-large[1]))
     with pytest.raises(ExchangeError, match="1: its gain is beyond"):
         graph.check_range()
+
+
+def test_what_is_zeros_and_ones() -> None:
+    pool = Pool("max", (1, 1), (1, 1), (0, 0))
+    graph = chain((2,), cell(), Delay(torch.tensor([0, 1]), 1), pool, Flatten(), Synapses(torch.ones(2, 2)), cell())
+    assert [name for name in graph.nodes if graph.is_spikes(name)] == ["1", "2", "3", "4", "6"]
+    graph.edges.append(("1", "3"))  # a sum of spikes may be two
+    assert not graph.is_spikes("3")
+    assert not graph.is_spikes("4")
+    graph.nodes["3"] = Pool("sum", (1, 1), (1, 1), (0, 0))
+    assert not chain((2,), cell(), graph.nodes["3"]).is_spikes("2")

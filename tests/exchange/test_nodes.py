@@ -82,7 +82,7 @@ def test_a_batch_norm_becomes_part_of_weights(affine: bool) -> None:
 
 
 def test_pools() -> None:
-    assert of_pool(nn.AvgPool2d(3, (2, 1), 1)) == Pool("average", (3, 3), (2, 1), (1, 1))
+    assert of_pool(nn.AvgPool2d(3, (2, 1), 1), (1, 9, 9)) == Pool("average", (3, 3), (2, 1), (1, 1))
     with pytest.raises(ExchangeError, match="divisor_override"):
-        of_pool(nn.AvgPool2d(2, divisor_override=3))
+        of_pool(nn.AvgPool2d(2, divisor_override=3), (1, 9, 9))
     assert (pair(2), pair([1, 2])) == ((2, 2), (1, 2))

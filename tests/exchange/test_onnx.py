@@ -10,13 +10,14 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from delayplug import ExchangeError, LearnableDelay, to_nir, to_onnx
+from delayplug import ExchangeError, LearnableDelay, add_delays, to_nir, to_onnx
 from delayplug.bench.config import RunConfig
 from delayplug.bench.model.network import DelayNetwork
 from delayplug.exchange.graph import Graph, Input, Neurons, Output
 from delayplug.exchange.to_module import GraphNetwork, run_neuron
 from delayplug.toolkits import plugins
 from tests.exchange.models import KINDS, F, O, delayed, drive, from_nir, make, make_conv, run, spikes
+from tests.exchange.tutorials import SHAPE, TUTORIALS, images, tutorial
 from tests.neurons.test_cell import NEURONS, currents
 
 
@@ -53,6 +54,26 @@ def test_convolutions(kind: str, granularity: str, tmp_path: Path) -> None:
     wanted = run(kind, model, x)
     assert 0 < wanted.mean() < 1
     assert torch.equal(play(path, x), wanted)
+
+
+@pytest.mark.parametrize("delays", [True, False])
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_the_convolutional_networks_of_tutorials(name: str, delays: bool, tmp_path: Path) -> None:
+    """Max pooling as a module and as a function, a leading image, batch norm, dropout, Norse's own readout."""
+    told, model = tutorial(name)
+    if delays:
+        add_delays(model, 3, example=told.drive)
+    x = images(14)
+    with torch.no_grad():
+        wanted = told.run(model, x)
+    assert wanted.count_nonzero() > 5
+    path = to_onnx(model, tmp_path / "net.onnx", example=told.drive, **told.options)
+    sizes = [d.dim_param or d.dim_value for d in onnx.load(path).graph.input[0].type.tensor_type.shape.dim]
+    assert sizes == ["steps", "batch", *SHAPE]
+    if name == "norse":
+        torch.testing.assert_close(play(path, x), wanted, atol=1e-6, rtol=1e-5)
+    else:
+        assert torch.equal(play(path, x), wanted)
 
 
 @pytest.mark.parametrize("name", NEURONS)

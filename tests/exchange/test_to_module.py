@@ -1,10 +1,16 @@
 """A graph as a module: it computes the graph, learns, and is the same graph again."""
 
+import io
+from typing import Any
+
+import norse.torch as norse
 import pytest
+import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from delayplug import Cell, ExchangeError, LearnableDelay
+import delayplug
+from delayplug import ArgumentError, Cell, ExchangeError, LearnableDelay, SequenceError, to_nir
 from delayplug.exchange.graph import (
     Delay,
     Flatten,
@@ -18,9 +24,22 @@ from delayplug.exchange.graph import (
     Synapses,
     Threshold,
 )
-from delayplug.exchange.to_module import DelayedKernel, GraphNetwork
+from delayplug.exchange.to_module import DelayedKernel, GraphNetwork, neuron_from
 from delayplug.toolkits import plugins
-from tests.exchange.models import TOOLKITS, reference
+from tests.exchange.models import (
+    KINDS,
+    TOOLKITS,
+    F,
+    O,
+    box,
+    delayed,
+    drive,
+    from_nir,
+    make,
+    make_conv,
+    reference,
+    spikes,
+)
 from tests.exchange.test_graph import cell, chain
 
 
@@ -137,3 +156,98 @@ def test_initialisation_by_the_names_of_classes_finds_convolutions_only():
     net = GraphNetwork(graph, plugins.toolkit("norse"))
     found = [m for m in net.modules() if any(word in type(m).__name__ for word in ("Conv", "Linear", "Norm"))]
     assert [type(m) for m in found] == [nn.Conv1d]
+
+
+def exchanged(kind: str, backend: str) -> tuple[Any, Tensor]:
+    """A network that went through NIR, and an input."""
+    torch.manual_seed(5)
+    if kind != "convolutions":
+        model = delayed(make(kind), filter_fn=["0", "2"])
+        return from_nir(to_nir(model, dt=1e-3), backend=backend), spikes(14)
+    example = drive("spikingjelly-s", (2, 8, 8))
+    model = delayed(make_conv("spikingjelly-s"), example=example, filter_fn=["0", "3", "6"])
+    return from_nir(to_nir(model, example, dt=1e-3), backend=backend), spikes(14, 2, (2, 8, 8))
+
+
+@pytest.mark.parametrize("backend", TOOLKITS)
+@pytest.mark.parametrize("kind", [*KINDS, "convolutions"])
+def test_step_by_step_is_the_sequence(kind: str, backend: str) -> None:
+    network, x = exchanged(kind, backend)
+    with torch.no_grad():
+        wanted = network(x)
+        assert 0 < wanted.mean() < 1
+        stream = delayplug.stream(network)
+        assert torch.equal(torch.stack([stream.push(x_t) for x_t in x]), wanted)
+        stream.reset()
+        assert torch.equal(torch.cat([stream.push_chunk(part) for part in x.split([1, 6, 2, 5])]), wanted)
+        state, outputs = None, []
+        for x_t in x:
+            y, state = network.step(x_t, state)
+            outputs.append(y)
+        assert torch.equal(torch.stack(outputs), wanted)
+        assert torch.equal(network(x), wanted)  # nothing of that is left on it
+        assert torch.equal(delayplug.unroll(network, x), wanted)
+
+
+@pytest.mark.parametrize("backend", TOOLKITS)
+def test_streams_take_turns_and_are_saved(backend: str) -> None:
+    network, x = exchanged("norse", backend)
+    other = x.roll(3, 0)
+    with torch.no_grad():
+        wanted, wanted_other = network(x), network(other)
+    first, second = delayplug.stream(network), delayplug.stream(network)
+    outputs = [(first.push(x[t]), second.push(other[t])) for t in range(7)]
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    file.seek(0)
+    restored = delayplug.stream(exchanged("norse", backend)[0])
+    restored.restore(torch.load(file, weights_only=True))
+    outputs += [(restored.push(x[t]), second.push(other[t])) for t in range(7, len(x))]
+    assert torch.equal(torch.stack([y for y, _ in outputs]), wanted)
+    assert torch.equal(torch.stack([y for _, y in outputs]), wanted_other)
+
+
+@pytest.mark.parametrize("backend", TOOLKITS)
+@pytest.mark.parametrize("current", [False, True])
+def test_readouts_step_by_step(current: bool, backend: str) -> None:
+    torch.manual_seed(2)
+    leak, synapse = torch.tensor(0.5), torch.tensor(0.25)
+    parameters = norse.LIParameters(tau_mem_inv=leak, tau_syn_inv=synapse)
+    readout = norse.LICell(parameters, dt=1.0) if current else norse.LIBoxCell(norse.LIBoxParameters(leak), dt=1.0)
+    model = delayed(norse.SequentialState(nn.Linear(F, F), box(0.5, 0.125), nn.Linear(F, O), readout))
+    graph, x = to_nir(model, dt=1e-3), spikes(14)
+    if current and backend == "spikingjelly":
+        with pytest.raises(ExchangeError, match="a readout of SpikingJelly's needs no current"):
+            from_nir(graph, backend=backend)
+        return
+    network = from_nir(graph, backend=backend)
+    with torch.no_grad():
+        wanted = network(x)
+    assert wanted.std() > 0.01
+    stream = delayplug.stream(network)
+    torch.testing.assert_close(torch.stack([stream.push(x_t) for x_t in x]), wanted)
+    stream.reset()
+    torch.testing.assert_close(torch.cat([stream.push_chunk(part) for part in x.split([1, 6, 7])]), wanted)
+
+
+def test_what_a_step_takes() -> None:
+    network, x = exchanged("norse", "snntorch")
+    _, state = network.step(x[0])
+    state.popitem()
+    with pytest.raises(ArgumentError, match="state: expected what chunk or step of this network returned, got dict"):
+        network.step(x[1], state)
+    with pytest.raises(ArgumentError, match="x: expected a step"):
+        network.step(None)
+    with pytest.raises(ArgumentError, match=r"x: expected a sequence .*got \(3, 5\).*use step, or delayplug.stream"):
+        network(torch.zeros(3, F))
+
+
+def test_a_neuron_that_does_not_give_its_state_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit = plugins.toolkit("snntorch")
+    monkeypatch.setattr(type(toolkit), "kept_state", lambda self, module: {})
+    monkeypatch.setattr(type(toolkit), "held_state", lambda self, neuron: (neuron.mem,))
+    with pytest.raises(SequenceError, match="Leaky keeps a state that its backend does not give out"):
+        neuron_from(toolkit, snn.Leaky(0.5), torch.zeros(2, 1, 3), None)
+    monkeypatch.setattr(type(toolkit), "held_state", lambda self, neuron: ())
+    with pytest.raises(SequenceError, match="StateLeaky begins at each call, and its backend does not say"):
+        neuron_from(toolkit, snn.StateLeaky(0.5, 3), torch.zeros(2, 1, 3), None)

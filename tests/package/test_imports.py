@@ -41,6 +41,7 @@ NAMED = {
         "snnTorch: subtract, again while the membrane stays above",
         "snnTorch: zero in the next step, dropping its input",
     },
+    "models/snn_delays.py": {"spikingjelly"},  # likewise, for the backend of what the paper's code has saved
     "bench/measure/paper.py": None,  # the network of the paper, whose authors wrote it with SpikingJelly
     "bench/measure/comparisons.py": {"DCLS + SpikingJelly"},  # what training is compared with: that network
 }

@@ -81,7 +81,7 @@ def test_an_appended_tail_and_a_layer_that_runs_twice_are_refused():
         def forward(self, x: Tensor) -> Tensor:
             return self.delay(x, tail=2)
 
-    with pytest.raises(SequenceError, match="delay appends 2 steps: a stream has no end"):
+    with pytest.raises(SequenceError, match="delay appends 2 steps to a sequence, and a stream has no end"):
         stream(Tail().eval()).push(spikes()[0])
     shared = LearnableDelay(F, max_delay=3)
     with pytest.raises(SequenceError, match="runs more than once"):

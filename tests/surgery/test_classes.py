@@ -21,7 +21,7 @@ from torch.nn.utils import (
 )
 
 from delayplug import add_delays, named_delays, plan_delays, remove_delays
-from delayplug.surgery.classes import mixed, mixed_in, put_in, take_out
+from delayplug.surgery.classes import as_plain, mixed, mixed_in, put_in, take_out
 from tests.networks import F, H, sequence
 
 SHIFT = 2
@@ -239,3 +239,12 @@ def test_the_class_shows_as_what_it_is(plain):
     assert "with delays" not in repr(type(net))
     parametrize.remove_parametrizations(net, "weight")
     assert type(net) is plain
+
+
+def test_a_layer_as_one_of_its_plain_class():
+    net, module, _ = network("linear")
+    add_delays(net, 4)
+    plain = as_plain(module)
+    assert type(plain) is layer.Linear
+    assert plain.weight is module.weight
+    assert type(module) is not layer.Linear

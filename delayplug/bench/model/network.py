@@ -7,15 +7,18 @@ Learnable Spacings", ICLR 2024, section 4.1 and appendix. Shapes: T steps, B bat
 import inspect
 import itertools
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import BackendError
+from ...errors import ArgumentError, BackendError, SequenceError
 from ...layers.exact import mark_exact
 from ...neurons.adaptive import AdaptiveParameters
 from ...neurons.loops import compiled_loops
+from ...neurons.recurrence import in_steps
+from ...running.loop import Continuing
 from ...toolkits.capabilities import Benchmarks, benchmarks
 from ...toolkits.toolkit import Toolkit
 from ..config import Readout, RunConfig
@@ -25,10 +28,11 @@ from .recurrent import Recurrent
 from .synapses import Synapses
 
 
-class DelayNetwork(nn.Module):
+class DelayNetwork(Continuing):
     """Delay layer, batch norm, spiking neuron and dropout for each hidden size, then a readout.
 
     Every delay layer lengthens the sequence by half of the maximal delay, as in the paper, so that late spikes arrive.
+    As a stream (`delayplug.stream`) it has no end: late spikes arrive in steps of silence that follow.
 
     Args:
         sizes: channels, hidden sizes, classes.
@@ -87,6 +91,44 @@ class DelayNetwork(nn.Module):
                     scale = self.dropout.scale
                 spikes.append(mark_exact(x))  # zeros and ones
             return [*spikes, self.benchmark.run(self.readout, self.layers[-1](x, tail=self.tail, scale=scale))]
+
+    def chunk(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """A part of a sequence in `eval()`, without a tail, from a state, None for a fresh one; and the next state.
+
+        Args:
+            x: (T, B, C), as for `forward`.
+            state: what the part before returned; it is not changed.
+
+        Returns:
+            The readout's membrane potential, (T, B, classes): of a whole sequence the first T steps of `forward`.
+
+        Raises:
+            SequenceError: it has recurrent connections, or its toolkit does not say what its neurons do in a step.
+            ArgumentError: it is in training.
+        """
+        if self.training:
+            raise ArgumentError("model", "a network in eval()", "one in training", "Call model.eval() first")
+        if self.connections:
+            raise SequenceError("the network has recurrent connections, which run over whole sequences only")
+        before, after = iter(state or itertools.repeat((None, ()))), []
+        for synapse, norm, neuron in itertools.zip_longest(self.layers, self.norms, (*self.neurons, self.readout)):
+            delays, memory = next(before)
+            current, delays = synapse.chunk(x, delays)
+            if norm is not None:
+                current = norm(current.flatten(0, 1)).view_as(current)
+            x, memory = self._neuron_chunk(neuron, current, memory)
+            after.append((delays, memory))
+        return x, after
+
+    def _neuron_chunk(self, neuron: nn.Module, current: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, Any]:
+        dynamics = self.benchmark.run_dynamics(neuron)
+        if dynamics is None:
+            raise SequenceError(f"{type(self.benchmark).__name__} does not say what a step of its neurons computes")
+        if neuron is self.readout:
+            dynamics = replace(dynamics, gives_membrane=True)
+        activity = in_steps(dynamics, current, *state)
+        after = (activity.membrane, activity.current, activity.adaptation)
+        return activity.output, after
 
     def draw_masks(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """The masks of dropout for a batch, (1, B, size) for each hidden layer; none if nothing is dropped."""

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ...layers.linear import LearnableDelay
+from ...layers.state import DelayState
 from ...layers.taps import SIGMA_FLOOR
 from ..config import RunConfig
 from ..variants import PER_SYNAPSE
 
 _LAST_SIGMA = SIGMA_FLOOR["gauss"] + 0.23  # the paper's, after its annealing
+
+States = tuple[DelayState | None, ...]  # of each part of the synapses of a layer
 
 
 class Synapses(nn.Module):
@@ -82,6 +85,21 @@ class Synapses(nn.Module):
             else:
                 x = part(x if x.is_floating_point() else x.to(next(part.parameters()).dtype))
         return x
+
+    def chunk(
+        self, x: Tensor, state: tuple[DelayState | None, ...] | None
+    ) -> tuple[Tensor, tuple[DelayState | None, ...]]:
+        """A part of a sequence, (T, B, I) to (T, B, O), from a state, None for a fresh one; and the next state."""
+        parts = [part for part in (self.before, self.weights, self.after) if part is not None]
+        after: list[DelayState | None] = []
+        for part, before in zip(parts, state or (None,) * len(parts), strict=True):
+            own: DelayState | None = None
+            if isinstance(part, LearnableDelay):
+                x, own = part.chunk(x, before)
+            else:
+                x = part(x if x.is_floating_point() else x.to(next(part.parameters()).dtype))
+            after.append(own)
+        return x, tuple(after)
 
     def _scaled(self, scale: float) -> Tensor:
         weight = self.weights.weight

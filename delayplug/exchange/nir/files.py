@@ -23,6 +23,9 @@ from ..from_model import graph_of
 from ..to_module import GraphNetwork
 from . import read, write
 from .firing import INTEGRATORS, Integrator
+from .notes import read_dts
+
+_EXPECTED_DT = "the seconds of a step, above zero"
 
 
 def to_nir(
@@ -62,7 +65,8 @@ def to_nir(
         ExtraMissingError: the package nir is missing.
         ArgumentError: dt is not a time.
     """
-    _check("to_nir", dt)
+    _check_nir("to_nir")
+    _check_dt(dt)
     graph = graph_of(model, example, outputs)
     reasons = write.not_in_nir(graph)
     text = f"{'; '.join(reasons)}. This is in the metadata of the node, which other programs do not read"
@@ -78,7 +82,7 @@ def from_nir(
     graph: Any,
     *,
     backend: str,
-    dt: float,
+    dt: float | None = None,
     integrator: Integrator = "per second",
     interpolation: Interpolation = "gauss",
     engine: Engine = "direct",
@@ -88,13 +92,13 @@ def from_nir(
     Branches of delays between the same nodes become one layer with a delay per synapse, and a `nir.Delay` by itself a
     delay per channel, both `LearnableDelay`; subgraphs become part of the graph around them. The module is returned in
     `eval()`, where it computes the graph; after `train()` its weights and delays learn. Neurons have the default
-    surrogate of their toolkit.
+    surrogate of their toolkit. `delayplug.stream` runs it on input as it comes in, and `chunk` and `step` from a state.
 
     Args:
         graph: a `nir.NIRGraph`, or the path of a file.
         backend: "snntorch", "norse", "spikingjelly", or another installed one.
-        dt: seconds of a step. Delays are rounded to whole steps; one that is more than a thousandth of a step away
-            from that is an error.
+        dt: seconds of a step. None for a graph that `to_nir` wrote, which says it itself. Delays are rounded to whole
+            steps; one that is more than a thousandth of a step away from that is an error.
         integrator: what the r of a neuron without a leak (IF, I) means. "per second" is NIR's definition, v' = r i, so
             that a step adds r dt i to the membrane. "per step": a step adds r i, as files of Norse (`IAFCell`) and of
             sinabs mean it, which have r = 1 whatever their dt.
@@ -112,21 +116,49 @@ def from_nir(
         ExchangeError: the file cannot be read, or the graph is malformed, is recurrent, or has a node that is not
             supported by delayplug or by the toolkit; the node is named.
         BackendError: the toolkit cannot be used.
+        ArgumentError: dt is missing and the graph does not say it, or it is another one than the graph says.
     """
-    _check("from_nir", dt)
+    _check_nir("from_nir")
+    if dt is not None:
+        _check_dt(dt)
     toolkit = plugins.toolkit(backend)
     if integrator not in INTEGRATORS:
         raise ArgumentError("integrator", f"one of {', '.join(map(repr, INTEGRATORS))}", integrator)
     nir_graph = read.read_file(graph) if isinstance(graph, str | Path) else graph
-    checked, doubts = read.to_graph(nir_graph, float(dt), integrator)
+    checked, doubts = read.to_graph(nir_graph, _seconds_of_a_step(nir_graph, dt), integrator)
     network = GraphNetwork(checked, toolkit, interpolation=interpolation, engine=engine)
     if doubts:
         warnings.warn("; ".join(doubts), stacklevel=2)
     return network
 
 
-def _check(function: str, dt: object) -> None:
+def _check_nir(function: str) -> None:
     if not plugins.is_installed("nir"):
         raise ExtraMissingError(f"delayplug.{function}", "nir", "nir")
+
+
+def _check_dt(dt: object) -> None:
     if not isinstance(dt, Real) or isinstance(dt, bool) or not math.isfinite(dt) or dt <= 0:
-        raise ArgumentError("dt", "the seconds of a step, above zero", dt, "A millisecond is dt=1e-3")
+        raise ArgumentError("dt", _EXPECTED_DT, dt, "A millisecond is dt=1e-3")
+
+
+def _seconds_of_a_step(graph: Any, dt: float | None) -> float:
+    """The dt that is passed, or the one that `to_nir` wrote into the graph; where there are both they must agree."""
+    written = sorted(read_dts(graph))
+    if dt is None:
+        if len(written) == 1:
+            return written[0]
+        if written:
+            several = f"subgraphs that were written with {' and '.join(f'{each:g} s' for each in written)}"
+            raise ArgumentError("dt", "graphs of one dt", several, "Write them again with the same dt")
+        raise ArgumentError(
+            "dt",
+            _EXPECTED_DT,
+            "none",
+            "The graph does not say it, as one that delayplug.to_nir wrote does: pass the dt of the network that it "
+            "comes from, such as dt=1e-3 for a millisecond",
+        )
+    for each in written:
+        if not math.isclose(each, dt, rel_tol=1e-6):
+            raise ArgumentError("dt", f"{each:g}, with which the graph was written", f"{dt:g}", "Leave it out")
+    return float(dt)

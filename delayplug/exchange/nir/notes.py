@@ -1,9 +1,10 @@
-"""What delayplug writes into the metadata of NIR nodes, which other programs do not read."""
+"""What delayplug writes into the metadata of NIR graphs and nodes, which other programs do not read."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
-KEY = "delayplug"  # in the metadata of a node
+KEY = "delayplug"  # in the metadata
 MOST_STEPS = 1 << 16  # of a delay: more is a mistake in units, and would be allocated
 
 
@@ -33,6 +34,32 @@ def read_notes(node: Any) -> dict[str, Any]:
     metadata = getattr(node, "metadata", None)
     notes = metadata.get(KEY) if isinstance(metadata, dict) else None
     return notes if isinstance(notes, dict) else {}
+
+
+def write_dt(graph: Any, dt: float) -> None:
+    """Note the seconds of a step in the metadata of a `nir.NIRGraph`."""
+    graph.metadata[KEY] = {"dt": dt}
+
+
+def read_dts(graph: Any) -> set[float]:
+    """The seconds of a step that are noted in a `nir.NIRGraph` and its subgraphs; empty for those of other programs."""
+    return set(_dts(graph, set()))
+
+
+def _dts(graph: Any, seen: set[int]) -> Iterator[float]:
+    """The notes of a graph and of those inside of it; one that contains itself is refused later, by name."""
+    if id(graph) in seen:
+        return
+    seen.add(id(graph))
+    try:
+        dt = float(read_notes(graph).get("dt"))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        dt = 0.0
+    if math.isfinite(dt) and dt > 0:
+        yield dt
+    nodes = getattr(graph, "nodes", None)
+    for node in nodes.values() if isinstance(nodes, dict) else ():
+        yield from _dts(node, seen)
 
 
 def max_delay_of(notes: Mapping[str, Any], least: int) -> int:

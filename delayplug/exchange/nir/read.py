@@ -76,6 +76,7 @@ def to_graph(source: object, dt: float, integrator: Integrator = "per second") -
     _drop_batch(graph)
     check_declared(found, graph, graph.shapes())
     merge_branches(graph, notes)
+    _maxima(graph)
     doubts = doubtful(graph, dt, integrator)
     graph = graph.simplified()
     graph.shapes()
@@ -91,6 +92,22 @@ def _drop_batch(graph: Graph) -> None:
         wants = {1 + len(layer.kernel) for layer in fed if isinstance(layer, Synapses)}
         if wants == {len(node.shape) - 1}:
             graph.nodes[name] = Input(node.shape[1:])
+
+
+def _maxima(graph: Graph) -> None:
+    """A sum of spikes over windows that is above zero is their maximum, which learns, in place."""
+    for name, node in list(graph.nodes.items()):
+        before, after = graph.before(name), graph.after(name)
+        if not isinstance(node, Pool) or node.kind != "sum" or len(before) != 1 or len(after) != 1:
+            continue
+        above = graph.nodes[after[0]]
+        if not isinstance(above, Threshold) or graph.before(after[0]) != [name] or not graph.is_spikes(before[0]):
+            continue
+        if bool((above.threshold >= 0).all()) and bool((above.threshold < 1).all()):
+            ends = graph.after(after[0])
+            graph.remove(after)
+            graph.nodes[name] = Pool("max", node.kernel, node.stride, node.padding)
+            graph.edges += [(name, end) for end in ends]
 
 
 # ------------------------------------------------------------------------------------------------------- nodes

@@ -11,7 +11,7 @@ from ...errors import ExchangeError
 from ...neurons.cell import Cell, Reset
 from ..graph import Delay, Flatten, Graph, Input, Neurons, Node, Output, Pool, Scale, Shape, Synapses, Threshold
 from .branches import branches_of
-from .notes import write_notes
+from .notes import write_dt, write_notes
 
 
 def to_nodes(graph: Graph, dt: float) -> Any:
@@ -22,6 +22,7 @@ def to_nodes(graph: Graph, dt: float) -> Any:
     """
     import nir
 
+    graph = _without_max(graph)
     shapes = graph.shapes()
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
@@ -49,9 +50,30 @@ def to_nodes(graph: Graph, dt: float) -> Any:
         except ExchangeError as error:
             raise ExchangeError(f"{name}: {error}") from None
     try:
-        return nir.NIRGraph(nodes=nodes, edges=edges)
+        written = nir.NIRGraph(nodes=nodes, edges=edges)
     except Exception as error:
         raise ExchangeError(f"nir does not accept the graph: {error}") from error
+    write_dt(written, dt)
+    return written
+
+
+def _without_max(graph: Graph) -> Graph:
+    """The graph with the maximum of spikes over windows, which NIR does not have, as a sum that is above zero."""
+    written = Graph(dict(graph.nodes), list(graph.edges))
+    for name, node in graph.nodes.items():
+        if not isinstance(node, Pool) or node.kind != "max":
+            continue
+        if not graph.is_spikes(name) or node.dilation != (1, 1):
+            raise ExchangeError(
+                f"{name}: NIR has no maximum over windows, other than of spikes: pool behind the neuron in place of "
+                "before it, or take an nn.AvgPool2d; delayplug.to_onnx writes this as it is"
+            )
+        after = written.after(name)
+        written.edges = [(a, b) for a, b in written.edges if a != name]
+        written.nodes[name] = Pool("sum", node.kernel, node.stride, node.padding)
+        above = written.add(f"{name}.any", Threshold(torch.tensor(0.5, dtype=torch.float64, device="cpu")), [name])
+        written.edges += [(above, end) for end in after]
+    return written
 
 
 def _single(node: Node, shape: Shape, dt: float) -> Any:

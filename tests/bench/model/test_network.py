@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import delayplug
-from delayplug import ExchangeError
+from delayplug import ArgumentError, ExchangeError, SequenceError
 from delayplug.bench.config import Neuron, RunConfig
 from delayplug.bench.model.network import DelayNetwork, HeldDropout, class_scores
 from delayplug.bench.variants import VARIANTS, Variant
@@ -212,3 +212,35 @@ def test_fan_outs_count_the_weights_that_are_not_zero(options: Any) -> None:
         assert synapses == 2 * 4 * (8 + 7 + 3)
     else:
         assert fan_outs[1].tolist() == [7 + 8] * 8
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("neuron", ["lif", "adlif"])
+@pytest.mark.parametrize("delays", VARIANTS)
+def test_a_stream_is_the_sequence(delays: Variant, neuron: Neuron, backend: str) -> None:
+    """Without its tail: what arrives late comes with the steps of silence that follow."""
+    torch.manual_seed(4)
+    config = RunConfig(delays=delays, max_delay=6, tau=2.0, neuron=neuron, taps=1, fan_in=12)
+    network = DelayNetwork((20, 16, 16, 5), plugins.toolkit(backend), config)
+    x = torch.rand(24, 3, 20) < 0.4
+    with torch.no_grad():
+        network(x)  # in training: batch norm sees something
+        network.eval()
+        wanted = network(x)[: len(x)]
+    stream = delayplug.stream(network)
+    steps = torch.stack([stream.push(x_t) for x_t in x])
+    torch.testing.assert_close(steps, wanted, atol=1e-4, rtol=1e-4)
+    stream.reset()
+    torch.testing.assert_close(
+        torch.cat([stream.push_chunk(part) for part in x.split([1, 9, 2, 12])]), wanted, atol=1e-4, rtol=1e-4
+    )
+    delayplug.stream(network).restore(stream.state())
+
+
+def test_what_cannot_be_streamed() -> None:
+    toolkit = plugins.toolkit("spikingjelly")
+    network = DelayNetwork((20, 16, 5), toolkit, RunConfig(max_delay=6, recurrent="axonal"))
+    with pytest.raises(ArgumentError, match="expected a network in eval"):
+        network.chunk(torch.zeros(3, 2, 20))
+    with pytest.raises(SequenceError, match="the network has recurrent connections"):
+        delayplug.stream(network.eval()).push(torch.zeros(2, 20))
