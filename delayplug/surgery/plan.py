@@ -6,11 +6,14 @@ from torch import nn
 
 from ..errors import ArgumentError, WiringError
 from ..toolkits import plugins
+from ..toolkits.own import Neurons
+from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Granularity, Mode, Turns
 from . import by_example, by_structure
 from .dataflow import Example, trace
 from .delayed import Place, StatefulDelayed
 from .inventory import Network, channels_of, is_lazy
+from .modes import with_modes
 from .verdict import (
     ASK,
     Filter,
@@ -64,6 +67,7 @@ class Plan:
     backend: str
     connections: tuple[Connection, ...]
     skipped: tuple[Skipped, ...]
+    toolkit: Toolkit | None = field(default=None, compare=False, repr=False)  # that answered for the neurons
 
     def __str__(self) -> str:
         lines = [f"{len(self.connections)} connections can have delays ({self.backend})"]
@@ -83,6 +87,7 @@ def plan_delays(
     filter_fn: Filter | None = None,
     recurrent: bool = False,
     backend: str | None = None,
+    neurons: Neurons = (),
 ) -> Plan:
     """Say which layers of a model would get delays, and why the others would not. Changes nothing.
 
@@ -100,6 +105,10 @@ def plan_delays(
             front of a readout.
         recurrent: delay the connections through which neurons feed their own spikes back, too.
         backend: name of the toolkit; by default the one whose neurons the model has.
+        neurons: classes of your own neurons, [MyLIF]; a call of one is a step (B, ...) or a whole sequence (T, B, ...),
+            as the example shows, or as you say: {MyLIF: "step"}. It takes its input first and gives its spikes first,
+            and its state is an argument that it returns, or tensors on the module. Where a new sequence cannot be told
+            from that, a call raises `SequenceError`: `reset_delays` says that one begins.
 
     Raises:
         WiringError: no toolkit, or more than one, has neurons in the model; or it is compiled.
@@ -108,10 +117,8 @@ def plan_delays(
     """
     check_model(model)
     granularity = checked_granularity(granularity)
-    if backend is None:
-        backend, toolkit = plugins.toolkit_of(model.modules())
-    else:
-        toolkit = plugins.toolkit(backend)
+    backend, toolkit = plugins.toolkit_with(model.modules(), neurons, backend)
+    toolkit = with_modes(toolkit, model, example)
     network = Network(model, toolkit)
     request = Request(network, filter_fn, granularity, recurrent)
     targets = _targets(network, example, request)
@@ -124,7 +131,7 @@ def plan_delays(
             verdicts.append(_own_input(network, name, request))
     connections = tuple(verdict for verdict in verdicts if isinstance(verdict, Connection))
     skipped = (verdict for verdict in verdicts if isinstance(verdict, Skipped))
-    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)))
+    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)), toolkit)
 
 
 def _targets(network: Network, example: Example | None, request: Request) -> dict[str, Target | Skipped]:
