@@ -22,7 +22,7 @@ from ..errors import (
 )
 from . import hookspecs
 from .capabilities import check_toolkit
-from .own import Neurons, OwnNeurons, checked_neurons
+from .own import Modes, Neurons, OwnNeurons, checked_neurons
 from .toolkit import Backend, Toolkit
 
 # What a stranger's code may raise without taking others down; whoever presses Ctrl-C means all of it.
@@ -213,14 +213,21 @@ def toolkit_with(modules: Iterable[nn.Module], neurons: Neurons, backend: str | 
     stored = _own_of(modules)
     modes = {**(stored.modes if stored is not None else {}), **modes}
     if backend is not None:
-        return backend, OwnNeurons(modes, toolkit(backend))
+        return backend, _beside(modes, toolkit(backend), modules)
     counts, broken = _counts(modules)
     owners = [name for name, count in counts.items() if count]
     if broken and not owners:
         raise broken[0]
     if len(owners) > 1:
         raise WiringError(f"the model has neurons of {' and '.join(owners)}: name one with backend=")
-    return (owners[0], OwnNeurons(modes, toolkit(owners[0]))) if owners else (OWN, OwnNeurons(modes, None))
+    return (owners[0], _beside(modes, toolkit(owners[0]), modules)) if owners else (OWN, OwnNeurons(modes, None))
+
+
+def _beside(modes: Modes, base: Toolkit, modules: list[nn.Module]) -> Toolkit:
+    """A toolkit with the classes of the user's own that it does not know by itself."""
+    unknown = [module for module in modules if not base.is_neuron(module)]
+    own = {kind: mode for kind, mode in modes.items() if any(isinstance(module, kind) for module in unknown)}
+    return OwnNeurons(own, base) if own else base
 
 
 def _own_of(modules: Iterable[nn.Module]) -> OwnNeurons | None:
