@@ -66,8 +66,6 @@ def test_it_is_asked_where_it_does_not_show(neuron: nn.Module, example: Tensor |
     name = type(neuron).__name__
     asked = rf"not known.*neurons=\{{{name}: 'step'\}} or neurons=\{{{name}: 'sequence'\}}"
     with pytest.raises(WiringError, match=asked):
-        WiringError, match=rf"not known.*neurons=\{{{name}: 'step'\}} or neurons=\{{{name}: 'sequence'\}}"
-    ):
         plan_delays(nn.Sequential(nn.Linear(F, H), neuron), example, neurons=[type(neuron)])
 
 
