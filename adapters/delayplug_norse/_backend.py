@@ -44,7 +44,8 @@ _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
 _CURRENTS = (norse.LIFCell, norse.LIF, norse.LICell, norse.LI)
 _INTEGRATORS = (norse.IAFCell, norse.IAF)
-_RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
+_WEIGHING = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell)  # by one product with their input
+_RECURRENT = (*_WEIGHING, CobaLIFCell)
 
 
 class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons):
@@ -58,6 +59,11 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
 
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         return (int(neuron.input_size), 0) if isinstance(neuron, _RECURRENT) else None
+
+    def input_weights(self, neuron: nn.Module) -> str:
+        steps = (type(neuron).forward, getattr(neuron, "activation", None))
+        known = all(step is None or step.__module__.startswith("norse.") for step in steps)
+        return "input_weights" if known and isinstance(neuron, _WEIGHING) else ""
 
     def recurrent_layer(self, module: nn.Module) -> str | None:
         if isinstance(module, norse.RecurrentSequential):

@@ -221,7 +221,7 @@ def _channels(network: Network, name: str, target: Target, granularity: Granular
 
 
 def _own_input(network: Network, name: str, request: Request) -> Connection | Skipped | None:
-    """The delay in front of the weights that a neuron has for its input; None if it has none."""
+    """The delay in front of the weights that a neuron has for its input, or in them; None if it has none."""
     reason = reason_against_own_input(network, name, request)
     if reason is not None:
         return Skipped(name, reason)
@@ -230,14 +230,16 @@ def _own_input(network: Network, name: str, request: Request) -> Connection | Sk
     if own is None:
         return None
     channels, space = own
+    weight = network.own_weights.input_weights(neuron) if request.granularity is Granularity.SYNAPTIC else ""
+    kind, what = type(neuron).__name__, "each synapse of the input" if weight else "the input"
     more = beyond_own_input(network, neuron, request)
     return Connection(
         layer=name,
         neuron=name,
         in_features=channels,
-        out_features=channels,
-        place=Place(granularity=Granularity.AXONAL, turns=Turns.INSIDE, space=space),
+        out_features=getattr(neuron, weight).shape[0] if weight else channels,
+        place=Place(granularity=request.granularity, turns=Turns.INSIDE, space=space, weight=weight),
         mode=network.toolkit.mode(neuron),
         reset=network.toolkit.reset_signal(neuron),
-        note=f"delays the input of {type(neuron).__name__}, which has weights of its own for it{more}",
+        note=f"delays {what} of {kind}, which has weights of its own for it{more}",
     )

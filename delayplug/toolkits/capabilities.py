@@ -55,10 +55,18 @@ class OwnWeights:
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         """(channels, dimensions of space behind them) of the input of a neuron that weighs it by itself.
 
-        None for a neuron that takes a current. Such weights are out of reach for a delay per synapse; a delay per
-        channel can go before them.
+        None for a neuron that takes a current. A delay per channel can go before such weights; one per synapse in
+        their place, where `input_weights` names them.
         """
         return None
+
+    def input_weights(self, neuron: nn.Module) -> str:
+        """The name of the attribute, (outputs, inputs), by which alone a neuron multiplies its input, without a bias.
+
+        It computes the same if that is the identity and its input what the product gives: then the product can be made
+        outside of it, with a delay at each synapse. "" if it has none, or does anything else with its input.
+        """
+        return ""
 
     def recurrent_layer(self, module: nn.Module) -> str | None:
         """For a neuron or a container that feeds its spikes back through weights: the name of the child that does.

@@ -161,6 +161,10 @@ class OwnNeurons(Toolkit, Containers, OwnWeights, Streams, Exchanges, FusedNeuro
         base = self._base_of(neuron)
         return None if base is None else own_weights(base).own_input(neuron)
 
+    def input_weights(self, neuron: nn.Module) -> str:
+        base = self._base_of(neuron)
+        return "" if base is None else own_weights(base).input_weights(neuron)
+
     def recurrent_layer(self, module: nn.Module) -> str | None:
         base = self._base_of(module)
         return None if base is None else own_weights(base).recurrent_layer(module)
