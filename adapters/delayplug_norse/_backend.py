@@ -117,6 +117,9 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         flags: Any = container.stateful_layers
         return bool(flags[list(container._modules).index(child)])
 
+    def state_hooks(self, container: nn.Module) -> str:
+        return "register_forward_state_hooks" if isinstance(container, norse.SequentialState) else ""
+
     def describe(self, neuron: nn.Module) -> Cell:
         """LIF and LI, with and without a current, and IAF, as cells and as layers.
 

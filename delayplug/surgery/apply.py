@@ -25,6 +25,7 @@ from .delayed import StatefulDelayed, attach, undo
 from .find import delayed_layers
 from .plan import Connection, Plan, plan_delays
 from .sequence import Memory
+from .state_hooks import unwatch_state_hooks, watch_state_hooks
 from .verdict import HAS_DELAYS, Filter
 
 Init = str | float | Mapping[str, float | Tensor]
@@ -91,6 +92,7 @@ def add_delays(
     for c in plan.connections:
         if c.container is not None:
             containers(toolkit).set_stateful(model.get_submodule(c.container), c.layer.rpartition(".")[2], True)
+            watch_state_hooks(model.get_submodule(c.container), toolkit)
         memory = attach(
             model.get_submodule(c.layer),
             delays[c.layer],
@@ -215,6 +217,8 @@ def _take_out(model: nn.Module, names: set[str]) -> None:
         for root in model.modules():  # delays may have been added to parts of the model one by one
             _unwatch(root, layer.delay_memory)
         undo(layer, model)
+        for module in model.modules():
+            unwatch_state_hooks(module)
 
 
 def _unwatch(root: nn.Module, memory: Memory) -> None:

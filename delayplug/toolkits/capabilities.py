@@ -48,6 +48,10 @@ class Containers:
         """Tell a container of that kind that a child has become stateful, or is no longer."""
         raise TypeError(f"{type(container).__name__} does not hand out states")
 
+    def state_hooks(self, container: nn.Module) -> str:
+        """The name of a method of such a container that registers hooks for all stateful children; "" without one."""
+        return ""
+
 
 class OwnWeights:
     """Neurons and containers with weights of their own, and layers that a toolkit derives from torch's."""

@@ -157,6 +157,9 @@ class OwnNeurons(Toolkit, Containers, OwnWeights, Streams, Exchanges, FusedNeuro
     def set_stateful(self, container: nn.Module, child: str, stateful: bool) -> None:
         containers(self.base if self.base is not None else self).set_stateful(container, child, stateful)
 
+    def state_hooks(self, container: nn.Module) -> str:
+        return "" if self.base is None else containers(self.base).state_hooks(container)
+
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         base = self._base_of(neuron)
         return None if base is None else own_weights(base).own_input(neuron)
