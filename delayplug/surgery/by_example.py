@@ -246,6 +246,8 @@ def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> s
             axes.add(TimeAxis.SECOND)
     elif batched == 1 and size != 1 and shape[0] == steps:
         axes.add(TimeAxis.FIRST)
+        if size == steps:
+            axes.add(TimeAxis.FOLDED)  # it may as well be the batch, and the time elsewhere: not to be told
     if size is not None and shape[0] == steps * size and (batched == 1 or shape[0] != steps):
         axes.add(TimeAxis.FOLDED)
     return axes

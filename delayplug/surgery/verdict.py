@@ -132,7 +132,9 @@ def _reason_against_granularity(network: Network, layer: nn.Module, granularity:
 def _reason_against_place(network: Network, name: str) -> str | None:
     for parent, module in network.ancestors(name):
         if network.containers.time_inside(module) == TimeInside.HIDDEN:
-            return f"it is inside of {parent or 'the model'} ({type(module).__name__}), which hides the time from it"
+            where = f"{parent or 'the model'} ({type(module).__name__})"
+            advice = network.containers.instead_of(module)
+            return f"it is inside of {where}, which hides the time from it{advice and f'. {advice}'}"
     return None
 
 

@@ -36,6 +36,10 @@ class Containers:
         """What modules inside of a container see of the time."""
         return TimeInside.SAME
 
+    def instead_of(self, container: nn.Module) -> str:
+        """For a container that hides the time, what a user can take instead, as a sentence; "" if there is nothing."""
+        return ""
+
     def threads_state(self, container: nn.Module) -> bool:
         """Whether the container hands each stateful child its state and takes back the next."""
         return False

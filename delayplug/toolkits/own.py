@@ -148,6 +148,9 @@ class OwnNeurons(Toolkit, Containers, OwnWeights, Streams, Exchanges, FusedNeuro
     def time_inside(self, container: nn.Module) -> TimeInside:
         return TimeInside.SAME if self.base is None else containers(self.base).time_inside(container)
 
+    def instead_of(self, container: nn.Module) -> str:
+        return "" if self.base is None else containers(self.base).instead_of(container)
+
     def threads_state(self, container: nn.Module) -> bool:
         return self.base is not None and containers(self.base).threads_state(container)
 
