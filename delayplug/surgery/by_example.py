@@ -13,8 +13,28 @@ from .verdict import BY_NAME, Request, Skipped, Target, accepts
 _AMBIGUOUS = "its time cannot be told from its batch: pass an example with different numbers of steps and samples"
 
 
-def targets(network: Network, flow: Flow, request: Request) -> dict[str, Target | Skipped]:
-    """For every layer the neuron that it feeds, or why it gets no delay."""
+def targets(
+    network: Network, flow: Flow, request: Request, again: Callable[[], Flow | None] = lambda: None
+) -> dict[str, Target | Skipped]:
+    """For every layer the neuron that it feeds, or why it gets no delay.
+
+    Args:
+        network: the model.
+        flow: what its run showed.
+        request: what the user asked for.
+        again: runs it with other numbers of steps and samples, where they were equal; None if that is not possible.
+    """
+    found = _found(network, flow, request)
+    if any(isinstance(target, Skipped) and target.reason == _AMBIGUOUS for target in found.values()):
+        second = again()
+        other = {} if second is None else _found(network, second, request)
+        for name, target in other.items():
+            if found[name] == Skipped(name, _AMBIGUOUS):
+                found[name] = target
+    return found
+
+
+def _found(network: Network, flow: Flow, request: Request) -> dict[str, Target | Skipped]:
     graph = _Graph(flow)
     return {name: _target(network, graph, name, request) for name in network.layers}
 
@@ -175,10 +195,10 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
         if not is_sequence:
             return replace(seen, leading=1)
         pairs = [(calls[0], taken[0].shape[0], taken[0].shape[1:2]) for calls, taken in groups]
-        return _placed(network, graph, name, pairs, replace(seen, leading=2))
+        return _placed(network, graph, name, last, pairs, replace(seen, leading=2))
     if not is_sequence and all(called == 1 for called, _ in counts):
         pairs = [(calls[0], len(taken), taken[0].shape[:1]) for calls, taken in groups if taken]
-        return _placed(network, graph, name, pairs, replace(seen, turns=Turns.SEQUENCE_THEN_STEPS, leading=2))
+        return _placed(network, graph, name, last, pairs, replace(seen, turns=Turns.SEQUENCE_THEN_STEPS, leading=2))
     if is_sequence and all(len(taken) == 1 and len(calls) == taken[0].shape[0] for calls, taken in groups):
         return replace(seen, turns=Turns.STEPS_THEN_SEQUENCE, leading=1)
     called, arrived = sum(called for called, _ in counts), sum(arrived for _, arrived in counts)
@@ -200,11 +220,13 @@ def _groups(graph: _Graph, name: str, last: str, neuron: str) -> list[tuple[list
 
 
 def _placed(
-    network: Network, graph: _Graph, name: str, pairs: list[tuple[Call, int, torch.Size]], target: Target
+    network: Network, graph: _Graph, name: str, last: str, pairs: list[tuple[Call, int, torch.Size]], target: Target
 ) -> Target | Skipped:
     """The target, with the place of the time in a layer that takes sequences.
 
     Args:
+        network, graph, name: the layer.
+        last: the layer whose results the neuron takes; the same one, or one that follows it.
         pairs: for each call of the layer: the call, the steps that its neuron took, the batch that this has (if any).
         target: what is known already.
     """
@@ -213,10 +235,10 @@ def _placed(
     for call, steps, batch in pairs:
         places &= _places(call.shape, steps, batch, batched)
     if {TimeAxis.FIRST, TimeAxis.SECOND} <= places:
-        taken = graph.flow.selected.get(name, set())
+        taken = _taken(graph.flow, name, last)
         if target.turns is Turns.SEQUENCE_THEN_STEPS and taken in ({0}, {1}):
             places -= {TimeAxis.SECOND if taken == {0} else TimeAxis.FIRST}
-        elif target.turns is Turns.TOGETHER and name not in graph.flow.moved:
+        elif target.turns is Turns.TOGETHER and not {name, last} & (graph.flow.moved | graph.flow.selected.keys()):
             places -= {TimeAxis.SECOND}
     if len(places) > 1:
         return Skipped(name, _AMBIGUOUS)
@@ -233,6 +255,14 @@ def _placed(
         fold = known[-1]
     # A folded layer sees one dimension less in front.
     return replace(target, time=place, fold=fold, leading=1 if place is TimeAxis.FOLDED else target.leading)
+
+
+def _taken(flow: Flow, name: str, last: str) -> set[int]:
+    """Along which dimensions the results of a layer were taken apart into steps, as far as that is sure."""
+    if last != name and name in flow.moved:
+        return set()
+    # Where steps are views of the result they lie where they lie; else its dimensions must have kept their order.
+    return flow.placed.get(last) or (set() if last in flow.moved else flow.selected.get(last, set()))
 
 
 def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> set[TimeAxis]:

@@ -56,12 +56,14 @@ class Flow:
         outputs: shape of the last output of each layer.
         selected: dimensions along which the results of a layer were taken apart.
         moved: layers whose results had their dimensions exchanged.
+        placed: dimensions of the result of a layer that a neuron took one entry of, by where that lies in memory.
     """
 
     calls: list[Call] = field(default_factory=list)
     outputs: dict[str, torch.Size] = field(default_factory=dict)
     selected: dict[str, set[int]] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
+    placed: dict[str, set[int]] = field(default_factory=dict)
 
 
 def trace(
@@ -238,6 +240,8 @@ class _Tracer(Tracer):
         super().__init__()
         self.flow = Flow()
         self._names: StorageMarks[frozenset[str]] = StorageMarks()
+        self._in_neurons = 0
+        self._results: dict[str, Tensor] = {}  # the last one of each layer
 
     def of(self, values: Iterable[object]) -> frozenset[str]:
         """Names behind all tensors among the values."""
@@ -248,9 +252,12 @@ class _Tracer(Tracer):
     ) -> object:
         kwargs = kwargs or {}
         out: object = func(*args, **kwargs)
+        if torch._C._current_graph_task_id() != -1:  # a backward pass: what it moves about are gradients
+            return out
         names = self.of(tree_leaves((args, kwargs)))
         if names:
-            self._look(func, args, names)
+            if not self._in_neurons:  # what they do with their input says nothing about it
+                self._look(func, args, names)
             for result in results_of(func, args, out):
                 if not isinstance(result, nn.Parameter):
                     self._names.put([result], names | self.of([result]))
@@ -266,6 +273,18 @@ class _Tracer(Tracer):
             dims = args[0].dim()
             for name in layers:
                 self.flow.selected.setdefault(name, set()).add((args[1] if len(args) > 1 else 0) % dims)
+
+    def _locate(self, layer: str, x: Tensor) -> None:
+        """Record of which dimension of a layer's result the input of a neuron is one entry, if it is a part of that."""
+        result = self._results.get(layer)
+        if result is None or x.dim() != result.dim() - 1 or not storage_of(x) or storage_of(x) != storage_of(result):
+            return
+        for dim in (0, 1):
+            index, rest = divmod(int(x.storage_offset()) - int(result.storage_offset()), max(1, result.stride(dim)))
+            if not rest and 0 <= index < result.shape[dim]:
+                entry = result.select(dim, index)
+                if entry.shape == x.shape and entry.stride() == x.stride():
+                    self.flow.placed.setdefault(layer, set()).add(dim)
 
     # ------------------------------------------------------------------------------------------------- modules
 
@@ -283,12 +302,18 @@ class _Tracer(Tracer):
             shape = first[0].shape if first else torch.Size()
             outer = tuple(pair for pair in self.running if pair[0] != name)
             sequence = is_sequence is not None and is_sequence(module)
+            for layer in layers if is_neuron and not sequence else ():
+                self._locate(layer, first[0])
+            self._in_neurons += is_neuron
             self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer, sequence))
 
         def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+            self._in_neurons -= is_neuron
             results = tensors_in(output)
             if results:
                 self.flow.outputs[name] = results[0].shape
+                if not is_neuron:
+                    self._results[name] = results[0]
             self._names.put(results, frozenset({_NEURON + name if is_neuron else name}))
 
         stack.enter_context(module.register_forward_pre_hook(begins, with_kwargs=True))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ArgumentError, WiringError
 from ..toolkits import plugins
@@ -10,7 +10,7 @@ from ..toolkits.own import Neurons
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Granularity, Mode, Turns
 from . import by_example, by_structure
-from .dataflow import Example, trace
+from .dataflow import Example, Flow, trace
 from .delayed import Place, StatefulDelayed
 from .inventory import Network, channels_of, is_lazy
 from .modes import with_modes
@@ -142,8 +142,19 @@ def _targets(network: Network, example: Example | None, request: Request) -> dic
     if lazy:
         raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
     layers = {name: layer for name, layer in network.layers.items() if network.holds(name) is None}
-    flow = trace(network.model, example, layers, network.neurons, network.takes_sequences)
-    return by_example.targets(network, flow, request)
+
+    def run(example: Example) -> Flow:
+        return trace(network.model, example, layers, network.neurons, network.takes_sequences)
+
+    def again() -> Flow | None:
+        if not isinstance(example, Tensor) or example.dim() < 2 or example.shape[0] < 2:
+            return None
+        try:
+            return run(example[:-1])  # whether that is a step less or a sample, the two differ now
+        except WiringError:
+            return None  # it takes so many of them and no other number
+
+    return by_example.targets(network, run(example), request, again)
 
 
 def checked_granularity(granularity: Granularity | str) -> Granularity:
