@@ -63,6 +63,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
     def input_weights(self, neuron: nn.Module) -> str:
         steps = (type(neuron).forward, getattr(neuron, "activation", None))
         known = all(step is None or step.__module__.startswith("norse.") for step in steps)
+        known &= ".adjoint" not in getattr(steps[1], "__module__", "")  # whose weights have gradients of their own
         return "input_weights" if known and isinstance(neuron, _WEIGHING) else ""
 
     def recurrent_layer(self, module: nn.Module) -> str | None:
