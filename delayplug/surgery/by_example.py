@@ -29,7 +29,7 @@ def targets(
         second = again()
         other = {} if second is None else _found(network, second, request)
         for name, target in other.items():
-            if found[name] == Skipped(name, _AMBIGUOUS):
+            if found[name] == Skipped(name, _AMBIGUOUS) and isinstance(target, Target):
                 found[name] = target
     return found
 
