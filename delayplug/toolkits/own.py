@@ -5,7 +5,6 @@ called: it is what a call is passed besides its input, what it returns besides i
 changes. What cannot be known from that is refused with `SequenceError` when it matters.
 """
 
-import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -254,9 +253,17 @@ class OwnNeurons(Toolkit, Containers, OwnWeights, Streams, Exchanges, FusedNeuro
         return base.fused_output(neuron, activity) if isinstance(base, FusedNeurons) else activity.output
 
 
-@functools.cache
+_known: dict[type, bool] = {}  # what `_takes_state` says, which is asked at every call of a neuron
+
+
 def _takes_state(kind: type[nn.Module]) -> bool:
     """Whether the forward of a class has an argument, besides its input, that can be a state."""
+    if kind not in _known:
+        _known[kind] = _has_state_argument(kind)
+    return _known[kind]
+
+
+def _has_state_argument(kind: type[nn.Module]) -> bool:
     try:
         parameters = list(inspect.signature(kind.forward).parameters.values())[2:]
     except (TypeError, ValueError):
@@ -264,7 +271,6 @@ def _takes_state(kind: type[nn.Module]) -> bool:
     return any(p.default is p.empty or p.default is None for p in parameters)
 
 
-@functools.cache
 def _resets(kind: type[nn.Module]) -> tuple[str, ...]:
     """The methods of a class that reset its state, by their names: those that begin with "reset" and take nothing."""
     names = [name for name in dir(kind) if name.startswith("reset") and name != "reset_parameters"]
