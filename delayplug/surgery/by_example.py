@@ -234,17 +234,18 @@ def _placed(
     places = set(TimeAxis)
     for call, steps, batch in pairs:
         places &= _places(call.shape, steps, batch, batched)
-    if {TimeAxis.FIRST, TimeAxis.SECOND} <= places:
-        taken = _taken(graph.flow, name, last)
-        if target.turns is Turns.SEQUENCE_THEN_STEPS and taken in ({0}, {1}):
-            places -= {TimeAxis.SECOND if taken == {0} else TimeAxis.FIRST}
-        elif target.turns is Turns.TOGETHER and not {name, last} & (graph.flow.moved | graph.flow.selected.keys()):
-            places -= {TimeAxis.SECOND}
-    if len(places) > 1:
+    places &= _as_shown(graph.flow, name, last, target.turns, places)
+    out, steps = graph.flow.outputs.get(last, torch.Size()), pairs[0][1]
+    moved = bool({name, last} & graph.flow.moved) and len(graph.flow.placed.get(last, ())) != 1
+    # Where dimensions change their places, a size that two of them have tells nothing.
+    if len(places) > 1 or (places and moved and [*out].count(steps) > 1):
         return Skipped(name, _AMBIGUOUS)
     if not places:
-        steps = pairs[0][1]
-        return Skipped(name, f"it runs once for {steps} steps of {target.neuron}, and its input has no time in front")
+        call, steps, _ = pairs[0]
+        runs = (
+            f"it runs once for {steps} steps of {target.neuron}, and its input {tuple(call.shape)} has no time in front"
+        )
+        return Skipped(name, f"{runs}: a delay needs a call for each step, or one for (T, B, ...)")
     (place,) = places
     fold = None
     if place is TimeAxis.FOLDED:
@@ -257,12 +258,19 @@ def _placed(
     return replace(target, time=place, fold=fold, leading=1 if place is TimeAxis.FOLDED else target.leading)
 
 
-def _taken(flow: Flow, name: str, last: str) -> set[int]:
-    """Along which dimensions the results of a layer were taken apart into steps, as far as that is sure."""
-    if last != name and name in flow.moved:
-        return set()
-    # Where steps are views of the result they lie where they lie; else its dimensions must have kept their order.
-    return flow.placed.get(last) or (set() if last in flow.moved else flow.selected.get(last, set()))
+def _as_shown(flow: Flow, name: str, last: str, turns: Turns, places: set[TimeAxis]) -> set[TimeAxis]:
+    """Those of the places of the time in the input of a layer that agree with what became of its result."""
+    by_axis = {0: TimeAxis.FIRST, 1: TimeAxis.SECOND}
+    moved, taken = {name, last} & flow.moved, flow.selected.get(last, set())
+    placed = flow.placed.get(last, set()) if last == name or name not in flow.moved else set()
+    if len(placed) == 1:  # what is a view of the result lies where it lies
+        return {by_axis[axis] for axis in placed if axis in by_axis}
+    if {TimeAxis.FIRST, TimeAxis.SECOND} <= places and not moved:
+        if turns is Turns.SEQUENCE_THEN_STEPS and taken in ({0}, {1}):
+            return {TimeAxis.FOLDED, *(by_axis[axis] for axis in taken)}
+        if turns is Turns.TOGETHER and not taken:
+            return {TimeAxis.FOLDED, TimeAxis.FIRST}
+    return places
 
 
 def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> set[TimeAxis]:

@@ -56,7 +56,7 @@ class Flow:
         outputs: shape of the last output of each layer.
         selected: dimensions along which the results of a layer were taken apart.
         moved: layers whose results had their dimensions exchanged.
-        placed: dimensions of the result of a layer that a neuron took one entry of, by where that lies in memory.
+        placed: dimensions of the result of a layer that are the time of a neuron's input, by where that lies in memory.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -274,17 +274,24 @@ class _Tracer(Tracer):
             for name in layers:
                 self.flow.selected.setdefault(name, set()).add((args[1] if len(args) > 1 else 0) % dims)
 
-    def _locate(self, layer: str, x: Tensor) -> None:
-        """Record of which dimension of a layer's result the input of a neuron is one entry, if it is a part of that."""
+    def _time_in(self, layer: str, x: Tensor, is_sequence: bool) -> Iterator[int]:
+        """The dimensions of a layer's result that may be the time of a neuron's input, if it lies in the same memory.
+
+        That input is one entry along such a dimension or, if it is a sequence, has it first.
+        """
         result = self._results.get(layer)
-        if result is None or x.dim() != result.dim() - 1 or not storage_of(x) or storage_of(x) != storage_of(result):
+        if result is None or not storage_of(x) or storage_of(x) != storage_of(result):
             return
-        for dim in (0, 1):
+        for dim in range(result.dim()):
+            if is_sequence:
+                if x.dim() == result.dim() and (x.shape[0], x.stride(0)) == (result.shape[dim], result.stride(dim)):
+                    yield dim
+                continue
             index, rest = divmod(int(x.storage_offset()) - int(result.storage_offset()), max(1, result.stride(dim)))
-            if not rest and 0 <= index < result.shape[dim]:
+            if x.dim() == result.dim() - 1 and not rest and 0 <= index < result.shape[dim]:
                 entry = result.select(dim, index)
                 if entry.shape == x.shape and entry.stride() == x.stride():
-                    self.flow.placed.setdefault(layer, set()).add(dim)
+                    yield dim
 
     # ------------------------------------------------------------------------------------------------- modules
 
@@ -302,8 +309,8 @@ class _Tracer(Tracer):
             shape = first[0].shape if first else torch.Size()
             outer = tuple(pair for pair in self.running if pair[0] != name)
             sequence = is_sequence is not None and is_sequence(module)
-            for layer in layers if is_neuron and not sequence else ():
-                self._locate(layer, first[0])
+            for layer in layers if is_neuron else ():
+                self.flow.placed.setdefault(layer, set()).update(self._time_in(layer, first[0], sequence))
             self._in_neurons += is_neuron
             self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer, sequence))
 
