@@ -61,9 +61,9 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return (int(neuron.input_size), 0) if isinstance(neuron, _RECURRENT) else None
 
     def input_weights(self, neuron: nn.Module) -> str:
-        steps = (type(neuron).forward, getattr(neuron, "activation", None))
-        known = all(step is None or step.__module__.startswith("norse.") for step in steps)
-        known &= ".adjoint" not in getattr(steps[1], "__module__", "")  # whose weights have gradients of their own
+        places = [step.__module__ for step in (type(neuron).forward, getattr(neuron, "activation", None)) if step]
+        # The weights of adjoint steps have gradients of their own.
+        known = all(place.startswith("norse.") and ".adjoint" not in place for place in places)
         return "input_weights" if known and isinstance(neuron, _WEIGHING) else ""
 
     def recurrent_layer(self, module: nn.Module) -> str | None:
@@ -113,10 +113,8 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         flags[list(container._modules).index(child)] = stateful
 
     def is_stateful(self, container: nn.Module, child: str) -> bool:
-        if not isinstance(container, norse.SequentialState):
-            return False
-        flags: Any = container.stateful_layers
-        return bool(flags[list(container._modules).index(child)])
+        flags: Any = getattr(container, "stateful_layers", None)
+        return self.threads_state(container) and bool(flags[list(container._modules).index(child)])
 
     def state_hooks(self, container: nn.Module) -> str:
         return "register_forward_state_hooks" if isinstance(container, norse.SequentialState) else ""
