@@ -44,7 +44,8 @@ _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
 _CURRENTS = (norse.LIFCell, norse.LIF, norse.LICell, norse.LI, norse.LILinearCell)
 _INTEGRATORS = (norse.IAFCell, norse.IAF)
-_RECURRENT = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell, CobaLIFCell)
+_WEIGHING = (SNNRecurrentCell, SNNRecurrent, norse.LILinearCell)  # by one product with their input
+_RECURRENT = (*_WEIGHING, CobaLIFCell)
 
 
 class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons):
@@ -58,6 +59,12 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
 
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         return (int(neuron.input_size), 0) if isinstance(neuron, _RECURRENT) else None
+
+    def input_weights(self, neuron: nn.Module) -> str:
+        places = [step.__module__ for step in (type(neuron).forward, getattr(neuron, "activation", None)) if step]
+        # The weights of adjoint steps have gradients of their own.
+        known = all(place.startswith("norse.") and ".adjoint" not in place for place in places)
+        return "input_weights" if known and isinstance(neuron, _WEIGHING) else ""
 
     def recurrent_layer(self, module: nn.Module) -> str | None:
         if isinstance(module, norse.RecurrentSequential):
@@ -106,10 +113,11 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         flags[list(container._modules).index(child)] = stateful
 
     def is_stateful(self, container: nn.Module, child: str) -> bool:
-        if not isinstance(container, norse.SequentialState):
-            return False
-        flags: Any = container.stateful_layers
-        return bool(flags[list(container._modules).index(child)])
+        flags: Any = getattr(container, "stateful_layers", None)
+        return self.threads_state(container) and bool(flags[list(container._modules).index(child)])
+
+    def state_hooks(self, container: nn.Module) -> str:
+        return "register_forward_state_hooks" if isinstance(container, norse.SequentialState) else ""
 
     def describe(self, neuron: nn.Module) -> Cell:
         """LIF and LI, with and without a current, and IAF, as cells and as layers, and LILinearCell.

@@ -129,13 +129,20 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, OwnDelays, Streams, Exchange
 
     def time_inside(self, container: nn.Module) -> TimeInside:
         # OTTTSequential calls what is behind its first neuron twice per step, while training.
-        if isinstance(container, layer.TLastMultiStepContainer | layer.TLastSeqToANNContainer | layer.OTTTSequential):
+        if isinstance(container, layer.TLastSeqToANNContainer | layer.OTTTSequential):
             return TimeInside.HIDDEN
+        if isinstance(container, layer.TLastMultiStepContainer):
+            return TimeInside.LAST
         if isinstance(container, layer.StepModeContainer):
             return TimeInside.STEPS if container.stateful else TimeInside.FOLDED
         if isinstance(container, layer.SeqToANNContainer):
             return TimeInside.FOLDED
         return TimeInside.STEPS if isinstance(container, layer.MultiStepContainer) else TimeInside.SAME
+
+    def instead_of(self, container: nn.Module) -> str:
+        if isinstance(container, layer.TLastSeqToANNContainer):
+            return "TLastMultiStepContainer runs it step by step, and SeqToANNContainer has the time first: take one"
+        return ""
 
     def explicit_forward(self, neuron_: nn.Module) -> str:
         return "functional_forward" if isinstance(neuron_, base.MemoryModule) else ""

@@ -232,11 +232,11 @@ def _weight(name: str, delay: DelayLayer, delayed: Delayed | None) -> nn.Paramet
     """The weights that go with the delays; None for delays per channel that stand alone."""
     if delayed is None:
         return delay.weight
-    owner = weights_of(delayed)
-    if not delayed.delay_place.affine or not isinstance(owner, nn.Linear | Convolution):
+    owner, own = weights_of(delayed), delayed.delay_place.weight
+    if not own and not (delayed.delay_place.affine and isinstance(owner, nn.Linear | Convolution)):
         got = f"{name}, a {type(owner).__name__} with a forward of its own"
         raise ArgumentError("weight_bits", "layers whose forward is that of torch", got)
-    parameter = dict(owner.named_parameters(recurse=False)).get("weight")
+    parameter = dict(owner.named_parameters(recurse=False)).get(own or "weight")
     if parameter is None:
         got = f"{name}, whose weight is made from others (a parametrization, or pruning)"
         raise ArgumentError("weight_bits", "weights that are Parameters", got, "Make it permanent first")

@@ -101,6 +101,10 @@ class Origin:
     def __init__(self, sources: list[Tensor], flags: tuple[str | bool, ...]) -> None:
         self._sources, self._key = sources, _key(sources, flags)
 
+    def detach(self) -> "Origin":
+        """Itself: for users who detach a state field by field. A kernel without its graph is made again."""
+        return self
+
     def is_current(self, sources: list[Tensor], flags: tuple[str | bool, ...]) -> bool:
         """Whether a kernel made now would be made from the same tensors with the same values."""
         return self._key == _key(sources, flags)

@@ -17,6 +17,7 @@ from ..layers.options import KernelOptions, LearnSigma, check_engine
 from ..layers.taps import Interpolation
 from ..toolkits import plugins
 from ..toolkits.capabilities import containers
+from ..toolkits.own import Neurons
 from ..toolkits.vocabulary import Granularity
 from .called import ModelWatch, watch_of
 from .dataflow import Example, drive, preserved
@@ -24,6 +25,7 @@ from .delayed import StatefulDelayed, attach, undo
 from .find import delayed_layers
 from .plan import Connection, Plan, plan_delays
 from .sequence import Memory
+from .state_hooks import unwatch_state_hooks, watch_state_hooks
 from .verdict import HAS_DELAYS, Filter
 
 Init = str | float | Mapping[str, float | Tensor]
@@ -44,6 +46,7 @@ def add_delays(
     recurrent: bool = False,
     backend: str | None = None,
     engine: Engine = "auto",
+    neurons: Neurons = (),
 ) -> nn.Module:
     """Give the connections of a network learnable delays, in place.
 
@@ -54,8 +57,8 @@ def add_delays(
     Args:
         model: a network of snnTorch, Norse, SpikingJelly, or another installed backend.
         max_delay: the largest delay, in steps.
-        example, granularity, filter_fn, recurrent, backend: as for `plan_delays`. With an example the delayed model is
-            run on it once; if that fails, or if a delay does not run, the model is put back.
+        example, granularity, filter_fn, recurrent, backend, neurons: as for `plan_delays`. With an example the
+            delayed model is run on it once; if that fails, or if a delay does not run, the model is put back.
         interpolation, sigma, learn_sigma, round_in_eval, engine: as for `LearnableDelay`.
         init: delays to begin with, in steps: "uniform" in 0..max_delay, a number, or a mapping from names of layers
             to a number or a tensor of the shape of the delays, (out, in, 1) per synapse or (channels,); layers that
@@ -70,7 +73,13 @@ def add_delays(
         BackendError: the toolkit cannot be used.
     """
     plan = plan_delays(
-        model, example, granularity=granularity, filter_fn=filter_fn, recurrent=recurrent, backend=backend
+        model,
+        example,
+        granularity=granularity,
+        filter_fn=filter_fn,
+        recurrent=recurrent,
+        backend=backend,
+        neurons=neurons,
     )
     if not plan.connections:
         _nothing_to_do(plan)
@@ -78,11 +87,12 @@ def add_delays(
     options = KernelOptions(interpolation, sigma, learn_sigma, round_in_eval=round_in_eval, engine=engine)
     delays = {c.layer: _make(model, c, max_delay, options) for c in plan.connections}
     _initialise(delays, init)
-    toolkit = plugins.toolkit(plan.backend)
+    toolkit = plan.toolkit or plugins.toolkit(plan.backend)
     watch = watch_of(model) or ModelWatch()
     for c in plan.connections:
         if c.container is not None:
             containers(toolkit).set_stateful(model.get_submodule(c.container), c.layer.rpartition(".")[2], True)
+            watch_state_hooks(model.get_submodule(c.container), toolkit)
         memory = attach(
             model.get_submodule(c.layer),
             delays[c.layer],
@@ -215,6 +225,8 @@ def take_out_delays(model: nn.Module, names: set[str]) -> None:
         for root in model.modules():  # delays may have been added to parts of the model one by one
             _unwatch(root, layer.delay_memory)
         undo(layer, model)
+        for module in model.modules():
+            unwatch_state_hooks(module)
 
 
 def _unwatch(root: nn.Module, memory: Memory) -> None:

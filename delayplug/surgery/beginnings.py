@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..toolkits.states import tensors_in
 from ..toolkits.toolkit import Toolkit
 from .identity import version_of
 from .lineage import Record
@@ -20,6 +21,12 @@ class Beginnings(NamedTuple):
     @classmethod
     def of(cls, tensors: list[Tensor]) -> "Beginnings":
         return cls(tuple((tensor.detach(), version_of(tensor)) for tensor in tensors))
+
+    @classmethod
+    def before_call(cls, names: tuple[str, ...], attributes: "Attributes") -> "Beginnings":
+        """What attributes held before the first call that changed them."""
+        before = (entry for name in names for entry in attributes.get(name, ()))
+        return cls(tuple((tensor.detach(), version) for tensor, version in before))
 
     def value(self, place: int) -> Tensor | None:
         """The value of the tensor at a place in the state, None if it has been overwritten."""
@@ -100,20 +107,55 @@ def _all(answers: list[Answer]) -> Answer:
 
 def held_by(toolkit: Toolkit, neuron: nn.Module, names: tuple[str, ...]) -> tuple[object, ...]:
     """What a neuron holds as its state: what its toolkit names, and attributes that were seen to change."""
-    return (*toolkit.held_state(neuron), *(getattr(neuron, name, None) for name in names))
+    if not names:
+        return toolkit.held_state(neuron)
+    return (*toolkit.held_state(neuron), *tensors_in([_attribute(neuron, name) for name in names]))
 
 
-def tensor_attributes(neuron: nn.Module) -> dict[str, tuple[Tensor, int]]:
-    """The tensors that are attributes of a neuron, parameters excepted, and their versions."""
-    attributes = {**neuron.__dict__, **neuron._buffers}
-    return {name: (v, version_of(v)) for name, v in attributes.items() if isinstance(v, Tensor)}
+def _attribute(neuron: nn.Module, name: str) -> object:
+    """An attribute of a neuron, or of a module inside of it, by a dotted name; None if it is gone."""
+    value: object = neuron
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value
 
 
-def changed_attributes(neuron: nn.Module, before: dict[str, tuple[Tensor, int]]) -> tuple[str, ...]:
-    """The names of attributes that hold other tensors, or other values, than before."""
+Attributes = dict[str, tuple[tuple[Tensor, int], ...]]
 
-    def same(name: str, tensor: Tensor, version: int) -> bool:
+
+def tensor_attributes(neuron: nn.Module) -> Attributes:
+    """The attributes of a neuron, and of modules inside of it, that hold tensors: these and their versions.
+
+    Without parameters, and without what torch's own modules, such as a batch norm, count and average.
+    """
+    found: Attributes = {}
+    for prefix, module in neuron.named_modules():
+        if type(module).__module__.startswith("torch.nn."):
+            continue
+        attributes = {k: v for k, v in module.__dict__.items() if k not in _NOT_A_STATE} | module._buffers
+        for name, value in attributes.items():
+            tensors = tensors_in(value)
+            if tensors or isinstance(value, list):
+                found[f"{prefix}.{name}" if prefix else name] = tuple((t, version_of(t)) for t in tensors)
+    return found
+
+
+def changed_attributes(neuron: nn.Module, before: Attributes) -> tuple[str, ...]:
+    """The names of attributes that hold other tensors, or other values, than before.
+
+    A list that has become longer is a recording.
+    """
+
+    def same(name: str, now: tuple[tuple[Tensor, int], ...]) -> bool:
         old = before.get(name)
-        return old is not None and old[0] is tensor and old[1] == version
+        if old is None:
+            return not now
+        if len(old) == len(now):
+            return all(t is other and v == version for (t, v), (other, version) in zip(now, old, strict=True))
+        return isinstance(_attribute(neuron, name), list)
 
-    return tuple(name for name, (t, v) in tensor_attributes(neuron).items() if not same(name, t, v))
+    return tuple(name for name, now in tensor_attributes(neuron).items() if not same(name, now))
+
+
+# What every module has: no place for a state.
+_NOT_A_STATE = frozenset(nn.Module().__dict__)

@@ -13,8 +13,28 @@ from .verdict import BY_NAME, Request, Skipped, Target, accepts, beside_delays
 _AMBIGUOUS = "its time cannot be told from its batch: pass an example with different numbers of steps and samples"
 
 
-def targets(network: Network, flow: Flow, request: Request) -> dict[str, Target | Skipped]:
-    """For every layer the neuron that it feeds, or why it gets no delay."""
+def targets(
+    network: Network, flow: Flow, request: Request, again: Callable[[], Flow | None] = lambda: None
+) -> dict[str, Target | Skipped]:
+    """For every layer the neuron that it feeds, or why it gets no delay.
+
+    Args:
+        network: the model.
+        flow: what its run showed.
+        request: what the user asked for.
+        again: runs it with other numbers of steps and samples, where they were equal; None if that is not possible.
+    """
+    found = _found(network, flow, request)
+    if any(isinstance(target, Skipped) and target.reason == _AMBIGUOUS for target in found.values()):
+        second = again()
+        other = {} if second is None else _found(network, second, request)
+        for name, target in other.items():
+            if found[name] == Skipped(name, _AMBIGUOUS) and isinstance(target, Target):
+                found[name] = target
+    return found
+
+
+def _found(network: Network, flow: Flow, request: Request) -> dict[str, Target | Skipped]:
     graph = _Graph(flow)
     return {name: _target(network, graph, name, request) for name in network.layers}
 
@@ -178,10 +198,10 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
         if not is_sequence:
             return replace(seen, leading=1)
         pairs = [(calls[0], taken[0].shape[0], taken[0].shape[1:2]) for calls, taken in groups]
-        return _placed(network, graph, name, pairs, replace(seen, leading=2))
+        return _placed(network, graph, name, last, pairs, replace(seen, leading=2))
     if not is_sequence and all(called == 1 for called, _ in counts):
         pairs = [(calls[0], len(taken), taken[0].shape[:1]) for calls, taken in groups if taken]
-        return _placed(network, graph, name, pairs, replace(seen, turns=Turns.SEQUENCE_THEN_STEPS, leading=2))
+        return _placed(network, graph, name, last, pairs, replace(seen, turns=Turns.SEQUENCE_THEN_STEPS, leading=2))
     if is_sequence and all(len(taken) == 1 and len(calls) == taken[0].shape[0] for calls, taken in groups):
         return replace(seen, turns=Turns.STEPS_THEN_SEQUENCE, leading=1)
     called, arrived = sum(called for called, _ in counts), sum(arrived for _, arrived in counts)
@@ -203,11 +223,13 @@ def _groups(graph: _Graph, name: str, last: str, neuron: str) -> list[tuple[list
 
 
 def _placed(
-    network: Network, graph: _Graph, name: str, pairs: list[tuple[Call, int, torch.Size]], target: Target
+    network: Network, graph: _Graph, name: str, last: str, pairs: list[tuple[Call, int, torch.Size]], target: Target
 ) -> Target | Skipped:
     """The target, with the place of the time in a layer that takes sequences.
 
     Args:
+        network, graph, name: the layer.
+        last: the layer whose results the neuron takes; the same one, or one that follows it.
         pairs: for each call of the layer: the call, the steps that its neuron took, the batch that this has (if any).
         target: what is known already.
     """
@@ -215,17 +237,18 @@ def _placed(
     places = set(TimeAxis)
     for call, steps, batch in pairs:
         places &= _places(call.shape, steps, batch, batched)
-    if {TimeAxis.FIRST, TimeAxis.SECOND} <= places:
-        taken = graph.flow.selected.get(name, set())
-        if target.turns is Turns.SEQUENCE_THEN_STEPS and taken in ({0}, {1}):
-            places -= {TimeAxis.SECOND if taken == {0} else TimeAxis.FIRST}
-        elif target.turns is Turns.TOGETHER and name not in graph.flow.moved:
-            places -= {TimeAxis.SECOND}
-    if len(places) > 1:
+    places &= _as_shown(graph.flow, name, last, target.turns, places)
+    out, steps = graph.flow.outputs.get(last, torch.Size()), pairs[0][1]
+    moved = bool({name, last} & graph.flow.moved) and len(graph.flow.placed.get(last, ())) != 1
+    # Where dimensions change their places, a size that two of them have tells nothing.
+    if len(places) > 1 or (places and moved and [*out].count(steps) > 1):
         return Skipped(name, _AMBIGUOUS)
     if not places:
-        steps = pairs[0][1]
-        return Skipped(name, f"it runs once for {steps} steps of {target.neuron}, and its input has no time in front")
+        call, steps, _ = pairs[0]
+        runs = (
+            f"it runs once for {steps} steps of {target.neuron}, and its input {tuple(call.shape)} has no time in front"
+        )
+        return Skipped(name, f"{runs}: a delay needs a call for each step, or one for (T, B, ...)")
     (place,) = places
     fold = None
     if place is TimeAxis.FOLDED:
@@ -236,6 +259,21 @@ def _placed(
         fold = known[-1]
     # A folded layer sees one dimension less in front.
     return replace(target, time=place, fold=fold, leading=1 if place is TimeAxis.FOLDED else target.leading)
+
+
+def _as_shown(flow: Flow, name: str, last: str, turns: Turns, places: set[TimeAxis]) -> set[TimeAxis]:
+    """Those of the places of the time in the input of a layer that agree with what became of its result."""
+    by_axis = {0: TimeAxis.FIRST, 1: TimeAxis.SECOND}
+    moved, taken = {name, last} & flow.moved, flow.selected.get(last, set())
+    placed = flow.placed.get(last, set()) if last == name or name not in flow.moved else set()
+    if len(placed) == 1:  # what is a view of the result lies where it lies
+        return {by_axis[axis] for axis in placed if axis in by_axis}
+    if {TimeAxis.FIRST, TimeAxis.SECOND} <= places and not moved:
+        if turns is Turns.SEQUENCE_THEN_STEPS and taken in ({0}, {1}):
+            return {TimeAxis.FOLDED, *(by_axis[axis] for axis in taken)}
+        if turns is Turns.TOGETHER and not taken:
+            return {TimeAxis.FOLDED, TimeAxis.FIRST}
+    return places
 
 
 def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> set[TimeAxis]:
@@ -249,6 +287,8 @@ def _places(shape: torch.Size, steps: int, batch: torch.Size, batched: int) -> s
             axes.add(TimeAxis.SECOND)
     elif batched == 1 and size != 1 and shape[0] == steps:
         axes.add(TimeAxis.FIRST)
+        if size == steps:
+            axes.add(TimeAxis.FOLDED)  # it may as well be the batch, and the time elsewhere: not to be told
     if size is not None and shape[0] == steps * size and (batched == 1 or shape[0] != steps):
         axes.add(TimeAxis.FOLDED)
     return axes

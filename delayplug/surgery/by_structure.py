@@ -79,7 +79,8 @@ def _reach(network: Network, layer: str, neuron: str, request: Request) -> Targe
     )
     # Containers around one of them only, which change the time.
     mine, its = ([pair for pair in pairs if pair[1] != TimeInside.SAME] for pairs in (ours - theirs, theirs - ours))
-    if len(mine) + len(its) > 1 or any(kind != TimeInside.STEPS for _, kind in its):
+    are_steps = all(kind == TimeInside.STEPS for _, kind in its)
+    if len(mine) + len(its) > 1 or not are_steps or any(kind == TimeInside.LAST for _, kind in mine):
         return Skipped(layer, f"it and {neuron} see the time in different ways: {ASK}")
     container, kind = mine[0] if mine else ("", TimeInside.SAME)
     if not mine and not its and network.takes_sequences(network.neurons[neuron]) and network.knows_no_time(layer):

@@ -56,12 +56,14 @@ class Flow:
         outputs: shape of the last output of each layer.
         selected: dimensions along which the results of a layer were taken apart.
         moved: layers whose results had their dimensions exchanged.
+        placed: dimensions of the result of a layer that are the time of a neuron's input, by where that lies in memory.
     """
 
     calls: list[Call] = field(default_factory=list)
     outputs: dict[str, torch.Size] = field(default_factory=dict)
     selected: dict[str, set[int]] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
+    placed: dict[str, set[int]] = field(default_factory=dict)
 
 
 def trace(
@@ -238,6 +240,8 @@ class _Tracer(Tracer):
         super().__init__()
         self.flow = Flow()
         self._names: StorageMarks[frozenset[str]] = StorageMarks()
+        self._in_neurons = 0
+        self._results: dict[str, Tensor] = {}  # the last one of each layer
 
     def of(self, values: Iterable[object]) -> frozenset[str]:
         """Names behind all tensors among the values."""
@@ -248,9 +252,12 @@ class _Tracer(Tracer):
     ) -> object:
         kwargs = kwargs or {}
         out: object = func(*args, **kwargs)
+        if torch._C._current_graph_task_id() != -1:  # a backward pass: what it moves about are gradients
+            return out
         names = self.of(tree_leaves((args, kwargs)))
         if names:
-            self._look(func, args, names)
+            if not self._in_neurons:  # what they do with their input says nothing about it
+                self._look(func, args, names)
             for result in results_of(func, args, out):
                 if not isinstance(result, nn.Parameter):
                     self._names.put([result], names | self.of([result]))
@@ -266,6 +273,25 @@ class _Tracer(Tracer):
             dims = args[0].dim()
             for name in layers:
                 self.flow.selected.setdefault(name, set()).add((args[1] if len(args) > 1 else 0) % dims)
+
+    def _time_in(self, layer: str, x: Tensor, is_sequence: bool) -> Iterator[int]:
+        """The dimensions of a layer's result that may be the time of a neuron's input, if it lies in the same memory.
+
+        That input is one entry along such a dimension or, if it is a sequence, has it first.
+        """
+        result = self._results.get(layer)
+        if result is None or not storage_of(x) or storage_of(x) != storage_of(result):
+            return
+        for dim in range(result.dim()):
+            if is_sequence:
+                if x.dim() == result.dim() and (x.shape[0], x.stride(0)) == (result.shape[dim], result.stride(dim)):
+                    yield dim
+                continue
+            index, rest = divmod(int(x.storage_offset()) - int(result.storage_offset()), max(1, result.stride(dim)))
+            if x.dim() == result.dim() - 1 and not rest and 0 <= index < result.shape[dim]:
+                entry = result.select(dim, index)
+                if entry.shape == x.shape and entry.stride() == x.stride():
+                    yield dim
 
     # ------------------------------------------------------------------------------------------------- modules
 
@@ -283,12 +309,18 @@ class _Tracer(Tracer):
             shape = first[0].shape if first else torch.Size()
             outer = tuple(pair for pair in self.running if pair[0] != name)
             sequence = is_sequence is not None and is_sequence(module)
+            for layer in layers if is_neuron else ():
+                self.flow.placed.setdefault(layer, set()).update(self._time_in(layer, first[0], sequence))
+            self._in_neurons += is_neuron
             self.flow.calls.append(Call(name, is_neuron, shape, layers, neurons, outer, sequence))
 
         def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+            self._in_neurons -= is_neuron
             results = tensors_in(output)
             if results:
                 self.flow.outputs[name] = results[0].shape
+                if not is_neuron:
+                    self._results[name] = results[0]
             self._names.put(results, frozenset({_NEURON + name if is_neuron else name}))
 
         stack.enter_context(module.register_forward_pre_hook(begins, with_kwargs=True))

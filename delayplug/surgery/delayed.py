@@ -27,7 +27,7 @@ from ..toolkits.vocabulary import Granularity, Mode, TimeAxis, Turns
 from .called import remove_hooks
 from .classes import mixed, mixed_in, put_in, take_out
 from .inner import InnerMemory
-from .patch import replaced_forward
+from .patch import replaced, replaced_forward
 from .sequence import Memory
 from .watched import unwatch_methods, watch_methods
 
@@ -44,6 +44,7 @@ class Place:
         space: number of dimensions behind the channels.
         affine: the layer computes what a linear layer or a convolution of torch does, so that its output without input
             is its bias.
+        weight: name of the attribute by which a neuron weighs its input itself, for a delay at each of its synapses.
     """
 
     granularity: Granularity
@@ -52,6 +53,7 @@ class Place:
     inner: str = ""
     space: int = 0
     affine: bool = True
+    weight: str = ""
 
     def weights_of(self, layer: nn.Module) -> nn.Module:
         """The module that holds the weights of a layer with this place: the layer itself, or its child `inner`."""
@@ -133,6 +135,11 @@ class Delayed(nn.Module):
         place, plain = self.delay_place, super().forward
         # Norse's Lift may be called with (x, state), and hands the state on.
         value, rest = (x[0], x[1:]) if isinstance(x, tuple) else (x, None)
+        if place.weight:
+            # The neuron gets the current that the delayed synapses make of its input, and multiplies it by one.
+            current = through(value, getattr(self, place.weight))
+            with replaced(self, place.weight, torch.eye(current.shape[-1], dtype=current.dtype, device=current.device)):
+                return plain(current if rest is None else (current, *rest), *args, **kwargs)
         if place.granularity is Granularity.SYNAPTIC:
             layer = _affine(self)
             if not place.inner:

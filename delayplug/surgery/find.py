@@ -73,6 +73,9 @@ def _weight(delay: DelayLayer, layer: Delayed | None) -> Tensor:
     if layer is None:
         return ones if delay.weight is None else delay.weight
     module, granularity = weights_of(layer), layer.delay_place.granularity
+    if layer.delay_place.weight:
+        own: Tensor = getattr(layer, layer.delay_place.weight)
+        return own.to(ones).unsqueeze(-1).expand_as(ones)
     if not isinstance(module, nn.Linear | Convolution):
         return ones
     weight = module.weight.to(ones)

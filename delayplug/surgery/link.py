@@ -10,7 +10,7 @@ from ..neurons.loops import eager
 from ..toolkits.states import tensors_in
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Turns
-from .beginnings import held_by
+from .beginnings import held_by, tensor_attributes
 from .called import Calls
 from .identity import mark
 from .offer import Changed
@@ -123,6 +123,8 @@ class Link:
         """A neuron has been reset by its toolkit's own method: what it holds now, or returned, is a beginning."""
         memory = self.memory_for(neuron)
         names = () if memory is None else memory.state_names
+        if not self.toolkit.shows_state(neuron):
+            names = tuple(tensor_attributes(neuron))  # of a copy it is not known yet which of them count
         for tensor in (*held_by(self.toolkit, neuron, names), *tensors_in(returned)):
             if isinstance(tensor, Tensor):
                 mark(tensor, self, None)

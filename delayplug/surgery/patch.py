@@ -1,22 +1,30 @@
-"""The one place where the forward of a module is replaced for a while."""
+"""The one place where the forward of a module, or another attribute of it, is replaced for a while."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from torch import nn
 
 
 @contextmanager
-def replaced_forward(module: nn.Module, forward: Callable[..., object]) -> Iterator[None]:
-    """Within the block, a call of the module runs `forward`; its hooks run as before.
+def replaced(module: nn.Module, name: str, value: object) -> Iterator[None]:
+    """Within the block, a module has another value for a method, a parameter or an attribute.
 
-    Blocks may be nested, also around a module whose forward the user has replaced: each puts back what it replaced.
+    Blocks may be nested: each puts back what it replaced.
     """
-    attributes = vars(module)  # an attribute of the object hides the method of its class
-    replaced = {name: value for name, value in attributes.items() if name == "forward"}
-    attributes["forward"] = forward
+    attributes = vars(module)  # an attribute of the object hides the method of its class, and a parameter
+    before = {key: old for key, old in attributes.items() if key == name}
+    attributes[name] = value
     try:
         yield
     finally:
-        del attributes["forward"]
-        attributes.update(replaced)
+        del attributes[name]
+        attributes.update(before)
+
+
+def replaced_forward(module: nn.Module, forward: Callable[..., object]) -> AbstractContextManager[None]:
+    """Within the block, a call of the module runs `forward`; its hooks run as before.
+
+    Also around a module whose forward the user has replaced.
+    """
+    return replaced(module, "forward", forward)

@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ArgumentError, WiringError
 from ..toolkits import plugins
+from ..toolkits.own import Neurons
+from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Granularity, Mode, Turns
 from . import by_example, by_structure
-from .dataflow import Example, trace
+from .dataflow import Example, Flow, trace
 from .delayed import Place, StatefulDelayed
 from .inventory import Network, channels_of, is_lazy
+from .modes import with_modes
 from .verdict import (
     ASK,
     Filter,
@@ -64,6 +67,7 @@ class Plan:
     backend: str
     connections: tuple[Connection, ...]
     skipped: tuple[Skipped, ...]
+    toolkit: Toolkit | None = field(default=None, compare=False, repr=False)  # that answered for the neurons
 
     def __str__(self) -> str:
         lines = [f"{len(self.connections)} connections can have delays ({self.backend})"]
@@ -83,6 +87,7 @@ def plan_delays(
     filter_fn: Filter | None = None,
     recurrent: bool = False,
     backend: str | None = None,
+    neurons: Neurons = (),
 ) -> Plan:
     """Say which layers of a model would get delays, and why the others would not. Changes nothing.
 
@@ -100,6 +105,10 @@ def plan_delays(
             front of a readout.
         recurrent: delay the connections through which neurons feed their own spikes back, too.
         backend: name of the toolkit; by default the one whose neurons the model has.
+        neurons: classes of your own neurons, [MyLIF]; a call of one is a step (B, ...) or a whole sequence (T, B, ...),
+            as the example shows, or as you say: {MyLIF: "step"}. It takes its input first and gives its spikes first,
+            and its state is an argument that it returns, or tensors on the module. Where a new sequence cannot be told
+            from that, a call raises `SequenceError`: `reset_delays` says that one begins.
 
     Raises:
         WiringError: no toolkit, or more than one, has neurons in the model; or it is compiled.
@@ -108,10 +117,8 @@ def plan_delays(
     """
     check_model(model)
     granularity = checked_granularity(granularity)
-    if backend is None:
-        backend, toolkit = plugins.toolkit_of(model.modules())
-    else:
-        toolkit = plugins.toolkit(backend)
+    backend, toolkit = plugins.toolkit_with(model.modules(), neurons, backend)
+    toolkit = with_modes(toolkit, model, example)
     network = Network(model, toolkit)
     request = Request(network, filter_fn, granularity, recurrent)
     targets = _targets(network, example, request)
@@ -124,7 +131,7 @@ def plan_delays(
             verdicts.append(_own_input(network, name, request))
     connections = tuple(verdict for verdict in verdicts if isinstance(verdict, Connection))
     skipped = (verdict for verdict in verdicts if isinstance(verdict, Skipped))
-    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)))
+    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)), toolkit)
 
 
 def _targets(network: Network, example: Example | None, request: Request) -> dict[str, Target | Skipped]:
@@ -135,8 +142,19 @@ def _targets(network: Network, example: Example | None, request: Request) -> dic
     if lazy:
         raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
     layers = {name: layer for name, layer in network.layers.items() if network.holds(name) is None}
-    flow = trace(network.model, example, layers, network.neurons, network.takes_sequences)
-    return by_example.targets(network, flow, request)
+
+    def run(example: Example) -> Flow:
+        return trace(network.model, example, layers, network.neurons, network.takes_sequences)
+
+    def again() -> Flow | None:
+        if not isinstance(example, Tensor) or example.dim() < 2 or example.shape[0] < 2:
+            return None
+        try:
+            return run(example[:-1])  # whether that is a step less or a sample, the two differ now
+        except WiringError:
+            return None  # it takes so many of them and no other number
+
+    return by_example.targets(network, run(example), request, again)
 
 
 def checked_granularity(granularity: Granularity | str) -> Granularity:
@@ -214,7 +232,7 @@ def _channels(network: Network, name: str, target: Target, granularity: Granular
 
 
 def _own_input(network: Network, name: str, request: Request) -> Connection | Skipped | None:
-    """The delay in front of the weights that a neuron has for its input; None if it has none."""
+    """The delay in front of the weights that a neuron has for its input, or in them; None if it has none."""
     reason = reason_against_own_input(network, name, request)
     if reason is not None:
         return Skipped(name, reason)
@@ -223,14 +241,16 @@ def _own_input(network: Network, name: str, request: Request) -> Connection | Sk
     if own is None:
         return None
     channels, space = own
+    weight = network.own_weights.input_weights(neuron) if request.granularity is Granularity.SYNAPTIC else ""
+    kind, what = type(neuron).__name__, "each synapse of the input" if weight else "the input"
     more = beyond_own_input(network, neuron, request)
     return Connection(
         layer=name,
         neuron=name,
         in_features=channels,
-        out_features=channels,
-        place=Place(granularity=Granularity.AXONAL, turns=Turns.INSIDE, space=space),
+        out_features=getattr(neuron, weight).shape[0] if weight else channels,
+        place=Place(granularity=request.granularity, turns=Turns.INSIDE, space=space, weight=weight),
         mode=network.toolkit.mode(neuron),
         reset=network.toolkit.reset_signal(neuron),
-        note=f"delays the input of {type(neuron).__name__}, which has weights of its own for it{more}",
+        note=f"delays {what} of {kind}, which has weights of its own for it{more}",
     )

@@ -9,7 +9,7 @@ from ..layers.state import DelayState
 from ..toolkits.capabilities import streams
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Mode, Turns
-from .beginnings import Beginnings, begins_for_sure, held_by, is_beginning, is_learned
+from .beginnings import Attributes, Beginnings, begins_for_sure, held_by, is_beginning, is_learned
 from .called import Calls
 from .identity import has_graph, mark, mark_of
 from .lineage import BEGIN, Conflict, Memories, Record, Start, found_start, was_written
@@ -33,10 +33,11 @@ class Snapshot(NamedTuple):
     within: bool = False  # in a block of `new_sequence`
     carried: bool = False  # somebody else says where a sequence begins, and sets the state
     state: DelayState | None = None  # of the delay while it is carried
-    attributes: dict[str, tuple[Tensor, int]] | None = None  # of the neuron before its first call
+    attributes: Attributes | None = None  # of the neuron before its first call
     empty: Memories | None = None  # the state before a call for which the layer delivered nothing
     length: int = 0  # of the present sequence, in calls of the layer
     single: int = 0  # sequences in a row that had one step
+    held: int = 0  # tensors of the state that the last call left on the neuron, where its toolkit does not name them
     missed: int = 0  # times in a row that the layer ran and the neuron did not
 
 
@@ -124,6 +125,8 @@ class Resolver:
             return now.given._replace(cut=True) if is_cut else now.given
         if now.within:
             return BEGIN if now.last is None else Start(now.last)
+        if not self.toolkit.shows_state(self.neuron):
+            self._refuse_unclear(passed, tensors)
         if not tensors:
             unseen = now.last is not None and not now.left and passed is None and self.mode() is Mode.STEP
             if unseen and now.last is not None and now.last.state is not None:
@@ -144,6 +147,29 @@ class Resolver:
             self._note([t for t in tensors if not is_learned(t)], None)
         self._now = self._now._replace(beginnings=Beginnings.of(tensors))
         return BEGIN
+
+    def _refuse_unclear(self, passed: tuple[Tensor, ...] | None, tensors: list[Tensor]) -> None:
+        """Raise where it is not known whether a neuron goes on from the attributes that its calls change.
+
+        Args:
+            passed: the state that the call is passed; None if the neuron takes none.
+            tensors: of the state that the call goes on from.
+        """
+        names = self.state_names
+        if not names or (passed is not None and tensors):
+            return
+        held = tensors if passed is None else not_empty(held_by(self.toolkit, self.neuron, names))
+        marks = [(tensor, mark_of(tensor, self.link)) for tensor in held]
+        left = [tensor for tensor, marked in marks if marked is not None and marked.note is not None]
+        if not left:
+            return
+        shown = ", ".join(names)
+        if passed is not None:
+            self._unknown(f"was called without a state, and its last call has left {shown} on it")
+        if self.mode() is Mode.SEQUENCE:
+            self._unknown(f"takes a whole sequence, and its last call has left {shown} on it")
+        if len(left) < len(held) or len(held) < self._now.held:
+            self._unknown(f"holds a part of what its last call has left ({shown}), and the rest was replaced")
 
     def _found(self, tensors: list[Tensor]) -> Start | None:
         try:

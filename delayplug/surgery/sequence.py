@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import SequenceError
 from ..layers.state import DelayState
 from ..toolkits.vocabulary import Mode, Turns
-from .beginnings import changed_attributes, held_by, tensor_attributes
+from .beginnings import Beginnings, changed_attributes, held_by, tensor_attributes
 from .called import Call
 from .copying import Copyable
 from .identity import has_graph, version_of
@@ -321,9 +321,13 @@ class Memory(Copyable):
         left = not_empty((*held, *returned))
         made = made_by_call(left, before or [])
         if now.names is None:
-            if not made:  # its toolkit does not see its state: look for what the call has changed
+            if not made or not self.toolkit.shows_state(neuron):  # look for what the call has changed
                 names = changed_attributes(neuron, now.attributes or {})
-                made = not_empty(held_by(self.toolkit, neuron, names))
+                held = held_by(self.toolkit, neuron, names)
+                left = not_empty((*held, *returned))
+                made = made_by_call(left, before or [])
+                if not now.beginnings.values:
+                    now = now._replace(beginnings=Beginnings.before_call(names, now.attributes or {}))
             self._now = now = now._replace(names=names, attributes=None)
         if offer is None:
             self._now = now._replace(empty=None)
@@ -346,6 +350,7 @@ class Memory(Copyable):
         self._now = now._replace(
             last=record,
             left=tuple(tensor.detach() for tensor in made),
+            held=len(not_empty(held)) if names else 0,
             given=None,
             offer=None if done else offer,
             call=self.call_serial(),

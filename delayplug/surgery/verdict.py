@@ -134,7 +134,9 @@ def _reason_against_granularity(network: Network, layer: nn.Module, granularity:
 def _reason_against_place(network: Network, name: str) -> str | None:
     for parent, module in network.ancestors(name):
         if network.containers.time_inside(module) == TimeInside.HIDDEN:
-            return f"it is inside of {parent or 'the model'} ({type(module).__name__}), which hides the time from it"
+            where = f"{parent or 'the model'} ({type(module).__name__})"
+            advice = network.containers.instead_of(module)
+            return f"it is inside of {where}, which hides the time from it{advice and f'. {advice}'}"
     return None
 
 
@@ -155,8 +157,10 @@ def reason_against_own_input(network: Network, name: str, request: Request) -> s
     more = beyond_own_input(network, neuron, request)
     if not network.toolkit.is_spiking(neuron) and name not in request.by_name:
         return f"{kind}, a readout{more}"
-    if request.granularity is not Granularity.AXONAL:
-        return f"{kind} has weights of its own for its input: granularity='axonal' delays that input{more}"
+    weighs = network.own_weights.input_weights(neuron)
+    if request.granularity is Granularity.DENDRITIC or (request.granularity is Granularity.SYNAPTIC and not weighs):
+        possible = "'synaptic' or 'axonal'" if weighs else "'axonal'"
+        return f"{kind} has weights of its own for its input: granularity={possible} delays that input{more}"
     return None
 
 

@@ -61,6 +61,9 @@ class CapabilityLaws(Cases):
             channels, space = toolkit.own_input(net.get_submodule(name)) or (0, 0)
             assert channels > 0, f"{name} is said to weigh its input"
             assert space >= 0
+            weight = toolkit.input_weights(net.get_submodule(name))
+            assert bool(weight) == (name in network.layers), f"{name} has delays per synapse if it names its weights"
+            assert not weight or getattr(net.get_submodule(name), weight).shape[1] == channels
         for module in net.modules():
             child = toolkit.recurrent_layer(module)
             if child:

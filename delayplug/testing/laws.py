@@ -14,7 +14,7 @@ from ..surgery.delayed import Delayed
 from ..surgery.find import named_delays
 from ..surgery.plan import plan_delays
 from ..surgery.underway import detach_delays, reset_delays
-from ..toolkits.capabilities import containers
+from ..toolkits.capabilities import containers, own_weights
 from ..toolkits.vocabulary import Granularity, Mode
 from .capability_laws import CapabilityLaws
 from .networks import Network
@@ -70,8 +70,9 @@ class Laws(SequenceLaws, CapabilityLaws):
     def test_zero_delay_is_the_plain_network(self, network: Network, granularity: Granularity, training: bool) -> None:
         plain = network.build().train(training)
         net = self.delayed(network, granularity=granularity, **EXACT).train(training)
-        cells = network.cells if granularity == "axonal" else ()
-        assert {name for name, _ in named_delays(net)} == {*network.layers, *cells}
+        names, cells = set(network.layers), set(network.cells)
+        of_kind = {Granularity.AXONAL: names | cells, Granularity.DENDRITIC: names - cells}
+        assert {name for name, _ in named_delays(net)} == of_kind.get(granularity, names)
         for x in (network.sample(), network.sample(batch=5, seed=3), network.sample(steps=4), network.sample()):
             expected = network.run(plain, x)
             assert expected.any(), "the plain network gives nothing but zeros"
@@ -89,7 +90,7 @@ class Laws(SequenceLaws, CapabilityLaws):
             layer: Any = plain.get_submodule(name)
             weights = layer.get_submodule(containers(toolkit).lifted(layer))  # "": the layer itself
             if toolkit.is_neuron(layer):
-                shift_cell(layer, delays)
+                shift_cell(layer, delays, own_weights(toolkit).input_weights(layer))
             else:
                 shift_inputs(layer, weights, delays, granularity, network.sees_of(name), batch=x.shape[1])
         got = network.run(net, x)

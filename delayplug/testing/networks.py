@@ -20,7 +20,8 @@ class Network:
         make: builds the network, with weights large enough that all its neurons spike, and not always, on the samples:
             most laws say little about a silent network, and some say so.
         features: shape of one input step without batch, such as (5,) or (2, 8, 8).
-        layers: names of the layers that get delays per synapse with an example.
+        layers: names of the layers, and of the neurons with weights for their input, that get delays per synapse with
+            an example.
         advance: `advance(net, x, state)` runs a part (T, B, *features) of a sequence from the user's state and returns
             the outputs, one per step and time first, and the next state.
         start: `start(net)` begins a sequence and returns the user's state.
@@ -28,7 +29,8 @@ class Network:
             can only run whole sequences.
         ordered: whether the structure alone shows the wiring.
         density: of the spikes in the samples.
-        cells: names of the neurons that weigh their input themselves, which "axonal" delays, too.
+        cells: names of the neurons that weigh their input themselves, which "axonal" delays, too, and "dendritic"
+            cannot.
         sees: what a call of each layer takes: single "steps" (B, ...), "sequences" (T, B, ...), sequences "batch
             first" (B, T, ...) or with the time "folded" into the batch (T B, ...); one for all, or by layer.
     """

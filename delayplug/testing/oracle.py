@@ -74,12 +74,24 @@ def shift_inputs(
     layer.register_forward_hook(hook)
 
 
-def shift_cell(cell: nn.Module, delays: Tensor) -> None:
-    """The same for the input (B, C, ...) of a neuron that steps and weighs it itself."""
+def shift_cell(cell: nn.Module, delays: Tensor, weight: str = "") -> None:
+    """The same for the input (B, C, ...) of a neuron that steps and weighs it itself.
+
+    Args:
+        cell: the neuron.
+        delays: whole steps, one for each channel of its input or for each of its synapses.
+        weight: name of the weights (O, I) of these synapses.
+    """
     past: list[Tensor] = []
+    if delays.dim() == 3:  # the cell gets more inputs: those of each age, to which it has the synapses of that delay
+        own: Tensor = getattr(cell, weight)
+        parts = [own.detach() * (delays.squeeze(-1) == age) for age in range(MAX_DELAY + 1)]
+        setattr(cell, weight, nn.Parameter(torch.cat(parts, 1)))
 
     def hook(module: nn.Module, args: Any) -> Any:
-        return (_of_channels(_by_age(past, args[0]), delays, space=args[0].dim() - 2), *args[1:])
+        by_age = _by_age(past, args[0])
+        x = torch.cat(by_age, -1) if delays.dim() == 3 else _of_channels(by_age, delays, space=args[0].dim() - 2)
+        return (x, *args[1:])
 
     cell.register_forward_pre_hook(hook)
 

@@ -38,6 +38,10 @@ class Containers:
         """What modules inside of a container see of the time."""
         return TimeInside.SAME
 
+    def instead_of(self, container: nn.Module) -> str:
+        """For a container that hides the time, what a user can take instead, as a sentence; "" if there is nothing."""
+        return ""
+
     def threads_state(self, container: nn.Module) -> bool:
         """Whether the container hands each stateful child its state and takes back the next."""
         return False
@@ -50,6 +54,10 @@ class Containers:
         """Tell a container of that kind that a child has become stateful, or is no longer."""
         raise TypeError(f"{type(container).__name__} does not hand out states")
 
+    def state_hooks(self, container: nn.Module) -> str:
+        """The name of a method of such a container that registers hooks for all stateful children; "" without one."""
+        return ""
+
 
 class OwnWeights:
     """Neurons and containers with weights of their own, and layers that a toolkit derives from torch's."""
@@ -57,10 +65,18 @@ class OwnWeights:
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         """(channels, dimensions of space behind them) of the input of a neuron that weighs it by itself.
 
-        None for a neuron that takes a current. Such weights are out of reach for a delay per synapse; a delay per
-        channel can go before them.
+        None for a neuron that takes a current. A delay per channel can go before such weights; one per synapse in
+        their place, where `input_weights` names them.
         """
         return None
+
+    def input_weights(self, neuron: nn.Module) -> str:
+        """The name of the attribute, (outputs, inputs), by which alone a neuron multiplies its input, without a bias.
+
+        It computes the same if that is the identity and its input what the product gives: then the product can be made
+        outside of it, with a delay at each synapse. "" if it has none, or does anything else with its input.
+        """
+        return ""
 
     def recurrent_layer(self, module: nn.Module) -> str | None:
         """For a neuron or a container that feeds its spikes back through weights: the name of the child that does.

@@ -12,9 +12,17 @@ from importlib import metadata
 import pluggy
 from torch import nn
 
-from ..errors import BackendBrokenError, BackendMissingError, UnknownBackendError, WiringError
+from ..errors import (
+    ArgumentError,
+    BackendBrokenError,
+    BackendError,
+    BackendMissingError,
+    UnknownBackendError,
+    WiringError,
+)
 from . import hookspecs
 from .capabilities import check_toolkit
+from .own import Modes, Neurons, OwnNeurons, checked_neurons
 from .toolkit import Backend, Toolkit
 
 # What a stranger's code may raise without taking others down; whoever presses Ctrl-C means all of it.
@@ -176,17 +184,61 @@ def ready() -> list[str]:
     return [status.name for status in statuses() if status.state is Readiness.READY]
 
 
-def toolkit_of(modules: Iterable[nn.Module]) -> tuple[str, Toolkit]:
-    """The backend whose neurons are among the modules.
+OWN = "neurons of your own"  # stands for a backend where a model has no other neurons
+_ADVICE = (
+    "For neurons of a class of your own pass neurons=[MyNeuron]; delayplug.LearnableDelay is a layer with delays for "
+    "a network of any kind; and a plugin makes the neurons of another toolkit known (docs/adapters.md)"
+)
 
-    Only plugins whose package is already imported are asked: a model cannot be made of another. One that fails does not
-    stand in the way of those that work.
+
+def toolkit_with(modules: Iterable[nn.Module], neurons: Neurons, backend: str | None) -> tuple[str, Toolkit]:
+    """The backend whose neurons are among the modules, and a toolkit that knows the user's own classes, too.
+
+    Args:
+        modules: those of a model.
+        neurons: the classes of the user's own neurons.
+        backend: name of the toolkit of the other neurons; None to find it.
 
     Raises:
-        WiringError: the modules hold neurons of no backend, or of several.
-        BackendBrokenError: no backend that works knows the neurons, and some do not work; the first cause is chained.
+        ArgumentError: `neurons` are no classes of modules in the model.
+        WiringError, BackendError: as `toolkit_of`.
     """
-    modules = list(modules)
+    modules, modes = list(modules), checked_neurons(neurons)
+    for kind in modes:
+        if not any(isinstance(module, kind) for module in modules):
+            found = ", ".join(sorted({type(module).__name__ for module in modules}))
+            raise ArgumentError("neurons", f"classes of modules in the model ({found})", kind.__name__)
+    if not modes:
+        return toolkit_of(modules) if backend is None else (backend, toolkit(backend))
+    stored = _own_of(modules)
+    modes = {**(stored.modes if stored is not None else {}), **modes}
+    if backend is not None:
+        return backend, _beside(modes, toolkit(backend), modules)
+    counts, broken = _counts(modules)
+    owners = [name for name, count in counts.items() if count]
+    if broken and not owners:
+        raise broken[0]
+    if len(owners) > 1:
+        raise WiringError(f"the model has neurons of {' and '.join(owners)}: name one with backend=")
+    return (owners[0], _beside(modes, toolkit(owners[0]), modules)) if owners else (OWN, OwnNeurons(modes, None))
+
+
+def _beside(modes: Modes, base: Toolkit, modules: list[nn.Module]) -> Toolkit:
+    """A toolkit with the classes of the user's own that it does not know by itself."""
+    unknown = [module for module in modules if not base.is_neuron(module)]
+    own = {kind: mode for kind, mode in modes.items() if any(isinstance(module, kind) for module in unknown)}
+    return OwnNeurons(own, base) if own else base
+
+
+def _own_of(modules: Iterable[nn.Module]) -> OwnNeurons | None:
+    """The toolkit of a model that has delays already, and neurons of its user's own."""
+    memories = (module.__dict__.get("delay_memory") for module in modules)
+    kinds = (getattr(memory, "toolkit", None) for memory in memories)
+    return next((kind for kind in kinds if isinstance(kind, OwnNeurons)), None)
+
+
+def _counts(modules: list[nn.Module]) -> tuple[dict[str, int], list[BackendBrokenError]]:
+    """How many neurons each imported backend knows among the modules, and the errors of those that do not work."""
     counts: dict[str, int] = {}
     broken: list[BackendBrokenError] = []
     for plugin in plugins():
@@ -195,6 +247,24 @@ def toolkit_of(modules: Iterable[nn.Module]) -> tuple[str, Toolkit]:
                 counts[plugin.name] = _count_neurons(plugin, modules)
             except BackendBrokenError as error:
                 broken.append(error)
+    return counts, broken
+
+
+def toolkit_of(modules: Iterable[nn.Module]) -> tuple[str, Toolkit]:
+    """The backend whose neurons are among the modules.
+
+    Only plugins whose package is already imported are asked: a model cannot be made of another. One that fails does not
+    stand in the way of those that work. A model that got delays with `neurons=` keeps knowing these.
+
+    Raises:
+        WiringError: the modules hold neurons of no backend, or of several.
+        BackendBrokenError: no backend that works knows the neurons, and some do not work; the first cause is chained.
+    """
+    modules = list(modules)
+    own = _own_of(modules)
+    if own is not None:
+        return next((plugin.name for plugin in plugins() if _speaks_for(plugin, own.base)), OWN), own
+    counts, broken = _counts(modules)
     owners = [name for name, count in counts.items() if count]
     if len(owners) == 1:
         return owners[0], toolkit(owners[0])
@@ -210,8 +280,18 @@ def toolkit_of(modules: Iterable[nn.Module]) -> tuple[str, Toolkit]:
     known = ", ".join(plugin.name for plugin in plugins())
     raise WiringError(
         f"no neurons found in the model. Known backends: {known}; of these, imported: {imported}. "
-        "delayplug backends shows which of them work"
+        f"delayplug backends shows which of them work. {_ADVICE}"
     )
+
+
+def _speaks_for(plugin: Plugin, base: Toolkit | None) -> bool:
+    """Whether a toolkit is that of a plugin."""
+    if base is None or plugin.backend is None or plugin.backend.package not in sys.modules:
+        return False
+    try:
+        return type(toolkit(plugin.name)) is type(base)
+    except BackendError:
+        return False
 
 
 def _count_neurons(plugin: Plugin, modules: list[nn.Module]) -> int:

@@ -84,6 +84,14 @@ class Toolkit(ABC):
         """
         return None
 
+    def shows_state(self, neuron: nn.Module) -> bool:
+        """Whether these answers name all that a neuron goes on from. By default they do.
+
+        Else attributes that its calls change count as its state, too, and a call is refused that may begin a sequence
+        or not.
+        """
+        return True
+
     @abstractmethod
     def reset_signal(self, neuron: nn.Module) -> str:
         """What resets this neuron and so marks a new sequence, as text for the user."""

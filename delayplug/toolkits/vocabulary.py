@@ -22,12 +22,14 @@ class TimeInside(StrEnum):
     """What modules inside of a container see of the time.
 
     SAME: what the container takes. FOLDED: the time is folded into the batch, (T B, ...). STEPS: single steps.
-    HIDDEN: the time is where they cannot tell it, or their calls do not follow it.
+    LAST: single steps of what has the time last, (B, ..., T). HIDDEN: the time is where they cannot tell it, or their
+    calls do not follow it.
     """
 
     SAME = "same"
     FOLDED = "folded"
     STEPS = "steps"
+    LAST = "last"
     HIDDEN = "hidden"
 
 

@@ -462,7 +462,7 @@ NETWORKS: tuple[Network, ...] = (
         "recurrent-cells",
         lambda: awake(RecurrentNet()),
         (F,),
-        FC,
+        ("fc1", "lsnn", "fc2", "recurrent"),
         steps,
         cut=cut,
         ordered=False,

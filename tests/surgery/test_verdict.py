@@ -49,7 +49,9 @@ def test_one_to_one_recurrence_and_raw_weights_are_refused_with_a_reason():
     net = nn.Sequential(nn.Linear(F, H), snntorch.RLeaky(beta=0.8, V=0.5, all_to_all=False, init_hidden=True))
     assert "inside of one step" in reasons(plan_delays(net, sequence()[0], recurrent=True))["1"]
     cell = norse.SequentialState(nn.Linear(F, H), norse.LIFCell(), norse.LIFRecurrentCell(H, H))
-    assert "recurrent weights cannot be delayed" in reasons(plan_delays(cell, recurrent=True))["2"]
+    assert "recurrent weights cannot be delayed" in str(plan_delays(cell, recurrent=True))
+    told = reasons(plan_delays(cell, recurrent=True, granularity="dendritic"))["2"]
+    assert "recurrent weights cannot be delayed" in told
 
 
 @pytest.mark.parametrize("by_example", [True, False])
