@@ -81,7 +81,7 @@ from .toolkits.capabilities import (
 )
 from .toolkits.hookspecs import hookimpl as hookimpl
 from .toolkits.states import tensors_in as tensors_in
-from .toolkits.toolkit import Backend as Backend, Toolkit as Toolkit
+from .toolkits.toolkit import Backend as Backend, Toolkit as Toolkit, never_fires as never_fires
 from .toolkits.vocabulary import Granularity as Granularity, Mode as Mode, TimeInside as TimeInside
 
 __version__: str

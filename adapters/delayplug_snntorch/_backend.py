@@ -22,6 +22,7 @@ from delayplug import (
     ResetBefore,
     Streams,
     Toolkit,
+    never_fires,
     over_steps,
     run_fused,
     tensors_in,
@@ -47,7 +48,7 @@ class SnnTorch(Toolkit, OwnWeights, Streams, Exchanges, Benchmarks, FusedNeurons
         return isinstance(module, (snntorch.SpikingNeuron, *_SEQUENCE))
 
     def is_spiking(self, neuron: nn.Module) -> bool:
-        return not isinstance(neuron, _Membrane | _SynapticMembrane)
+        return not isinstance(neuron, _Membrane | _SynapticMembrane) and not never_fires(neuron, "threshold")
 
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         if isinstance(neuron, snntorch.SConv2dLSTM):

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..toolkits.vocabulary import TimeAxis, TimeInside, Turns
 from .inventory import Network
-from .verdict import ASK, Request, Skipped, Target, accepts
+from .verdict import ASK, BY_NAME, Request, Skipped, Target, accepts
 
 
 def targets(network: Network, request: Request) -> dict[str, Target | Skipped]:
@@ -44,20 +44,27 @@ def _read_scope(
     kinds = "".join(kind for kind, _ in items)
     if not network.in_order(scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
         return  # the order of registration says nothing
-    pending: str | None = None
+    pending: list[str] = []  # layers without a neuron so far; more than one if all but the last are named
     for kind, name in items:
-        if kind == "L" and pending is not None:
-            yield pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron")
-        elif kind == "?" and pending is not None:
-            yield pending, Skipped(pending, f"{name} follows, and what it does is not known: {ASK}")
-        elif kind == "N" and pending is not None:
-            yield pending, _reach(network, pending, name, request)
-        if kind != "-":
-            pending = name if kind == "L" else None
-    if pending is not None:
-        ends = scope is network.model
-        reason = "no neuron follows it" if ends else f"the structure does not show which neuron it feeds: {ASK}"
-        yield pending, Skipped(pending, reason)
+        if kind == "L":
+            for layer in () if name in network.recurrent else pending:
+                if layer not in request.by_name:
+                    follows = f"another weight layer, {name}, follows before any neuron; {BY_NAME}"
+                    yield layer, Skipped(layer, follows, by_rule=True)
+            pending = [*pending, name]
+        elif kind == "?":
+            for layer in pending:
+                yield layer, Skipped(layer, f"{name} follows, and what it does is not known: {ASK}")
+            pending = []
+        elif kind == "N":
+            for layer in pending:
+                yield layer, _reach(network, layer, name, request)
+            pending = []
+    for layer in pending:
+        if scope is network.model:
+            yield layer, Skipped(layer, "no neuron follows it", by_rule=True)
+        else:
+            yield layer, Skipped(layer, f"the structure does not show which neuron it feeds: {ASK}")
 
 
 def _reach(network: Network, layer: str, neuron: str, request: Request) -> Target | Skipped:
@@ -173,6 +180,8 @@ def _items(network: Network, scope: nn.Module, scopes: list[nn.Module]) -> Itera
             yield "L", name
         elif f"{name}.{network.containers.lifted(child)}" in network.neurons:
             yield "N", f"{name}.{network.containers.lifted(child)}"
+        elif network.recurrent_unit(name) is not None:
+            yield from zip("LN", network.recurrent_unit(name) or (), strict=True)
         elif network.is_passive(child):
             yield "-", name
         elif network.in_order(scope) and network.in_order(child):

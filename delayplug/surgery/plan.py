@@ -18,8 +18,8 @@ from .verdict import (
     Skipped,
     Target,
     beyond_own_input,
-    reason_against_layer,
-    reason_against_own_input,
+    against_layer,
+    against_own_input,
     weights_outside_layers,
 )
 
@@ -95,14 +95,15 @@ def plan_delays(
         example: an input tensor, the arguments of the model's forward (tuple or dict), or a function that is called
             with the model and drives it as its user does, time loop and resets included. The model is left as it was.
         granularity: "synaptic", "axonal" (one delay per input channel) or "dendritic" (one per output channel).
-        filter_fn: `filter_fn(module, name)` says whether a layer is considered; or the names of the layers to delay,
-            which then may be some that are left out by default: shortcuts, one of two layers in a row, the layer in
-            front of a readout.
+        filter_fn: the names of the layers to delay, or a function `filter_fn(module, name)` that selects them. What it
+            selects gets delays, even if it is left out by default: shortcuts, one of two layers in a row, the layer in
+            front of a readout; and recurrent connections that are named. What cannot have delays is an error.
         recurrent: delay the connections through which neurons feed their own spikes back, too.
         backend: name of the toolkit; by default the one whose neurons the model has.
 
     Raises:
-        WiringError: no toolkit, or more than one, has neurons in the model; or it is compiled.
+        WiringError: no toolkit, or more than one, has neurons in the model; it is compiled; or a layer that `filter_fn`
+            selects cannot have delays, with the reason.
         ArgumentError: an argument is not what it should be, or a name in `filter_fn` is not that of a layer.
         BackendError: the toolkit named cannot be used.
     """
@@ -118,12 +119,14 @@ def plan_delays(
     verdicts: list[Connection | Skipped | None] = []
     for name in network.modules:
         if name in network.layers:
-            reason = reason_against_layer(network, name, request)
-            verdicts.append(Skipped(name, reason) if reason else _connection(network, name, targets[name], granularity))
+            verdicts.append(
+                against_layer(network, name, request) or _connection(network, name, targets[name], granularity)
+            )
         elif name in network.neurons:
             verdicts.append(_own_input(network, name, request))
     connections = tuple(verdict for verdict in verdicts if isinstance(verdict, Connection))
-    skipped = (verdict for verdict in verdicts if isinstance(verdict, Skipped))
+    skipped = [verdict for verdict in verdicts if isinstance(verdict, Skipped)]
+    request.check(skipped)
     return Plan(backend, connections, (*skipped, *weights_outside_layers(network)))
 
 
@@ -215,9 +218,9 @@ def _channels(network: Network, name: str, target: Target, granularity: Granular
 
 def _own_input(network: Network, name: str, request: Request) -> Connection | Skipped | None:
     """The delay in front of the weights that a neuron has for its input; None if it has none."""
-    reason = reason_against_own_input(network, name, request)
-    if reason is not None:
-        return Skipped(name, reason)
+    skipped = against_own_input(network, name, request)
+    if skipped is not None:
+        return skipped
     neuron = network.neurons[name]
     own = network.own_weights.own_input(neuron)
     if own is None:
