@@ -70,6 +70,7 @@ from .surgery.underway import (
     select_delays as select_delays,
     set_delay_state as set_delay_state,
 )
+from .surgery.values import delays as delays, set_delays as set_delays
 from .surgery.verdict import Skipped as Skipped
 from .toolkits.capabilities import (
     Benchmarks as Benchmarks,
