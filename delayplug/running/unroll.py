@@ -23,6 +23,7 @@ from ..neurons.loops import compiled_loops
 from ..surgery.by_example import fed_back
 from ..surgery.dataflow import preserved, trace
 from ..surgery.delayed import Delayed, StatefulDelayed
+from ..surgery.fits import warn_of_short_sequence
 from ..surgery.inventory import Network
 from ..surgery.patch import replaced_forward
 from ..surgery.resolve import not_empty
@@ -72,6 +73,7 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
             "x", "a sequence (T, B, ...)", tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         )
     _, toolkit = plugins.toolkit_of(model.modules())
+    warn_of_short_sequence(model, x.shape[0], stacklevel=2)
     network = Network(model, toolkit)
     modes = {toolkit.mode(neuron) for neuron in network.neurons.values()}
     if modes == {Mode.SEQUENCE}:

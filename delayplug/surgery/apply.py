@@ -19,6 +19,7 @@ from .called import ModelWatch, watch_of
 from .dataflow import Example, drive, preserved
 from .delayed import StatefulDelayed, attach, undo
 from .find import delayed_layers
+from .fits import steps_needed, warn_if_too_long
 from .plan import Connection, Plan, plan_delays
 from .sequence import Memory
 from .values import Init, MaxDelay, initialise, longest
@@ -79,6 +80,7 @@ def add_delays(
     if not plan.connections:
         _nothing_to_do(plan)
         return model
+    _warn_of_left_out(plan)
     options = KernelOptions(interpolation, sigma, learn_sigma, round_in_eval=round_in_eval, engine=engine)
     left_out = {skipped.layer: skipped.reason for skipped in plan.skipped}
     limits = longest(max_delay, [c.layer for c in plan.connections], dt, left_out)
@@ -104,6 +106,10 @@ def add_delays(
     if example is not None:
         _verify(model, example, [c.layer for c in plan.connections])
     watch.plans.append(plan)
+    if plan.steps is None:
+        watch.steps_needed = max(watch.steps_needed, steps_needed(plan.connections, limits))
+    else:
+        warn_if_too_long(plan.connections, limits, plan.steps, "the sequence of the example", stacklevel=2)
     return model
 
 
@@ -123,6 +129,15 @@ def _nothing_to_do(plan: Plan) -> None:
             f"nothing to delay: the model has {plan.backend} neurons, but no layer with weights feeds them"
         )
     raise WiringError(f"nothing to delay: no layer of the model qualifies\n{reasons}")
+
+
+def _warn_of_left_out(plan: Plan) -> None:
+    """Warn of layers that get no delays for another reason than a rule, so that none is left out in silence."""
+    reasons = [f"  {skipped.layer}: {skipped.reason}" for skipped in plan.skipped if not skipped.by_rule]
+    if reasons:
+        count = "a layer gets" if len(reasons) == 1 else f"{len(reasons)} layers get"
+        advice = "do what the reason says, or choose layers by filter_fn"
+        warnings.warn("\n".join((f"{count} no delays: {advice}", *reasons)), stacklevel=3)
 
 
 def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOptions) -> DelayLayer:

@@ -1,6 +1,6 @@
 """The wiring that a run of a model on an example shows."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 
@@ -48,6 +48,27 @@ def _target(network: Network, graph: "_Graph", name: str, request: Request) -> T
         return Skipped(name, reason, by_rule=True)
     accepted = accepts(network, name, Target(fed), request)
     return _in_time(network, graph, name, last, fed) if isinstance(accepted, Target) else accepted
+
+
+def sources(flow: Flow) -> dict[str, frozenset[str]]:
+    """For every layer and neuron that ran, the layers and neurons that its first input came from directly."""
+    graph = _Graph(flow)
+    return {name: graph.sources(name, calls=1) for name in dict.fromkeys(call.name for call in flow.calls)}
+
+
+def steps(flow: Flow) -> int | None:
+    """How many steps the longest sequence of a run had; None if it was a single step.
+
+    Where the model is called for single steps, all of its calls count as one sequence.
+    """
+    most = 0
+    calls = Counter(call.name for call in flow.calls if call.is_neuron and not call.is_sequence)
+    for count in calls.values():
+        most = max(most, count // flow.runs if count > flow.runs > 0 else count)
+    for call in flow.calls:
+        if call.is_sequence and call.shape:
+            most = max(most, call.shape[0])
+    return most if most > 1 else None
 
 
 def fed_back(flow: Flow) -> tuple[str, str] | None:

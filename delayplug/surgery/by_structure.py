@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import textwrap
 from collections.abc import Iterator
 
@@ -23,27 +24,43 @@ def targets(network: Network, request: Request) -> dict[str, Target | Skipped]:
             verdicts[name] = (
                 Target(inside[0]) if len(inside) == 1 else Skipped(name, f"which neuron it feeds is not clear: {ASK}")
             )
-    scopes = [network.model]
-    seen: set[int] = set()
-    while scopes:
-        scope = scopes.pop()
-        if id(scope) not in seen:
-            seen.add(id(scope))
-            for layer, verdict in _read_scope(network, scope, scopes, request):
-                verdicts.setdefault(layer, verdict)
+    for scope, items in _ordered(network):
+        for layer, verdict in _read_scope(network, scope, items, request):
+            verdicts.setdefault(layer, verdict)
     for name in network.layers:
         verdicts.setdefault(name, Skipped(name, f"the structure does not show which neuron it feeds: {ASK}"))
     return verdicts
 
 
+def sources(network: Network) -> dict[str, frozenset[str]]:
+    """For the layers and neurons whose order the structure shows, what comes before each of them."""
+    before: dict[str, frozenset[str]] = {}
+    for _, items in _ordered(network):
+        names = [name for kind, name in items if kind != "-"]
+        before |= {name: frozenset({last}) for last, name in itertools.pairwise(names)}
+    return before
+
+
+def _ordered(network: Network) -> Iterator[tuple[nn.Module, list[tuple[str, str]]]]:
+    """(container, its items) for every container that runs its children in the order of the items."""
+    scopes = [network.model]
+    seen: set[int] = set()
+    while scopes:
+        scope = scopes.pop()
+        if id(scope) in seen:
+            continue
+        seen.add(id(scope))
+        items = list(_items(network, scope, scopes))
+        kinds = "".join(kind for kind, _ in items)
+        # Elsewhere the order of registration says nothing.
+        if network.in_order(scope) or (_alternates(kinds) and _calls_in_order(network, scope, items)):
+            yield scope, items
+
+
 def _read_scope(
-    network: Network, scope: nn.Module, scopes: list[nn.Module], request: Request
+    network: Network, scope: nn.Module, items: list[tuple[str, str]], request: Request
 ) -> Iterator[tuple[str, Target | Skipped]]:
-    """Match the layers of one container with the neurons that follow them. Adds inner scopes."""
-    items = list(_items(network, scope, scopes))
-    kinds = "".join(kind for kind, _ in items)
-    if not network.in_order(scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
-        return  # the order of registration says nothing
+    """Match the layers of one container with the neurons that follow them."""
     pending: list[str] = []  # layers without a neuron so far; more than one if all but the last are named
     for kind, name in items:
         if kind == "L":

@@ -56,12 +56,14 @@ class Flow:
         outputs: shape of the last output of each layer.
         selected: dimensions along which the results of a layer were taken apart.
         moved: layers whose results had their dimensions exchanged.
+        runs: how often the model was called.
     """
 
     calls: list[Call] = field(default_factory=list)
     outputs: dict[str, torch.Size] = field(default_factory=dict)
     selected: dict[str, set[int]] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
+    runs: int = 0
 
 
 def trace(
@@ -83,6 +85,7 @@ def trace(
         for name, module in model.named_modules():
             if any(module.children()):
                 tracer.enclose(stack, name, module)
+        stack.enter_context(model.register_forward_pre_hook(tracer.count_run))
         for name, layer in layers.items():
             tracer.follow(stack, name, layer)
         for name, neuron in neurons.items():
@@ -238,6 +241,10 @@ class _Tracer(Tracer):
         super().__init__()
         self.flow = Flow()
         self._names: StorageMarks[frozenset[str]] = StorageMarks()
+
+    def count_run(self, model: nn.Module, args: tuple[object, ...]) -> None:
+        """Forward pre-hook of the model."""
+        self.flow.runs += 1
 
     def of(self, values: Iterable[object]) -> frozenset[str]:
         """Names behind all tensors among the values."""

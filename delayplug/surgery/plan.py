@@ -1,6 +1,7 @@
 """Which layers of a model can have delays, and which neuron each of them feeds: the plan."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -38,6 +39,7 @@ class Connection:
         container: dotted name of the container that hands the layer its state; None if nobody does.
         fold: dotted name of the module whose input still has the time that the layer sees folded into its batch.
         note: what is worth knowing about it, as text.
+        behind: the layers with delays whose delayed output comes to this one, through neurons and other layers.
     """
 
     layer: str
@@ -50,6 +52,7 @@ class Connection:
     container: str | None = None
     fold: str | None = None
     note: str = field(default="", compare=False)
+    behind: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def granularity(self) -> Granularity:
@@ -59,11 +62,19 @@ class Connection:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `add_delays` would do."""
+    """What `add_delays` would do.
+
+    Attributes:
+        backend: name of the toolkit.
+        connections: the layers that get delays.
+        skipped: the layers that get none, with reasons.
+        steps: how many steps the sequence of the example had; None without an example, or if it was one step.
+    """
 
     backend: str
     connections: tuple[Connection, ...]
     skipped: tuple[Skipped, ...]
+    steps: int | None = None
 
     def __str__(self) -> str:
         lines = [f"{len(self.connections)} connections can have delays ({self.backend})"]
@@ -115,7 +126,7 @@ def plan_delays(
         toolkit = plugins.toolkit(backend)
     network = Network(model, toolkit)
     request = Request(network, filter_fn, granularity, recurrent)
-    targets = _targets(network, example, request)
+    targets, sources, steps = _wiring(network, example, request)
     verdicts: list[Connection | Skipped | None] = []
     for name in network.modules:
         if name in network.layers:
@@ -124,22 +135,42 @@ def plan_delays(
             )
         elif name in network.neurons:
             verdicts.append(_own_input(network, name, request))
-    connections = tuple(verdict for verdict in verdicts if isinstance(verdict, Connection))
+    layers = [verdict for verdict in verdicts if isinstance(verdict, Connection)]
+    delayed = {c.layer for c in layers}
+    connections = tuple(replace(c, behind=_behind(c.layer, sources, delayed)) for c in layers)
     skipped = [verdict for verdict in verdicts if isinstance(verdict, Skipped)]
     request.check(skipped)
-    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)))
+    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)), steps)
 
 
-def _targets(network: Network, example: Example | None, request: Request) -> dict[str, Target | Skipped]:
-    """For every layer the neuron that it feeds, or why that is not known."""
+def _behind(layer: str, sources: Mapping[str, frozenset[str]], delayed: Set[str]) -> tuple[str, ...]:
+    """The nearest layers among `delayed` on all ways to a layer, by what comes directly to each layer and neuron."""
+    waiting, seen = sorted(sources.get(layer, ())), {layer}
+    nearest: dict[str, None] = {}
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in delayed:
+            nearest[name] = None
+        else:
+            waiting += sorted(sources.get(name, ()))
+    return tuple(nearest)
+
+
+def _wiring(
+    network: Network, example: Example | None, request: Request
+) -> tuple[dict[str, Target | Skipped], dict[str, frozenset[str]], int | None]:
+    """For every layer the neuron that it feeds, or why that is not known; what comes to each; the steps of the example."""
     if example is None:
-        return by_structure.targets(network, request)
+        return by_structure.targets(network, request), by_structure.sources(network), None
     lazy = [name for name, module in network.modules.items() if is_lazy(module)]
     if lazy:
         raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
     layers = {name: layer for name, layer in network.layers.items() if network.holds(name) is None}
     flow = trace(network.model, example, layers, network.neurons, network.takes_sequences)
-    return by_example.targets(network, flow, request)
+    return by_example.targets(network, flow, request), by_example.sources(flow), by_example.steps(flow)
 
 
 def checked_granularity(granularity: Granularity | str) -> Granularity:
