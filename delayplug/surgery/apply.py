@@ -51,23 +51,23 @@ def add_delays(
 
     Args:
         model: a network of snnTorch, Norse, SpikingJelly, or another installed backend.
-        max_delay: the largest delay, in steps; for each layer another one by a mapping from names of layers, or patterns
-            such as "conv*" and "*" for all others.
-        dt: length of a step in seconds; with it `max_delay` and `init` are in seconds, and `max_delay` a whole number of
-            steps.
+        max_delay: the largest delay, in steps; for each layer another one by a mapping from names of layers, or from
+            patterns such as "conv*" and, for all others, "*".
+        dt: length of a step in seconds; with it `max_delay` and `init` are in seconds, and `max_delay` a whole number
+            of steps.
         example, granularity, filter_fn, recurrent, backend: as for `plan_delays`. With an example the delayed model is
             run on it once; if that fails, or if a delay does not run, the model is put back.
         interpolation, sigma, learn_sigma, round_in_eval, engine: as for `LearnableDelay`.
-        init: delays to begin with, in steps: "uniform" in 0..max_delay, a number, or an array or tensor of the shape of
-            the weight, (out, in) or that of a convolution's kernel, or (channels,) per channel; or a mapping from names
-            or patterns of layers to one of these. Layers that it leaves out are uniform.
+        init: delays to begin with, in steps: "uniform" in 0..max_delay, a number, or an array or tensor of the shape
+            of the weight, (out, in) or that of a convolution's kernel, or (channels,) per channel; or a mapping from
+            names or patterns of layers to one of these. Layers that it leaves out are uniform.
 
     Returns:
         The model itself.
 
     Raises:
         WiringError: there is nothing to delay, or the delayed model does not run on the example.
-        ArgumentError: an argument is not what it should be, or `max_delay` or `init` names a layer that gets no delay.
+        ArgumentError: an argument is not what it should be, or `max_delay` or `init` names a layer without delays.
         BackendError: the toolkit cannot be used.
 
     Warns:

@@ -103,7 +103,9 @@ class ModelWatch:
         self.sees_ends = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"sees_ends": False, "steps_needed": 0, **state})  # delayplug 0.1 had no hook at the end of a call
+        self.__dict__.update(
+            {"sees_ends": False, "steps_needed": 0, **state}
+        )  # delayplug 0.1 had no hook at the end of a call
 
     @eager
     def __call__(self, model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:

@@ -111,6 +111,29 @@ def drive(model: nn.Module, example: Example) -> None:
             raise ArgumentError("example", expected, type(example).__name__)
 
 
+def _other_layout(model: nn.Module, example: Example) -> str:
+    """What to pass in place of an example tensor on which the model does not run; "" if that cannot be told."""
+    if not isinstance(example, Tensor) or example.dim() < 2 or example.shape[0] == 0:
+        return ""
+    swapped = example.transpose(0, 1).contiguous()
+    layouts = (
+        (swapped, "runs with its first two dimensions exchanged: time must come first, example=x.transpose(0, 1)"),
+        (example[0], "runs on x[0]: it takes single steps (B, ...). Pass one, or a function that loops over the time"),
+        (
+            torch.stack((example, example)),
+            "runs on several such steps: time must come first, (T, B, ...), as in example=x.expand(T, *x.shape)",
+        ),
+    )
+    for layout, advice in layouts:
+        try:
+            with preserved(model):
+                drive(model, layout)
+        except Exception:
+            continue
+        return f". It {advice}"
+    return ""
+
+
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Put back every attribute, parameter, buffer and random state of the model that the block changes.
@@ -231,7 +254,8 @@ class Tracer(TorchDispatchMode):
         except DelayplugError:
             raise
         except Exception as error:
-            raise failure(f"the model does not run on the example: {error!r}") from error
+            advice = _other_layout(model, example)
+            raise failure(f"the model does not run on the example: {error!r}{advice}") from error
 
 
 class _Tracer(Tracer):

@@ -18,9 +18,9 @@ from .verdict import (
     Request,
     Skipped,
     Target,
-    beyond_own_input,
     against_layer,
     against_own_input,
+    beyond_own_input,
     weights_outside_layers,
 )
 
@@ -74,7 +74,7 @@ class Plan:
     backend: str
     connections: tuple[Connection, ...]
     skipped: tuple[Skipped, ...]
-    steps: int | None = None
+    steps: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         lines = [f"{len(self.connections)} connections can have delays ({self.backend})"]
@@ -140,7 +140,7 @@ def plan_delays(
     connections = tuple(replace(c, behind=_behind(c.layer, sources, delayed)) for c in layers)
     skipped = [verdict for verdict in verdicts if isinstance(verdict, Skipped)]
     request.check(skipped)
-    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)), steps)
+    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)), steps=steps)
 
 
 def _behind(layer: str, sources: Mapping[str, frozenset[str]], delayed: Set[str]) -> tuple[str, ...]:
@@ -162,7 +162,7 @@ def _behind(layer: str, sources: Mapping[str, frozenset[str]], delayed: Set[str]
 def _wiring(
     network: Network, example: Example | None, request: Request
 ) -> tuple[dict[str, Target | Skipped], dict[str, frozenset[str]], int | None]:
-    """For every layer the neuron that it feeds, or why that is not known; what comes to each; the steps of the example."""
+    """For every layer the neuron that it feeds, or why not; what comes to each directly; the steps of the example."""
     if example is None:
         return by_structure.targets(network, request), by_structure.sources(network), None
     lazy = [name for name, module in network.modules.items() if is_lazy(module)]

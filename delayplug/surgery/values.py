@@ -134,7 +134,9 @@ def _shape(delay: DelayLayer) -> torch.Size:
 # ------------------------------------------------------------------------------------------------ the longest delay
 
 
-def longest(max_delay: MaxDelay, layers: Iterable[str], dt: float | None, left_out: Mapping[str, str]) -> dict[str, int]:
+def longest(
+    max_delay: MaxDelay, layers: Iterable[str], dt: float | None, left_out: Mapping[str, str]
+) -> dict[str, int]:
     """The largest delay of each layer, in steps.
 
     Args:
@@ -150,7 +152,9 @@ def longest(max_delay: MaxDelay, layers: Iterable[str], dt: float | None, left_o
     missing = [name for name in layers if name not in chosen]
     if missing:
         advice = "Add them, or '*' for all that are not named; filter_fn leaves layers out"
-        raise ArgumentError("max_delay", "an entry for each layer with delays", f"none for {', '.join(missing)}", advice)
+        raise ArgumentError(
+            "max_delay", "an entry for each layer with delays", f"none for {', '.join(missing)}", advice
+        )
     return {name: _whole(f"max_delay[{chosen[name][0]!r}]", chosen[name][1], dt) for name in layers}
 
 
@@ -171,7 +175,7 @@ def by_layer(
             close = difflib.get_close_matches(str(key), layers, n=1)
             advice = f"Did you mean {close[0]!r}?" if close else ""
             advice = f"{key} gets no delays: {reason}" if reason else advice
-            raise ArgumentError(argument, f"names among {', '.join(layers)}, or patterns of them", repr(key), advice)
+            raise ArgumentError(argument, f"names among {', '.join(layers)}", key, advice)
     chosen: dict[str, tuple[str, Value]] = {}
     for name in layers:
         keys = [name] if name in values else [key for key in values if fnmatch.fnmatchcase(name, key)]
@@ -183,11 +187,11 @@ def by_layer(
 def _whole(argument: str, value: object, dt: float | None) -> int:
     """A number of steps, out of steps or of seconds."""
     if dt is None:
-        if isinstance(value, Integral) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
             return int(value)
         is_time = isinstance(value, Real) and not isinstance(value, Integral)
         advice = "For a time in seconds pass dt=, the length of a step in seconds, too" if is_time else ""
-        raise ArgumentError(argument, "an integer >= 0, in steps", repr(value), advice)
+        raise ArgumentError(argument, "an integer >= 0", repr(value), advice)
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
         raise ArgumentError(argument, "a time >= 0 in seconds", repr(value))
     dt = _checked_dt(dt)

@@ -103,7 +103,7 @@ class Request:
             reasons = "\n".join(f"  {s.layer or 'the model'}: {s.reason}" for s in refused)
             layers = "a layer that gets" if len(refused) == 1 else f"{len(refused)} layers that get"
             raise WiringError(
-                f"filter_fn selects {layers} no delays: do what the reason says, or leave it out of filter_fn\n{reasons}"
+                f"filter_fn selects {layers} no delays: do what the reason says, or change filter_fn\n{reasons}"
             )
 
 
@@ -169,10 +169,7 @@ def _reason_against_granularity(network: Network, layer: nn.Module, granularity:
 def _reason_against_place(network: Network, name: str) -> str | None:
     for parent, module in network.ancestors(name):
         if network.containers.time_inside(module) == TimeInside.HIDDEN:
-            return (
-                f"it is inside of {parent or 'the model'} ({type(module).__name__}), which hides the time from it: put "
-                "it outside, or into a container that has the time first"
-            )
+            return f"it is inside of {parent or 'the model'} ({type(module).__name__}), which hides the time from it"
     return None
 
 

@@ -24,8 +24,8 @@ parameter_groups plan_delays remove_delays reset_delays restart_delays stream te
 SINCE = """
 Adaptation AdaptiveConstants AdaptiveParameters Benchmarks CapturedStep ChargeRule Containers CurrentRule Dynamics
 Exchanges FusedNeurons NeuronActivity OwnWeights Pretrained Reset ResetAfter ResetBefore Streams Surrogate SurrogateForm
-adaptive_step clear_caches delay_state fused_neurons new_sequence pretrained pretrained_names run_fused select_delays
-set_delay_state
+adaptive_step clear_caches delay_state delays fused_neurons never_fires new_sequence pretrained pretrained_names
+run_fused select_delays set_delay_state set_delays
 """
 
 ROOMS = {
