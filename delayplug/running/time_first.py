@@ -20,7 +20,7 @@ _FEW = (3, 4, 5, 6, 7, 8)
 
 @contextmanager
 def time_must_come_first(network: Network, x: Tensor, failure: type[DelayplugError]) -> Iterator[None]:
-    """Within the block, an error becomes `failure` if the model's own loop runs over another dimension than the first.
+    """Within the block, an error becomes `failure` if the model loops over another dimension than the first.
 
     Args:
         network: the model.
@@ -36,8 +36,8 @@ def time_must_come_first(network: Network, x: Tensor, failure: type[DelayplugErr
         where, layout = ("second", "(B, T, ...)") if dimension == 1 else ("last", "(B, ..., T)")
         reason = f"{error}. " if isinstance(error, failure) else ""
         raise failure(
-            f"{reason}the model loops over the {where} dimension of its input, {layout}, and time must come first: let its "
-            "forward loop over the first one, (T, B, ...), and transpose the input outside of it, or inside of a "
+            f"{reason}the model loops over the {where} dimension of its input, {layout}, and time must come first: let "
+            "its forward loop over the first one, (T, B, ...), and transpose the input outside of it, or inside of a "
             "module around it. Called as it is, model(x), it works with delays as without"
         ) from error
 

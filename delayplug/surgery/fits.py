@@ -55,8 +55,8 @@ def warn_if_too_long(
         advice = f"{len(path)} layers in a row have no room for delays: take more steps, or delay fewer with filter_fn"
     longer = "; if your sequences are longer than that, all is well" if "example" in sequence else ""
     warnings.warn(
-        f"the largest delays on the way through the network ({row}) {adds}, and {sequence} has {steps}: what is delayed "
-        f"longest never arrives. {advice}{longer}",
+        f"the largest delays on the way through the network ({row}) {adds}, and {sequence} has {steps}: what is "
+        f"delayed longest never arrives. {advice}{longer}",
         stacklevel=stacklevel + 1,
     )
 
