@@ -155,7 +155,7 @@ def test_a_neuron_that_gives_spikes_is_none_though_its_membrane_may_be_read(make
     assert len(plan.connections) == 2
     if by_example:
         assert "feeds no further layer" in plan.connections[-1].note
-        assert "leave it out with filter_fn" in plan.connections[-1].note
+        assert f"(filter_fn leaves {layers(plan)[-1]} out)" in plan.connections[-1].note
 
 
 def test_neurons_that_are_tried_stay_as_they_were() -> None:
