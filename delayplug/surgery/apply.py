@@ -19,7 +19,7 @@ from .called import ModelWatch, watch_of
 from .dataflow import Example, drive, preserved
 from .delayed import StatefulDelayed, attach, undo
 from .find import delayed_layers
-from .fits import steps_needed, warn_if_too_long
+from .fits import warn_of_short_example
 from .plan import Connection, Plan, plan_delays
 from .sequence import Memory
 from .values import Init, MaxDelay, initialise, longest
@@ -106,10 +106,7 @@ def add_delays(
     if example is not None:
         _verify(model, example, [c.layer for c in plan.connections])
     watch.plans.append(plan)
-    if plan.steps is None:
-        watch.steps_needed = max(watch.steps_needed, steps_needed(plan.connections, limits))
-    else:
-        warn_if_too_long(plan.connections, limits, plan.steps, "the sequence of the example", stacklevel=2)
+    warn_of_short_example(model, plan, stacklevel=2)
     return model
 
 

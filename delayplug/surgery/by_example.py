@@ -189,8 +189,8 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
     note = ""
     if graph.ends_at(neuron):
         note = (
-            f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout (filter_fn leaves "
-            f"{name} out)"
+            f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout (filter_fn "
+            f"leaves {name} out)"
         )
     mode = Mode.SEQUENCE if is_sequence else Mode.STEP
     seen = Target(neuron, mode=mode, note=note, in_shape=groups[0][0][0].shape, out_shape=graph.flow.outputs.get(name))

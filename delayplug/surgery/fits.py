@@ -61,12 +61,32 @@ def warn_if_too_long(
     )
 
 
+def warn_of_short_example(model: nn.Module, plan: Plan, stacklevel: int) -> None:
+    """Warn if the sequence of a plan's example is too short for the delays that the model has now.
+
+    If the example was none, or a single step, the model remembers to warn when it runs on a sequence.
+    """
+    connections, limits = _all_delays(model)
+    watch = watch_of(model)
+    if plan.steps is not None:
+        warn_if_too_long(connections, limits, plan.steps, "the sequence of the example", stacklevel + 1)
+    elif watch is not None:
+        watch.steps_needed = steps_needed(connections, limits)
+
+
 def warn_of_short_sequence(model: nn.Module, steps: int, stacklevel: int) -> None:
     """Warn, once for a model, if it runs on a sequence that is too short for its delays and no example has shown it."""
     watch = watch_of(model)
     if watch is None or steps >= watch.steps_needed or steps < 2:
         return
     watch.steps_needed = 0
-    limits = {name: delay.max_delay for name, delay in named_delays(model)}
-    connections = [c for plan in watch.plans if isinstance(plan, Plan) for c in plan.connections if c.layer in limits]
+    connections, limits = _all_delays(model)
     warn_if_too_long(connections, limits, steps, "the sequence", stacklevel + 1)
+
+
+def _all_delays(model: nn.Module) -> tuple[list[Connection], dict[str, int]]:
+    """The connections with delays of a model, by the plans that made them, and the largest delay of each."""
+    limits = {name: delay.max_delay for name, delay in named_delays(model)}
+    watch = watch_of(model)
+    plans = [plan for plan in (watch.plans if watch else ()) if isinstance(plan, Plan)]
+    return [c for plan in plans for c in plan.connections if c.layer in limits], limits

@@ -10,7 +10,7 @@ from ..toolkits import plugins
 from ..toolkits.vocabulary import Granularity, Mode, Turns
 from . import by_example, by_structure
 from .dataflow import Example, trace
-from .delayed import Place, StatefulDelayed
+from .delayed import Delayed, Place, StatefulDelayed
 from .inventory import Network, channels_of, is_lazy
 from .verdict import (
     ASK,
@@ -135,10 +135,10 @@ def plan_delays(
             )
         elif name in network.neurons:
             verdicts.append(_own_input(network, name, request))
-    layers = [verdict for verdict in verdicts if isinstance(verdict, Connection)]
-    delayed = {c.layer for c in layers}
-    connections = tuple(replace(c, behind=_behind(c.layer, sources, delayed)) for c in layers)
     skipped = [verdict for verdict in verdicts if isinstance(verdict, Skipped)]
+    layers = [verdict for verdict in verdicts if isinstance(verdict, Connection)]
+    delayed = {c.layer for c in layers} | {n for n, m in network.modules.items() if isinstance(m, Delayed)}
+    connections = tuple(replace(c, behind=_behind(c.layer, sources, delayed)) for c in layers)
     request.check(skipped)
     return Plan(backend, connections, (*skipped, *weights_outside_layers(network)), steps=steps)
 

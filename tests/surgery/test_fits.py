@@ -128,6 +128,12 @@ def test_unroll_says_it_once_if_no_example_did() -> None:
     assert not warned(unroll, told, X)
 
 
+def test_delays_that_come_in_two_parts_add_up() -> None:
+    net = add_delays(InitLeaky(), 20, example=X, filter_fn=["fc1"])
+    (text,) = warned(add_delays, net, 8, example=X, filter_fn=["fc2"])
+    assert "(fc1 20 -> fc2 8) add up to 28 steps" in text
+
+
 def test_a_model_that_calls_its_layers_in_a_circle() -> None:
     class Circle(nn.Module):
         def __init__(self) -> None:
