@@ -73,6 +73,7 @@ from .surgery.underway import (
     select_delays as select_delays,
     set_delay_state as set_delay_state,
 )
+from .surgery.values import delays as delays, set_delays as set_delays
 from .surgery.verdict import Skipped as Skipped
 from .toolkits.capabilities import (
     Benchmarks as Benchmarks,
@@ -86,7 +87,7 @@ from .toolkits.capabilities import (
 )
 from .toolkits.hookspecs import hookimpl as hookimpl
 from .toolkits.states import tensors_in as tensors_in
-from .toolkits.toolkit import Backend as Backend, Toolkit as Toolkit
+from .toolkits.toolkit import Backend as Backend, Toolkit as Toolkit, never_fires as never_fires
 from .toolkits.vocabulary import Granularity as Granularity, Mode as Mode, TimeInside as TimeInside
 
 __version__: str

@@ -31,6 +31,7 @@ from delayplug import (
     SurrogateForm,
     TimeInside,
     Toolkit,
+    never_fires,
     over_steps,
     run_fused,
     tensors_in,
@@ -55,7 +56,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         return isinstance(module, (SNNCell, SNN, *_RECURRENT))
 
     def is_spiking(self, neuron: nn.Module) -> bool:
-        return not isinstance(neuron, _READOUT)
+        return not isinstance(neuron, _READOUT) and not never_fires(getattr(neuron, "p", None), "v_th")
 
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         return (int(neuron.input_size), 0) if isinstance(neuron, _RECURRENT) else None

@@ -24,6 +24,7 @@ from delayplug import (
     ResetBefore,
     Streams,
     Toolkit,
+    never_fires,
     over_steps,
     run_fused,
     tensors_in,
@@ -49,7 +50,7 @@ class SnnTorch(Toolkit, OwnWeights, OwnDelays, Streams, Exchanges, Benchmarks, F
         return isinstance(module, (snntorch.SpikingNeuron, *_SEQUENCE))
 
     def is_spiking(self, neuron: nn.Module) -> bool:
-        return not isinstance(neuron, _Membrane | _SynapticMembrane)
+        return not isinstance(neuron, _Membrane | _SynapticMembrane) and not never_fires(neuron, "threshold")
 
     def own_input(self, neuron: nn.Module) -> tuple[int, int] | None:
         if isinstance(neuron, snntorch.SConv2dLSTM):

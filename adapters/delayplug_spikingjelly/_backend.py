@@ -28,6 +28,7 @@ from delayplug import (
     Streams,
     TimeInside,
     Toolkit,
+    never_fires,
     run_fused,
     tensors_in,
 )
@@ -61,7 +62,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, OwnDelays, Streams, Exchange
         return _comes_from(module, _NEURONS) or _comes_from(module, _RECURRENT) or _is_users(module)
 
     def is_spiking(self, neuron_: nn.Module) -> bool:
-        return not isinstance(neuron_, neuron.NonSpikingBaseNode) and not _never_fires(neuron_)
+        return not isinstance(neuron_, neuron.NonSpikingBaseNode) and not never_fires(neuron_, "v_threshold")
 
     def cuts_graph(self, neuron_: nn.Module) -> bool:
         return isinstance(neuron_, neuron.OTTTLIFNode | neuron.SLTTLIFNode)
@@ -137,7 +138,8 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, OwnDelays, Streams, Exchange
             return TimeInside.STEPS if container.stateful else TimeInside.FOLDED
         if isinstance(container, layer.SeqToANNContainer):
             return TimeInside.FOLDED
-        return TimeInside.STEPS if isinstance(container, layer.MultiStepContainer) else TimeInside.SAME
+        steps = isinstance(container, layer.LinearRecurrentContainer) and container.step_mode == "m"
+        return TimeInside.STEPS if steps or isinstance(container, layer.MultiStepContainer) else TimeInside.SAME
 
     def instead_of(self, container: nn.Module) -> str:
         if isinstance(container, layer.TLastSeqToANNContainer):
@@ -192,7 +194,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, OwnDelays, Streams, Exchange
                 else 1 / node.tau
             )
             numbers |= {"leak": leak, "gain": leak if node.decay_input else 1.0}
-        if _never_fires(node):
+        if never_fires(node, "v_threshold"):
             return Cell.of(**numbers, threshold=None)
         threshold = Cell.below(torch.tensor(float(node.v_threshold), device="cpu"))
         return Cell.of(**numbers, threshold=threshold, rule=Reset.SUBTRACT if node.v_reset is None else Reset.VALUE)
@@ -272,7 +274,7 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, OwnDelays, Streams, Exchange
         functional.reset_net(neuron_)
         node: Any = neuron_
         dynamics = self.dynamics(node)
-        if dynamics is not None and _never_fires(node):
+        if dynamics is not None and never_fires(node, "v_threshold"):
             dynamics = dataclasses.replace(dynamics, threshold=None, after=ResetAfter.NONE, gives_membrane=True)
         activity = run_fused(dynamics, x)
         if activity is not None:
@@ -295,11 +297,6 @@ class SpikingJelly(Toolkit, Containers, OwnWeights, OwnDelays, Streams, Exchange
         except (ValueError, RuntimeError):  # a kind of device that SpikingJelly does not choose for
             chosen = "torch-reference"
         return f"spikingjelly: {str(chosen).removesuffix('-reference')}"
-
-
-def _never_fires(node: Any) -> bool:
-    """Whether a neuron is used as a readout: its threshold is infinite, or so high that it might as well be."""
-    return bool(getattr(node, "v_threshold", 0.0) >= _NEVER)
 
 
 def _batch_first(neuron_: nn.Module, state: list[Tensor]) -> tuple[Tensor, ...]:

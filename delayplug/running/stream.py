@@ -9,7 +9,7 @@ Shapes: T steps, B batch.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from .carried import Carried, Carrier
 from .loop import Continuing, call, has_loop, step_by_step
 from .saved import SavedState, read_saved, saved
 from .selfcheck import agree, longest_delay, noise_like
+from .time_first import time_must_come_first
 
 _MOST_DIFFERENT = 0.005  # of the values that are not zero: rounding may move a few membranes over the threshold
 
@@ -158,7 +159,8 @@ class Stream:
         if self._takes_sequences is None:
             self._takes_sequences = _takes_sequences(self.model, self._toolkit, x)
         if self._needs_check:
-            self._check(x)
+            with self._explained(x):
+                self._check(x)
             self._needs_check = False
 
     def _run(self, carried: Carried | None, x: Tensor) -> tuple[Any, Carried]:
@@ -189,6 +191,12 @@ class Stream:
                 "the model does not continue where it stopped: its steps one by one are not what it gives for a "
                 "sequence. Something in its forward starts afresh at each call, sees the whole sequence, or adds it up"
             )
+
+    def _explained(self, x: Tensor) -> AbstractContextManager[None]:
+        """Within the block, an error says so if the model takes its time elsewhere than first."""
+        if self._toolkit is None or self._advance_by is not None:
+            return nullcontext()
+        return time_must_come_first(Network(self.model, self._toolkit), x, SequenceError)
 
     @contextmanager
     def _watched(self, carried: Carried | None) -> Iterator[None]:

@@ -9,7 +9,7 @@ Shapes: T steps, B batch.
 
 import functools
 from collections.abc import Hashable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +23,7 @@ from ..neurons.loops import compiled_loops
 from ..surgery.by_example import fed_back
 from ..surgery.dataflow import preserved, trace
 from ..surgery.delayed import Delayed, StatefulDelayed
+from ..surgery.fits import warn_of_short_sequence
 from ..surgery.inventory import Network
 from ..surgery.patch import replaced_forward
 from ..surgery.resolve import not_empty
@@ -33,6 +34,7 @@ from ..toolkits.vocabulary import Mode, TimeInside, Turns
 from .fingerprint import fingerprint
 from .loop import Continuing, Forward, call, from_fresh_state, has_loop, over_time, step_by_step
 from .selfcheck import agree, longest_delay
+from .time_first import time_must_come_first
 
 _NORMS = nn.modules.batchnorm._NormBase
 # Whether models loop by themselves, by how they looked when that was found out, and whether they were checked.
@@ -74,6 +76,7 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
     if isinstance(model, Continuing):
         return model(x)  # it runs layer by layer by itself
     _, toolkit = plugins.toolkit_of(model.modules())
+    warn_of_short_sequence(model, x.shape[0], stacklevel=2)
     network = Network(model, toolkit)
     modes = {toolkit.mode(neuron) for neuron in network.neurons.values()}
     if modes == {Mode.SEQUENCE}:
@@ -82,9 +85,10 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
         raise UnrollError("some neurons take steps and others sequences: run the model as it is")
     _check_layers(network)
     own_forward = any(not network.in_order(module) for module in _containers(network))
-    loops = own_forward and _seen(network, x, check)
-    with compiled_loops(compile):
-        return _unrolled(network, x, loops)
+    with time_must_come_first(network, x, UnrollError) if own_forward else nullcontext():
+        loops = own_forward and _seen(network, x, check)
+        with compiled_loops(compile):
+            return _unrolled(network, x, loops)
 
 
 def _seen(network: Network, x: Tensor, check: bool) -> bool:

@@ -1,15 +1,12 @@
 """Putting delays into a user's network, in place, and taking them out again."""
 
 import warnings
-from collections.abc import Mapping
 from contextlib import ExitStack
 
-import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, WiringError
+from ..errors import WiringError
 from ..layers.base import DelayLayer
-from ..layers.checks import check_delays
 from ..layers.conv import Convolution, KernelDelay
 from ..layers.engines.convolve import Engine
 from ..layers.linear import LearnableDelay
@@ -23,18 +20,19 @@ from .called import ModelWatch, watch_of
 from .dataflow import Example, drive, preserved
 from .delayed import StatefulDelayed, attach, undo
 from .find import delayed_layers
+from .fits import warn_of_short_example
 from .plan import Connection, Plan, plan_delays
 from .sequence import Memory
 from .state_hooks import unwatch_state_hooks, watch_state_hooks
+from .values import Init, MaxDelay, initialise, longest
 from .verdict import HAS_DELAYS, Filter
-
-Init = str | float | Mapping[str, float | Tensor]
 
 
 def add_delays(
     model: nn.Module,
-    max_delay: int,
+    max_delay: MaxDelay,
     *,
+    dt: float | None = None,
     example: Example | None = None,
     granularity: Granularity | str = Granularity.SYNAPTIC,
     interpolation: Interpolation = "gauss",
@@ -56,21 +54,28 @@ def add_delays(
 
     Args:
         model: a network of snnTorch, Norse, SpikingJelly, or another installed backend.
-        max_delay: the largest delay, in steps.
+        max_delay: the largest delay, in steps; for each layer another one by a mapping from names of layers, or from
+            patterns such as "conv*" and, for all others, "*".
+        dt: length of a step in seconds; with it `max_delay` and `init` are in seconds, and `max_delay` a whole number
+            of steps.
         example, granularity, filter_fn, recurrent, backend, neurons: as for `plan_delays`. With an example the
             delayed model is run on it once; if that fails, or if a delay does not run, the model is put back.
         interpolation, sigma, learn_sigma, round_in_eval, engine: as for `LearnableDelay`.
-        init: delays to begin with, in steps: "uniform" in 0..max_delay, a number, or a mapping from names of layers
-            to a number or a tensor of the shape of the delays, (out, in, 1) per synapse or (channels,); layers that
-            it leaves out are uniform. Those of convolutions have the shape of the weight and a last 1.
+        init: delays to begin with, in steps: "uniform" in 0..max_delay, a number, or an array or tensor of the shape
+            of the weight, (out, in) or that of a convolution's kernel, or (channels,) per channel; or a mapping from
+            names or patterns of layers to one of these. Layers that it leaves out are uniform.
 
     Returns:
         The model itself.
 
     Raises:
         WiringError: there is nothing to delay, or the delayed model does not run on the example.
-        ArgumentError: an argument is not what it should be, or `init` names a layer that gets no delay.
+        ArgumentError: an argument is not what it should be, or `max_delay` or `init` names a layer without delays.
         BackendError: the toolkit cannot be used.
+
+    Warns:
+        UserWarning: layers are left out for another reason than by default or as asked; or delays do not fit into the
+            sequence of the example.
     """
     plan = plan_delays(
         model,
@@ -84,9 +89,12 @@ def add_delays(
     if not plan.connections:
         _nothing_to_do(plan)
         return model
+    _warn_of_left_out(plan)
     options = KernelOptions(interpolation, sigma, learn_sigma, round_in_eval=round_in_eval, engine=engine)
-    delays = {c.layer: _make(model, c, max_delay, options) for c in plan.connections}
-    _initialise(delays, init)
+    left_out = {skipped.layer: skipped.reason for skipped in plan.skipped}
+    limits = longest(max_delay, [c.layer for c in plan.connections], dt, left_out)
+    delays = {c.layer: _make(model, c, limits[c.layer], options) for c in plan.connections}
+    initialise(delays, init, dt)
     toolkit = plan.toolkit or plugins.toolkit(plan.backend)
     watch = watch_of(model) or ModelWatch()
     for c in plan.connections:
@@ -108,6 +116,7 @@ def add_delays(
     if example is not None:
         _verify(model, example, [c.layer for c in plan.connections])
     watch.plans.append(plan)
+    warn_of_short_example(model, plan, stacklevel=2)
     return model
 
 
@@ -127,6 +136,15 @@ def _nothing_to_do(plan: Plan) -> None:
             f"nothing to delay: the model has {plan.backend} neurons, but no layer with weights feeds them"
         )
     raise WiringError(f"nothing to delay: no layer of the model qualifies\n{reasons}")
+
+
+def _warn_of_left_out(plan: Plan) -> None:
+    """Warn of layers that get no delays for another reason than a rule, so that none is left out in silence."""
+    reasons = [f"  {skipped.layer}: {skipped.reason}" for skipped in plan.skipped if not skipped.by_rule]
+    if reasons:
+        count = "a layer gets" if len(reasons) == 1 else f"{len(reasons)} layers get"
+        advice = "do what the reason says, or choose layers by filter_fn"
+        warnings.warn("\n".join((f"{count} no delays: {advice}", *reasons)), stacklevel=3)
 
 
 def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOptions) -> DelayLayer:
@@ -175,26 +193,6 @@ def _make(model: nn.Module, c: Connection, max_delay: int, options: KernelOption
         )
     delay.layer_name = c.layer
     return delay.train(layer.training)
-
-
-def _initialise(delays: dict[str, DelayLayer], init: Init) -> None:
-    if not isinstance(init, Mapping):
-        for delay in delays.values():
-            delay.reset_parameters(init)
-        return
-    unknown = sorted(set(init) - set(delays))
-    if unknown:
-        raise ArgumentError("init", f"names among {', '.join(delays)}", ", ".join(unknown))
-    for name, value in init.items():
-        delay = delays[name]
-        if not isinstance(value, Tensor):
-            delay.reset_parameters(value)
-            continue
-        if value.shape != delay.delays.shape:
-            raise ArgumentError(f"init[{name!r}]", f"shape {tuple(delay.delays.shape)}", tuple(value.shape))
-        check_delays(value, delay.max_delay, f"init[{name!r}]")
-        with torch.no_grad():
-            delay.delays.copy_(value)
 
 
 def _verify(model: nn.Module, example: Example, names: list[str]) -> None:

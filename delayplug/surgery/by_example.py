@@ -1,6 +1,7 @@
 """The wiring that a run of a model on an example shows."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 
 import torch
@@ -50,24 +51,47 @@ def _target(network: Network, graph: "_Graph", name: str, request: Request) -> T
         return beside
     fed, last = graph.first_neuron(name), name
     if fed is None:
-        after = graph.layers_after(name)
-        if not after:
-            return Skipped(name, "no neuron follows it")
-        follows = f"another weight layer follows before any neuron: {', '.join(after)}; {BY_NAME}"
         last = graph.last_layer(name)
         fed = graph.first_neuron(last)
-        if name not in request.by_name or fed is None:
-            return Skipped(name, follows if fed is not None else "no neuron follows it")
+        if fed is None:
+            return Skipped(name, "no neuron follows it", by_rule=True)
+        after = [layer for layer in graph.layers_after(name) if layer not in network.recurrent]
+        if name not in request.by_name and after:
+            follows = f"another weight layer follows before any neuron: {', '.join(after)}; {BY_NAME}"
+            return Skipped(name, follows, by_rule=True)
     shared = graph.neurons_by_call(name, last)
     if len(shared) > 1:
         return Skipped(name, f"its weights are used for several neurons: {', '.join(shared)}")
-    if graph.feeds_back(last, fed) and not request.recurrent:
-        return Skipped(name, f"it feeds back into {fed}: a recurrent connection; pass recurrent=True to delay it")
+    if graph.feeds_back(name, last, fed) and not request.delays_recurrent(name):
+        reason = f"it feeds back into {fed}: a recurrent connection; pass recurrent=True to delay it"
+        return Skipped(name, reason, by_rule=True)
     deeper = graph.skips_to(last, fed)
     if deeper is not None and name not in request.by_name:
-        return Skipped(name, f"a shortcut: it joins {deeper}, which comes later, on the way to {fed}; {BY_NAME}")
+        reason = f"a shortcut: it joins {deeper}, which comes later, on the way to {fed}; {BY_NAME}"
+        return Skipped(name, reason, by_rule=True)
     accepted = accepts(network, name, Target(fed), request)
     return _in_time(network, graph, name, last, fed) if isinstance(accepted, Target) else accepted
+
+
+def sources(flow: Flow) -> dict[str, frozenset[str]]:
+    """For every layer and neuron that ran, the layers and neurons that its first input came from directly."""
+    graph = _Graph(flow)
+    return {name: graph.sources(name, calls=1) for name in dict.fromkeys(call.name for call in flow.calls)}
+
+
+def steps(flow: Flow) -> int | None:
+    """How many steps the longest sequence of a run had; None if it was a single step.
+
+    Where the model is called for single steps, all of its calls count as one sequence.
+    """
+    most = 0
+    calls = Counter(call.name for call in flow.calls if call.is_neuron and not call.is_sequence)
+    for count in calls.values():
+        most = max(most, count // flow.runs if count > flow.runs > 0 else count)
+    for call in flow.calls:
+        if call.is_sequence and call.shape:
+            most = max(most, call.shape[0])
+    return most if most > 1 else None
 
 
 def fed_back(flow: Flow) -> tuple[str, str] | None:
@@ -114,27 +138,24 @@ class _Graph:
         return list(dict.fromkeys(c.name for c in self.calls if not c.is_neuron and layer in c.layers))
 
     def last_layer(self, layer: str) -> str:
-        """The end of the chain of layers that begins here."""
-        seen = {layer}
-        while self.first_neuron(layer) is None:
-            after = [name for name in self.layers_after(layer) if name not in seen]
-            if not after:
-                break
-            layer = after[0]
-            seen.add(layer)
-        return layer
+        """The end of the shortest chain of layers that begins here and reaches a neuron; the layer itself without."""
+        chains = _reached([layer], self.layers_after)
+        return next((name for name in chains if self.first_neuron(name) is not None), layer)
 
     def sources(self, name: str, calls: int | None = None) -> frozenset[str]:
         """The neurons and layers that an input comes from directly, in all calls or in so many of the first."""
         return frozenset().union(*(call.neurons | call.layers for call in self.calls_of(name)[:calls]))
 
-    def feeds_back(self, layer: str, neuron: str) -> bool:
-        """Whether a layer brings a neuron the output of itself, or of a later neuron, from the step before."""
+    def feeds_back(self, layer: str, last: str, neuron: str) -> bool:
+        """Whether a layer brings a neuron the output of itself, or of a later neuron, from the step before.
+
+        `last` is the end of the chain of layers from this one to the neuron.
+        """
         calls = self.calls_of(neuron)
         for source in self._neurons_behind(layer):
             if source == neuron:
                 # A neuron that two layers share is not called with this layer's result every time.
-                if all(layer in call.layers for call in calls[1:]):
+                if all(last in call.layers for call in calls[1:]):
                     return True
             elif self._first(source) > self._first(neuron):
                 return True
@@ -154,7 +175,7 @@ class _Graph:
         ours = self.sources(layer)
         for other in sorted(call.layers - {layer}):
             theirs = self.sources(other)
-            if self.feeds_back(other, neuron) or theirs <= ours or not any(map(self._is_neuron, theirs)):
+            if self.feeds_back(other, other, neuron) or theirs <= ours or not any(map(self._is_neuron, theirs)):
                 continue
             if ours <= self._upstream(theirs):
                 return other
@@ -163,24 +184,24 @@ class _Graph:
     def _is_neuron(self, name: str) -> bool:
         return any(call.is_neuron for call in self.calls_of(name))
 
-    def _upstream(self, names: Iterable[str]) -> set[str]:
+    def _upstream(self, names: Iterable[str]) -> Set[str]:
         """These and everything that they come from, by the first call of each: later ones may see what is fed back."""
-        return _reached(names, lambda name: self.sources(name, calls=1))
+        return _reached(names, lambda name: self.sources(name, calls=1)).keys()
 
     def ends_at(self, neuron: str) -> bool:
         """Whether no further layer comes after a neuron."""
         return not any(neuron in call.neurons for call in self.calls if call.name != neuron)
 
 
-def _reached(names: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
-    """These names, those that follow them, and so on."""
-    seen: set[str] = set()
-    waiting = list(names)
+def _reached(names: Iterable[str], following: Callable[[str], Iterable[str]]) -> dict[str, None]:
+    """These names, those that follow them, and so on, the nearest first."""
+    seen: dict[str, None] = {}
+    waiting = deque(names)
     while waiting:
-        name = waiting.pop()
+        name = waiting.popleft()
         if name not in seen:
-            seen.add(name)
-            waiting += following(name)
+            seen[name] = None
+            waiting.extend(following(name))
     return seen
 
 
@@ -190,7 +211,10 @@ def _in_time(network: Network, graph: _Graph, name: str, last: str, neuron: str)
     is_sequence = any(call.is_sequence for _, taken in groups for call in taken)
     note = ""
     if graph.ends_at(neuron):
-        note = f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout"
+        note = (
+            f"{neuron} feeds no further layer; being of a spiking kind, it is not taken for a readout (filter_fn "
+            f"leaves {name} out)"
+        )
     mode = Mode.SEQUENCE if is_sequence else Mode.STEP
     seen = Target(neuron, mode=mode, note=note, in_shape=groups[0][0][0].shape, out_shape=graph.flow.outputs.get(name))
     counts = [(len(calls), len(taken)) for calls, taken in groups]

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import textwrap
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from ..toolkits.vocabulary import TimeAxis, TimeInside, Turns
 from .inventory import Network
-from .verdict import ASK, Request, Skipped, Target, accepts, beside_delays
+from .verdict import ASK, BY_NAME, Request, Skipped, Target, accepts, beside_delays
 
 
 def targets(network: Network, request: Request) -> dict[str, Target | Skipped]:
@@ -23,52 +24,68 @@ def targets(network: Network, request: Request) -> dict[str, Target | Skipped]:
             verdicts[name] = (
                 Target(inside[0]) if len(inside) == 1 else Skipped(name, f"which neuron it feeds is not clear: {ASK}")
             )
-    scopes = [network.model]
-    seen: set[int] = set()
-    while scopes:
-        scope = scopes.pop()
-        if id(scope) not in seen:
-            seen.add(id(scope))
-            for layer, verdict in _read_scope(network, scope, scopes, request):
-                verdicts.setdefault(layer, verdict)
+    for scope, items in _ordered(network):
+        for layer, verdict in _read_scope(network, scope, items, request):
+            verdicts.setdefault(layer, verdict)
     for name in network.layers:
         verdicts.setdefault(name, Skipped(name, f"the structure does not show which neuron it feeds: {ASK}"))
     return verdicts
 
 
+def sources(network: Network) -> dict[str, frozenset[str]]:
+    """For the layers and neurons whose order the structure shows, what comes before each of them."""
+    before: dict[str, frozenset[str]] = {}
+    for _, items in _ordered(network):
+        names = [name for kind, name in items if kind != "-"]
+        before |= {name: frozenset({last}) for last, name in itertools.pairwise(names)}
+    return before
+
+
+def _ordered(network: Network) -> Iterator[tuple[nn.Module, list[tuple[str, str]]]]:
+    """(container, its items) for every container that runs its children in the order of the items."""
+    scopes = [network.model]
+    seen: set[int] = set()
+    while scopes:
+        scope = scopes.pop()
+        if id(scope) in seen:
+            continue
+        seen.add(id(scope))
+        items = list(_items(network, scope, scopes))
+        kinds = "".join(kind for kind, _ in items)
+        # Elsewhere the order of registration says nothing.
+        if network.in_order(scope) or (_alternates(kinds) and _calls_in_order(network, scope, items)):
+            yield scope, items
+
+
 def _read_scope(
-    network: Network, scope: nn.Module, scopes: list[nn.Module], request: Request
+    network: Network, scope: nn.Module, items: list[tuple[str, str]], request: Request
 ) -> Iterator[tuple[str, Target | Skipped]]:
-    """Match the layers of one container with the neurons that follow them. Adds inner scopes."""
-    items = list(_items(network, scope, scopes))
-    kinds = "".join(kind for kind, _ in items)
-    if not network.in_order(scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
-        return  # the order of registration says nothing
-    pending: str | None = None
-    chain: list[str] = []  # layers in a row before it, of which the user named each
-    beside: Skipped | None = None  # why the pending one gets no delays
+    """Match the layers of one container with the neurons that follow them."""
+    pending: list[str] = []  # layers without a neuron so far; more than one if all but the last are named
+    beside: dict[str, Skipped] = {}  # those that come after a layer with delays of its own
     for kind, name in items:
-        if kind == "L" and pending is not None:
-            beside = beside_delays(network, name, [pending], ())
-            if pending in request.by_name:
-                chain.append(pending)
-            else:
-                follows = f"another weight layer, {name}, follows before any neuron"
-                yield pending, beside_delays(network, pending, (), [name]) or Skipped(pending, follows)
-        elif kind == "?" and pending is not None:
-            yield pending, Skipped(pending, f"{name} follows, and what it does is not known: {ASK}")
-        elif kind == "N" and pending is not None:
-            for layer in (*chain, pending):
-                named = layer in request.by_name
-                yield layer, beside if beside and not named else _reach(network, layer, name, request)
-        if kind != "-":
-            pending = name if kind == "L" else None
-        if kind in "N?":
-            chain, beside = [], None
-    if pending is not None:
-        ends = scope is network.model
-        reason = "no neuron follows it" if ends else f"the structure does not show which neuron it feeds: {ASK}"
-        yield pending, Skipped(pending, reason)
+        if kind == "L":
+            for layer in () if name in network.recurrent else pending:
+                if layer not in request.by_name:
+                    follows = f"another weight layer, {name}, follows before any neuron; {BY_NAME}"
+                    yield layer, beside_delays(network, layer, (), [name]) or Skipped(layer, follows, by_rule=True)
+            delayed_before = beside_delays(network, name, pending[-1:], ())
+            if delayed_before and name not in request.by_name:
+                beside[name] = delayed_before
+            pending = [*pending, name]
+        elif kind == "?":
+            for layer in pending:
+                yield layer, Skipped(layer, f"{name} follows, and what it does is not known: {ASK}")
+            pending = []
+        elif kind == "N":
+            for layer in pending:
+                yield layer, beside.get(layer) or _reach(network, layer, name, request)
+            pending = []
+    for layer in pending:
+        if scope is network.model:
+            yield layer, Skipped(layer, "no neuron follows it", by_rule=True)
+        else:
+            yield layer, Skipped(layer, f"the structure does not show which neuron it feeds: {ASK}")
 
 
 def _reach(network: Network, layer: str, neuron: str, request: Request) -> Target | Skipped:
@@ -185,6 +202,8 @@ def _items(network: Network, scope: nn.Module, scopes: list[nn.Module]) -> Itera
             yield "L", name
         elif f"{name}.{network.containers.lifted(child)}" in network.neurons:
             yield "N", f"{name}.{network.containers.lifted(child)}"
+        elif network.recurrent_unit(name) is not None:
+            yield from zip("LN", network.recurrent_unit(name) or (), strict=True)
         elif network.is_passive(child):
             yield "-", name
         elif network.in_order(scope) and network.in_order(child):

@@ -99,10 +99,13 @@ class ModelWatch:
     def __init__(self) -> None:
         self.memories: list[FollowsCalls] = []
         self.plans: list[object] = []  # by which the delays were made: for `describe_delays`
+        self.steps_needed = 0  # a shorter sequence is to be warned of; 0 if that is known or was said
         self.sees_ends = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"sees_ends": False, **state})  # delayplug 0.1 had no hook at the end of a call
+        self.__dict__.update(
+            {"sees_ends": False, "steps_needed": 0, **state}
+        )  # delayplug 0.1 had no hook at the end of a call
 
     @eager
     def __call__(self, model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:

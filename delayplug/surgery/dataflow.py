@@ -57,6 +57,7 @@ class Flow:
         selected: dimensions along which the results of a layer were taken apart.
         moved: layers whose results had their dimensions exchanged.
         placed: dimensions of the result of a layer that are the time of a neuron's input, by where that lies in memory.
+        runs: how often the model was called.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Flow:
     selected: dict[str, set[int]] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
     placed: dict[str, set[int]] = field(default_factory=dict)
+    runs: int = 0
 
 
 def trace(
@@ -85,6 +87,7 @@ def trace(
         for name, module in model.named_modules():
             if any(module.children()):
                 tracer.enclose(stack, name, module)
+        stack.enter_context(model.register_forward_pre_hook(tracer.count_run))
         for name, layer in layers.items():
             tracer.follow(stack, name, layer)
         for name, neuron in neurons.items():
@@ -108,6 +111,29 @@ def drive(model: nn.Module, example: Example) -> None:
         else:
             expected = "an input tensor, forward arguments (tuple or dict), or a function that drives the model"
             raise ArgumentError("example", expected, type(example).__name__)
+
+
+def _other_layout(model: nn.Module, example: Example) -> str:
+    """What to pass in place of an example tensor on which the model does not run; "" if that cannot be told."""
+    if not isinstance(example, Tensor) or example.dim() < 2 or example.shape[0] == 0:
+        return ""
+    swapped = example.transpose(0, 1).contiguous()
+    layouts = (
+        (swapped, "runs with its first two dimensions exchanged: time must come first, example=x.transpose(0, 1)"),
+        (example[0], "runs on x[0]: it takes single steps (B, ...). Pass one, or a function that loops over the time"),
+        (
+            torch.stack((example, example)),
+            "runs on several such steps: time must come first, (T, B, ...), as in example=x.expand(T, *x.shape)",
+        ),
+    )
+    for layout, advice in layouts:
+        try:
+            with preserved(model):
+                drive(model, layout)
+        except Exception:
+            continue
+        return f". It {advice}"
+    return ""
 
 
 @contextmanager
@@ -230,7 +256,8 @@ class Tracer(TorchDispatchMode):
         except DelayplugError:
             raise
         except Exception as error:
-            raise failure(f"the model does not run on the example: {error!r}") from error
+            advice = _other_layout(model, example)
+            raise failure(f"the model does not run on the example: {error!r}{advice}") from error
 
 
 class _Tracer(Tracer):
@@ -242,6 +269,10 @@ class _Tracer(Tracer):
         self._names: StorageMarks[frozenset[str]] = StorageMarks()
         self._in_neurons = 0
         self._results: dict[str, Tensor] = {}  # the last one of each layer
+
+    def count_run(self, model: nn.Module, args: tuple[object, ...]) -> None:
+        """Forward pre-hook of the model."""
+        self.flow.runs += 1
 
     def of(self, values: Iterable[object]) -> frozenset[str]:
         """Names behind all tensors among the values."""

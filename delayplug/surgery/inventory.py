@@ -12,6 +12,7 @@ from ..layers.dcls import is_dcls
 from ..toolkits.capabilities import containers, own_delays, own_weights
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Mode
+from .readouts import gives_membrane
 from .through import Through
 
 _TORCH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -44,9 +45,21 @@ class Network:
             if name in self.recurrent or (self.is_layer(m) and not self.belongs(name))
         }
 
+    def is_readout(self, name: str) -> bool:
+        """Whether a neuron gives no spikes: its class has none, or no input makes it fire, or it gives its membrane."""
+        neuron = self.neurons[name]
+        return not self.toolkit.is_spiking(neuron) or gives_membrane(self.toolkit, neuron)
+
     def holds(self, name: str) -> str | None:
         """The first neuron inside of a layer, if there is one."""
         return next((neuron for neuron in self.neurons if neuron.startswith(f"{name}." if name else "")), None)
+
+    def recurrent_unit(self, name: str) -> tuple[str, str] | None:
+        """(layer, neuron) of a container that feeds its one neuron's spikes back through its one layer, else None."""
+        inside = [layer for layer in self.layers if layer.startswith(f"{name}.")]
+        neurons = [neuron for neuron in self.neurons if neuron.startswith(f"{name}.")]
+        is_unit = len(inside) == len(neurons) == 1 and self.recurrent.get(inside[0]) == name
+        return (inside[0], neurons[0]) if is_unit else None
 
     def _recurrent(self) -> Iterator[tuple[str, str]]:
         """(layer, neuron or container) of the layers through which something feeds its own spikes back."""

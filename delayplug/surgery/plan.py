@@ -1,6 +1,7 @@
 """Which layers of a model can have delays, and which neuron each of them feeds: the plan."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Granularity, Mode, Turns
 from . import by_example, by_structure
 from .dataflow import Example, Flow, trace
-from .delayed import Place, StatefulDelayed
+from .delayed import Delayed, Place, StatefulDelayed
 from .inventory import Network, channels_of, is_lazy
 from .modes import with_modes
 from .verdict import (
@@ -20,9 +21,9 @@ from .verdict import (
     Request,
     Skipped,
     Target,
+    against_layer,
+    against_own_input,
     beyond_own_input,
-    reason_against_layer,
-    reason_against_own_input,
     weights_outside_layers,
 )
 
@@ -41,6 +42,7 @@ class Connection:
         container: dotted name of the container that hands the layer its state; None if nobody does.
         fold: dotted name of the module whose input still has the time that the layer sees folded into its batch.
         note: what is worth knowing about it, as text.
+        behind: the layers with delays whose delayed output comes to this one, through neurons and other layers.
     """
 
     layer: str
@@ -53,6 +55,7 @@ class Connection:
     container: str | None = None
     fold: str | None = None
     note: str = field(default="", compare=False)
+    behind: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def granularity(self) -> Granularity:
@@ -62,12 +65,20 @@ class Connection:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `add_delays` would do."""
+    """What `add_delays` would do.
+
+    Attributes:
+        backend: name of the toolkit.
+        connections: the layers that get delays.
+        skipped: the layers that get none, with reasons.
+        steps: how many steps the sequence of the example had; None without an example, or if it was one step.
+    """
 
     backend: str
     connections: tuple[Connection, ...]
     skipped: tuple[Skipped, ...]
     toolkit: Toolkit | None = field(default=None, compare=False, repr=False)  # that answered for the neurons
+    steps: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         lines = [f"{len(self.connections)} connections can have delays ({self.backend})"]
@@ -100,9 +111,9 @@ def plan_delays(
         example: an input tensor, the arguments of the model's forward (tuple or dict), or a function that is called
             with the model and drives it as its user does, time loop and resets included. The model is left as it was.
         granularity: "synaptic", "axonal" (one delay per input channel) or "dendritic" (one per output channel).
-        filter_fn: `filter_fn(module, name)` says whether a layer is considered; or the names of the layers to delay,
-            which then may be some that are left out by default: shortcuts, one of two layers in a row, the layer in
-            front of a readout.
+        filter_fn: the names of the layers to delay, or a function `filter_fn(module, name)` that selects them. What it
+            selects gets delays, even if it is left out by default: shortcuts, one of two layers in a row, the layer in
+            front of a readout; and recurrent connections that are named. What cannot have delays is an error.
         recurrent: delay the connections through which neurons feed their own spikes back, too.
         backend: name of the toolkit; by default the one whose neurons the model has.
         neurons: classes of your own neurons, [MyLIF]; a call of one is a step (B, ...) or a whole sequence (T, B, ...),
@@ -111,7 +122,8 @@ def plan_delays(
             from that, a call raises `SequenceError`: `reset_delays` says that one begins.
 
     Raises:
-        WiringError: no toolkit, or more than one, has neurons in the model; or it is compiled.
+        WiringError: no toolkit, or more than one, has neurons in the model; it is compiled; or a layer that `filter_fn`
+            selects cannot have delays, with the reason.
         ArgumentError: an argument is not what it should be, or a name in `filter_fn` is not that of a layer.
         BackendError: the toolkit named cannot be used.
     """
@@ -121,23 +133,45 @@ def plan_delays(
     toolkit = with_modes(toolkit, model, example)
     network = Network(model, toolkit)
     request = Request(network, filter_fn, granularity, recurrent)
-    targets = _targets(network, example, request)
+    targets, sources, steps = _wiring(network, example, request)
     verdicts: list[Connection | Skipped | None] = []
     for name in network.modules:
         if name in network.layers:
-            reason = reason_against_layer(network, name, request)
-            verdicts.append(Skipped(name, reason) if reason else _connection(network, name, targets[name], granularity))
+            verdicts.append(
+                against_layer(network, name, request) or _connection(network, name, targets[name], granularity)
+            )
         elif name in network.neurons:
             verdicts.append(_own_input(network, name, request))
-    connections = tuple(verdict for verdict in verdicts if isinstance(verdict, Connection))
-    skipped = (verdict for verdict in verdicts if isinstance(verdict, Skipped))
-    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)), toolkit)
+    skipped = [verdict for verdict in verdicts if isinstance(verdict, Skipped)]
+    layers = [verdict for verdict in verdicts if isinstance(verdict, Connection)]
+    delayed = {c.layer for c in layers} | {n for n, m in network.modules.items() if isinstance(m, Delayed)}
+    connections = tuple(replace(c, behind=_behind(c.layer, sources, delayed)) for c in layers)
+    request.check(skipped)
+    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)), toolkit, steps)
 
 
-def _targets(network: Network, example: Example | None, request: Request) -> dict[str, Target | Skipped]:
-    """For every layer the neuron that it feeds, or why that is not known."""
+def _behind(layer: str, sources: Mapping[str, frozenset[str]], delayed: Set[str]) -> tuple[str, ...]:
+    """The nearest layers among `delayed` on all ways to a layer, by what comes directly to each layer and neuron."""
+    waiting, seen = sorted(sources.get(layer, ())), {layer}
+    nearest: dict[str, None] = {}
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in delayed:
+            nearest[name] = None
+        else:
+            waiting += sorted(sources.get(name, ()))
+    return tuple(nearest)
+
+
+def _wiring(
+    network: Network, example: Example | None, request: Request
+) -> tuple[dict[str, Target | Skipped], dict[str, frozenset[str]], int | None]:
+    """For every layer the neuron that it feeds, or why not; what comes to each directly; the steps of the example."""
     if example is None:
-        return by_structure.targets(network, request)
+        return by_structure.targets(network, request), by_structure.sources(network), None
     lazy = [name for name, module in network.modules.items() if is_lazy(module)]
     if lazy:
         raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
@@ -154,7 +188,8 @@ def _targets(network: Network, example: Example | None, request: Request) -> dic
         except WiringError:
             return None  # it takes so many of them and no other number
 
-    return by_example.targets(network, run(example), request, again)
+    flow = run(example)
+    return by_example.targets(network, flow, request, again), by_example.sources(flow), by_example.steps(flow)
 
 
 def checked_granularity(granularity: Granularity | str) -> Granularity:
@@ -233,9 +268,9 @@ def _channels(network: Network, name: str, target: Target, granularity: Granular
 
 def _own_input(network: Network, name: str, request: Request) -> Connection | Skipped | None:
     """The delay in front of the weights that a neuron has for its input, or in them; None if it has none."""
-    reason = reason_against_own_input(network, name, request)
-    if reason is not None:
-        return Skipped(name, reason)
+    skipped = against_own_input(network, name, request)
+    if skipped is not None:
+        return skipped
     neuron = network.neurons[name]
     own = network.own_weights.own_input(neuron)
     if own is None:

@@ -235,7 +235,8 @@ class Resolver:
         self._now = self._now._replace(offer=None)
         raise SequenceError(
             f"{type(self.neuron).__name__} {what}. A delayed layer and its neuron must be called alternately, as "
-            "modules. After a call that failed, delayplug.reset_delays(model) begins a sequence. Else pass example= to "
+            "modules. To call one of them by itself, as in a notebook, call delayplug.reset_delays(model) before each "
+            "such call, and before the model's next one; so also after a call that failed. Else pass example= to "
             "add_delays, which then sees how they are called, or leave this layer out with filter_fn. A copy of a "
             "layer that was put into another model knows no neuron there: add delays to that model"
         )

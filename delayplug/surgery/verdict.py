@@ -6,12 +6,12 @@ it feeds. Which neuron that is, `by_structure` and `by_example` tell.
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, WiringError
 from ..toolkits.capabilities import streams
 from ..toolkits.vocabulary import Granularity, Mode, TimeAxis, TimeInside, Turns
 from .delayed import Delayed
@@ -22,14 +22,23 @@ Filter = Callable[[nn.Module, str], bool] | str | Iterable[str]
 ASK = "pass example= (an input, or a function that drives the model)"
 BY_NAME = "name it in filter_fn=[...] to delay it"
 HAS_DELAYS = "it has delays already"
+FILTERED = "filter_fn leaves it out"
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A layer that gets no delays, and why."""
+    """A layer that gets no delays, and why.
+
+    Attributes:
+        layer: its dotted name.
+        reason: why, and what to do about it, as text.
+        by_rule: it is left out by default, such as a shortcut or the layer in front of a readout, or as the user asked
+            for; else `add_delays` warns.
+    """
 
     layer: str
     reason: str
+    by_rule: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Request:
     """What the user asked for.
 
     Attributes:
-        by_name: names of the layers to delay, if `filter_fn` is names; else empty.
+        by_name: names of the layers that `filter_fn` selects, as names or as a function; empty without `filter_fn`.
         granularity: of the delays.
         recurrent: delay connections through which neurons feed their own spikes back, too.
     """
@@ -70,21 +79,43 @@ class Request:
     def __init__(self, network: Network, filter_fn: Filter | None, granularity: Granularity, recurrent: bool) -> None:
         self.granularity, self.recurrent = granularity, recurrent
         self.by_name: frozenset[str] = frozenset()
-        self._predicate: Callable[[nn.Module, str], bool] | None = None
+        self._names: frozenset[str] = frozenset()
+        self._everything = filter_fn is None
         if callable(filter_fn):
-            self._predicate = filter_fn
+            found = _candidates(network).items()
+            self.by_name = frozenset(name for name, module in found if filter_fn(module, name))
         elif filter_fn is not None:
-            self.by_name = _checked_names(network, [filter_fn] if isinstance(filter_fn, str) else list(filter_fn))
-            self._predicate = lambda module, name: name in self.by_name
+            names = [filter_fn] if isinstance(filter_fn, str) else list(filter_fn)
+            self._names = self.by_name = _checked_names(network, names)
 
-    def selects(self, module: nn.Module, name: str) -> bool:
+    def selects(self, name: str) -> bool:
         """Whether `filter_fn` leaves a layer in."""
-        return self._predicate is None or bool(self._predicate(module, name))
+        return self._everything or name in self.by_name
+
+    def delays_recurrent(self, name: str) -> bool:
+        """Whether a layer may be delayed through which neurons feed their own spikes back."""
+        return self.recurrent or name in self._names
+
+    def check(self, skipped: Iterable[Skipped]) -> None:
+        """Raise WiringError if a layer that `filter_fn` selects gets no delays, unless it has some already."""
+        refused = [s for s in skipped if s.layer in self.by_name and s.reason != HAS_DELAYS]
+        if refused:
+            reasons = "\n".join(f"  {s.layer or 'the model'}: {s.reason}" for s in refused)
+            layers = "a layer that gets" if len(refused) == 1 else f"{len(refused)} layers that get"
+            raise WiringError(
+                f"filter_fn selects {layers} no delays: do what the reason says, or change filter_fn\n{reasons}"
+            )
+
+
+def _candidates(network: Network) -> dict[str, nn.Module]:
+    """By name, what `filter_fn` can select: layers, and neurons that weigh their input themselves."""
+    own = {name: n for name, n in network.neurons.items() if network.own_weights.own_input(n)}
+    found = network.layers | own
+    return {name: found[name] for name in network.modules if name in found}
 
 
 def _checked_names(network: Network, names: list[str]) -> frozenset[str]:
-    own = {name for name, neuron in network.neurons.items() if network.own_weights.own_input(neuron)}
-    known = [*network.layers, *own]
+    known = [*_candidates(network)]
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
@@ -93,22 +124,30 @@ def _checked_names(network: Network, names: list[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def reason_against_layer(network: Network, name: str, request: Request) -> str | None:
+def against_layer(network: Network, name: str, request: Request) -> Skipped | None:
     """Why a layer gets no delay, whatever it feeds; None if nothing speaks against it."""
+    if not request.selects(name):
+        return Skipped(name, FILTERED, by_rule=True)
+    if isinstance(network.layers[name], Delayed):
+        return Skipped(name, HAS_DELAYS, by_rule=True)
+    if network.has_own_delays(network.layers[name]):
+        kind = type(network.weights_of(network.layers[name])).__name__
+        own = f"{kind} has delays of its own: delayplug.convert_delays(model) makes them delayplug's"
+        return Skipped(name, own, by_rule=True)
+    reason = _reason_against_layer(network, name, request)
+    if reason is None and name in network.recurrent and not request.delays_recurrent(name):
+        fed = network.recurrent[name] or "the model"
+        return Skipped(name, f"the recurrent connection of {fed}: pass recurrent=True to delay it", by_rule=True)
+    return None if reason is None else Skipped(name, reason)
+
+
+def _reason_against_layer(network: Network, name: str, request: Request) -> str | None:
     layer = network.layers[name]
     weights = network.weights_of(layer)
     kind = type(weights).__name__
-    if not request.selects(layer, name):
-        return "filter_fn leaves it out"
-    if isinstance(layer, Delayed):
-        return HAS_DELAYS
-    if network.has_own_delays(layer):
-        return f"{kind} has delays of its own: delayplug.convert_delays(model) makes them delayplug's"
     inside = network.holds(name)
     if inside is not None:
         return f"{kind} holds a neuron of its own, {inside}: make them two modules"
-    if name in network.recurrent and not request.recurrent:
-        return f"the recurrent connection of {network.recurrent[name] or 'the model'}: pass recurrent=True"
     if "forward" in vars(layer) or "forward" in vars(weights):
         return (
             f"the forward of this {kind} was replaced on the object, which hides what a delay would do: undo that first"
@@ -140,7 +179,7 @@ def _reason_against_place(network: Network, name: str) -> str | None:
     return None
 
 
-def reason_against_own_input(network: Network, name: str, request: Request) -> str | None:
+def against_own_input(network: Network, name: str, request: Request) -> Skipped | None:
     """Why a delay in front of the weights that a neuron has for its input is not possible; None if it is.
 
     For a neuron without such weights: why the recurrent connection that was asked for cannot have delays, if so.
@@ -148,19 +187,21 @@ def reason_against_own_input(network: Network, name: str, request: Request) -> s
     neuron = network.neurons[name]
     kind = type(neuron).__name__
     if network.own_weights.own_input(neuron) is None:
-        inside = request.recurrent and feeds_back_inside(network, neuron)
-        return f"{kind} feeds its spikes back inside of one step: nothing of that can be delayed" if inside else None
-    if not request.selects(neuron, name):
-        return "filter_fn leaves it out"
+        if not (request.recurrent and feeds_back_inside(network, neuron)):
+            return None
+        return Skipped(name, f"{kind} feeds its spikes back inside of one step: nothing of that can be delayed")
+    if not request.selects(name):
+        return Skipped(name, FILTERED, by_rule=True)
     if isinstance(neuron, Delayed):
-        return HAS_DELAYS
+        return Skipped(name, HAS_DELAYS, by_rule=True)
     more = beyond_own_input(network, neuron, request)
-    if not network.toolkit.is_spiking(neuron) and name not in request.by_name:
-        return f"{kind}, a readout{more}"
+    if network.is_readout(name) and name not in request.by_name:
+        return Skipped(name, f"{kind}, a readout{more}; {BY_NAME}", by_rule=True)
     weighs = network.own_weights.input_weights(neuron)
     if request.granularity is Granularity.DENDRITIC or (request.granularity is Granularity.SYNAPTIC and not weighs):
         possible = "'synaptic' or 'axonal'" if weighs else "'axonal'"
-        return f"{kind} has weights of its own for its input: granularity={possible} delays that input{more}"
+        own = f"{kind} has weights of its own for its input"
+        return Skipped(name, f"{own}: use granularity={possible}, which delays that input{more}")
     return None
 
 
@@ -182,11 +223,10 @@ def accepts(network: Network, layer: str, target: Target, request: Request) -> T
     if layer in request.by_name:
         return target
     if network.own_weights.own_input(module):
-        return Skipped(
-            layer, f"it feeds {target.neuron} ({kind}), another layer of weights before any neuron; {BY_NAME}"
-        )
-    if not network.toolkit.is_spiking(module):
-        return Skipped(layer, f"it feeds {target.neuron} ({kind}), a readout; {BY_NAME}")
+        follows = "another layer of weights before any neuron"
+        return Skipped(layer, f"it feeds {target.neuron} ({kind}), {follows}; {BY_NAME}", by_rule=True)
+    if network.is_readout(target.neuron):
+        return Skipped(layer, f"it feeds {target.neuron} ({kind}), a readout; {BY_NAME}", by_rule=True)
     return target
 
 
@@ -203,7 +243,9 @@ def beside_delays(network: Network, name: str, before: Iterable[str], after: Ite
     for names, way in ((after, "its output goes"), (before, "its input comes")):
         delaying = [n for n in names if n in network.layers and network.delays_itself(network.layers[n])]
         if delaying:
-            return Skipped(name, f"{way} through {', '.join(sorted(delaying))}, which delays it already; {BY_NAME}")
+            return Skipped(
+                name, f"{way} through {', '.join(sorted(delaying))}, which delays it already; {BY_NAME}", by_rule=True
+            )
     return None
 
 
@@ -216,5 +258,6 @@ def weights_outside_layers(network: Network) -> list[Skipped]:
             for key, parameter in module.named_parameters(recurse=False):
                 if parameter.dim() > 1:
                     path = f"{name}.{key}" if name else key
-                    skipped.append(Skipped(path, "a Parameter that the network uses directly: put it into a layer"))
+                    reason = "a Parameter that the network uses directly: put it into a layer"
+                    skipped.append(Skipped(path, reason, by_rule=True))
     return skipped

@@ -12,9 +12,11 @@ from ..learning.schedules import parameter_groups
 from ..surgery.apply import add_delays, remove_delays
 from ..surgery.delayed import Delayed
 from ..surgery.find import named_delays
+from ..surgery.inventory import Network as Inventory
 from ..surgery.plan import plan_delays
 from ..surgery.underway import detach_delays, reset_delays
 from ..toolkits.capabilities import containers, own_weights
+from ..toolkits.states import tensors_in
 from ..toolkits.vocabulary import Granularity, Mode
 from .capability_laws import CapabilityLaws
 from .networks import Network
@@ -64,6 +66,21 @@ class Laws(SequenceLaws, CapabilityLaws):
             reasons = {skipped.layer: skipped.reason for skipped in shown.skipped}
             for layer in set(traced) - {c.layer for c in shown.connections}:
                 assert "example=" in reasons[layer], reasons[layer]
+
+    def test_a_readout_gives_no_spikes(self, network: Network) -> None:
+        net = network.build()
+        inventory = Inventory(net, self.toolkit)
+        given: dict[str, list[Tensor]] = {name: [] for name in inventory.neurons}
+        for name, neuron in inventory.neurons.items():
+            neuron.register_forward_hook(lambda _, args, out, name=name: given[name].extend(tensors_in(out)[:1]))
+        network.run(net, network.sample(steps=16))
+        for name, outputs in given.items():
+            values = torch.cat([out.detach().flatten() for out in outputs]) if outputs else torch.zeros(0)
+            if inventory.is_readout(name) and bool(values.any()):
+                # Spikes are a few values, all of them often; a membrane hardly ever has the same value twice.
+                assert values.unique().numel() > 0.1 * values.numel(), f"{name} gives spikes"
+        for c in plan_delays(net, network.example).connections:
+            assert not inventory.is_readout(c.neuron), c
 
     # ------------------------------------------------------------------------------------- what is computed
 

@@ -9,11 +9,15 @@ from.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .vocabulary import Mode
+
+_NEVER = 1e9  # a threshold that no membrane reaches
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,10 @@ class Toolkit(ABC):
 
     @abstractmethod
     def is_spiking(self, neuron: nn.Module) -> bool:
-        """Whether the neuron spikes; delays in front of readouts are left out."""
+        """Whether a call of the neuron gives spikes. One that gives its membrane, or never fires, is a readout.
+
+        Layers in front of readouts get delays only if they are named. See `never_fires`.
+        """
 
     @abstractmethod
     def mode(self, neuron: nn.Module) -> Mode:
@@ -95,3 +102,14 @@ class Toolkit(ABC):
     @abstractmethod
     def reset_signal(self, neuron: nn.Module) -> str:
         """What resets this neuron and so marks a new sequence, as text for the user."""
+
+
+def never_fires(owner: object, name: str) -> bool:
+    """Whether a threshold, by the name of its attribute, is infinite, or so high (1e9) that it might as well be.
+
+    For `Toolkit.is_spiking`: such a neuron is a readout. False if there is no such attribute, or no number in it.
+    """
+    threshold = getattr(owner, name, None)
+    if not isinstance(threshold, Tensor | Real):
+        return False
+    return bool((torch.as_tensor(threshold) >= _NEVER).all())

@@ -34,7 +34,11 @@ ARGUMENTS = {
     "init below": ({"init": -1}, ArgumentError, "init"),
     "init nan": ({"init": float("nan")}, ArgumentError, "init"),
     "init name": ({"init": {"fc1": 1, "fc9": 1}}, ArgumentError, "names among fc1, fc2, got fc9"),
-    "init shape": ({"init": {"fc2": torch.zeros(O, H)}}, ArgumentError, r"init\['fc2'\]: expected shape \(4, 6, 1\)"),
+    "init shape": (
+        {"init": {"fc2": torch.zeros(H, O)}},
+        ArgumentError,
+        r"init\['fc2'\]: expected a number or shape \(4, 6\)",
+    ),
     "init range": ({"init": {"fc2": torch.full((O, H, 1), 9.0)}}, ArgumentError, r"init\['fc2'\].*from 9 to 9"),
     "init nan tensor": ({"init": {"fc1": torch.full((H, F, 1), torch.nan)}}, ArgumentError, r"init\['fc1'\]"),
     "init mapped number": ({"init": {"fc1": 99}}, ArgumentError, "init"),

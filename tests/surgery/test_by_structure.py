@@ -4,12 +4,12 @@ import norse.torch as norse
 import pytest
 import snntorch
 import torch
-from spikingjelly.activation_based import layer, neuron
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
 from delayplug import WiringError, add_delays, plan_delays
-from tests.networks import MAX_DELAY, F, H, sequence
-from tests.surgery.networks import Folded, Hoisted, HoistedLeaky, TwoEars, layers, leaky, reasons
+from tests.networks import MAX_DELAY, F, H, O, sequence
+from tests.surgery.networks import Folded, Hoisted, HoistedLeaky, TwoEars, layers, leaky, reasons, shifted, wires
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:snntorch")
 
@@ -103,3 +103,42 @@ def test_the_source_of_forward_decides_what_is_plain(kind, plain):
     plan = plan_delays(kind())
     assert len(plan.connections) == plain
     assert all("pass example=" in reason for reason in reasons(plan).values())
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_layer_in_front_of_a_recurrent_container(mode, recurrent):
+    def make():
+        net = nn.Sequential(
+            layer.Linear(F, H),
+            layer.LinearRecurrentContainer(neuron.IFNode(), H, H),
+            layer.Linear(H, O),
+            neuron.IFNode(),
+        )
+        functional.set_step_mode(net, mode)
+        return net
+
+    x = sequence() if mode == "m" else sequence()[0]
+    shown, traced = plan_delays(make(), recurrent=recurrent), plan_delays(make(), x, recurrent=recurrent)
+    assert wires(shown) == {"0": "1.sub_module", "2": "3"} | ({"1.rc": "1.sub_module"} if recurrent else {})
+    assert {c.layer: c for c in shown.connections} == {c.layer: c for c in traced.connections}
+    if recurrent or mode == "s":
+        return
+    torch.manual_seed(0)
+    plain, net = make(), make()
+    net.load_state_dict(plain.state_dict())
+    for parameter in (*plain.parameters(), *net.parameters()):
+        parameter.data *= 3
+    delayed = add_delays(net, 4, init=2, interpolation="linear", filter_fn=["0"]).eval()
+    expected = plain(shifted(x, 2))
+    assert expected.any()
+    assert torch.equal(delayed(x), expected)
+
+
+def test_layers_in_a_row_that_are_named():
+    net = nn.Sequential(nn.Linear(F, F), nn.Linear(F, F), nn.Linear(F, H), leaky())
+    for example in (None, sequence()[0]):
+        assert wires(plan_delays(net, example)) == {"2": "3"}
+        assert wires(plan_delays(net, example, filter_fn=["0", "2"])) == {"0": "3", "2": "3"}
+        assert wires(plan_delays(net, example, filter_fn=["1"])) == {"1": "3"}
+        assert "name it in filter_fn" in reasons(plan_delays(net, example))["0"]

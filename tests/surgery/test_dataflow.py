@@ -3,11 +3,16 @@
 from typing import Any
 
 import pytest
+import snntorch
 import torch
+from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from delayplug import WiringError, add_delays, plan_delays
 from delayplug.surgery.dataflow import StorageMarks, drive, preserved, results_of, trace
+from tests.networks import F, H
+from tests.surgery.networks import leaky
 
 
 def test_a_mark_reaches_every_view_and_nothing_else() -> None:
@@ -121,3 +126,51 @@ def test_a_trace_follows_writes_in_place_and_views() -> None:
     assert calls == [("fc", False, False, set())] * 5 + [("fire", True, True, {"fc"})]
     assert flow.outputs == {"fc": torch.Size((2, 3)), "fire": torch.Size((10, 3))}
     assert flow.moved == {"fc"}
+
+
+LAYOUTS = {
+    "one step": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3), leaky()),
+        torch.rand(4, 2, 2, 5, 5),
+        r"It runs on x\[0\]: it takes single steps",
+    ),
+    "sequences": (
+        lambda: nn.Sequential(layer.Conv2d(2, 3, 3, step_mode="m"), neuron.LIFNode(step_mode="m")),
+        torch.rand(4, 2, 5, 5),
+        r"It runs on several such steps: time must come first, \(T, B, ...\)",
+    ),
+    "batch first": (
+        lambda: OneByOne(),
+        torch.rand(3, 7, F),
+        r"first two dimensions exchanged: time must come first, example=x.transpose\(0, 1\)",
+    ),
+}
+
+
+class OneByOne(nn.Module):
+    """Its state is of a batch of three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif = nn.Linear(F, H), snntorch.Leaky(0.9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem = x.new_zeros(3, H)
+        for x_t in x:
+            spk, mem = self.lif(self.fc(x_t) + mem * 0, mem)
+        return spk
+
+
+@pytest.mark.parametrize(("make", "example", "match"), LAYOUTS.values(), ids=LAYOUTS)
+def test_an_example_with_the_time_elsewhere_is_told_so(make, example, match) -> None:
+    net = make()
+    before = {name: (type(module), dict(module.__dict__)) for name, module in net.named_modules()}
+    for ask in (plan_delays, lambda net, example: add_delays(net, 3, example=example)):
+        with pytest.raises(WiringError, match=f"does not run on the example.*{match}"):
+            ask(net, example)
+    assert {name: (type(module), dict(module.__dict__)) for name, module in net.named_modules()} == before
+
+
+def test_an_example_that_fits_in_no_way_is_only_told_the_error() -> None:
+    with pytest.raises(WiringError, match=r"does not run on the example: .*\)$"):
+        plan_delays(nn.Sequential(nn.Linear(F, H), leaky()), torch.rand(7, 3, F + 1))

@@ -245,3 +245,29 @@ def test_a_state_in_the_middle_of_a_sequence_belongs_to_no_other() -> None:
         net(x)
     net.foreign = None
     assert torch.equal(net(x), expected)
+
+
+@pytest.mark.parametrize("called", ["layer", "neuron"])
+def test_a_module_that_is_called_by_itself_gets_advice_that_works(called: str) -> None:
+    net = add_delays(nn.Sequential(nn.Linear(4, 6), neuron.LIFNode()), 3)
+    x = torch.rand(2, 4)
+    module, value = (net[0], x) if called == "layer" else (net[1], torch.rand(2, 6))
+    net(x)
+
+    def often() -> None:
+        for _ in range(3):
+            module(value)
+            net[0](x)
+
+    with pytest.raises(
+        SequenceError, match=r"by itself, as in a notebook, call delayplug.reset_delays\(model\) before"
+    ):
+        often()
+    for _ in range(4):
+        delayplug.reset_delays(net)
+        module(value)
+    functional.reset_net(net)
+    delayplug.reset_delays(net)
+    first = net(x)
+    functional.reset_net(net)
+    assert torch.equal(net(x), first)

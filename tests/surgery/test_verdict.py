@@ -190,3 +190,87 @@ def test_a_forward_that_was_replaced_on_the_object_is_refused(granularity):
     assert "was replaced on the object" in reasons(plan)["0"]
     del net[0].forward
     assert layers(plan_delays(net, granularity=granularity)) == ["0"]
+
+
+# ------------------------------------------------------------------------------- what filter_fn selects gets delays
+
+
+def selected(kind: type[nn.Module]):
+    return lambda module, name: isinstance(module, kind)
+
+
+def plain(kind) -> nn.Module:
+    return nn.Sequential(kind(F, H), leaky(), nn.Linear(H, O), leaky())
+
+
+def rleaky() -> nn.Module:
+    return nn.Sequential(nn.Linear(F, H), snntorch.RLeaky(0.9, linear_features=H, init_hidden=True))
+
+
+REFUSED = {
+    "names": (lambda: plain(Masked), ["0", "2"], "0: Masked has a forward of its own: use granularity='axonal'"),
+    "function": (lambda: plain(Masked), selected(nn.Linear), "0: Masked has a forward of its own"),
+    "cell": (lambda: nn.Sequential(nn.Linear(F, H), snntorch.SLSTM(H, O)), "1", "1: SLSTM has weights of its own"),
+    "last": (lambda: nn.Sequential(nn.Linear(F, H), leaky(), nn.Linear(H, O)), ["0", "2"], "2: no neuron follows it"),
+    "recurrent": (rleaky, selected(nn.Linear), "1.recurrent: the recurrent connection of 1: pass recurrent=True"),
+    "holds": (lambda: nn.Sequential(Forward(F, H), nn.Linear(H, O), leaky()), ["0"], "0: Forward holds a neuron"),
+}
+
+
+@pytest.mark.parametrize("by_example", [False, True])
+@pytest.mark.parametrize(("make", "filter_fn", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_filter_fn_selects_gets_delays_or_is_an_error_with_the_reason(make, filter_fn, reason, by_example):
+    net = make()
+    example = torch.ones(B, F) if by_example else None
+    for ask in (plan_delays, lambda net, example, **options: add_delays(net, 3, example=example, **options)):
+        with pytest.raises(WiringError, match=f"filter_fn selects a layer that gets no delays.*\n  {reason}"):
+            ask(net, example, filter_fn=filter_fn)
+    assert not list(delayplug.named_delays(net))
+
+
+def test_all_layers_that_are_refused_are_listed():
+    net = nn.Sequential(Masked(F, H), leaky(), Own(H, H), leaky(), nn.Linear(H, O))
+    with pytest.raises(
+        WiringError, match=r"selects 3 layers that get no delays.*\n  0: Masked.*\n  2: Own.*\n  4: no neu"
+    ):
+        plan_delays(net, filter_fn=lambda module, name: True)
+
+
+@pytest.mark.parametrize("by_example", [False, True])
+def test_a_function_selects_as_names_do(by_example):
+    net = norse.SequentialState(nn.Linear(F, F), nn.Linear(F, H), norse.LIFCell(), nn.Linear(H, O), norse.LICell())
+    example = sequence()[0] if by_example else None
+    assert layers(plan_delays(net, example)) == ["1"]
+    assert layers(plan_delays(net, example, filter_fn=selected(nn.Linear))) == ["0", "1", "3"]
+    assert layers(plan_delays(net, example, filter_fn=lambda module, name: name != "1")) == ["0", "3"]
+    assert layers(plan_delays(net, example, filter_fn=["0", "3"])) == ["0", "3"]
+
+
+@pytest.mark.parametrize("by_example", [False, True])
+def test_a_recurrent_connection_that_is_named_needs_nothing_else(by_example):
+    net = nn.Sequential(nn.Linear(F, H), snntorch.RLeaky(0.9, linear_features=H, init_hidden=True))
+    example = sequence()[0] if by_example else None
+    assert layers(plan_delays(net, example, filter_fn=["1.recurrent"])) == ["1.recurrent"]
+    assert layers(plan_delays(net, example, filter_fn=["0", "1.recurrent"])) == ["0", "1.recurrent"]
+
+
+def test_layers_that_have_delays_already_may_be_selected_again():
+    net = add_delays(nn.Sequential(nn.Linear(F, H), leaky(), nn.Linear(H, O), leaky()), 3, filter_fn=["0"])
+    add_delays(net, 5, filter_fn=["0", "2"])
+    assert {name: delay.max_delay for name, delay in delayplug.named_delays(net)} == {"0": 3, "2": 5}
+
+
+def test_what_is_left_out_for_no_rule_is_warned_of():
+    net = nn.Sequential(Masked(F, H), leaky(), nn.Linear(H, O), leaky())
+    with pytest.warns(
+        UserWarning, match="a layer gets no delays: do what the reason says.*\n  0: Masked has a forward"
+    ):
+        add_delays(net, 4)
+
+
+@pytest.mark.filterwarnings("error:.*gets? no delays")
+def test_what_is_left_out_by_a_rule_or_as_asked_is_not_warned_of():
+    net = norse.SequentialState(nn.Linear(F, F), nn.Linear(F, H), norse.LIFCell(), nn.Linear(H, O), norse.LICell())
+    add_delays(net, 3)
+    add_delays(nn.Sequential(Masked(F, H), leaky(), nn.Linear(H, O), leaky()), 3, filter_fn=["2"])
+    add_delays(nn.Sequential(nn.Linear(F, H), snntorch.RLeaky(0.9, linear_features=H, init_hidden=True)), 3)
