@@ -71,13 +71,14 @@ class Plan:
         backend: name of the toolkit.
         connections: the layers that get delays.
         skipped: the layers that get none, with reasons.
+        toolkit: that answered for the neurons; None for the backend's own.
         steps: how many steps the sequence of the example had; None without an example, or if it was one step.
     """
 
     backend: str
     connections: tuple[Connection, ...]
     skipped: tuple[Skipped, ...]
-    toolkit: Toolkit | None = field(default=None, compare=False, repr=False)  # that answered for the neurons
+    toolkit: Toolkit | None = field(default=None, compare=False, repr=False)
     steps: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
