@@ -9,7 +9,7 @@ from torch import nn
 
 from ..toolkits.vocabulary import TimeAxis, TimeInside, Turns
 from .inventory import Network
-from .verdict import ASK, Request, Skipped, Target, accepts, beside_delays
+from .verdict import ASK, Request, Skipped, Target, accepts
 
 
 def targets(network: Network, request: Request) -> dict[str, Target | Skipped]:
@@ -45,26 +45,15 @@ def _read_scope(
     if not network.in_order(scope) and not (_alternates(kinds) and _calls_in_order(network, scope, items)):
         return  # the order of registration says nothing
     pending: str | None = None
-    chain: list[str] = []  # layers in a row before it, of which the user named each
-    beside: Skipped | None = None  # why the pending one gets no delays
     for kind, name in items:
         if kind == "L" and pending is not None:
-            beside = beside_delays(network, name, [pending], ())
-            if pending in request.by_name:
-                chain.append(pending)
-            else:
-                follows = f"another weight layer, {name}, follows before any neuron"
-                yield pending, beside_delays(network, pending, (), [name]) or Skipped(pending, follows)
+            yield pending, Skipped(pending, f"another weight layer, {name}, follows before any neuron")
         elif kind == "?" and pending is not None:
             yield pending, Skipped(pending, f"{name} follows, and what it does is not known: {ASK}")
         elif kind == "N" and pending is not None:
-            for layer in (*chain, pending):
-                named = layer in request.by_name
-                yield layer, beside if beside and not named else _reach(network, layer, name, request)
+            yield pending, _reach(network, pending, name, request)
         if kind != "-":
             pending = name if kind == "L" else None
-        if kind in "N?":
-            chain, beside = [], None
     if pending is not None:
         ends = scope is network.model
         reason = "no neuron follows it" if ends else f"the structure does not show which neuron it feeds: {ASK}"

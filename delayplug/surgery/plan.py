@@ -8,6 +8,7 @@ from ..errors import ArgumentError, WiringError
 from ..toolkits import plugins
 from ..toolkits.vocabulary import Granularity, Mode, Turns
 from . import by_example, by_structure
+from .beside import beside_in_order
 from .dataflow import Example, trace
 from .delayed import Place, StatefulDelayed
 from .inventory import Network, channels_of, is_lazy
@@ -130,7 +131,7 @@ def plan_delays(
 def _targets(network: Network, example: Example | None, request: Request) -> dict[str, Target | Skipped]:
     """For every layer the neuron that it feeds, or why that is not known."""
     if example is None:
-        return by_structure.targets(network, request)
+        return {**by_structure.targets(network, request), **beside_in_order(network, request)}
     lazy = [name for name, module in network.modules.items() if is_lazy(module)]
     if lazy:
         raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")
