@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 
 from ..toolkits.vocabulary import Mode, TimeAxis, Turns
+from .beside import beside_delays
 from .dataflow import Call, Flow
 from .inventory import Network
-from .verdict import BY_NAME, Request, Skipped, Target, accepts, beside_delays
+from .verdict import BY_NAME, Request, Skipped, Target, accepts
 
 _AMBIGUOUS = "its time cannot be told from its batch: pass an example with different numbers of steps and samples"
 

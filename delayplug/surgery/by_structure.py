@@ -10,7 +10,7 @@ from torch import nn
 
 from ..toolkits.vocabulary import TimeAxis, TimeInside, Turns
 from .inventory import Network
-from .verdict import ASK, BY_NAME, Request, Skipped, Target, accepts, beside_delays
+from .verdict import ASK, BY_NAME, Request, Skipped, Target, accepts
 
 
 def targets(network: Network, request: Request) -> dict[str, Target | Skipped]:
@@ -62,16 +62,12 @@ def _read_scope(
 ) -> Iterator[tuple[str, Target | Skipped]]:
     """Match the layers of one container with the neurons that follow them."""
     pending: list[str] = []  # layers without a neuron so far; more than one if all but the last are named
-    beside: dict[str, Skipped] = {}  # those that come after a layer with delays of its own
     for kind, name in items:
         if kind == "L":
             for layer in () if name in network.recurrent else pending:
                 if layer not in request.by_name:
                     follows = f"another weight layer, {name}, follows before any neuron; {BY_NAME}"
-                    yield layer, beside_delays(network, layer, (), [name]) or Skipped(layer, follows, by_rule=True)
-            delayed_before = beside_delays(network, name, pending[-1:], ())
-            if delayed_before and name not in request.by_name:
-                beside[name] = delayed_before
+                    yield layer, Skipped(layer, follows, by_rule=True)
             pending = [*pending, name]
         elif kind == "?":
             for layer in pending:
@@ -79,7 +75,7 @@ def _read_scope(
             pending = []
         elif kind == "N":
             for layer in pending:
-                yield layer, beside.get(layer) or _reach(network, layer, name, request)
+                yield layer, _reach(network, layer, name, request)
             pending = []
     for layer in pending:
         if scope is network.model:

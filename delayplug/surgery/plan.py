@@ -11,6 +11,7 @@ from ..toolkits.own import Neurons
 from ..toolkits.toolkit import Toolkit
 from ..toolkits.vocabulary import Granularity, Mode, Turns
 from . import by_example, by_structure
+from .beside import beside_in_order
 from .dataflow import Example, Flow, trace
 from .delayed import Delayed, Place, StatefulDelayed
 from .inventory import Network, channels_of, is_lazy
@@ -172,7 +173,8 @@ def _wiring(
 ) -> tuple[dict[str, Target | Skipped], dict[str, frozenset[str]], int | None]:
     """For every layer the neuron that it feeds, or why not; what comes to each directly; the steps of the example."""
     if example is None:
-        return by_structure.targets(network, request), by_structure.sources(network), None
+        wired = {**by_structure.targets(network, request), **beside_in_order(network, request)}
+        return wired, by_structure.sources(network), None
     lazy = [name for name, module in network.modules.items() if is_lazy(module)]
     if lazy:
         raise WiringError(f"the size of {', '.join(lazy)} is not known yet: run the model once first")

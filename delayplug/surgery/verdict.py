@@ -230,25 +230,6 @@ def accepts(network: Network, layer: str, target: Target, request: Request) -> T
     return target
 
 
-def beside_delays(network: Network, name: str, before: Iterable[str], after: Iterable[str]) -> Skipped | None:
-    """Why a layer gets no delays if one that feeds it, or that it feeds, delays already; None if none of them does.
-
-    Args:
-        network: the model.
-        name: of the layer.
-        before, after: the layers, or whatever else, directly before it and behind it.
-    """
-    if network.delays_itself(network.layers[name]):
-        return None
-    for names, way in ((after, "its output goes"), (before, "its input comes")):
-        delaying = [n for n in names if n in network.layers and network.delays_itself(network.layers[n])]
-        if delaying:
-            return Skipped(
-                name, f"{way} through {', '.join(sorted(delaying))}, which delays it already; {BY_NAME}", by_rule=True
-            )
-    return None
-
-
 def weights_outside_layers(network: Network) -> list[Skipped]:
     """The weight matrices that containers of neurons hold themselves."""
     skipped = []

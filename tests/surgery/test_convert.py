@@ -136,9 +136,10 @@ def test_the_plan_names_them_and_delays_nothing_twice(
 
 
 def test_a_layer_beside_delays_is_delayed_when_it_is_named() -> None:
+    axonal: dict[str, Any] = {"granularity": "axonal", "interpolation": "linear"}
     model, run = made("hidden")
     wanted = run(model, torch.cat([torch.zeros(2, 3, F), X[:-2]]))
-    add_delays(model, 4, filter_fn=["0"], granularity="axonal", interpolation="linear", init=2)
+    add_delays(model, 4, example=example_of("hidden"), filter_fn=["0"], init=2, **axonal)
     assert [name for name, _ in delayplug.named_delays(model)] == ["0"]
     assert torch.equal(run(model, X)[2:], wanted[2:])
     model, run = made("hidden")
@@ -146,7 +147,7 @@ def test_a_layer_beside_delays_is_delayed_when_it_is_named() -> None:
     reasons = {skipped.layer: skipped.reason for skipped in plan_delays(model).skipped}
     assert reasons["0"].startswith("its output goes through 1, which delays it already")
     assert reasons["1"] == "it has delays already"
-    add_delays(model, 4, filter_fn=["0"], granularity="axonal", interpolation="linear", init=2)
+    add_delays(model, 4, example=example_of("hidden"), filter_fn=["0"], init=2, **axonal)
     assert torch.allclose(run(model, X)[2:], wanted[2:])
 
 
@@ -225,14 +226,14 @@ def test_a_model_that_cannot_be_converted_is_as_it_was() -> None:
         convert_delays(model)
     assert [*map(type, model)] == before
     assert torch.equal(model(x), wanted)
-    idle = nn.Sequential(SynapticDelay(2, 1.0, F), nn.Linear(F, H), snn.Leaky(0.5), SynapticDelay(2, 1.0, H))
+    idle = nn.Sequential(nn.Linear(F, H), SynapticDelay(2, 1.0, H), snn.Leaky(0.5), SynapticDelay(2, 1.0, H))
     before = [*map(type, idle)]
     with pytest.raises(
         WiringError, match=r"(?s)were not converted, and the model is as it was: .*no neuron follows it"
     ):
         convert_delays(idle)
     assert [*map(type, idle)] == before
-    assert idle[0].delay.shape == (F,)
+    assert idle[1].delay.shape == (H,)
     assert not list(delayplug.named_delays(idle))
     several = nn.Sequential(SynapticDelay(2, torch.ones(3, F)), nn.Linear(F, H), snn.Leaky(0.5, init_hidden=True))
     with pytest.raises(WiringError, match=r"0 \(SynapticDelay\) cannot be converted: .*got shape \(3, 5\)"):
