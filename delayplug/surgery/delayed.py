@@ -205,7 +205,7 @@ class _Frame:
         self.leading = 0 if time is None else 1
         behind = value.dim() - space - 1
         self.batch: torch.Size | None = value.shape[self.leading : behind]
-        if not per_channel and space == 0:
+        if (not per_channel and space == 0) or len(self.batch) == 1:
             self.batch = None  # a linear layer takes any batch
         else:
             value = value.reshape(*value.shape[: self.leading], -1, *value.shape[behind:])
