@@ -88,16 +88,19 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
 def _seen(network: Network, x: Tensor, check: bool) -> bool:
     """Whether the model loops by itself, checked if wanted; looked at once for as long as the model stays the same."""
     piece = x[: 3 + longest_delay(network.model), :2]  # long enough for the last delayed value to arrive
-    key = (piece.shape, x.dtype, x.device, fingerprint(network.model))
-    known = _looked_at.setdefault(network.model, {})
-    if (key, check) not in known:
-        loops = known[key, True] if (key, True) in known else has_loop(network, x)
-        if check:
-            _check(network, piece, loops)
+    about = piece.shape, x.dtype, x.device
+    key, known = (*about, fingerprint(network.model)), _looked_at.setdefault(network.model, {})
+    if (key, check) in known:
+        return known[key, check]
+    loops = known[key, True] if (key, True) in known else has_loop(network, x)
+    if check:
+        _check(network, piece, loops)
+    # What neurons hold in a fresh state may look otherwise once they have run.
+    for looked in (key, (*about, fingerprint(network.model))):
         while len(known) >= _MOST_KEYS:
             del known[next(iter(known))]
-        known[key, check] = loops
-    return known[key, check]
+        known[looked, check] = loops
+    return loops
 
 
 def _unrolled(network: Network, x: Tensor, loops: bool) -> Any:
