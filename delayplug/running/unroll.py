@@ -36,7 +36,7 @@ from .selfcheck import agree, longest_delay
 
 _NORMS = nn.modules.batchnorm._NormBase
 # Whether models loop by themselves, by how they looked when that was found out, and whether they were checked.
-_looked_at: "WeakKeyDictionary[nn.Module, dict[tuple[Hashable, bool], bool]]" = WeakKeyDictionary()
+_looked_at: "WeakKeyDictionary[nn.Module, dict[Hashable, bool]]" = WeakKeyDictionary()
 _MOST_KEYS = 16
 
 
@@ -80,26 +80,33 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
         raise UnrollError("some neurons take steps and others sequences: run the model as it is")
     _check_layers(network)
     own_forward = any(not network.in_order(module) for module in _containers(network))
-    loops = own_forward and _seen(network, x, check)
+    if not own_forward:
+        with compiled_loops(compile):
+            return _unrolled(network, x, loops=False)
+    known, key = _looked_at.setdefault(model, {}), _key(network, x, check)
+    is_known = key in known
+    loops = known[key] if is_known else _looked(network, x, check)
     with compiled_loops(compile):
-        return _unrolled(network, x, loops)
-
-
-def _seen(network: Network, x: Tensor, check: bool) -> bool:
-    """Whether the model loops by itself, checked if wanted; looked at once for as long as the model stays the same."""
-    piece = x[: 3 + longest_delay(network.model), :2]  # long enough for the last delayed value to arrive
-    about = piece.shape, x.dtype, x.device
-    key, known = (*about, fingerprint(network.model)), _looked_at.setdefault(network.model, {})
-    if (key, check) in known:
-        return known[key, check]
-    loops = known[key, True] if (key, True) in known else has_loop(network, x)
-    if check:
-        _check(network, piece, loops)
+        out = _unrolled(network, x, loops)
     # What neurons hold in a fresh state may look otherwise once they have run.
-    for looked in (key, (*about, fingerprint(network.model))):
+    for looked in () if is_known else (key, _key(network, x, check)):
         while len(known) >= _MOST_KEYS:
             del known[next(iter(known))]
-        known[looked, check] = loops
+        known[looked] = loops
+    return out
+
+
+def _key(network: Network, x: Tensor, check: bool) -> Hashable:
+    """What a model is looked at once for."""
+    return x.shape[2:], min(x.shape[1], 2), x.dtype, x.device, check, fingerprint(network.model, network.neurons)
+
+
+def _looked(network: Network, x: Tensor, check: bool) -> bool:
+    """Whether the model loops by itself; checked if wanted."""
+    loops = has_loop(network, x)
+    if check:
+        piece = x[: 3 + longest_delay(network.model), :2]  # long enough for the last delayed value to arrive
+        _check(network, piece, loops)
     return loops
 
 
