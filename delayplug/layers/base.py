@@ -154,6 +154,20 @@ class DelayLayer(DelayParameters, ABC):
         x, dtype = self._prepare(x, leading=1, spikes=True)
         return _in_precision(self._convolve(x, self._shared_kernel(weight), x.shape[0] + tail), dtype)
 
+    def repeats(self, x: Tensor, weight: Tensor | None = None) -> bool:
+        """Whether a sequence (T, ...) has the same input at all steps, and is for `repeated`; waits for no device."""
+        if x.device.type != "cpu" or x.requires_grad or x.shape[0] < 2 or not self._checks_values():
+            return False
+        return torch.equal(x[1], x[0]) and torch.equal(x[1:], x[:-1])
+
+    def repeated(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """`forward` for a sequence (T, ...) that has the same input at all steps: a running sum."""
+        outputs, state, first = list[Tensor](), None, x[0]
+        for _ in range(x.shape[0]):
+            y, state = self.step(first, state, weight)
+            outputs.append(y)
+        return torch.stack(outputs)
+
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
         x, dtype = self._prepare(x, leading=1)

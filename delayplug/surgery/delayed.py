@@ -125,7 +125,8 @@ class Delayed(nn.Module):
 
         def through(value: Tensor, weight: Tensor | None) -> Tensor:
             frame = _Frame(value, TimeAxis.FOLDED, steps, space, per_channel=weight is None)
-            return frame.back(self.delay(frame.value) if weight is None else self.delay(frame.value, weight=weight))
+            run = self.delay.repeated if self.delay.repeats(frame.value, weight) else self.delay
+            return frame.back(run(frame.value) if weight is None else run(frame.value, weight=weight))
 
         return self._run(through, x, (), {})
 
