@@ -322,8 +322,8 @@ def _neuron(network: Network, name: str, neuron: nn.Module, steps: int, passed: 
         nonlocal called
         if called:
             raise UnrollError(
-                f"{name} runs more than once: the model has a loop that is not over its input. If it has the same input "
-                "(B, ...) at every step, use unroll(model, x, steps=...)"
+                f"{name} runs more than once: the model has a loop that is not over its input. If it has one input "
+                "(B, ...) for all steps, use unroll(model, x, steps=...)"
             )
         called = True
         passed[name] = not_empty(toolkit.passed_state(neuron, (x, *state), more) or ())
