@@ -27,6 +27,7 @@ from .layers.engines.transforms import clear_caches as clear_caches
 from .layers.frozen import Frozen as Frozen, FrozenConvDelay as FrozenConvDelay, FrozenDelay as FrozenDelay
 from .layers.linear import LearnableDelay as LearnableDelay
 from .layers.state import DelayState as DelayState
+from .learning.callback import DelayCallback as DelayCallback
 from .learning.captured import CapturedStep as CapturedStep
 from .learning.history import DelayHistory as DelayHistory
 from .learning.penalties import delay_penalty as delay_penalty

@@ -24,6 +24,7 @@ from .delayed import StatefulDelayed, attach, undo
 from .find import delayed_layers
 from .plan import Connection, Plan, plan_delays
 from .sequence import Memory
+from .untrained import expect_training
 from .verdict import HAS_DELAYS, Filter
 
 Init = str | float | Mapping[str, float | Tensor]
@@ -98,6 +99,7 @@ def add_delays(
     if example is not None:
         _verify(model, example, [c.layer for c in plan.connections])
     watch.plans.append(plan)
+    expect_training(model)
     return model
 
 

@@ -45,7 +45,7 @@ class Launch:
         self._in_batch: tuple[int, Tensor] | None = None
 
     def slots_in(self, batch: int) -> Tensor:
-        """(I, O N), the place d_oi * B O + o in the next K outputs of so many samples; kept for the last such number."""
+        """(I, O N), the place d_oi * B O + o in the next K outputs of B samples; kept for the last such B."""
         if batch == 1:
             return self.slots
         if self._in_batch is None or self._in_batch[0] != batch:
