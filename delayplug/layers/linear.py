@@ -170,7 +170,8 @@ class LearnableDelay(DelayLayer):
 
     def _scattered(self, x: Tensor, kernel: Tensor) -> Tensor:
         with full_precision(kernel.device):
-            return functional.linear(x, kernel.flatten(0, 1)).unflatten(-1, kernel.shape[:2])
+            products: Tensor = functional.linear(x, kernel.flatten(0, 1)).unflatten(-1, kernel.shape[:2])
+        return products
 
     def _with_bias(self, y: Tensor) -> Tensor:
         return y if self.bias is None else y + self.bias
@@ -203,9 +204,10 @@ class LearnableDelay(DelayLayer):
             y, pending = y.view(shape), pending.view(self.max_delay + 1, *shape)
             known = pending if sums is not None and sums.silent and sums.count == 1 else None
         window, tape = window_over(state, x, learns=False)
+        history = window[1:]
         if sums is not None:
-            sums.total, sums.pending, sums.history = None if known is None else y.clone(), known, window[1:]
-        return y, DelayState(window[1:] if sums is None else sums.history, launches, made_from, pending, tape, sums)
+            sums.total, sums.pending, sums.history = None if known is None else y.clone(), known, history
+        return y, DelayState(history, launches, made_from, pending, tape, sums)
 
     def _pending(self, history: Tensor, weight: Tensor | None) -> Tensor:
         """The next K outputs as far as the last D inputs say, without bias: (K, *batch, O)."""

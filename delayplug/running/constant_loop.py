@@ -125,7 +125,8 @@ class OnePass(TorchFunctionMode):
     def _unfolded(self, value: Tensor) -> Tensor:
         if value.dim() == 0 or value.shape[0] != self.steps * self.batch:
             raise UnrollError(f"what a step gives, {tuple(value.shape)}, does not have one entry per step and sample")
-        return value.unflatten(0, (self.steps, self.batch))
+        unfolded: Tensor = value.unflatten(0, (self.steps, self.batch))
+        return unfolded
 
     def _keep(self, out: Any) -> None:
         self._of_steps.update((id(value), value) for value in tree_leaves(out) if isinstance(value, Tensor))
