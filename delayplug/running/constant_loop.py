@@ -24,6 +24,9 @@ from ..surgery.dataflow import preserved
 from ..surgery.inventory import Network
 from .loop import Forward, from_fresh_state
 
+# What loops over the collected values do to each of them, as to stack them by `torch.cat`.
+_VIEWS = (torch.unsqueeze, Tensor.unsqueeze)
+
 
 def calls_of_neurons(network: Network, x: Tensor) -> int:
     """How often a call of the model with the input of one step (B, ...) runs its first neuron; 0 if it fails."""
@@ -60,7 +63,12 @@ class OnePass(TorchFunctionMode):
             return joined
         key = (func, *map(_identity, tree_leaves((args, kwargs))))
         if key in self._made:
-            return self._made[key][0]
+            out = self._made[key][0]
+            if min(self._calls.values()) == 0 and any(out is value for value in args):
+                raise UnrollError(
+                    f"a step changes the same value in place twice, by {getattr(func, '__name__', func)}(...)"
+                )
+            return out
         out, tensors = func(*args, **kwargs), [v for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
         if tensors and any(isinstance(value, Tensor) for value in tree_leaves(out)):
             if self._is_later:
@@ -68,7 +76,7 @@ class OnePass(TorchFunctionMode):
                     f"each step makes something else by {getattr(func, '__name__', func)}(...), such as a sum over "
                     "steps: collect what the steps give in a list, and stack it after the loop"
                 )
-            if not self._is_done:
+            if not self._is_done or func in _VIEWS:
                 self._keep(out)
                 self._made[key] = out, (args, kwargs)
         return out

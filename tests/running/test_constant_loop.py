@@ -86,7 +86,7 @@ def build(name: str, *, delayed: bool) -> tuple[nn.Module, Tensor]:
     net, x = kind(), torch.rand(B, *shape) * 4
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter.mul_(2 if parameter.dim() > 1 else 1)
+            parameter.mul_(6 if parameter.dim() > 1 else 1)
     return (add_delays(net, 4, example=x) if delayed else net), x
 
 
@@ -107,7 +107,9 @@ def test_equal_to_the_loop_in_the_model(name: str, delayed: bool, training: bool
         expected, got = run(net, x), unroll(other, x, steps=T)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     assert torch.utils._pytree.tree_leaves(got)[0].any()
-    torch.testing.assert_close(dict(other.named_buffers()), dict(net.named_buffers()), rtol=1e-4, atol=1e-5)
+    for (name, value), new in zip(net.named_buffers(), other.buffers(), strict=True):
+        if "running" in name:  # of batch norm
+            torch.testing.assert_close(new, value, rtol=1e-4, atol=1e-5)
     for out, model in ((expected, net), (got, other)):
         sum(leaf.sum() for leaf in torch.utils._pytree.tree_leaves(out)).backward()
         assert all(delay.delays.grad is not None for _, delay in named_delays(model)) or not training
