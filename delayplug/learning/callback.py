@@ -1,8 +1,9 @@
 """Delays in a training by Lightning: the annealing of sigma, in checkpoints too, and a log of the delays.
 
-Needs Lightning (`lightning`), and is imported only when `delayplug.DelayCallback` is used.
+Lightning is imported when a callback is made, and not before.
 """
 
+import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,11 @@ from ..layers.base import DelayLayer
 from ..surgery.find import all_delays
 from .schedules import ScheduleState, Shape, SigmaSchedule, anneals
 
-try:
-    from lightning.pytorch.callbacks import Callback
-except ImportError as error:
-    raise ExtraMissingError("delayplug.DelayCallback", "lightning", "bench") from error
-
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
 
-class DelayCallback(Callback):
+class DelayCallback:
     """Narrows sigma once per epoch, keeps that in Lightning's checkpoints, and logs the delays.
 
     Give it to the trainer, `Trainer(callbacks=[DelayCallback()])`, for a module that has its delays when the training
@@ -40,9 +36,19 @@ class DelayCallback(Callback):
     Attributes:
         schedule: the `SigmaSchedule` of the training; None before it, and where no width is annealed.
 
+    What is made is a Lightning `Callback`, too.
+
     Raises:
+        ExtraMissingError: Lightning is not installed.
         ArgumentError: when the training begins: the module has no delays, or the trainer no `max_epochs`.
     """
+
+    def __new__(cls, *args: object, **kwargs: object) -> "DelayCallback":
+        return _blank(cls)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The class with Lightning's is made at run time and cannot be imported by name.
+        return _blank, (next(kind for kind in type(self).__mro__ if not vars(kind).get("made_here")),), self.__dict__
 
     def __init__(
         self,
@@ -115,3 +121,20 @@ def _summary(layer: DelayLayer) -> dict[str, Tensor]:
     at_bounds = (delays <= 0) | (delays >= layer.max_delay)
     values = {"mean": delays.mean(), "std": delays.std(correction=0), "at_bounds": at_bounds.float().mean()}
     return values if layer.sigma is None else values | {"sigma": layer.sigma.detach().float().mean()}
+
+
+def _blank(kind: type[DelayCallback]) -> DelayCallback:
+    return object.__new__(_with_hooks(kind))
+
+
+@functools.cache
+def _with_hooks(kind: type[DelayCallback]) -> type[DelayCallback]:
+    """The class that is Lightning's, too: a trainer calls many hooks, of which those are here that do something."""
+    try:
+        from lightning.pytorch.callbacks import Callback
+    except ImportError as error:
+        raise ExtraMissingError("delayplug.DelayCallback", "lightning", "bench") from error
+    if issubclass(kind, Callback):
+        return kind
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "made_here": True}
+    return type(kind.__name__, (kind, Callback), names)

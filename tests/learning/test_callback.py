@@ -1,5 +1,8 @@
 """Trainings with Lightning: sigma in each epoch, in checkpoints, and a log of the delays."""
 
+import copy
+import pickle
+import sys
 import warnings
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import delayplug
-from delayplug import ArgumentError, DelayCallback, LearnableDelay, SigmaSchedule
+from delayplug import ArgumentError, DelayCallback, ExtraMissingError, LearnableDelay, SigmaSchedule
 
 lightning = pytest.importorskip("lightning")
 callbacks = pytest.importorskip("lightning.pytorch.callbacks")
@@ -93,6 +96,30 @@ def test_the_length_is_that_of_the_trainer(tmp_path: Path) -> None:
     fit(tmp_path, 4, callback)
     assert callback.schedule is not None
     assert callback.schedule.length == 1
+
+
+class Renamed(DelayCallback):
+    pass
+
+
+@pytest.mark.parametrize("kind", [DelayCallback, Renamed])
+def test_a_callback_is_one_of_lightning(kind: type[DelayCallback]) -> None:
+    callback = kind(epochs=3, log=False)
+    assert isinstance(callback, callbacks.Callback)
+    assert isinstance(callback, kind)
+    for other in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
+        assert type(other) is type(callback)
+        assert vars(other) == vars(callback)
+
+
+def test_without_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning.pytorch.callbacks", None)
+
+    class Fresh(DelayCallback):
+        pass
+
+    with pytest.raises(ExtraMissingError, match="needs lightning"):
+        Fresh()
 
 
 def test_the_log(tmp_path: Path) -> None:
