@@ -3,7 +3,6 @@
 Lightning is imported when a callback is made, and not before.
 """
 
-import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +126,9 @@ def _blank(kind: type[DelayCallback]) -> DelayCallback:
     return object.__new__(_with_hooks(kind))
 
 
-@functools.cache
+_made: dict[type[DelayCallback], type[DelayCallback]] = {}
+
+
 def _with_hooks(kind: type[DelayCallback]) -> type[DelayCallback]:
     """The class that is Lightning's, too: a trainer calls many hooks, of which those are here that do something."""
     try:
@@ -136,5 +137,7 @@ def _with_hooks(kind: type[DelayCallback]) -> type[DelayCallback]:
         raise ExtraMissingError("delayplug.DelayCallback", "lightning", "bench") from error
     if issubclass(kind, Callback):
         return kind
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "made_here": True}
-    return type(kind.__name__, (kind, Callback), names)
+    if kind not in _made:
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "made_here": True}
+        _made[kind] = type(kind.__name__, (kind, Callback), names)
+    return _made[kind]
