@@ -28,6 +28,7 @@ from .layers.frozen import Frozen as Frozen, FrozenConvDelay as FrozenConvDelay,
 from .layers.linear import LearnableDelay as LearnableDelay
 from .layers.state import DelayState as DelayState
 from .layers.time_last import TimeLastDelay as TimeLastDelay
+from .learning.callback import DelayCallback as DelayCallback
 from .learning.captured import CapturedStep as CapturedStep
 from .learning.history import DelayHistory as DelayHistory
 from .learning.penalties import delay_penalty as delay_penalty

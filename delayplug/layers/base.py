@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from ..errors import ArgumentError
 from .autograd import is_transformed
 from .checks import HALF
+from .engines.events import Launch
 from .parameters import DelayParameters
 from .state import (
     Built,
@@ -22,6 +23,7 @@ from .state import (
     check_state,
     window_over,
 )
+from .sums import Ages, Sums, in_next_steps, one_step_later
 from .taps import integer_taps, taps
 from .tracing import refuse_other_exporters, traced_call
 
@@ -42,8 +44,8 @@ class DelayLayer(DelayParameters, ABC):
     Everything can be differentiated twice and more, and goes through the transforms of `torch.func`, with functions of
     torch that take more time and memory (see `layers.autograd`).
 
-    A subclass says how taps are applied: `_convolve`, `_step_kernel`, `_convolve_step`, `_check_input`; without one of
-    these it cannot be made. `_event_step` is optional.
+    A subclass says how taps are applied: `_convolve`, `_step_kernel`, `_convolve_step`, `_weigh`, `_check_input`;
+    without one of these it cannot be made. `_event_step` and `_scattered` are optional.
 
     Attributes:
         delays: Parameter, in steps.
@@ -152,11 +154,25 @@ class DelayLayer(DelayParameters, ABC):
         x, dtype = self._prepare(x, leading=1, spikes=True)
         return _in_precision(self._convolve(x, self._shared_kernel(weight), x.shape[0] + tail), dtype)
 
+    def repeats(self, x: Tensor, weight: Tensor | None = None) -> bool:
+        """Whether a sequence (T, ...) has the same input at all steps, and is for `repeated`; waits for no device."""
+        if x.device.type != "cpu" or x.requires_grad or x.shape[0] < 2 or not self._checks_values():
+            return False
+        return torch.equal(x[1], x[0]) and torch.equal(x[1:], x[:-1])
+
+    def repeated(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """`forward` for a sequence (T, ...) that has the same input at all steps: a running sum."""
+        outputs, state, first = list[Tensor](), None, x[0]
+        for _ in range(x.shape[0]):
+            y, state = self.step(first, state, weight)
+            outputs.append(y)
+        return torch.stack(outputs)
+
     def chunk(self, x: Tensor, state: DelayState | None, weight: Tensor | None = None) -> tuple[Tensor, DelayState]:
         """A part of a sequence: `forward` with what `state` says is under way (None: nothing), and the next state."""
         x, dtype = self._prepare(x, leading=1)
         skip = 0 if state is None else self.max_delay  # silence need not be convolved
-        past_and_x = torch.cat((self._state(state, x.shape[1:]).history, x))
+        past_and_x = torch.cat((self._state(state, x.shape[1:]).past(), x))
         kernel, made_from = self._chunk_kernel(state, weight)
         y = self._convolve(past_and_x[self.max_delay - skip :], kernel, x.shape[0] + skip)
         # A copy, or a state would keep the whole sequence alive.
@@ -185,30 +201,101 @@ class DelayLayer(DelayParameters, ABC):
         Returns:
             The output of the step, and the next state.
         """
-        x, dtype = self._prepare(x, leading=0)
+        given, (x, dtype) = x, self._prepare(x, leading=0)
         state = self._state(state, x.shape)
-        event_driven = self._event_step(x, state, weight)
+        sums = self._sums(given, x, state, weight)
+        event_driven = self._event_step(x, state, weight, sums)
         if event_driven is not None:
-            return _in_precision(event_driven[0], dtype), event_driven[1]
-        kernel, made_from = state.kernel, self._origin("step", weight, state.made_from)
+            return _in_precision(self._with_bias(event_driven[0]), dtype), event_driven[1]
+        made_from = self._origin("step", weight, state.made_from)
+        kernel = self._known_kernel(state, weight, made_from)
+        if sums is not None and kernel is None:
+            if state.made_from is not None:  # it has changed on the way, and may do so at every step
+                sums = sums.with_new_kernel()
+            elif sums.silent:
+                kernel = Ages(self._shared_kernel(weight))
+        joined, total = None, self._added_up(sums, state, x, kernel) if isinstance(kernel, Ages) else None
+        if total is None:
+            kernel = self._step_kernel(self._shared_kernel(weight)) if kernel is None else kernel
+            joined = kernel.joined(self._step_kernel) if isinstance(kernel, Ages) else kernel
+            kernel = kernel if sums is not None and sums.silent else joined
+        window, tape = window_over(state, x, joined is not None and joined.requires_grad, values=joined is None)
+        if joined is not None:
+            total = self._convolve_step(window, joined)
+            if sums is not None and sums.tells_all(self.max_delay):
+                sums.total = total
+        assert total is not None
+        y, history = self._with_bias(total), window[1:]
+        if sums is not None:
+            sums.history = history
+            if y is total:  # whoever gets the output may write to it
+                y = y.clone()
+        return _in_precision(y, dtype), DelayState(history, kernel, made_from, tape=tape, sums=sums)
+
+    def _known_kernel(self, state: DelayState, weight: Tensor | None, made_from: Origin | None) -> Tensor | Ages | None:
+        """That of the state, if a step would make the same."""
+        kernel = state.kernel
         # A traced step cannot tell which tensor a weight is, but a Parameter is the one that it was.
         unknown = torch.compiler.is_compiling() and weight is not None and not isinstance(weight, nn.Parameter)
-        changed = unknown or made_from is not state.made_from
-        if not isinstance(kernel, Tensor) or changed or kernel.requires_grad != self._learns(weight):
-            kernel = self._step_kernel(self._shared_kernel(weight))
-        window, tape = window_over(state, x, kernel.requires_grad)
-        y = self._convolve_step(window, kernel)
-        return _in_precision(y, dtype), DelayState(window[1:], kernel, made_from, tape=tape)
+        if kernel is None or isinstance(kernel, Launch) or unknown or made_from is not state.made_from:
+            return None
+        if (
+            isinstance(kernel, Ages) and state.known_sums() is None
+        ):  # the state was cut off from the graph that these have
+            return None
+        return kernel if kernel.requires_grad == self._learns(weight) else None
+
+    def _sums(self, given: Tensor, x: Tensor, state: DelayState, weight: Tensor | None) -> Sums | None:
+        """Those of the next state, without what this step gives; None where nobody is to add anything up."""
+        if torch.compiler.is_compiling() or is_transformed():
+            return None
+        # Values may be written to an input such that torch does not count it. A plain layer that learns would miss it,
+        # too; on a GPU all others look at each input.
+        if x.device.type != "cpu" and not self._learns(weight):
+            return None
+        sums = state.known_sums()
+        return Sums(given, 1, silent=False) if sums is None else sums.followed_by(given, x, state.history)
+
+    def _added_up(self, sums: Sums | None, state: DelayState, x: Tensor, kernel: Ages) -> Tensor | None:
+        """The output of a step without bias, from that of the steps before; None where the last K inputs are needed."""
+        before = state.known_sums()
+        if sums is None or before is None:
+            return None
+        if sums.silent:
+            age, x = sums.count - 1, sums.x if sums.x is not None else x
+            if age and sums.total is None:
+                return None
+            if age <= self.max_delay:
+                y = self._weigh(x, kernel.taps[age])
+                sums.total = y if sums.total is None else sums.total + y
+            total = sums.total
+        else:
+            known, x = before.outputs, x.clone()
+            if not self._scatters(x) or not (known is not None or before.silent):
+                return None
+            if known is None and before.x is not None:
+                known = in_next_steps(self._scattered(before.x, kernel.kernel), before.count)
+            if known is None:
+                return None
+            sums.outputs = self._scattered(x, kernel.kernel) + one_step_later(known)
+            total = sums.outputs[..., 0, :]
+        if torch.is_grad_enabled() and (before.inputs or x.requires_grad):
+            sums.inputs = (*before.inputs, x)[-self.max_delay :] if self.max_delay else ()
+        return total
 
     def _state(self, state: DelayState | None, shape: tuple[int, ...]) -> DelayState:
         """The state, checked, for inputs of that shape; if it is None, that before a sequence."""
         if state is None:
-            return DelayState(torch.zeros((self.max_delay, *shape), dtype=self.dtype, device=self.delays.device))
+            sums, history = Sums(), torch.zeros((self.max_delay, *shape), dtype=self.dtype, device=self.delays.device)
+            sums.history = history
+            return DelayState(history, sums=sums)
         check_state(state, self.max_delay, shape)
         return state
 
-    def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
-        """One step taken spike by spike: output and next state; None for a step that is better taken densely."""
+    def _event_step(
+        self, x: Tensor, state: DelayState, weight: Tensor | None, sums: Sums | None
+    ) -> tuple[Tensor, DelayState] | None:
+        """One step taken spike by spike: output without bias, and next state; None for one better taken densely."""
         return None
 
     @abstractmethod
@@ -225,7 +312,23 @@ class DelayLayer(DelayParameters, ABC):
 
     @abstractmethod
     def _convolve_step(self, window: Tensor, kernel: Tensor) -> Tensor:
-        """One step's output from the last K inputs, oldest first."""
+        """One step's output without bias from the last K inputs, oldest first."""
+
+    @abstractmethod
+    def _weigh(self, x: Tensor, tap: Tensor) -> Tensor:
+        """What the input x of a step adds to the output, without bias, at the age that has this tap (*S)."""
+
+    def _scatters(self, x: Tensor) -> bool:
+        """Whether products with the taps of all ages are better than the last K inputs: less memory for a gradient."""
+        return False
+
+    def _scattered(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """The products of the input of a step with the taps of all ages (K, *S): (*batch, K, O)."""
+        raise NotImplementedError
+
+    def _with_bias(self, y: Tensor) -> Tensor:
+        """The output of a step with the layer's own bias, if it has one."""
+        return y
 
     @abstractmethod
     def _check_input(self, x: Tensor, leading: int) -> None:

@@ -109,6 +109,9 @@ class ConvDelay(DelayLayer):
     def _convolve_step(self, window: Tensor, kernel: Tensor) -> Tensor:
         return weigh_ages(self._padded(window), kernel, self.geometry)
 
+    def _weigh(self, x: Tensor, tap: Tensor) -> Tensor:
+        return weigh_ages(self._padded(x.unsqueeze(0)), join_ages(tap.unsqueeze(0), self.geometry), self.geometry)
+
     def extra_repr(self) -> str:
         return self._describe(f"{self.in_channels}, {self.out_channels}, kernel_size={tuple(self.delays.shape[2:-1])}")
 

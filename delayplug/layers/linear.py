@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..errors import ArgumentError
 from . import dcls
@@ -19,6 +20,7 @@ from .engines.events import Launch, arrivals
 from .options import KernelOptions, LearnSigma, check_engine
 from .precision import full_precision
 from .state import DelayState, window_over
+from .sums import Sums
 from .taps import Interpolation
 
 
@@ -154,10 +156,29 @@ class LearnableDelay(DelayLayer):
         if self.out_features is None:
             return (window * _along_channels(kernel, window.dim() - 1)).sum(0)
         with full_precision(kernel.device):
-            y = window.movedim(0, -2).flatten(-2) @ kernel
+            return window.movedim(0, -2).flatten(-2) @ kernel
+
+    def _weigh(self, x: Tensor, tap: Tensor) -> Tensor:
+        if self.out_features is None:
+            return x * _along_channels(tap.unsqueeze(0), x.dim())[0]
+        with full_precision(tap.device):
+            return functional.linear(x, tap)
+
+    def _scatters(self, x: Tensor) -> bool:
+        wanted = torch.is_grad_enabled() and (x.requires_grad or self.delays.requires_grad)
+        return self.out_features is not None and self.out_features <= self.in_features and wanted
+
+    def _scattered(self, x: Tensor, kernel: Tensor) -> Tensor:
+        with full_precision(kernel.device):
+            products: Tensor = functional.linear(x, kernel.flatten(0, 1)).unflatten(-1, kernel.shape[:2])
+        return products
+
+    def _with_bias(self, y: Tensor) -> Tensor:
         return y if self.bias is None else y + self.bias
 
-    def _event_step(self, x: Tensor, state: DelayState, weight: Tensor | None) -> tuple[Tensor, DelayState] | None:
+    def _event_step(
+        self, x: Tensor, state: DelayState, weight: Tensor | None, sums: Sums | None
+    ) -> tuple[Tensor, DelayState] | None:
         # Counting spikes on a GPU would wait for it.
         chosen = self.rounds and self.engine == "auto" and x.device.type == "cpu"
         if self.out_features is None or not chosen or torch.compiler.is_compiling() or is_transformed():
@@ -166,20 +187,27 @@ class LearnableDelay(DelayLayer):
             return None  # a gradient wants the window of inputs
         made_from, pending, launches = self._origin("events", weight, state.made_from), state.pending, state.kernel
         changed = state.made_from is not made_from
-        # Without an origin it comes from a file.
-        if pending is None or (changed and state.made_from is not None):
-            pending = self._pending(state.history, weight)
         if changed or not isinstance(launches, Launch):
             launches = self._from_whole("events", weight, self._launch)
-        if x.dim() == 2:
-            y, pending = arrivals(x, pending, launches)
+        known = None if sums is None or changed else sums.pending
+        if sums is not None and known is not None and sums.total is not None:
+            # Of a step after the first one with this input; the outputs after this sum are found when they are wanted.
+            age = sums.count - 1
+            y, pending = sums.total + known[age - 1] if age <= self.max_delay else sums.total, None
         else:
-            size, shape = self.max_delay + 1, (*x.shape[:-1], self.out_features)
-            y, pending = arrivals(x.reshape(-1, self.in_features), pending.view(size, -1, self.out_features), launches)
-            y, pending = y.view(shape), pending.view(size, *shape)
+            # Without an origin it comes from a file.
+            if pending is None or (changed and state.made_from is not None):
+                pending = self._pending(state.history, weight)
+            shape = (*x.shape[:-1], self.out_features)
+            flat = pending.view(self.max_delay + 1, -1, self.out_features)
+            y, pending = arrivals(x.reshape(-1, self.in_features), flat, launches)
+            y, pending = y.view(shape), pending.view(self.max_delay + 1, *shape)
+            known = pending if sums is not None and sums.silent and sums.count == 1 else None
         window, tape = window_over(state, x, learns=False)
-        y = y if self.bias is None else y + self.bias
-        return y, DelayState(window[1:], launches, made_from, pending, tape)
+        history = window[1:]
+        if sums is not None:
+            sums.total, sums.pending, sums.history = None if known is None else y.clone(), known, history
+        return y, DelayState(history, launches, made_from, pending, tape, sums)
 
     def _pending(self, history: Tensor, weight: Tensor | None) -> Tensor:
         """The next K outputs as far as the last D inputs say, without bias: (K, *batch, O)."""

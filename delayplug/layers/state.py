@@ -9,6 +9,7 @@ from ..errors import ArgumentError
 from .autograd import is_transformed
 from .checks import check_count
 from .engines.events import Launch
+from .sums import Ages, Sums
 
 _INDICES = (torch.bool, torch.int64, torch.int32)
 
@@ -23,19 +24,32 @@ class DelayState(NamedTuple):
         pending that comes from a file and is taken as it is, and while torch.compile traces.
     pending: (K, *batch, O), what is known of the next outputs in event-driven steps (see `engines.events`), else None.
     tape: where history lies and the place behind it, so that it need not be copied; None where a gradient is wanted.
+    sums: what the inputs have given so far, see `layers.sums`; None where nobody adds it up. While steps go on from it,
+        history holds the values of the inputs and `past()` has their graphs, too.
 
     A copy or a pickle holds the history alone, for whatever layer it meets then: the next step makes the rest.
     """
 
     history: Tensor
-    kernel: Tensor | Launch | None = None
+    kernel: Tensor | Launch | Ages | None = None
     made_from: "Origin | None" = None
     pending: Tensor | None = None
     tape: "tuple[Tape, int] | None" = None
+    sums: Sums | None = None
+
+    def past(self) -> Tensor:
+        """(D, *x), the last D inputs, oldest first, with their graphs if they have any."""
+        sums = self.known_sums()
+        return self.history if sums is None else sums.with_graphs(self.history)
+
+    def known_sums(self) -> Sums | None:
+        """The sums, None if they belong to another state."""
+        return self.sums if self.sums is not None and self.sums.history is self.history else None
 
     def detach(self) -> "DelayState":
         """The same inputs, cut off from the graph; the next step makes the kernel again."""
-        return DelayState(self.history.detach())
+        history, sums = self.history.detach(), self.known_sums()
+        return DelayState(history, sums=None if sums is None else sums.cut(history))
 
     def select(self, index: slice | Tensor) -> "DelayState":
         """The state of some samples of the batch: cut, permuted or repeated. A slice copies nothing.
@@ -60,7 +74,7 @@ class DelayState(NamedTuple):
                 raise ArgumentError("index", f"a mask of bool ({batch},)", tuple(index.shape))
             index = index.nonzero().squeeze(1)
         pending = None if self.pending is None else self.pending[:, index]
-        return self._replace(history=self.history[:, index], pending=pending, tape=None)
+        return self._replace(history=self.past()[:, index], pending=pending, tape=None, sums=None)
 
     def extended(self, count: int) -> "DelayState":
         """The state of a batch with `count` more samples behind, for which nothing is under way.
@@ -72,9 +86,9 @@ class DelayState(NamedTuple):
         self._check_batch()
         if count == 0:
             return self
-        history, pending = (None if part is None else _extended(part, count) for part in (self.history, self.pending))
+        history, pending = (None if part is None else _extended(part, count) for part in (self.past(), self.pending))
         assert history is not None
-        return self._replace(history=history, pending=pending, tape=None)
+        return self._replace(history=history, pending=pending, tape=None, sums=None)
 
     def _check_batch(self) -> None:
         if self.history.dim() < 3:
@@ -82,7 +96,8 @@ class DelayState(NamedTuple):
 
     def __reduce__(self) -> tuple[type["DelayState"], tuple[Tensor]]:
         # The history can be a view into a tape, all of which would be copied. One with a graph torch refuses to copy.
-        return DelayState, (self.history if self.history.requires_grad else self.history.clone(),)
+        history = self.past()
+        return DelayState, (history if history.requires_grad else history.clone(),)
 
 
 def _extended(part: Tensor, count: int) -> Tensor:
@@ -161,19 +176,26 @@ class Tape:
         return self._data[self.written - length : self.written]
 
 
-def window_over(state: DelayState, x: Tensor, learns: bool) -> tuple[Tensor, tuple[Tape, int] | None]:
+def window_over(
+    state: DelayState, x: Tensor, learns: bool, *, values: bool = False
+) -> tuple[Tensor, tuple[Tape, int] | None]:
     """The last K inputs with x, (K, *x), oldest first, and the tape of the next state.
 
     On a tape nothing is copied. Where a gradient is wanted, of the kernel (`learns`) or of the inputs, the window is a
     copy and there is no tape: what is saved for a backward pass must not be written to. Nor is there one within
-    transforms of torch.func, which cannot batch writing to memory from outside.
+    transforms of torch.func, which cannot batch writing to memory from outside. With `values`, a gradient of the
+    inputs is not wanted.
     """
-    learns = learns or (torch.is_grad_enabled() and (x.requires_grad or state.history.requires_grad))
-    if learns or torch.compiler.is_compiling() or is_transformed():
-        return torch.cat((state.history, x.unsqueeze(0))), None
+    traced = torch.compiler.is_compiling() or is_transformed()
+    history, x = state.history, x.detach() if values else x
+    if not values and not traced and torch.is_grad_enabled():
+        history = state.past()
+    learns = learns or (torch.is_grad_enabled() and (x.requires_grad or history.requires_grad))
+    if learns or traced:
+        return torch.cat((history, x.unsqueeze(0))), None
     tape = state.tape[0] if state.tape is not None and state.tape[0].has_room(state.tape[1]) else None
-    tape = Tape(state.history) if tape is None else tape
-    return tape.write(x, state.history.shape[0] + 1), (tape, tape.written)
+    tape = Tape(history) if tape is None else tape
+    return tape.write(x, history.shape[0] + 1), (tape, tape.written)
 
 
 def check_state(state: DelayState, max_delay: int, shape: tuple[int, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, NoReturn, TypedDict, get_args
 
 import torch
 from torch import nn
@@ -68,7 +68,7 @@ class SigmaSchedule:
             raise ArgumentError("until", "a fraction between 0 (excluded) and 1", until)
         if shape not in get_args(Shape):
             raise ArgumentError("shape", f"one of {', '.join(get_args(Shape))}", repr(shape))
-        self._layers = [layer for layer in _delays(model) if _follows(layer)]
+        self._layers = [layer for layer in _delays(model) if anneals(layer)]
         if not self._layers:
             expected = "a model with delays whose sigma is a buffer"
             raise ArgumentError(
@@ -100,10 +100,20 @@ class SigmaSchedule:
             for floor, start, end in self._ranges
         ]
 
-    def step(self) -> None:
-        """Count one more epoch, and set the widths for it."""
-        self.epoch += 1
+    def step(self, epoch: int | None = None) -> None:
+        """Count one more epoch, or set their number, and set the widths after so many."""
+        if epoch is not None:
+            check_count("epoch", epoch, 0)
+        self.epoch = self.epoch + 1 if epoch is None else int(epoch)
         self._apply()
+
+    @property
+    def optimizer(self) -> NoReturn:
+        """What schedulers of learning rates have. Raises AttributeError, with what to do instead."""
+        raise AttributeError(
+            "SigmaSchedule is no scheduler of a learning rate. For Lightning, leave it out of configure_optimizers and "
+            "use Trainer(callbacks=[delayplug.DelayCallback()]); elsewhere, call its step() once per epoch"
+        )
 
     def _apply(self) -> None:
         for layer, width in zip(self._layers, self.after(self.epoch), strict=True):
@@ -168,7 +178,8 @@ def _delays(model: nn.Module) -> Iterator[DelayLayer]:
     return (module for module in model.modules() if isinstance(module, DelayLayer))
 
 
-def _follows(layer: DelayLayer) -> bool:
+def anneals(layer: DelayLayer) -> bool:
+    """Whether the width of a layer is one that a schedule sets: it has one, which is not learned."""
     return layer.sigma is not None and not isinstance(layer.sigma, nn.Parameter)
 
 

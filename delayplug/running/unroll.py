@@ -8,8 +8,8 @@ Shapes: T steps, B batch.
 """
 
 import functools
-from collections.abc import Hashable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ..errors import ArgumentError, UnrollError, WiringError
+from ..layers.checks import check_count
 from ..neurons.fused import fuses, run_fused
 from ..neurons.loops import compiled_loops
 from ..surgery.by_example import fed_back
@@ -31,6 +32,7 @@ from ..toolkits import plugins
 from ..toolkits.capabilities import FusedNeurons, dynamics, streams
 from ..toolkits.states import tensors_in
 from ..toolkits.vocabulary import Mode, TimeInside, Turns
+from .constant_loop import OnePass, calls_of_neurons
 from .fingerprint import fingerprint
 from .loop import Continuing, Forward, call, from_fresh_state, has_loop, over_time, step_by_step
 from .selfcheck import agree, longest_delay
@@ -38,11 +40,11 @@ from .time_first import time_must_come_first
 
 _NORMS = nn.modules.batchnorm._NormBase
 # Whether models loop by themselves, by how they looked when that was found out, and whether they were checked.
-_looked_at: "WeakKeyDictionary[nn.Module, dict[tuple[Hashable, bool], bool]]" = WeakKeyDictionary()
+_looked_at: "WeakKeyDictionary[nn.Module, dict[Hashable, bool]]" = WeakKeyDictionary()
 _MOST_KEYS = 16
 
 
-def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = False) -> Any:
+def unroll(model: nn.Module, x: Tensor, *, steps: int | None = None, check: bool = True, compile: bool = False) -> Any:
     """Run a feed-forward network over a whole sequence, layer by layer, from a fresh state.
 
     Equal to the model's own time loop, or to yours around it, and much faster: layers without memory run once over all
@@ -53,7 +55,9 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
     Args:
         model: takes one step (B, ...), with neurons that hold their state or with a `state` that its forward passes on;
             or a sequence (T, B, ...) over which its forward has a loop.
-        x: (T, B, ...).
+        x: (T, B, ...); with `steps`, the input (B, ...) that every step has.
+        steps: T, for an input that is the same at every step, such as an image: of a model that takes one step, or one
+            whose forward has the loop, `for step in range(T)`, over its input.
         check: for a model with a forward of its own, compare with its own loop on a few steps of two samples: a value
             that flows back in time, or a state that is changed between steps, does not show otherwise. Costs what these
             steps cost, at the first call; and again after anything of the model has changed but the values of its
@@ -62,13 +66,18 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
             its own: some seconds at the first call for each neuron, a fraction of the loop's time at all others.
 
     Returns:
-        The output of the model for each step, (T, B, ...), or a container of that; without the state.
+        The output of the model for each step, (T, B, ...), or a container of that; without the state. With a loop over
+        one input in its forward, what that returns.
 
     Raises:
         UnrollError: the network is not feed-forward, or its modules do not share one time axis, with the reason.
         WiringError: the model has no neurons of an installed toolkit.
-        ArgumentError: x is not a sequence.
+        ArgumentError: x is not a sequence, or `steps` no number of them.
     """
+    if steps is not None:
+        check_count("steps", steps, 1)
+        if isinstance(x, Tensor) and x.dim():
+            return _constant(model, x, steps, check=check, compile=compile)
     if not isinstance(x, Tensor) or x.dim() < 2 or x.shape[0] == 0:
         raise ArgumentError(
             "x", "a sequence (T, B, ...)", tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
@@ -85,25 +94,101 @@ def unroll(model: nn.Module, x: Tensor, *, check: bool = True, compile: bool = F
         raise UnrollError("some neurons take steps and others sequences: run the model as it is")
     _check_layers(network)
     own_forward = any(not network.in_order(module) for module in _containers(network))
-    with time_must_come_first(network, x, UnrollError) if own_forward else nullcontext():
-        loops = own_forward and _seen(network, x, check)
+    if not own_forward:
         with compiled_loops(compile):
-            return _unrolled(network, x, loops)
-
-
-def _seen(network: Network, x: Tensor, check: bool) -> bool:
-    """Whether the model loops by itself, checked if wanted; looked at once for as long as the model stays the same."""
-    piece = x[: 3 + longest_delay(network.model), :2]  # long enough for the last delayed value to arrive
-    key = (piece.shape, x.dtype, x.device, fingerprint(network.model))
-    known = _looked_at.setdefault(network.model, {})
-    if (key, check) not in known:
-        loops = known[key, True] if (key, True) in known else has_loop(network, x)
-        if check:
-            _check(network, piece, loops)
+            return _unrolled(network, x, loops=False)
+    known, key = _looked_at.setdefault(model, {}), _key(network, x, check)
+    is_known = key in known
+    with time_must_come_first(network, x, UnrollError):
+        loops = known[key] if is_known else _looked(network, x, check)
+        with compiled_loops(compile):
+            out = _unrolled(network, x, loops)
+    # What neurons hold in a fresh state may look otherwise once they have run.
+    for looked in () if is_known else (key, _key(network, x, check)):
         while len(known) >= _MOST_KEYS:
             del known[next(iter(known))]
-        known[key, check] = loops
-    return known[key, check]
+        known[looked] = loops
+    return out
+
+
+def _constant(model: nn.Module, x: Tensor, steps: int, *, check: bool, compile: bool) -> Any:
+    """`unroll` of a model that has the same input (B, ...) at all steps."""
+    network = Network(model, plugins.toolkit_of(model.modules())[1])
+    sequence = x.unsqueeze(0).expand(steps, *x.shape)
+    if any(network.toolkit.mode(neuron) is not Mode.STEP for neuron in network.neurons.values()):
+        return unroll(model, sequence, check=check, compile=compile)
+    known, key = _looked_at.setdefault(model, {}), (steps, *_key(network, sequence, check))
+    is_known = key in known
+    if is_known:
+        loops = known[key]
+    else:
+        calls = calls_of_neurons(network, x[:1])
+        if calls > 1 and calls != steps:
+            raise UnrollError(f"the loop of the model has {calls} steps over this input, and steps={steps}")
+        loops = calls == steps > 1
+    if not loops:
+        out = unroll(model, sequence, check=check, compile=compile)
+    else:
+        _check_layers(network)
+        if check and not is_known:
+            _check_constant(network, x[:2], steps)
+        with compiled_loops(compile):
+            out = _one_pass(network, x, steps)
+    for looked in () if is_known else (key, (steps, *_key(network, sequence, check))):
+        known[looked] = loops
+    return out
+
+
+def _one_pass(network: Network, x: Tensor, steps: int) -> Any:
+    """The output of a model with a loop over one input (B, ...)."""
+    passed = dict[str, list[Tensor]]()
+    once = OnePass(steps, x.shape[0], network.neurons)
+    folded = x.unsqueeze(0).expand(steps, *x.shape).flatten(0, 1)
+
+    def run() -> Any:
+        with ExitStack() as stack:
+            for module in network.modules.values():
+                if isinstance(module, Delayed) and not isinstance(module, StatefulDelayed):
+                    stack.enter_context(module.delay_memory.carry(None))  # it is not to look at what the loop passes on
+            stack.enter_context(once)
+            return call(network.model, folded)[0]
+
+    with _patched(network, steps, passed, once.once):
+        try:
+            out = from_fresh_state(network, run)
+            _check_beginnings(passed)
+        except UnrollError:
+            raise
+        except Exception as error:
+            raise UnrollError(f"the model does not run on all steps at once: {error!r}") from error
+    return once.result(out)
+
+
+@torch.no_grad()
+def _check_constant(network: Network, x: Tensor, steps: int) -> None:
+    """Raise UnrollError unless a loop over one input (B, ...) and the unrolled model agree."""
+    with preserved(network.model):
+        network.model.eval()
+        expected = from_fresh_state(network, lambda: call(network.model, x)[0])
+        if not agree(expected, _one_pass(network, x, steps)):
+            raise UnrollError(
+                "layer by layer the model does not give what its own loop over one input gives: a value of one step is "
+                "used in another one, or what the steps give is not collected in a list and stacked. Run it as it is"
+            )
+
+
+def _key(network: Network, x: Tensor, check: bool) -> tuple[Hashable, ...]:
+    """What a model is looked at once for."""
+    return x.shape[2:], min(x.shape[1], 2), x.dtype, x.device, check, fingerprint(network.model, network.neurons)
+
+
+def _looked(network: Network, x: Tensor, check: bool) -> bool:
+    """Whether the model loops by itself; checked if wanted."""
+    loops = has_loop(network, x)
+    if check:
+        piece = x[: 3 + longest_delay(network.model), :2]  # long enough for the last delayed value to arrive
+        _check(network, piece, loops)
+    return loops
 
 
 def _unrolled(network: Network, x: Tensor, loops: bool) -> Any:
@@ -193,8 +278,13 @@ def _check_layers(network: Network) -> None:
 
 
 @contextmanager
-def _patched(network: Network, steps: int, passed: dict[str, list[Tensor]]) -> Iterator[None]:
-    """Within the block, whatever has a memory takes all steps folded into the batch."""
+def _patched(
+    network: Network,
+    steps: int,
+    passed: dict[str, list[Tensor]],
+    wrap: Callable[[str, Forward], Forward] = lambda _, forward: forward,
+) -> Iterator[None]:
+    """Within the block, whatever has a memory takes all steps folded into the batch; `wrap` takes its name, too."""
     with ExitStack() as stack:
         for name, module in network.modules.items():
             if name in network.neurons:
@@ -205,7 +295,7 @@ def _patched(network: Network, steps: int, passed: dict[str, list[Tensor]]) -> I
                 forward = _by_steps(module, steps)
             else:
                 continue
-            stack.enter_context(replaced_forward(module, forward))
+            stack.enter_context(replaced_forward(module, wrap(name, forward)))
         yield
 
 
@@ -237,7 +327,10 @@ def _neuron(network: Network, name: str, neuron: nn.Module, steps: int, passed: 
     def forward(x: Tensor, *state: Any, **more: Any) -> Any:
         nonlocal called
         if called:
-            raise UnrollError(f"{name} runs more than once: the model has a loop that is not over its input")
+            raise UnrollError(
+                f"{name} runs more than once: the model has a loop that is not over its input. If it has one input "
+                "(B, ...) for all steps, use unroll(model, x, steps=...)"
+            )
         called = True
         passed[name] = not_empty(toolkit.passed_state(neuron, (x, *state), more) or ())
         out = over_time(toolkit, neuron, plain, x.unflatten(0, (steps, -1)))

@@ -24,6 +24,7 @@ from .fits import warn_of_short_example
 from .plan import Connection, Plan, plan_delays
 from .sequence import Memory
 from .state_hooks import unwatch_state_hooks, watch_state_hooks
+from .untrained import expect_training
 from .values import Init, MaxDelay, initialise, longest
 from .verdict import HAS_DELAYS, Filter
 
@@ -117,6 +118,7 @@ def add_delays(
         _verify(model, example, [c.layer for c in plan.connections])
     watch.plans.append(plan)
     warn_of_short_example(model, plan, stacklevel=2)
+    expect_training(model)
     return model
 
 

@@ -127,7 +127,8 @@ class Delayed(nn.Module):
 
         def through(value: Tensor, weight: Tensor | None) -> Tensor:
             frame = _Frame(value, TimeAxis.FOLDED, steps, space, per_channel=weight is None)
-            return frame.back(self.delay(frame.value) if weight is None else self.delay(frame.value, weight=weight))
+            run = self.delay.repeated if self.delay.repeats(frame.value, weight) else self.delay
+            return frame.back(run(frame.value) if weight is None else run(frame.value, weight=weight))
 
         return self._run(through, x, (), {})
 
@@ -212,7 +213,7 @@ class _Frame:
         self.leading = 0 if time is None else 1
         behind = value.dim() - space - 1
         self.batch: torch.Size | None = value.shape[self.leading : behind]
-        if not per_channel and space == 0:
+        if (not per_channel and space == 0) or len(self.batch) == 1:
             self.batch = None  # a linear layer takes any batch
         else:
             value = value.reshape(*value.shape[: self.leading], -1, *value.shape[behind:])

@@ -69,7 +69,7 @@ class Start(NamedTuple):
         """The state, all NaN if it is not sure: then whatever is computed from it cannot be taken for right."""
         if state is None or self.sure is None:
             return state
-        return DelayState(torch.where(self.sure, state.history, torch.nan))
+        return DelayState(torch.where(self.sure, state.past(), torch.nan))
 
     def is_same(self, other: "Start") -> bool:
         """Whether a call goes on from the same inputs."""

@@ -90,7 +90,7 @@ class Resolver:
 
     def go_on_from(self, state: DelayState | None) -> None:
         """The next call goes on from this state, whatever that of the neuron is; with None it begins a sequence."""
-        start = BEGIN if state is None else Start(Record(state, had_graph=state.history.requires_grad))
+        start = BEGIN if state is None else Start(Record(state, had_graph=state.past().requires_grad))
         self._now = self._now._replace(given=start, offer=None)
 
     def mode(self) -> Mode:

@@ -66,7 +66,7 @@ def set_delay_state(model: nn.Module, state: Mapping[str, DelayState | None]) ->
     for name, part in state.items():
         device = layers[name].delay.delays.device
         if part is not None and part.history.device != device:
-            part = DelayState(part.history.to(device))
+            part = DelayState(part.past().to(device))
         layers[name].delay_memory.go_on_from(part)
 
 

@@ -26,9 +26,9 @@ def test_the_base_of_all_layers_cannot_be_made():
         DelayLayer((2, 2), **BASE)
 
 
-@pytest.mark.parametrize("missing", ["_convolve", "_step_kernel", "_convolve_step", "_check_input"])
+@pytest.mark.parametrize("missing", ["_convolve", "_step_kernel", "_convolve_step", "_weigh", "_check_input"])
 def test_a_layer_that_does_not_say_how_taps_are_applied_cannot_be_made(missing):
-    parts = ("_convolve", "_step_kernel", "_convolve_step", "_check_input")
+    parts = ("_convolve", "_step_kernel", "_convolve_step", "_weigh", "_check_input")
     whole = {name: getattr(LearnableDelay, name) for name in parts}
     type("Whole", (DelayLayer,), whole)((2, 2), **BASE)
     forgetful = type("Forgetful", (DelayLayer,), {name: part for name, part in whole.items() if name != missing})

@@ -23,10 +23,10 @@ parameter_groups plan_delays remove_delays reset_delays restart_delays stream te
 
 SINCE = """
 Adaptation AdaptiveConstants AdaptiveParameters Benchmarks CapturedStep ChannelDelays ChargeRule Containers
-CurrentRule Dynamics Exchanges FusedNeurons NeuronActivity OwnDelays OwnWeights Pretrained Reset ResetAfter
-ResetBefore Streams Surrogate SurrogateForm TimeLastDelay adaptive_step clear_caches convert_delays delay_state delays
-from_snn_delays fused_neurons never_fires new_sequence pretrained pretrained_names run_fused select_delays
-set_delay_state set_delays
+CurrentRule DelayCallback Dynamics Exchanges FusedNeurons NeuronActivity OwnDelays OwnWeights Pretrained Reset
+ResetAfter ResetBefore Streams Surrogate SurrogateForm TimeLastDelay adaptive_step clear_caches convert_delays
+delay_state delays from_snn_delays fused_neurons never_fires new_sequence pretrained pretrained_names run_fused
+select_delays set_delay_state set_delays
 """
 
 ROOMS = {

@@ -50,6 +50,17 @@ def test_changes_are_seen(name: str) -> None:
     assert fingerprint(net) != before
 
 
+def test_shapes_of_a_neuron_do_not_count() -> None:
+    net = Model()
+    net.fc.trace, before = torch.zeros(2), fingerprint(net)
+    alike = fingerprint(net, ["fc"])
+    net.fc.trace = torch.zeros(3)
+    assert fingerprint(net, ["fc"]) == alike
+    assert fingerprint(net) != before
+    net.fc.trace = None
+    assert fingerprint(net, ["fc"]) != alike
+
+
 def test_values_do_not_count() -> None:
     net = Model()
     before = fingerprint(net)

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ..taps import round_delays
 
-# An entry that is scattered costs as much as so many products of a dense matrix (two CPU cores).
-_SCATTERED = 64
+# An entry that is scattered costs as much as so many products of a dense matrix (two CPU cores), and as so many of a
+# matrix product with several samples, each of which makes use of the same taps.
+_SCATTERED, _SCATTERED_OF_MANY = 64, 256
+_MANY = 8
 
 
 class Launch:
@@ -40,6 +42,17 @@ class Launch:
         self.slots = rounded.long().mul_(outputs).add_(place)
         self._shape = inputs, (max_delay + 1) * outputs
         self.silence = weights.new_zeros(1, 1, outputs)
+        self._in_batch: tuple[int, Tensor] | None = None
+
+    def slots_in(self, batch: int) -> Tensor:
+        """(I, O N), the place d_oi * B O + o in the next K outputs of B samples; kept for the last such B."""
+        if batch == 1:
+            return self.slots
+        if self._in_batch is None or self._in_batch[0] != batch:
+            outputs = self.silence.shape[-1]
+            delays = self.slots.div(outputs, rounding_mode="floor")
+            self._in_batch = batch, delays.mul_((batch - 1) * outputs).add_(self.slots)
+        return self._in_batch[1]
 
     @functools.cached_property
     def taps(self) -> Tensor:
@@ -58,16 +71,15 @@ def arrivals(x_BI: Tensor, pending_KBO: Tensor, launches: Launch) -> tuple[Tenso
     after = torch.cat((pending_KBO, launches.silence if batch == 1 else launches.silence.expand(1, batch, outputs)))
     x = x_BI.flatten()
     spikes = x.nonzero().squeeze(1)
-    if spikes.numel() * _SCATTERED > x.numel() * size:
+    if spikes.numel() * (_SCATTERED if batch < _MANY else _SCATTERED_OF_MANY) > x.numel() * size:
         after[:-1] += (x_BI @ launches.taps).view(batch, size, outputs).movedim(1, 0)
     else:
         inputs = x_BI.shape[1]
         source = spikes if batch == 1 else spikes.remainder(inputs)
-        slots = launches.slots.index_select(0, source)  # d * O + o, as if the batch had one sample
+        slots = launches.slots_in(batch).index_select(0, source)
         values = launches.weights.index_select(0, source).mul_(x.index_select(0, spikes).unsqueeze(1))
         if batch > 1:
             sample = spikes.div(inputs, rounding_mode="floor")
-            slots += slots.div(outputs, rounding_mode="floor").mul_((batch - 1) * outputs)
             slots += sample.mul_(outputs).unsqueeze(1)
         after.view(-1).scatter_add_(0, slots.flatten(), values.flatten())
     return after[0].clone(), after[1:]
