@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._files import replace_file
 from ..errors import DataError
 from .choices import Binning, TimeUnit
 from .frames import Frames, packed
@@ -117,14 +118,9 @@ def cached_md5(path: str | os.PathLike[str], *, cache: Path | None = None) -> st
         checksum = md5(path)
     except OSError as error:
         raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
-    temporary = entry.with_name(f".{entry.name}.{os.getpid()}")
     with suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(checksum)
-            temporary.replace(entry)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(entry, checksum)
     return checksum
 
 

@@ -25,7 +25,7 @@ STREET = (
     {"toolkits"},
     {"neurons"},
     {"layers", "data"},
-    {"errors", "_tables", "_colours", "_moved", "_triton"},
+    {"errors", "_files", "_tables", "_colours", "_moved", "_triton"},
 )
 ROOMS = {room: level for level, rooms in enumerate(STREET) for room in rooms}
 

@@ -10,7 +10,7 @@ from ..resources import Resources
 from ..task import Task, load_task
 from ..training.outcome import Epoch, OnEpoch, Outcome
 from ..training.trainer import train
-from ..whole_files import locked, remove_leftovers
+from ..whole_files import locked, make_folder, remove_leftovers
 from .existing import existing
 from .records import CHECKPOINT, REFIT_CHECKPOINT, make_record, write_config, write_run
 
@@ -33,7 +33,7 @@ def make_run(
         if existing(folder, config, lambda _: task.checksums).record is None:
             _train(config, task, resources, folder)
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with locked(folder):
         if existing(folder, config, lambda _: task.checksums).record is not None:
             return

@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..._colours import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, PINK, VERMILLION
-from ..comparison.records import Record, read_delays
+from ..comparison.records import Record
+from ..comparison.trained import read_delays
 from ..variants import VARIANTS, Variant, variant_name
 from .intervals import wilson
 from .methods import Row, data_of, last_epoch, rows_of

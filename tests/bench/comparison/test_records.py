@@ -9,7 +9,8 @@ import torch
 
 from delayplug import RunError
 from delayplug.bench.comparison.compare import compare, configurations
-from delayplug.bench.comparison.records import Record, check_comparable, read_delays, read_example, read_record
+from delayplug.bench.comparison.records import Record, check_comparable, read_record
+from delayplug.bench.comparison.trained import read_delays, read_example
 from delayplug.bench.hardware import device_name
 from delayplug.bench.resources import Resources
 from delayplug.bench.serialise import read_toml

@@ -30,7 +30,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("{", "got something unreadable"),
         ("[]", "got other content"),
         (json.dumps(record(format=2)), r"the record of a sweep \(format 1\), got other content"),
-        (json.dumps(record(rungs="many")), "got a damaged one: rungs is str, expected a list. Move it away"),
+        (json.dumps(record(rungs="many")), "got a damaged one: rungs should be a valid list, got 'many'. Move it away"),
         (json.dumps(record(trials=[{"number": 1}])), "got a damaged one"),
     ],
 )
