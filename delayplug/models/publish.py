@@ -10,7 +10,7 @@ from ..bench.comparison.existing import check_same_data
 from ..bench.comparison.records import MODEL, RECORD, Record, read_record
 from ..bench.comparison.trained import load_trained, read_model
 from ..bench.config import SYNTHETIC, RunConfig
-from ..bench.hardware import matmul_precision
+from ..bench.hardware import matmul_precision, within_memory
 from ..bench.known_frames import known_frames
 from ..bench.task import load_task
 from ..bench.whole_files import make_folder, write_whole
@@ -51,7 +51,8 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
         raise ArgumentError("name", "small letters, digits and hyphens between them", repr(name))
     record, trained = read_record(run / RECORD), read_model(run)["state"]
     card = card_of(name, record)
-    network = Pretrained(card, card["config"]["backend"])  # its state_dict has the keys of the trained network
+    with within_memory(str(run)):
+        network = Pretrained(card, card["config"]["backend"])  # its state_dict has the keys of the trained network
     if network.trainable() != record["parameters"]:
         got = f"one that says {record['parameters']}"
         raise RunError(f"{run / RECORD}: expected a record of {network.trainable()} parameters, got {got}")

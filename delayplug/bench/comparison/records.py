@@ -39,7 +39,10 @@ RECORD, MODEL, CONFIG = "record.json", "model.pt", "config.toml"
 CHECKPOINT, REFIT_CHECKPOINT = "checkpoint.pt", "refit.pt"
 _MOVE = "Move it away to make the run again"
 # Settings that the records of all versions have.
-_IN_ALL = frozenset({"dataset", "preset", "backend", "delays", "seed", "fan_in", "hidden", "epochs", "protocol"})
+_IN_ALL = frozenset({
+    *("dataset", "preset", "backend", "delays", "seed", "hidden", "max_delay", "fan_in", "epochs"),
+    *("step_ms", "pool", "binning", "protocol"),
+})  # fmt: skip
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
 
 

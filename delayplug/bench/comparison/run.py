@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..config import RunConfig
+from ..hardware import within_memory
 from ..resources import Resources
 from ..task import Task, load_task
 from ..training.outcome import Epoch, OnEpoch, Outcome
@@ -31,7 +32,8 @@ def make_run(
     task = task or load_task(config)
     if not is_first():
         if existing(folder, config, lambda _: task.checksums).record is None:
-            _train(config, task, resources, folder)
+            with within_memory(config.name):
+                _train(config, task, resources, folder)
         return
     make_folder(folder)
     with locked(folder):
@@ -39,7 +41,8 @@ def make_run(
             return
         write_config(folder, config)
         remove_leftovers(folder)
-        outcome, first = _train(config, task, resources, folder, on_epoch)
+        with within_memory(config.name):
+            outcome, first = _train(config, task, resources, folder, on_epoch)
         write_run(folder, config, make_record(config, task, outcome, resources.label, first), outcome)
 
 

@@ -19,7 +19,7 @@ from ..comparison.existing import check_same_data
 from ..comparison.records import MODEL, RECORD, read_record
 from ..comparison.trained import load_trained, read_model
 from ..config import Readout, RunConfig
-from ..hardware import matmul_precision
+from ..hardware import matmul_precision, within_memory
 from ..model.network import DelayNetwork, class_scores
 from ..task import TEST_SET, Task, load_task
 from ..training.batches import evaluation_loader
@@ -82,7 +82,7 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
     state = read_model(folder)["state"]
     example, _ = task.test.batch(range(min(_EXAMPLE, len(task.test))))
     rows: dict[str, Deployment] = {}
-    with matmul_precision(config.precision):
+    with matmul_precision(config.precision), within_memory(str(folder)):
         for name, constrain in CONSTRAINTS.items():
             progress(name)
             network = build_network(config, task)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -31,10 +32,12 @@ COLOURS: dict[Variant, str] = {
     "dendritic": VERMILLION,
 }
 _STYLES = ("-", "--", ":", "-.")
+_as_written = matplotlib.rc_context({"text.parse_math": False})  # names may have a dollar sign
 _NAME_WIDTH = 34  # letters of a method's name in a line
 _MARKERS = ("o", "s", "^", "D")
 
 
+@_as_written
 def accuracy_figure(records: Sequence[Record]) -> Figure:
     """Accuracy after the last epoch: a mark for each run, by method and backend; and the chance level.
 
@@ -100,6 +103,7 @@ def _marks(axes: Axes, y: int, runs: dict[str, tuple[Record, ...]], backends: Se
         )
 
 
+@_as_written
 def learning_curves_figure(records: Sequence[Record]) -> Figure | None:
     """Validation accuracy and training loss over epochs: the mean over the runs of a method, and the range of all.
 
@@ -163,6 +167,7 @@ def _losses(records: Sequence[Record]) -> list[dict[int, float]]:
     return [{entry["epoch"]: entry["train_loss"] for entry in record["epochs"]} for record in records]
 
 
+@_as_written
 def delays_figure(record: Record, folder: Path) -> Figure:
     """Histograms of the delays of each layer, and of each recurrent connection, before and after training."""
     layers = read_delays(folder)

@@ -45,7 +45,8 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
 
 def _line(record: Record) -> dict[str, object]:
     """The columns of one run. last_epoch and best_on_... are accuracies on the test set; held_out_accuracy never is."""
-    config, accuracy, planted = record["config"], record["accuracy"], record.get("planted_correlation", {})
+    config = RunConfig(**record["config"]).to_json()  # with settings that were added after the record was made
+    accuracy, planted = record["accuracy"], record.get("planted_correlation", {})
     settings = ("preset", "protocol", "backend", "delays", "fan_in", "seed", "epochs")
     held_out = record["held_out"]["accuracy"] if "held_out" in record else ""
     by_speakers, tested = config["protocol"] == "speakers", on_test_set(record)
