@@ -32,7 +32,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
         if not path.parent.is_dir():
             advice = "Make it, or choose another file"
             raise RunError(f"{path}: expected a folder {path.parent} to write it to, got none. {advice}") from error
-        raise RunError(f"{path}: expected a file that can be written, got {error}") from error
+        advice = "Make room, or choose another place"
+        raise RunError(f"{path}: expected a file that can be written, got {error}. {advice}") from error
 
 
 def make_folder(folder: Path) -> None:
