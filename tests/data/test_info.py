@@ -81,7 +81,7 @@ def test_pictures_that_cannot_be_written(write, tmp_path: Path):
     with pytest.raises(ArgumentError, match=r"plot: expected the name of a picture, such as data.png, got .*p\.xyz"):
         draw(parts, tmp_path / "p.xyz")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="expected a picture that can be written, got .* Choose another place"):
+    with pytest.raises(DataError, match=r"expected a picture that can be written, got .* Choose another place"):
         draw(parts, tmp_path / "file" / "p.png")
 
 

@@ -334,7 +334,7 @@ def test_integers_without_a_sign(write):
     """2^64 - 1 is not speaker -1."""
     for name in ("labels", "speaker"):
         path = write(**{name: np.full(3, 2**64 - 1, np.uint64)})
-        with pytest.raises(DataError, match="integers of 64 bits with a sign in .*, got 18446744073709551615"):
+        with pytest.raises(DataError, match=r"integers of 64 bits with a sign in .*, got 18446744073709551615"):
             read_recordings(path)
 
 
@@ -352,5 +352,5 @@ def test_more_than_fits_into_memory(write, monkeypatch):
         raise MemoryError("Unable to allocate 8.00 TiB")
 
     monkeypatch.setattr(np, "concatenate", too_much)
-    with pytest.raises(DataError, match="expected recordings that fit into memory, got more .Unable to allocate"):
+    with pytest.raises(DataError, match=r"expected recordings that fit into memory, got more .Unable to allocate"):
         read_recordings(write())

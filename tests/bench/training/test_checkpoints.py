@@ -246,7 +246,7 @@ def test_every_kind_of_damaged_checkpoint(tmp_path: Path) -> None:
             assert is_one_line(error, str(path)), name  # noqa: PT017
             assert "Delete it to start the run again" in str(error), name  # noqa: PT017
         else:  # bytes of the archive's directory that say nothing about its content
-            assert name.startswith("byte"), name
+            assert name.startswith(("byte", "behind", "twice")), name
             assert kept is not None
             assert (kept.config, kept.epochs) == (CONFIG.to_json(), 1), name
     path.unlink()
@@ -277,13 +277,11 @@ def test_an_edited_checkpoint_is_refused(change: dict[str, object], tmp_path: Pa
 
 
 def test_a_checkpoint_of_the_right_checksum_that_is_not_of_a_run(tmp_path: Path) -> None:
+    negative = {"config": {}, "epochs": [{**EPOCH, "epoch": -1}]}
     for content, wrong in (
         ([], "it should be a valid dictionary"),
         ({"delayplug": {"config": {}, "epochs": [{}]}}, r"delayplug.epochs\[0\] lacks epoch"),
-        (
-            {"delayplug": {"config": {}, "epochs": [{**EPOCH, "epoch": -1}]}},
-            "epoch should be greater than or equal to 1",
-        ),
+        ({"delayplug": negative}, r"delayplug.epochs\[0\].epoch should be greater than or equal to 1, got -1"),
     ):
         save_sealed(tmp_path / "checkpoint.pt", content)
         with pytest.raises(RunError, match=f"expected a checkpoint of a run, got another file: {wrong}"):
