@@ -17,6 +17,8 @@ _NOT_SEARCHED = frozenset({
     *("protocol", "validation", "validation_fraction", "validate_every"),
 })  # fmt: skip
 
+_MOST_VALUES = 1_000_000  # of a range of which all values are listed
+
 
 @dataclass(frozen=True)
 class Range:
@@ -140,11 +142,15 @@ def _read_range(
     if log and low <= 0:
         raise ArgumentError(f"{where}.low", "more than 0 for a logarithmic range", low)
     if step is None:
+        if whole and not log and high - low > _MOST_VALUES:
+            raise ArgumentError(where, f"at most {_MOST_VALUES:,} integers", f"{high - low:,}", "Or take log = true")
         return Range(low, high, log, None, whole)
     kinds = int if whole else (int, float)
     if isinstance(step, bool) or not isinstance(step, kinds) or not 0 < step <= high - low or log:
         expected = f"{'an integer' if whole else 'a number'} above 0 and at most high - low, and no log"
         raise ArgumentError(f"{where}.step", expected, shortened(step))
+    if not (high - low) / step <= _MOST_VALUES:
+        raise ArgumentError(f"{where}.step", f"at most {_MOST_VALUES:,} steps", step, "Take a larger step")
     return Range(low, high, log, step, whole)
 
 

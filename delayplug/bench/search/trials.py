@@ -14,7 +14,9 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from ...errors import ArgumentError, RunError, shortened
+from ..config import RunConfig
 from ..schema import Count, Positive, Share, UnreadableError, mismatch, read_json
+from ..settings import settings
 from ..whole_files import write_whole
 from .space import read_space
 
@@ -121,9 +123,12 @@ def _contradiction(record: Sweep) -> str:
         read_space(search)
     except ArgumentError as error:
         return f"config.{error}"
+    known = settings(RunConfig)
     for n, trial in enumerate(trials):
         if trial["number"] != n or trial["values"].keys() != search.keys():
             return f"trials[{n}] has the number {trial['number']} and values of {shortened(list(trial['values']))}"
+        if wrong := [name for name, value in trial["values"].items() if not known[name].allows(value)]:
+            return f"trials[{n}].values.{wrong[0]} is {shortened(trial['values'][wrong[0]])}"
     if chosen is not None and chosen["number"] >= len(trials):
         return f"chosen.number is {chosen['number']}, of {len(trials)} trials"
     return ""
