@@ -90,7 +90,7 @@ class Setting:
             return value in self.choices
         if isinstance(value, str):
             return not _UNUSABLE.search(value)
-        if self._is_too_large(value):
+        if isinstance(value, int | float) and self._is_too_large(value):
             return False
         return all(holds(value, bound) for _, holds, bound in self._bounds())
 
