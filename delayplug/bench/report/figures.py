@@ -15,7 +15,8 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..._colours import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, PINK, VERMILLION
-from ..comparison.records import Record
+from ...errors import RunError
+from ..comparison.records import MODEL, Record
 from ..comparison.trained import read_delays
 from ..variants import VARIANTS, Variant, variant_name
 from .intervals import wilson
@@ -171,6 +172,10 @@ def _losses(records: Sequence[Record]) -> list[dict[int, float]]:
 def delays_figure(record: Record, folder: Path) -> Figure:
     """Histograms of the delays of each layer, and of each recurrent connection, before and after training."""
     layers = read_delays(folder)
+    if not layers:
+        raise RunError(
+            f"{folder / MODEL}: expected the delays of a network that has some, got none. Move the folder away"
+        )
     config = record["config"]
     most, forward = config["max_delay"], 0 if config["delays"] == "none" else len(config["hidden"]) + 1
     figure = Figure(figsize=(3.4 * len(layers), 3.2), layout="constrained")
