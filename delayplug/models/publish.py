@@ -54,8 +54,8 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
     with within_memory(str(run)):
         network = Pretrained(card, card["config"]["backend"])  # its state_dict has the keys of the trained network
     if network.trainable() != record["parameters"]:
-        got = f"one that says {record['parameters']}"
-        raise RunError(f"{run / RECORD}: expected a record of {network.trainable()} parameters, got {got}")
+        got = f"a configuration of one of {network.trainable()}"
+        raise RunError(f"{run / RECORD}: expected a network of {record['parameters']} parameters, got {got}")
     load_trained(network, trained, run / MODEL)
     state = stored({name: trained[key] for name, key in portable(network).items()})
     load_stored(network, widened(state), str(run))
