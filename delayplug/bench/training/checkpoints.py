@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> Kept | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnreadableTensorsError) as error:
-        raise RunError(f"{path}: expected a checkpoint of a run, got a damaged file: {error}. {_DELETE}") from error
+        raise RunError(f"{path}: expected a checkpoint of a run, got a damaged file ({error}). {_DELETE}") from error
     if wrong := mismatch(checkpoint, _Checkpoint):
         raise RunError(f"{path}: expected a checkpoint of a run, got another file: {wrong}. {_DELETE}")
     progress = checkpoint["delayplug"]

@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint(tmp_path: Path, ends: Ends) -> None:
         path.write_bytes(damaged)
         assert "Delete it to start the run again" in ends(COMMANDS["run"], str(Path("runs", RUN, "checkpoint.pt")))
     torch.save(content, path)
-    ends(COMMANDS["run"], "checkpoint.pt: expected a checkpoint of a run, got a damaged file: it has no checksum")
+    ends(COMMANDS["run"], "checkpoint.pt: expected a checkpoint of a run, got a damaged file (it has no checksum")
 
 
 @pytest.mark.parametrize("command", ["run", "info"])

@@ -272,7 +272,7 @@ def test_an_edited_checkpoint_is_refused(change: dict[str, object], tmp_path: Pa
     path = tmp_path / "checkpoint.pt"
     content = torch.load(path, weights_only=True)
     torch.save({**content, "delayplug": {**content["delayplug"], **change}}, path)
-    with pytest.raises(RunError, match=r"it has no checksum: it was edited, or is of an earlier version\. Delete it"):
+    with pytest.raises(RunError, match=r"it has no checksum: it was edited, or is of an earlier version\)\. Delete it"):
         read_checkpoint(path)
 
 
