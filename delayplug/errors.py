@@ -17,6 +17,17 @@ DelayplugError
 
 from typing import Any
 
+_LONGEST = 100  # characters of a value in a message
+
+
+def shortened(value: object) -> str:
+    """A value as `repr` shows it, cut after some characters; numbers of thousands of digits have no text at all."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        text = f"a {type(value).__name__} that is too long to show"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
 
 class DelayplugError(Exception):
     """Base of all errors that delayplug raises on purpose."""

@@ -1,11 +1,17 @@
 """What a run computes on, by name, and how exactly."""
 
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from ..errors import RunError, shortened
+
+# How torch says it, in errors that have no class of their own.
+_NO_MEMORY = re.compile("allocat|out of memory|overflow")
 
 
 def device_name(device: torch.device) -> str:
@@ -33,3 +39,16 @@ def matmul_precision(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def within_memory(what: str) -> Iterator[None]:
+    """Raise RunError if the block asks for more memory than there is; `what` begins the message."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):
+            raise
+        got = shortened(str(error).partition("\n")[0] or "more")
+        advice = "Take a smaller --hidden, --batch-size, --max-delay or --taps"
+        raise RunError(f"{what}: expected a network and batches that fit into memory, got: {got}. {advice}") from error

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..errors import ArgumentError
+
 Launcher = Literal["here", "local", "ray"]
 LAUNCHERS: tuple[Launcher, ...] = get_args(Launcher)
+
+MOST_THREADS = 1024  # with some more than that, torch ends the process
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,9 @@ class Resources:
         nodes: computers.
         threads: of torch on a CPU; its own choice if None.
         graph: run the steps of one process on a GPU as CUDA graphs, where they can be.
+
+    Raises:
+        ArgumentError: a number of threads that cannot be.
     """
 
     accelerator: str = "auto"
@@ -24,6 +31,10 @@ class Resources:
     nodes: int = 1
     threads: int | None = None
     graph: bool = True
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise ArgumentError("threads", f"an integer in 1..{MOST_THREADS}", self.threads)
 
     @property
     def label(self) -> str:

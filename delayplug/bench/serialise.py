@@ -1,14 +1,18 @@
 """A run's configuration as a TOML file and as a command; both make the run again."""
 
+import difflib
 import json
 import shlex
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
 from .config import RunConfig, configure
 from .settings import settings
+
+_SHOWN = 5  # unknown keys that a message lists
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -19,20 +23,46 @@ def read_toml(path: Path) -> dict[str, Any]:
         ArgumentError: there is no such file, it is not TOML, or it has a key that is not a setting, or a value of
             another type or out of the setting's bounds.
     """
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ArgumentError("config", "a TOML file", path, str(error)) from error
+    values = parse_toml(path)
     known = {setting.key: setting for setting in settings(RunConfig).values()}
     unknown = sorted(values.keys() - known.keys())
     if unknown:
-        raise ArgumentError("config", f"settings among {', '.join(sorted(known))}", ", ".join(unknown))
+        raise unknown_setting("config", unknown, known, path)
     several = {key: value if isinstance(value, list) else [value] for key, value in values.items() if known[key].plural}
     for key, value in values.items():
         for each in several.get(key, [value]):
-            if not known[key].allows(each):
-                raise ArgumentError(f"{key} in {path}", known[key].expected, repr(each))
+            known[key].check(each, f"{key} in {path}")
     return values | several
+
+
+def parse_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        ArgumentError: there is no such file, or it is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ArgumentError("config", "a TOML file", path, "its values are nested too deeply") from error
+    except (OSError, ValueError) as error:  # the latter for text and numbers that TOML does not have, too
+        raise ArgumentError("config", "a TOML file", path, str(error)) from error
+
+
+def unknown_setting(where: str, unknown: Sequence[str], known: Iterable[str], path: Path) -> ArgumentError:
+    """The error for keys of a file that are not settings, with the setting whose name is most like the first of them.
+
+    Args:
+        where: how the message begins.
+        unknown: the keys; one at least.
+        known: the names of the settings.
+        path: the file.
+    """
+    names = sorted(known)
+    similar = difflib.get_close_matches(unknown[0], names, 1)
+    advice = f"Did you mean {similar[0]}?" if similar else ""
+    got = f"{', '.join(unknown[:_SHOWN])} in {path}"
+    return ArgumentError(where, f"settings among {', '.join(names)}", got, advice)
 
 
 def to_toml(config: RunConfig) -> str:

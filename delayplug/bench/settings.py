@@ -4,21 +4,28 @@ A field is annotated with a `Setting`; `settings` lists those of a class, `check
 allowed. The command line makes an option of each, and a file may have each as a key.
 """
 
-import math
 import operator
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, fields, replace
 from functools import cache
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, shortened
 
 
 class DataclassInstance(Protocol):
     """An instance of any dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, "Field[Any]"]]
+
+
+# Of integers, unless the setting has a smaller bound: torch has no larger sizes. Of other numbers: what float32 holds.
+_LARGEST = 2**31 - 1
+_MOST = 1e30
+# Control characters, and halves of characters, which stand for the bytes of a name that is not in UTF-8.
+_UNUSABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,31 @@ class Setting:
             return False
         if self.choices:
             return value in self.choices
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, str):
+            return not _UNUSABLE.search(value)
+        if isinstance(value, int | float) and self._is_too_large(value):
             return False
         return all(holds(value, bound) for _, holds, bound in self._bounds())
+
+    def check(self, value: object, where: str) -> None:
+        """Raise ArgumentError unless a field may have this value; `where` names it in the message."""
+        if not self.allows(value):
+            raise ArgumentError(where, self.expected, shortened(value), self._advice(value))
+
+    def _advice(self, value: object) -> str:
+        """A bound that every setting has, and that a value which is not allowed exceeds; "" if it is something else."""
+        each = value if self.is_list and isinstance(value, list | tuple) else [value]
+        if self.type is str and not self.choices and all(isinstance(one, str) for one in each):
+            return "Names have no control characters, and are in UTF-8"
+        numbers = all(isinstance(one, int | float) for one in each) and self.type in (int, float)
+        return f"Take at most {self._largest:g}" if numbers and any(map(self._is_too_large, each)) else ""
+
+    @property
+    def _largest(self) -> float:
+        return max(_LARGEST, self.at_most or 0) if self.type is int else _MOST
+
+    def _is_too_large(self, value: float) -> bool:
+        return not abs(value) <= self._largest  # which NaN is, too
 
     def _bounds(self) -> Iterator[tuple[str, Callable[[Any, Any], bool], float]]:
         bounds = (self.at_least, self.above, self.at_most, self.below)
@@ -122,5 +151,4 @@ def check_settings(values: DataclassInstance) -> None:
     """Raise ArgumentError unless every field of a dataclass of settings has an allowed value."""
     for name, setting in settings(type(values)).items():
         value = getattr(values, name)
-        if not setting.allows(value):
-            raise ArgumentError(name, setting.expected, repr(value))
+        setting.check(value, name)

@@ -14,7 +14,7 @@ from ..data.cache import cached_md5
 from ..data.known_data import recognise
 from ..data.splits import hold_out_speakers, speaker_folds
 from ..data.synthetic import TimingTask
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, shortened
 from .config import PRESET_OF_DATA, SYNTHETIC, Protocol, RunConfig
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
@@ -121,9 +121,7 @@ def _split(config: RunConfig) -> Task:
         test = parts.get("test", parts["valid"])
         task = Task(parts["train"], parts["valid"], test, split, planted=planted, checksums=checksums)
         return _without_test_set(task) if config.protocol == "validation" else task
-    classes = {name: part.classes for name, part in parts.items()}
-    if len(set(classes.values())) > 1:
-        raise DataError(f"{config.dataset}: expected the same classes in all files, got {classes}")
+    _check_parts(config, parts)
     # One length for all: padding enters batch norm and the summed softmax, so it must not depend on the batch.
     steps = max(part.steps for part in parts.values())
     if config.window_ms:
@@ -171,6 +169,18 @@ def _split(config: RunConfig) -> Task:
         whole=whole if config.refit else None,
         held_speakers=tuple(speakers),
     )
+
+
+def _check_parts(config: RunConfig, parts: Mapping[str, Frames]) -> None:
+    """Raise DataError unless all files have spikes, and the same classes, two at least."""
+    classes = {name: part.classes for name, part in parts.items()}
+    if len(set(classes.values())) > 1:
+        raise DataError(f"{config.dataset}: expected the same classes in all files, got {shortened(classes)}")
+    if len(parts["train"].classes) < 2:
+        raise DataError(f"{config.dataset}: expected two classes or more, got {shortened(classes['train'])}")
+    if silent := [name for name, part in parts.items() if not part.lengths.any()]:
+        got = f"none in the recordings of {', '.join(silent)}"
+        raise DataError(f"{config.dataset}: expected spikes in each file, got {got}. Make or download the files again")
 
 
 def _without_test_set(task: Task) -> Task:

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from .._files import replace_file
 from ..errors import RunError
 from .stopping import uninterrupted
 
@@ -23,18 +25,29 @@ def write_whole(path: Path, content: bytes | str) -> None:
     Raises:
         RunError: it cannot be written: the disk is full, perhaps. What was there before is there still.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with uninterrupted():
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-            temporary.replace(path)
+            replace_file(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         if not path.parent.is_dir():
             advice = "Make it, or choose another file"
             raise RunError(f"{path}: expected a folder {path.parent} to write it to, got none. {advice}") from error
-        raise RunError(f"{path}: expected a file that can be written, got {error}") from error
+        advice = "Make room, or choose another place"
+        raise RunError(f"{path}: expected a file that can be written, got {error}. {advice}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those around it, and check that files can be written to it.
+
+    Raises:
+        RunError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(f"out: expected a folder that can be written to, got {folder}: {error}") from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import TaskID
 
+from .._files import picture_of
 from ..bench.config import PRESETS, SYNTHETIC, RunConfig
 from ..bench.resources import Launcher, Resources
 from ..bench.stopping import advise, let_all_go
@@ -80,6 +81,7 @@ def run(
     from ..bench.report.tables import table
     from ..bench.serialise import read_toml
     from ..bench.task import usual_preset
+    from ..bench.whole_files import write_whole
 
     # Options go before the file, and the file before the preset.
     values = ({} if config is None else read_toml(config)) | (ABLATION if ablation else {})
@@ -105,7 +107,7 @@ def run(
                 folder = out / run_config.name
                 plots[folder / "delays.png"] = delays_figure(record, folder)
         for path, figure in plots.items():
-            figure.savefig(path, dpi=150)
+            write_whole(path, picture_of(figure, path))
     say(f"Records and models: {out}/*/    Plots: {', '.join(map(str, plots))}")
     say(f"Next: delayplug bench report {out}")
 
@@ -134,11 +136,11 @@ def report(
         delayplug bench report runs
         delayplug bench report runs more-runs results/records.json --out page
     """
-    from ..bench.comparison.records import make_folder
     from ..bench.report.page import write_csv, write_page
     from ..bench.report.record_sources import read_records
     from ..bench.report.tables import table
     from ..bench.search.trials import with_runs_of_sweeps
+    from ..bench.whole_files import make_folder
 
     folders = [source for source in sources if source.is_dir()]
     out = out or (folders[0] if folders else Path())

@@ -65,12 +65,13 @@ def info(
         delayplug data info data/ssc --plot ssc.png
     """
     from ..data import find_splits, read_recordings
-    from ..data.info import draw, table
+    from ..data.info import check_parts, draw, table
     from ..data.known_data import md5, recognise
 
     with console.status("reading"):
         files = find_splits(folder)
         parts = {name: read_recordings(path, channels=channels, time_unit=time_unit) for name, path in files.items()}
+        check_parts(parts)
         known = recognise(files, {name: md5(path) for name, path in files.items()})
     name = folder.resolve().name
     console.print(table(name if known.data is None else f"{known.data.name} ({name})", parts))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..bench.config import Precision
+from ..bench.resources import MOST_THREADS
 from ..errors import RunError
 from .console import console, progress_bars, say
 
@@ -16,7 +17,9 @@ def speed(
     backend: Annotated[list[str] | None, typer.Option(help="Toolkits of the networks (all that work).")] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Most rounds of each comparison.")] = 10,
     seconds: Annotated[float, typer.Option(min=0, help="No new round after so long.")] = 20.0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch, on a CPU (its own choice).")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="Of torch, on a CPU (its own choice).")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     precision: Annotated[
         Precision, typer.Option(help="Of products of float32: torch.set_float32_matmul_precision.")

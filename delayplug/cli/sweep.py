@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import TaskID
 
+from .._files import picture_of
 from ..bench.config import RunConfig
 from ..bench.resources import Launcher, Resources
 from ..bench.stopping import advise, let_all_go
@@ -71,11 +72,12 @@ def show(record: "Sweep", out: Path) -> None:
     """Print the results of a sweep, and draw its picture."""
     from ..bench.search.standings import conclusion, effects, standings
     from ..bench.search.trial_figures import sweep_figure
+    from ..bench.whole_files import write_whole
 
     console.print(standings(record))
     console.print(effects(record))
     with console.status("drawing"):
-        sweep_figure(record).savefig(out / PICTURE, dpi=150)
+        write_whole(out / PICTURE, picture_of(sweep_figure(record), out / PICTURE))
     for line in conclusion(record):
         say(line)
     say(f"Record: {out / 'sweep.json'}    Plot: {out / PICTURE}    The chosen setting: {out / 'chosen.toml'}")

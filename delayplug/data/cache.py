@@ -11,6 +11,7 @@ CACHE/shd_train-0123456789abcdef.md5     the MD5 of a source file
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from .._files import replace_file
+from ..errors import DataError, shortened
 from .choices import Binning, TimeUnit
 from .frames import Frames, packed
 from .known_data import md5
@@ -32,7 +34,6 @@ from .recordings import Recordings, stream_recordings
 CACHE = "DELAYPLUG_CACHE"  # environment variable
 
 _FORMAT = 2
-_MD5_LENGTH = 32
 
 # Called with the number of recordings that are binned.
 Progress = Callable[[int], None]
@@ -111,20 +112,15 @@ def cached_md5(path: str | os.PathLike[str], *, cache: Path | None = None) -> st
     path = Path(path)
     entry = (cache or cache_folder()) / f"{_entry_name(path, _version(path))}.md5"
     with suppress(OSError, UnicodeDecodeError):
-        if len(known := entry.read_text()) == _MD5_LENGTH:
+        if re.fullmatch("[0-9a-f]{32}", known := entry.read_text(encoding="utf-8")):
             return known
     try:
         checksum = md5(path)
     except OSError as error:
         raise DataError(f"{path}: expected a file of recordings, got {error}. Check the path.") from error
-    temporary = entry.with_name(f".{entry.name}.{os.getpid()}")
     with suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(checksum)
-            temporary.replace(entry)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(entry, checksum)
     return checksum
 
 
@@ -208,8 +204,12 @@ def _read(entry: Path) -> Frames:
         # Copy-on-write: torch takes writable memory only, and changes must not reach the file.
         rows = np.load(entry / "rows.npy", mmap_mode="c")
         with np.load(entry / "about.npz") as about:
-            lengths, labels, classes = about["lengths"], about["labels"], tuple(about["classes"].tolist())
+            lengths, labels, classes = about["lengths"], about["labels"], tuple(map(str, about["classes"].tolist()))
             speakers = about.get("speakers")
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"{entry}: expected binned recordings, got a damaged entry ({error}). Delete it") from error
-    return Frames.packed(rows, lengths, labels, classes, speakers)
+        frames = Frames.packed(rows, lengths, labels, classes, speakers)
+        if max(1, int(lengths.sum())) != len(rows):
+            raise ValueError(f"{len(rows)} rows, of recordings that have {int(lengths.sum())}")
+    except Exception as error:  # whatever numpy and torch raise for a damaged file
+        got = f"a damaged entry ({shortened(str(error).partition(chr(10))[0])})"
+        raise DataError(f"{entry}: expected binned recordings, got {got}. Delete it") from error
+    return frames

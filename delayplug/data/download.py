@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from .._files import replace_file
 from ..errors import ArgumentError, DataError
 from .choices import DATA_SETS as DATA_SETS, DataSet as DataSet, Packing as Packing
 from .known_data import DOWNLOADED, KNOWN_DATA, downloaded, md5
@@ -192,9 +193,7 @@ def _inside(packed: Path, name: str) -> IO[bytes] | gzip.GzipFile:
 
 def _remember(unpacked: Path, archive: str, checksum: str) -> None:
     record = downloaded(unpacked.parent) | {unpacked.name: md5(unpacked), archive: checksum}
-    temporary = unpacked.with_name(f"{DOWNLOADED}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(unpacked.with_name(DOWNLOADED))
+    replace_file(unpacked.with_name(DOWNLOADED), json.dumps(record, indent=1) + "\n")
 
 
 def _check_unpacked(unpacked: Path) -> None:

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .._colours import BLUE, GREEN, VERMILLION
+from .._files import picture_of, replace_file
 from .._tables import make_table, number, text
+from ..errors import ArgumentError, DataError, shortened
 from .recordings import Recordings
 
 if TYPE_CHECKING:
@@ -21,6 +24,20 @@ if TYPE_CHECKING:
 _EXAMPLES = 4
 _NAMED = 20  # speakers; more are drawn and told as a number
 _COLOURS = {"train": BLUE, "valid": GREEN, "test": VERMILLION}
+
+
+def check_parts(parts: Mapping[str, Recordings]) -> None:
+    """Raise DataError unless each file of a data set has spikes, and all have the same classes."""
+    for recordings in parts.values():
+        if not len(recordings.times):
+            got = f"none in its {len(recordings):,} recordings"
+            raise DataError(f"{recordings.source}: expected spikes, got {got}. Make or download the file again.")
+    first = next(iter(parts.values()))
+    for other in parts.values():
+        if other.classes != first.classes:
+            here, there = (shortened(list(each.classes)) for each in (other, first))
+            got = f"{here}, and {there} in {first.source.name}"
+            raise DataError(f"{other.source}: expected the same classes in all files, got {got}. Name them alike.")
 
 
 def table(name: str, parts: Mapping[str, Recordings]) -> Table:
@@ -55,8 +72,14 @@ def seconds(recordings: Recordings) -> NDArray[np.float32]:
     return lengths
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names may have a dollar sign
 def draw(parts: Mapping[str, Recordings], path: Path) -> None:
-    """Rasters of some recordings; lengths, spikes per recording, rate of each channel, recordings per speaker."""
+    """Rasters of some recordings; lengths, spikes per recording, rate of each channel, recordings per speaker.
+
+    Raises:
+        ArgumentError: the end of the file's name says no format of pictures.
+        DataError: it cannot be written.
+    """
     first = next(iter(parts.values()))
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     grid = figure.add_gridspec(2, 1)
@@ -86,8 +109,16 @@ def draw(parts: Mapping[str, Recordings], path: Path) -> None:
     draw_speakers(who, parts)
     for axes in (*above.axes, *below.axes):
         axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    try:
+        picture = picture_of(figure, path)
+    except ValueError as error:
+        raise ArgumentError("plot", "the name of a picture, such as data.png", path, str(error)) from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, picture)
+    except OSError as error:
+        advice = "Choose another place with --plot"
+        raise DataError(f"{path}: expected a picture that can be written, got {error}. {advice}") from error
 
 
 def _step_histogram(axes: Axes, values: NDArray[Any], part: str) -> None:

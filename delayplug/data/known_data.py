@@ -199,10 +199,10 @@ def md5(path: Path) -> str:
 def downloaded(folder: Path) -> dict[str, str]:
     """The MD5 sums that `delayplug data download` stored in a folder, by file name; {} if there are none."""
     try:
-        record = json.loads((folder / DOWNLOADED).read_text())
-    except (OSError, ValueError):
+        record = json.loads((folder / DOWNLOADED).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return {name: each for name, each in record.items() if isinstance(each, str)} if isinstance(record, dict) else {}
 
 
 def _owner(path: Path, checksum: str) -> _Owner | None:

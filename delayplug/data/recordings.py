@@ -34,6 +34,7 @@ _SECONDS = {"check": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 # Seconds. Recordings of SHD last about one; one of 60 ms, which is short, comes to as many if it is in milliseconds.
 _LONG = 60.0
 _SHORT = 1e-3  # less than a thousandth of SHD's
+_MOST = 1 << 28  # recordings of one file: a hundred times as many as any data set has
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -245,6 +246,8 @@ def _opened(path: Path) -> Iterator[_File]:
             yield stack.enter_context(h5py.File(stream, "r"))
         except DataError:
             raise
+        except MemoryError as error:
+            raise _bad(path, "recordings that fit into memory", f"more ({error})", _AGAIN) from error
         except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py's, by the place of the damage
             got = f"a truncated or damaged one ({error})" if is_hdf5 else "something that is not HDF5"
             advice = _AGAIN if is_hdf5 else "Unpack it if it is an archive, or download it again."
@@ -258,8 +261,12 @@ def _unpacked(packed: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
         try:
             with gzip.GzipFile(fileobj=packed) as stream:
                 shutil.copyfileobj(stream, unpacked, 1 << 20)
+            unpacked.flush()
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise _bad(path, "a whole gzip file", f"a truncated or damaged one ({error})", _AGAIN) from error
+        except OSError as error:
+            advice = "Make room, unpack the file yourself, or set TMPDIR to another folder."
+            raise _bad(path, f"room in {tempfile.gettempdir()} to unpack it", str(error), advice) from error
         yield unpacked
 
 
@@ -271,6 +278,10 @@ def _dataset(file: _File, name: str, path: Path) -> _Dataset:
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or len(dataset.shape or ()) != 1:
         raise _bad(path, f"a list of one dimension in {name}", str(dataset), _LAYOUT)
+    if len(dataset) and dataset.id.get_storage_size() == 0:  # HDF5 makes up the entries that were never written
+        raise _bad(path, f"the entries of {name}", f"{len(dataset):,} that were never written", _AGAIN)
+    if len(dataset) > _MOST:
+        raise _bad(path, f"at most {_MOST:,} entries in {name}", f"{len(dataset):,}", _AGAIN)
     result: _Dataset = dataset
     return result
 
@@ -279,8 +290,10 @@ def _integers(file: _File, name: str, path: Path) -> NDArray[np.int64]:
     dataset = _dataset(file, name, path)
     if dataset.dtype.kind not in "iu":
         raise _bad(path, f"integers in {name}", str(dataset.dtype), _LAYOUT)
-    values: NDArray[np.int64] = dataset[:].astype(np.int64)
-    return values
+    values: NDArray[np.integer[Any]] = dataset[:]
+    if values.max(initial=0) > np.iinfo(np.int64).max:
+        raise _bad(path, f"integers of 64 bits with a sign in {name}", str(values.max()), _AGAIN)
+    return values.astype(np.int64)
 
 
 def _ragged(

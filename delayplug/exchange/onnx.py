@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._files import replace_file
 from ..errors import ExchangeError, ExtraMissingError
 from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
@@ -49,12 +50,11 @@ def to_onnx(
     Raises:
         ExchangeError: something in the model, which is named, cannot be exported.
         ExtraMissingError: the package onnx is missing.
+        OSError: the file cannot be written; what was there before is there still.
     """
     if not plugins.is_installed("onnx"):
         raise ExtraMissingError("delayplug.to_onnx", "onnx", "onnx")
-    import onnx
-
-    onnx.save(_Writer(graph_of(model, example, outputs)).model(), str(path))
+    replace_file(Path(path), _Writer(graph_of(model, example, outputs)).model().SerializeToString())
     return Path(path)
 
 

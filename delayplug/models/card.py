@@ -1,6 +1,11 @@
 """The description (model card) of a trained network, which its file contains. Imports no torch."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from ..bench.schema import Amount, Count, Positive, Share
 
 CARD_FORMAT = 1
 
@@ -18,12 +23,12 @@ class CardData(TypedDict):
     """
 
     name: str
-    train: int
-    valid: int
-    test: int
-    steps: int
-    channels: int
-    classes: list[str]
+    train: Positive
+    valid: Count
+    test: Positive
+    steps: Positive
+    channels: Positive
+    classes: Annotated[list[str], Field(min_length=1)]
     split: str
     checksums: dict[str, str]
 
@@ -51,10 +56,10 @@ class Card(TypedDict):
     name: str
     config: dict[str, Any]
     data: CardData
-    accuracy: dict[str, float]
-    stored_accuracy: NotRequired[float]
-    parameters: int
-    spikes_per_neuron: list[float]
+    accuracy: dict[str, Share]
+    stored_accuracy: NotRequired[Share]
+    parameters: Count
+    spikes_per_neuron: list[Amount]
     finished: str
     versions: dict[str, str]
     device: str

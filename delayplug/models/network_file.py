@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from ..bench.config import RunConfig
-from ..bench.typed_json import mismatch
-from ..errors import ArgumentError, DataError
+from ..bench.schema import UnreadableError, mismatch, parse_json
+from ..bench.whole_files import make_folder, write_whole
+from ..errors import ArgumentError, DataError, shortened
 from .card import CARD_FORMAT, Card
 
 SUFFIX = ".safetensors"
 _KEY = "delayplug"
+_AGAIN = "Download it or make it again"
 
 
 def write_network(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
@@ -33,8 +35,8 @@ def write_network(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
     from safetensors.torch import save
 
     content = save(dict(state), {_KEY: json.dumps(card)})  # one key only: the order of several is not deterministic
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    make_folder(path.parent)
+    write_whole(path, content)
 
 
 def read_card(path: Path) -> Card:
@@ -61,21 +63,28 @@ def _read(path: Path, *, with_state: bool) -> tuple[Card, dict[str, Tensor]]:
     state: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            card = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            card = parse_json((file.metadata() or {}).get(_KEY, "null"))
             if with_state:
                 state = widened({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (OSError, ValueError, SafetensorError) as error:
-        raise DataError(f"{path}: expected the file of a trained network, got {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, SafetensorError, UnreadableError) as error:
+        got = _first_line(error)
+        raise DataError(f"{path}: expected the file of a trained network, got {got}. {_AGAIN}") from error
     if not isinstance(card, dict) or card.get("format") != CARD_FORMAT:
         raise DataError(f"{path}: expected the file of a network of delayplug (format {CARD_FORMAT}), got another one")
     if wrong := mismatch(card, Card):
-        raise DataError(f"{path}: expected the description of a network, got a damaged one: {wrong}")
+        raise DataError(f"{path}: expected the description of a network, got a damaged one: {wrong}. {_AGAIN}")
     try:
         RunConfig(**card["config"])
     except (TypeError, ArgumentError) as error:
         advice = "It may be from a newer version of delayplug"
         raise DataError(f"{path}: expected the configuration of a run, got another one: {error}. {advice}") from error
+    if broken := [name for name, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]:
+        raise DataError(f"{path}: expected the tensors of a trained network, got NaN in {broken[0]}. {_AGAIN}")
     return cast(Card, card), state
+
+
+def _first_line(error: Exception) -> str:
+    return shortened(str(error).partition("\n")[0]).strip("'\"")
 
 
 def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 
 from ..bench.comparison.existing import check_same_data
-from ..bench.comparison.records import RECORD, Record, read_model, read_record
+from ..bench.comparison.records import MODEL, RECORD, Record, read_record
+from ..bench.comparison.trained import load_trained, read_model
 from ..bench.config import SYNTHETIC, RunConfig
-from ..bench.hardware import matmul_precision
+from ..bench.hardware import matmul_precision, within_memory
 from ..bench.known_frames import known_frames
 from ..bench.task import load_task
+from ..bench.whole_files import make_folder, write_whole
 from ..data import Frames
 from ..errors import ArgumentError, RunError
 from .card import CARD_FORMAT, Card
@@ -49,13 +51,13 @@ def publish(run: Path, name: str, files: Path, pages: Path, *, dataset: str | No
         raise ArgumentError("name", "small letters, digits and hyphens between them", repr(name))
     record, trained = read_record(run / RECORD), read_model(run)["state"]
     card = card_of(name, record)
-    network = Pretrained(card, card["config"]["backend"])  # its state_dict has the keys of the trained network
+    with within_memory(str(run)):
+        network = Pretrained(card, card["config"]["backend"])  # its state_dict has the keys of the trained network
     if network.trainable() != record["parameters"]:
-        raise RunError(f"{run}: expected a network of {record['parameters']} parameters, got {network.trainable()}")
-    names = portable(network)
-    if missing := [key for key in names.values() if key not in trained]:
-        raise RunError(f"{run}: expected the network of its record, got one without {', '.join(missing)}")
-    state = stored({name: trained[key] for name, key in names.items()})
+        got = f"a configuration of one of {network.trainable()}"
+        raise RunError(f"{run / RECORD}: expected a network of {record['parameters']} parameters, got {got}")
+    load_trained(network, trained, run / MODEL)
+    state = stored({name: trained[key] for name, key in portable(network).items()})
     load_stored(network, widened(state), str(run))
     tested = _test_recordings(record, dataset, run)
     if tested is not None:
@@ -77,9 +79,9 @@ def _check_accuracy(run: Path, of_run: float, of_file: float, recordings: int) -
 
 def write_pages(files: Path, pages: Path) -> None:
     """Write a page for each network's file in a folder, and an index of them."""
-    pages.mkdir(parents=True, exist_ok=True)
+    make_folder(pages)
     for path, text in pages_of(files).items():
-        (pages / path).write_text(text)
+        write_whole(pages / path, text)
 
 
 def pages_of(files: Path) -> dict[str, str]:

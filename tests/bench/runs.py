@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-import torch
 
 from delayplug.bench.comparison.records import Record
 from delayplug.bench.config import RunConfig, configure
+from delayplug.bench.sealed import save_sealed
 from delayplug.bench.training.outcome import Epoch
 
 CHECKSUMS = {"train": "1" * 64, "test": "2" * 64}
 CONFIG = configure("shd", dataset="d", backend="spikingjelly", hidden=(4,), epochs=3)
+EPOCH = dict.fromkeys(("epoch", "sigma", "train_loss", "train_accuracy", "valid_accuracy", "seconds", "waited"), 1)
 TINY = {"epochs": 2, "hidden": (8,), "max_delay": 6}
 
 
@@ -49,10 +50,9 @@ def write_recordings(path: Path, number: int, *, speakers: int = 0, seconds: flo
 
 def put_record(folder: Path, config: RunConfig = CONFIG, checksums: dict[str, str] | None = CHECKSUMS) -> None:
     """A record with all that is needed to read it."""
-    data: dict[str, Any] = {"train": 1, "valid": 1, "test": 1, "steps": 1, "channels": 1, "classes": [], "split": ""}
-    epoch = dict.fromkeys(("epoch", "sigma", "train_loss", "train_accuracy", "valid_accuracy", "seconds", "waited"), 1)
+    data: dict[str, Any] = {"train": 1, "valid": 1, "test": 1, "steps": 1, "channels": 1, "classes": ["0"], "split": ""}
     record: dict[str, Any] = {name: {} for name in Record.__required_keys__}
-    record |= {"format": 3, "config": config.to_json(), "finished": "", "epochs": [epoch], "spikes_per_neuron": []}
+    record |= {"format": 3, "config": config.to_json(), "finished": "", "epochs": [EPOCH], "spikes_per_neuron": []}
     record |= dict.fromkeys(("parameters", "best_epoch", "seconds_per_epoch", "waiting", "peak_memory_mb"), 1)
     record |= {"accuracy": {"last epoch": 0.5}, "data": data | ({} if checksums is None else {"checksums": checksums})}
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,9 +61,9 @@ def put_record(folder: Path, config: RunConfig = CONFIG, checksums: dict[str, st
 
 def put_checkpoint(folder: Path, config: RunConfig = CONFIG, checksums: dict[str, str] | None = CHECKSUMS) -> None:
     """A checkpoint after one epoch, with all that is needed to tell what it is of."""
-    progress = {"config": config.to_json(), "epochs": [{}]} | ({} if checksums is None else {"checksums": checksums})
+    progress = {"config": config.to_json(), "epochs": [EPOCH]} | ({} if checksums is None else {"checksums": checksums})
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save({"delayplug": progress}, folder / "checkpoint.pt")
+    save_sealed(folder / "checkpoint.pt", {"delayplug": progress})
 
 
 def record_of(config: RunConfig, accuracy: float, held: tuple[int, ...] = (), **changes: Any) -> Record:

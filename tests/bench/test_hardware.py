@@ -5,7 +5,8 @@ import platform
 import pytest
 import torch
 
-from delayplug.bench.hardware import device_name, matmul_precision
+from delayplug import RunError
+from delayplug.bench.hardware import device_name, matmul_precision, within_memory
 
 
 def test_names_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +34,16 @@ def test_precision_is_set_back() -> None:
     with pytest.raises(ZeroDivisionError), matmul_precision("high"):
         1 / 0  # noqa: B018
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_more_memory_than_there_is() -> None:
+    """One line, in torch's own words; other errors stay what they are."""
+    advice = r"run: expected a network and batches that fit into memory, got: .* Take a smaller --hidden"
+    for sizes in ((1 << 40,), (1 << 40, 1 << 40)):  # no such memory; no such number of bytes
+        with pytest.raises(RunError, match=advice) as caught, within_memory("run"):
+            torch.empty(sizes)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(RunError, match=advice), within_memory("run"):
+        raise MemoryError("all of it")
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), within_memory("run"):
+        torch.zeros(2, 3) @ torch.zeros(2, 3)

@@ -1,5 +1,6 @@
 """A configuration as a file and as a command."""
 
+import contextlib
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from delayplug.bench.comparison.compare import configurations
 from delayplug.bench.comparison.records import write_config
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.serialise import read_toml, to_command
+from delayplug.bench.settings import settings
+from tests.damage import is_one_line
 
 
 def test_the_command_makes_the_run_again() -> None:
@@ -91,3 +94,57 @@ def test_values_of_a_wrong_type(line: str, words: str, tmp_path: Path) -> None:
     path.write_text(line)
     with pytest.raises(ArgumentError, match=words):
         read_toml(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *('"x"', '""', "true", "-1", "1.5", "nan", "inf", "1" + "0" * 30, "1" + "0" * 400, '"\\u0000"'),
+        *("1979-05-27", "07:32:00", "1979-05-27T07:32:00Z", "{}", "{a = 1}", "[{a = 1}]"),
+        *("[]", "[[]]", "[[1]]", '["x"]', "[true]", "[nan]"),
+    ],
+)
+def test_each_setting_of_each_kind_of_value(value: str, tmp_path: Path) -> None:
+    """It is refused in one line that names the setting, or a configuration can be made of it."""
+    path, errors = tmp_path / "c.toml", list[ArgumentError]()
+    for key in (setting.key for setting in settings(RunConfig).values()):
+        path.write_text(f"{key} = {value}\n")
+        try:
+            values = read_toml(path)
+        except ArgumentError as error:
+            errors.append(error)
+            assert is_one_line(error, f"{key} in {path}"), str(error)  # noqa: PT017
+        else:
+            name = next(setting.name for setting in settings(RunConfig).values() if setting.key == key)
+            each = values[key][0] if settings(RunConfig)[name].plural and values[key] else values[key]
+            with contextlib.suppress(ArgumentError):  # of two settings that contradict each other
+                RunConfig(**{"backend": "norse", name: each})
+    assert errors
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "[" * 5000, "nested too deeply"),
+        ("epochs = 1" + "0" * 5000, "Exceeds the limit"),
+        ("epochs = 1\0", "."),
+        ("epochs = 1\nepochs = 2", "Cannot overwrite"),
+        ("[epochs]\na = 1", "epochs in .*: expected an integer >= 1, got {'a': 1}"),
+        ("[[epochs]]\na = 1", "epochs in "),
+        ("epochs.x = 1", "epochs in "),
+        ("epoch = 1", r"got epoch in .*c\.toml\. Did you mean epochs\?"),
+        ("seed = 1", r"Did you mean seeds\?"),
+        ("[a.b.c]\nd = 1", "got a in "),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_other_toml(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(ArgumentError, match=words) as caught:
+        read_toml(tmp_path / "c.toml")
+    assert is_one_line(caught.value, str(tmp_path / "c.toml"))
+    for content in (b"\xff\xfe", b"\xef\xbb\xbfepochs = 1", "epochs = 1".encode("utf-16")):
+        (tmp_path / "c.toml").write_bytes(content)
+        with pytest.raises(ArgumentError, match="config: expected a TOML file") as caught:
+            read_toml(tmp_path / "c.toml")
+        assert is_one_line(caught.value, str(tmp_path / "c.toml"))

@@ -20,13 +20,14 @@ class Walk:
     path: Annotated[str, Setting("Which way.", choices=("up", "down"), plural="paths")] = "up"
     stops: Annotated[tuple[int, ...], Setting("Where to rest.", at_least=0)] = ()
     singing: Annotated[bool, Setting("Aloud.")] = False
+    way: Annotated[str, Setting("Its name.")] = "Höhenweg 3"
 
 
 def test_what_a_field_says_of_itself() -> None:
     known = settings(Walk)
-    assert list(known) == ["steps", "slope", "height", "shoes", "path", "stops", "singing"]
-    assert [setting.type for setting in known.values()] == [int, float, float, str, str, int, bool]
-    assert [setting.default for setting in known.values()] == [3, 0.5, 0.0, "boots", "up", (), False]
+    assert list(known) == ["steps", "slope", "height", "shoes", "path", "stops", "singing", "way"]
+    assert [setting.type for setting in known.values()] == [int, float, float, str, str, int, bool, str]
+    assert [setting.default for setting in known.values()] == [3, 0.5, 0.0, "boots", "up", (), False, "Höhenweg 3"]
     assert [setting.key for setting in known.values()] == [
         "steps",
         "slope",
@@ -35,6 +36,7 @@ def test_what_a_field_says_of_itself() -> None:
         "paths",
         "stops",
         "singing",
+        "way",
     ]
     assert known["path"].flag == "--paths"
     assert known["shoes"].choices == ("boots", "none")
@@ -61,6 +63,13 @@ def test_allowed(changes: dict[str, Any]) -> None:
         ({"shoes": "socks"}, "shoes: expected one of boots, none, got 'socks'"),
         ({"path": "left"}, "path: expected one of up, down, got 'left'"),
         ({"stops": (1, -1)}, r"stops: expected integers >= 0, got \(1, -1\)"),
+        ({"height": float("nan")}, "height: expected a number >= 0, got nan. Take at most 1e[+]30"),
+        ({"height": 10**400}, "height: expected a number >= 0, got 1000.*[.]{3}. Take at most 1e[+]30"),
+        ({"height": 10**5000}, "height: expected a number >= 0, got a int that is too long to show"),
+        ({"stops": [2**31]}, r"stops: expected integers >= 0, got \[2147483648\]. Take at most 2.14748e[+]09"),
+        ({"way": "a\0b"}, "way: expected text, got 'a.x00b'. Names have no control characters, and are in UTF-8"),
+        ({"way": "\udcff"}, "way: expected text, got '.udcff'. Names have no control characters, and are in UTF-8"),
+        ({"way": 3}, "way: expected text, got 3$"),
         ({"stops": 4}, "stops: expected integers >= 0, got 4"),
         ({"singing": "yes"}, "singing: expected true or false, got 'yes'"),
     ],

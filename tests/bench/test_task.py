@@ -4,6 +4,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -184,3 +186,22 @@ def test_a_folder_that_does_not_exist() -> None:
 def test_the_synthetic_task_has_two_protocols() -> None:
     with pytest.raises(ArgumentError, match="protocol: expected 'heldout' or 'validation' for the synthetic task"):
         load_task(configure("quick", protocol="paper"))
+
+
+def test_files_that_nothing_can_be_learned_from(tmp_path: Path) -> None:
+    """No spikes in one of them, or one class: refused before anything is trained."""
+    config = configure("shd", dataset=str(tmp_path), backend="spikingjelly")
+    for name in ("train", "test"):
+        write_recordings(tmp_path / f"mini_{name}.h5", 40, speakers=4)
+    with h5py.File(tmp_path / "mini_test.h5", "a") as file:
+        for group in ("spikes/times", "spikes/units"):
+            for n in range(40):
+                file[group][n] = np.zeros(0, h5py.check_vlen_dtype(file[group].dtype))
+    with pytest.raises(DataError, match="expected spikes in each file, got none in the recordings of test"):
+        load_task(config)
+    for name in ("train", "test"):
+        with h5py.File(tmp_path / f"mini_{name}.h5", "a") as file:
+            del file["labels"], file["extra/keys"]
+            file["labels"] = np.zeros(40, np.uint16)
+    with pytest.raises(DataError, match=r"expected two classes or more, got \('0',\)"):
+        load_task(config)

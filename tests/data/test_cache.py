@@ -27,6 +27,7 @@ from delayplug.data import (
     stream_recordings,
 )
 from delayplug.data.cache import CACHE, cache_folder, cached_md5
+from tests.damage import broken_bytes, is_one_line
 
 
 def entries(folder: Path) -> list[str]:
@@ -133,6 +134,35 @@ def test_a_damaged_entry(write, tmp_path):
     path, folder = write(), tmp_path / "cache"
     cached_frames(path, cache=folder)
     (next(folder.iterdir()) / "rows.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(DataError, match=r"a damaged entry .* Delete it"):
+        cached_frames(path, cache=folder)
+
+
+@pytest.mark.parametrize("name", ["rows.npy", "about.npz"])
+def test_every_kind_of_damaged_entry(write, tmp_path, name):
+    path, folder = write(), tmp_path / "cache"
+    expected = cached_frames(path, cache=folder).counts
+    file = next(folder.iterdir()) / name
+    for damage, content in broken_bytes(file.read_bytes()):
+        file.write_bytes(content)
+        try:
+            frames = cached_frames(path, cache=folder)
+        except DataError as error:
+            assert is_one_line(error, str(file.parent)), damage  # noqa: PT017
+            assert "Delete it" in str(error), damage  # noqa: PT017
+        else:
+            assert damage.startswith("byte") or torch.equal(frames.counts, expected), damage
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [np.zeros((5, 140)), np.zeros(5, np.uint8), np.zeros((4, 140), np.uint8), np.array("x"), np.zeros((0, 140), "u1")],
+    ids=lambda rows: f"{rows.dtype} {rows.shape}",
+)
+def test_rows_of_something_else(write, tmp_path, rows):
+    path, folder = write(), tmp_path / "cache"
+    cached_frames(path, cache=folder)
+    np.save(next(folder.iterdir()) / "rows.npy", rows)
     with pytest.raises(DataError, match=r"a damaged entry .* Delete it"):
         cached_frames(path, cache=folder)
 

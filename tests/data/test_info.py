@@ -3,13 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from delayplug import ArgumentError, DataError
 from delayplug.data import read_recordings
-from delayplug.data.info import draw, draw_speakers, seconds, spikes, table
+from delayplug.data.info import check_parts, draw, draw_speakers, seconds, spikes, table
 
 
 def said(name, parts):
@@ -64,3 +66,31 @@ def test_many_speakers(write, tmp_path: Path):
 def test_a_silent_file_can_be_drawn(write, tmp_path: Path):
     draw({"train": read_recordings(write(times=[[], [], []], units=[[], [], []]))}, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+def test_names_with_dollar_signs(write, tmp_path: Path):
+    """They are no mathematics; control characters and other scripts are drawn somehow."""
+    names = np.array(["$x$", "$\\frac{$"], h5py.string_dtype())
+    parts = {"train": read_recordings(write(keys=names))}
+    draw(parts, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+def test_pictures_that_cannot_be_written(write, tmp_path: Path):
+    parts = {"train": read_recordings(write())}
+    with pytest.raises(ArgumentError, match=r"plot: expected the name of a picture, such as data.png, got .*p\.xyz"):
+        draw(parts, tmp_path / "p.xyz")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"expected a picture that can be written, got .* Choose another place"):
+        draw(parts, tmp_path / "file" / "p.png")
+
+
+def test_parts_of_one_data_set(write):
+    train = read_recordings(write())
+    check_parts({"train": train, "test": train})
+    silent = read_recordings(write("a_test.h5", times=[[], [], []], units=[[], [], []]))
+    with pytest.raises(DataError, match=r"a_test.h5: expected spikes, got none in its 3 recordings. Make or download"):
+        check_parts({"train": train, "test": silent})
+    other = read_recordings(write("a_test.h5", keys=np.array([b"zero", b"two"])))
+    with pytest.raises(DataError, match=r"a_test.h5: expected the same classes .* \['zero', 'two'\], and .*'one'\]"):
+        check_parts({"train": train, "test": other})

@@ -1,4 +1,6 @@
 import dataclasses
+import errno
+import shutil
 
 import h5py
 import numpy as np
@@ -302,3 +304,53 @@ def test_seconds_that_are_taken_for_something_smaller_are_noticed(write):
 def test_units_of_time_are_these(write):
     with pytest.raises(ArgumentError, match="time_unit: expected one of check, s, ms, us, got ns"):
         read_recordings(write(), time_unit="ns")
+
+
+@pytest.mark.parametrize("name", ["labels", "spikes/times", "spikes/units", "extra/speaker", "extra/keys"])
+@pytest.mark.parametrize("number", [2**40, 3])
+def test_entries_that_were_never_written(write, name, number):
+    """HDF5 makes up what a file only claims, as much of it as it claims."""
+    path = write()
+    with h5py.File(path, "a") as file:
+        kind = file[name].dtype
+        del file[name]
+        file.create_dataset(name, (number,), kind, chunks=(1024,), maxshape=(None,))
+    with pytest.raises(DataError, match=rf"expected the entries of {name}, got {number:,} that were never written"):
+        read_recordings(path)
+
+
+def test_more_entries_than_any_data_set_has(write):
+    path = write()
+    with h5py.File(path, "a") as file:
+        file["labels"].file["many"] = np.zeros(3, np.uint8)
+        del file["labels"]
+        labels = file.create_dataset("labels", (2**40,), np.uint8, chunks=(1024,))
+        labels[:3] = 1
+    with pytest.raises(DataError, match=r"expected at most 268,435,456 entries in labels, got 1,099,511,627,776"):
+        read_recordings(path)
+
+
+def test_integers_without_a_sign(write):
+    """2^64 - 1 is not speaker -1."""
+    for name in ("labels", "speaker"):
+        path = write(**{name: np.full(3, 2**64 - 1, np.uint64)})
+        with pytest.raises(DataError, match=r"integers of 64 bits with a sign in .*, got 18446744073709551615"):
+            read_recordings(path)
+
+
+def test_no_room_to_unpack(write, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(DataError, match=r"expected room in .* to unpack it, got .*No space left.* or set TMPDIR"):
+        read_recordings(write("a_train.h5.gz"))
+
+
+def test_more_than_fits_into_memory(write, monkeypatch):
+    def too_much(*_: object) -> None:
+        raise MemoryError("Unable to allocate 8.00 TiB")
+
+    monkeypatch.setattr(np, "concatenate", too_much)
+    with pytest.raises(DataError, match=r"expected recordings that fit into memory, got more .Unable to allocate"):
+        read_recordings(write())

@@ -118,6 +118,20 @@ def test_what_came_from_nir(tmp_path: Path) -> None:
         assert torch.equal(play(to_onnx(back, tmp_path / "net.onnx"), x), back(x))
 
 
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_text("old")
+
+    def full(part: Path, content: bytes) -> None:
+        part.touch()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        to_onnx(delayed(make("snntorch")), path)
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"net.onnx": "old"}
+
+
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [

@@ -3,7 +3,7 @@
 import dataclasses
 
 from delayplug.bench.config import RunConfig
-from delayplug.bench.typed_json import mismatch
+from delayplug.bench.schema import mismatch
 from delayplug.models.card import Card
 from delayplug.models.pretrained import pretrained
 
@@ -14,4 +14,4 @@ def test_a_card_makes_the_configuration_again() -> None:
     config = RunConfig(**card["config"])
     assert config.to_json() == config.to_json() | card["config"]  # which may be older, and have fewer settings
     assert dataclasses.replace(config, seed=1) != config
-    assert mismatch({**card, "accuracy": "high"}, Card) == "accuracy is str, expected an object"
+    assert mismatch({**card, "accuracy": "high"}, Card) == "accuracy should be a valid dictionary, got 'high'"

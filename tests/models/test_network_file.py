@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 
 from delayplug import DataError
 from delayplug.models.card import Card
+from delayplug.models.model_page import model_page
 from delayplug.models.network_file import read_card, read_network, stored, widened, write_network
 from delayplug.models.pretrained import pretrained
+from tests.damage import broken_bytes, edited, is_one_line
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,39 @@ def test_other_files_are_refused(card: Card, tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, path, {"delayplug": json.dumps(newer)})
     with pytest.raises(DataError, match="newer version of delayplug"):
         read_card(path)
+
+
+def test_every_part_of_a_description_damaged(card: Card, tmp_path: Path) -> None:
+    """Left out, or replaced by each kind of value: one line that names the file, or a page can be made of it."""
+    path, state, errors = tmp_path / "net.safetensors", {"weight": torch.ones(2)}, dict[str, DataError]()
+    for name, damaged in edited(card):
+        save_file(state, path, {"delayplug": json.dumps(damaged)})
+        if (error := _refusal(path)) is not None:
+            errors[name] = error
+    assert len(errors) > 400
+    assert [(name, error) for name, error in errors.items() if not is_one_line(error, str(path))] == []
+
+
+def _refusal(path: Path) -> DataError | None:
+    try:
+        card = read_card(path)
+    except DataError as error:
+        return error
+    assert card["name"] in model_page(card, b"")
+    return None
+
+
+def test_every_kind_of_damaged_file(card: Card, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    write_network(path, {"weight": torch.rand(30, 40)}, card)
+    for name, content in broken_bytes(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            read_network(path)
+        except DataError as error:
+            assert is_one_line(error, str(path)), name  # noqa: PT017
+        else:
+            assert name.startswith("byte"), name  # of a weight, or of a name in the description
+    write_network(path, {"weight": torch.full((2, 2), torch.nan)}, card)
+    with pytest.raises(DataError, match="got NaN in weight"):
+        read_network(path)

@@ -13,8 +13,9 @@ from typing import Any
 from ...errors import RunError
 from ..config import SYNTHETIC, RunConfig
 from ..known_frames import known_frames
+from ..schema import UnreadableError, parse_json
 from ..training.outcome import Epoch
-from ..whole_files import write_whole
+from ..whole_files import make_folder, write_whole
 from .records import RECORD, Record, check_record, read_record
 
 COLLECTION_FORMAT = 1
@@ -51,20 +52,20 @@ def read_collection(path: Path) -> list[Record]:
 
 
 def _values_in(path: Path) -> list[object]:
+    expected = "expected a folder of runs or a file of records"
     try:
-        text = path.read_text()
-        try:
-            content: object = json.loads(text)
-        except json.JSONDecodeError:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise RunError(
-            f"{path}: expected a folder of runs or a file of records, got nothing of that name. Check the path"
-        ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: expected a folder of runs or a file of records, got other text: {error}") from error
-    except OSError as error:
-        raise RunError(f"{path}: expected a folder of runs or a file of records, got {error}") from error
+        raise RunError(f"{path}: {expected}, got nothing of that name. Check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: {expected}, got {error}") from error
+    try:
+        content = parse_json(text)
+    except UnreadableError as error:
+        try:
+            return [parse_json(line) for line in text.splitlines() if line.strip()]
+        except UnreadableError:
+            raise RunError(f"{path}: {expected}, got other text: {error}") from error
     if isinstance(content, dict) and isinstance(content.get("records"), list):
         return list(content["records"])
     return content if isinstance(content, list) else [content]
@@ -74,7 +75,7 @@ def write_collection(path: Path, records: Sequence[Record]) -> None:
     """Write records into a file, one per line, sorted by their configurations; only a few epochs of each are stored."""
     ordered = sorted(map(compact, records), key=_key)
     lines = ",\n".join(json.dumps(record) for record in ordered)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_whole(path, f'{{"collection": {COLLECTION_FORMAT}, "records": [\n{lines}\n]}}\n')
 
 
@@ -108,6 +109,7 @@ def compact(record: Record) -> Record:
     result: Record = {**record, "config": config.to_json(), "epochs": _few_epochs(record["epochs"])}
     if known and config.dataset != SYNTHETIC:
         result["data"] = {**record["data"], "name": known.name}
+    result.pop("model", None)  # the networks stay behind
     if "held_out" in record:
         result["held_out"] = {**record["held_out"], "epochs": _few_epochs(record["held_out"]["epochs"])}
     return result

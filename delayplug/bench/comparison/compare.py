@@ -14,9 +14,10 @@ from ..resources import Launcher, Resources
 from ..task import FILES, load_task, number_of_folds
 from ..training.accelerators import check_devices
 from ..variants import Variant
+from ..whole_files import make_folder
 from .existing import DataChecksums, existing, resuming
 from .launch import Failed, RunsFailedError, Say, Watch, check_launcher, launch
-from .records import RECORD, Record, check_comparable, make_folder, read_record
+from .records import RECORD, Record, check_comparable, read_record
 from .run import is_first, make_run
 
 # The paper's: from no delays to learned ones whose sigma shrinks, each with all synapses and with ten per neuron.

@@ -8,27 +8,28 @@ OUT/sfsd-shd-norse-learned-seed0/
     refit.pt        the same for the second training of --refit, on all training recordings
 """
 
+import hashlib
 import io
 import json
 import platform
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Annotated, Any, NotRequired, cast
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from ...errors import ArgumentError, RunError
+from ...errors import ArgumentError, RunError, shortened
 from ...toolkits import plugins
 from ..config import RunConfig
+from ..schema import Amount, Count, Number, Positive, Share, UnreadableError, mismatch, read_json
 from ..serialise import to_toml
 from ..stopping import uninterrupted
 from ..task import FILES, LAST, Task
 from ..training.outcome import Epoch, Inference, Outcome
-from ..typed_json import mismatch
 from ..variants import PER_SYNAPSE
 from ..whole_files import write_whole
 from .planted import planted_correlation
@@ -36,6 +37,12 @@ from .planted import planted_correlation
 FORMAT = 3
 RECORD, MODEL, CONFIG = "record.json", "model.pt", "config.toml"
 CHECKPOINT, REFIT_CHECKPOINT = "checkpoint.pt", "refit.pt"
+_MOVE = "Move it away to make the run again"
+# Settings that the records of all versions have.
+_IN_ALL = frozenset({
+    *("dataset", "preset", "backend", "delays", "seed", "hidden", "max_delay", "fan_in", "epochs"),
+    *("step_ms", "pool", "binning", "protocol"),
+})  # fmt: skip
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
 
 
@@ -48,12 +55,12 @@ class Data(TypedDict):
     present if the data set is known by its files.
     """
 
-    train: int
-    valid: int
-    test: int
-    steps: int
-    channels: int
-    classes: list[str]
+    train: Positive
+    valid: Count
+    test: Positive
+    steps: Positive
+    channels: Positive
+    classes: Annotated[list[str], Field(min_length=1)]
     split: str
     checksums: NotRequired[dict[str, str]]
     tested_on: NotRequired[str]
@@ -69,8 +76,8 @@ class HeldOut(TypedDict):
         epochs: all its epochs.
     """
 
-    accuracy: float
-    epochs: list[Epoch]
+    accuracy: Share
+    epochs: Annotated[list[Epoch], Field(min_length=1)]
 
 
 class Record(TypedDict):
@@ -80,7 +87,8 @@ class Record(TypedDict):
     is only that after the last epoch. With a refit, `held_out` describes the training before it, and everything else
     the refit network. The machine is its
     devices, the name of the first, what computed the neurons on it, processor and threads, and whether steps ran as
-    CUDA graphs; the records of early versions lack some of these.
+    CUDA graphs; the records of early versions lack some of these. `model` is the
+    SHA-256 of model.pt.
     """
 
     format: int
@@ -89,15 +97,16 @@ class Record(TypedDict):
     versions: dict[str, str]
     machine: dict[str, str | int]
     data: Data
-    parameters: int
-    epochs: list[Epoch]
-    accuracy: dict[str, float]
-    best_epoch: int
-    seconds_per_epoch: float
-    waiting: float
-    peak_memory_mb: float
-    spikes_per_neuron: list[float]
-    planted_correlation: NotRequired[dict[str, float | None]]
+    parameters: Count
+    epochs: Annotated[list[Epoch], Field(min_length=1)]
+    accuracy: dict[str, Share]
+    best_epoch: Count
+    seconds_per_epoch: Amount
+    waiting: Amount
+    peak_memory_mb: Amount
+    spikes_per_neuron: list[Amount]
+    model: NotRequired[str]
+    planted_correlation: NotRequired[dict[str, Number | None]]
     held_out: NotRequired[HeldOut]
     inference: NotRequired[Inference]
 
@@ -105,31 +114,39 @@ class Record(TypedDict):
 def read_record(path: Path) -> Record:
     """A record, or RunError if the file is not one, or a part of it is missing or something else."""
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
     except FileNotFoundError as error:
         raise RunError(f"{path}: expected the record of a run, got no file of that name") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}") from error
+    except UnreadableError as error:
+        raise RunError(f"{path}: expected the record of a run, got something unreadable: {error}. {_MOVE}") from error
     return check_record(record, path)
 
 
 def check_record(value: object, path: Path | str) -> Record:
     """Check that a value is a record and return it, or raise RunError; `path` names its source in the message."""
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise RunError(f"{path}: expected the record of a run (format {FORMAT}), got other content")
+        raise RunError(f"{path}: expected the record of a run (format {FORMAT}), got other content. {_MOVE}")
     record = cast(Record, value)
-    if wrong := mismatch(record, Record) or _incomplete(record):
-        advice = "Move it away to make the run again"
-        raise RunError(f"{path}: expected the record of a run, got a damaged one: {wrong}. {advice}")
+    if wrong := mismatch(record, Record) or _contradiction(record):
+        raise RunError(f"{path}: expected the record of a run, got a damaged one: {wrong}. {_MOVE}")
     try:
         RunConfig(**record["config"])
     except (TypeError, ArgumentError) as error:
-        raise RunError(f"{path}: expected the configuration of a run, got another one: {error}") from error
+        raise RunError(f"{path}: expected the configuration of a run, got another one: {error}. {_MOVE}") from error
     return record
 
 
-def _incomplete(record: Record) -> str:
-    return "" if record["epochs"] and "last epoch" in record["accuracy"] else "it has no epochs, or no accuracy"
+def _contradiction(record: Record) -> str:
+    """What a record of the right types lacks, or where it contradicts itself, in words; "" if all is well."""
+    if missing := sorted(_IN_ALL - record["config"].keys()):
+        return f"config lacks {', '.join(missing)}"
+    if LAST not in record["accuracy"]:
+        return f"accuracy lacks {LAST}"
+    for epochs in (record["epochs"], record["held_out"]["epochs"] if "held_out" in record else []):
+        numbers = [entry["epoch"] for entry in epochs]
+        if numbers != sorted(set(numbers)):
+            return f"its epochs are numbered {shortened(numbers)}"
+    return ""
 
 
 def check_comparable(records: Sequence[Record], where: Path | str, fields: Sequence[str] = FILES) -> None:
@@ -215,10 +232,12 @@ def write_run(folder: Path, config: RunConfig, record: Record, outcome: Outcome)
     """Save a run. The record is written last: a folder that has one has everything that belongs to it."""
     buffer = io.BytesIO()
     torch.save({"state": outcome.state, "delays": outcome.delays, "example": outcome.example}, buffer)
+    model = buffer.getvalue()
+    complete: Record = {**record, "model": hashlib.sha256(model).hexdigest()}
     with uninterrupted():
         write_config(folder, config)
-        write_whole(folder / MODEL, buffer.getvalue())
-        write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")
+        write_whole(folder / MODEL, model)
+        write_whole(folder / RECORD, json.dumps(complete, indent=1) + "\n")
         for name in (CHECKPOINT, REFIT_CHECKPOINT):
             (folder / name).unlink(missing_ok=True)
 
@@ -226,46 +245,3 @@ def write_run(folder: Path, config: RunConfig, record: Record, outcome: Outcome)
 def write_config(folder: Path, config: RunConfig) -> None:
     """Save the configuration, which makes the run again: `delayplug bench run --config FOLDER/config.toml`."""
     write_whole(folder / CONFIG, to_toml(config))
-
-
-def make_folder(out: Path) -> None:
-    """Make the folder of a comparison, and check that it can be written to before anything is trained.
-
-    Raises:
-        RunError: it cannot.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise RunError(f"out: expected a folder that can be written to, got {out}: {error}") from error
-
-
-def read_model(folder: Path) -> dict[str, Any]:
-    """The trained network of a run: "state", "delays" and "example", as `write_run` saves them.
-
-    Raises:
-        RunError: the file is missing or damaged.
-    """
-    try:
-        model: dict[str, Any] = torch.load(folder / MODEL, weights_only=True)
-        if model.keys() >= {"state", "delays", "example"}:
-            return model
-        error: object = "other content"
-    except Exception as caught:  # whatever unpickling raises
-        error = caught
-    advice = "Move the folder away to make the run again"
-    raise RunError(f"{folder / MODEL}: expected a trained network, got a damaged file: {error}. {advice}")
-
-
-def read_delays(folder: Path) -> list[tuple[Tensor, Tensor]]:
-    """(before, after) training of each delay layer, in steps."""
-    delays = read_model(folder)["delays"]
-    return list(zip(delays["before"], delays["after"], strict=True))
-
-
-def read_example(folder: Path) -> list[Tensor]:
-    """(time, channel) of the events and of the hidden spikes of one test recording, (2, E) for each layer."""
-    example: list[Tensor] = read_model(folder)["example"]
-    return example

@@ -6,11 +6,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..config import RunConfig
+from ..hardware import within_memory
 from ..resources import Resources
 from ..task import Task, load_task
 from ..training.outcome import Epoch, OnEpoch, Outcome
 from ..training.trainer import train
-from ..whole_files import locked, remove_leftovers
+from ..whole_files import locked, make_folder, remove_leftovers
 from .existing import existing
 from .records import CHECKPOINT, REFIT_CHECKPOINT, make_record, write_config, write_run
 
@@ -31,15 +32,17 @@ def make_run(
     task = task or load_task(config)
     if not is_first():
         if existing(folder, config, lambda _: task.checksums).record is None:
-            _train(config, task, resources, folder)
+            with within_memory(config.name):
+                _train(config, task, resources, folder)
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with locked(folder):
         if existing(folder, config, lambda _: task.checksums).record is not None:
             return
         write_config(folder, config)
         remove_leftovers(folder)
-        outcome, first = _train(config, task, resources, folder, on_epoch)
+        with within_memory(config.name):
+            outcome, first = _train(config, task, resources, folder, on_epoch)
         write_run(folder, config, make_record(config, task, outcome, resources.label, first), outcome)
 
 

@@ -128,10 +128,10 @@ def _commands(records: Sequence[Record], data: KnownFrames) -> list[str]:
     """The command lines that repeat runs on held-out speakers; runs that differ only in seed or fold share one."""
     held: dict[tuple[tuple[int, ...], int], list[Record]] = defaultdict(list)
     for record in records:
-        held[tuple(record["config"]["held_speakers"]), record["config"]["seed"]].append(record)
+        held[RunConfig(**record["config"]).held_speakers, record["config"]["seed"]].append(record)
     alike: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for (speakers, _), runs in held.items():
-        alike[speakers, *sorted(run["config"]["fold"] for run in runs)] += runs
+        alike[speakers, *sorted(RunConfig(**run["config"]).fold for run in runs)] += runs
     return [_command(runs, data) for runs in alike.values()]
 
 

@@ -5,9 +5,11 @@ from functools import cache
 
 from ...deploy.costs import costs
 from ...deploy.freeze import freeze_delays
+from ...errors import RunError
 from ...toolkits import plugins
 from ..comparison.records import Record
 from ..config import SYNTHETIC, RunConfig
+from ..hardware import within_memory
 from ..known_frames import KNOWN_FRAMES, KnownFrames, known_frames
 from ..model.network import DelayNetwork
 from .consistency import unlike_accuracies, unlike_costs, unlike_recordings
@@ -70,7 +72,11 @@ def _data(record: Record, known: KnownFrames) -> str:
 
 
 def _parameters(record: Record) -> str:
-    number = size_of(record).parameters
+    try:
+        with within_memory("its configuration"):
+            number = size_of(record).parameters
+    except RunError as error:
+        return str(error)
     if number == record["parameters"]:
         return ""
     return f"it says {record['parameters']:,} parameters, the network of its configuration has {number:,}"

@@ -16,9 +16,10 @@ from ...deploy.summary import Freezing
 from ...errors import RunError
 from ...surgery.find import named_delays
 from ..comparison.existing import check_same_data
-from ..comparison.records import read_model, read_record
+from ..comparison.records import MODEL, RECORD, read_record
+from ..comparison.trained import load_trained, read_model
 from ..config import Readout, RunConfig
-from ..hardware import matmul_precision
+from ..hardware import matmul_precision, within_memory
 from ..model.network import DelayNetwork, class_scores
 from ..task import TEST_SET, Task, load_task
 from ..training.batches import evaluation_loader
@@ -72,7 +73,7 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
         RunError: there is no finished run with delays, or its data is not what it was.
         DataError: its data cannot be read.
     """
-    record = read_record(folder / "record.json")
+    record = read_record(folder / RECORD)
     config = RunConfig(**record["config"])
     if config.delays == "none" and config.recurrent not in WITH_RECURRENT_DELAYS:
         raise RunError(f"{folder}: expected a run with delays, got one without. Take one of the other variants")
@@ -81,11 +82,11 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
     state = read_model(folder)["state"]
     example, _ = task.test.batch(range(min(_EXAMPLE, len(task.test))))
     rows: dict[str, Deployment] = {}
-    with matmul_precision(config.precision):
+    with matmul_precision(config.precision), within_memory(str(folder)):
         for name, constrain in CONSTRAINTS.items():
             progress(name)
             network = build_network(config, task)
-            network.load_state_dict(state)
+            load_trained(network, state, folder / MODEL)
             freezing = constrain(network.eval())
             packed = 0 if freezing is None else freezing.packed_bytes
             rows[name] = Deployment(_accuracy(network, task, config.readout), packed, _costs(network, example))

@@ -21,6 +21,7 @@ from ..._tables import make_table, number, text
 from ...errors import ArgumentError
 from ..hardware import device_name
 from ..training.peak_memory import PeakMemory
+from ..whole_files import make_folder, write_whole
 from ..workers import run_in_worker
 from .activity import Activity, activity_of
 
@@ -195,8 +196,8 @@ def record(results: Sequence[Result], device: torch.device) -> dict[str, object]
 
 def write(results: Sequence[Result], device: torch.device, path: Path) -> None:
     """The record as a JSON file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record(results, device), indent=2) + "\n")
+    make_folder(path.parent)
+    write_whole(path, json.dumps(record(results, device), indent=2) + "\n")
 
 
 def table(results: Sequence[Result], device: torch.device) -> Table:

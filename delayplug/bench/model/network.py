@@ -53,7 +53,7 @@ class DelayNetwork(Continuing):
         recurrent = () if config.recurrent == "none" else sizes[1:-1]
         self.recurrent = nn.ModuleList(Recurrent(size, config) for size in recurrent)
         self.dropout = HeldDropout(config.dropout)
-        self.readout = self.benchmark.readout_neuron(tau=config.tau)
+        self.readout = self.benchmark.readout_neuron(tau=float(config.tau))
 
     def forward(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
         """The readout's membrane potential over a sequence.
@@ -195,7 +195,7 @@ def _hidden_neuron(benchmark: Benchmarks, size: int, config: RunConfig) -> nn.Mo
     if config.neuron == "adlif":
         return benchmark.adaptive_neuron(size, step_ms=config.step_ms, strength=config.adaptation)
     if config.reset == "zero":
-        return benchmark.spiking_neuron(tau=config.tau)
+        return benchmark.spiking_neuron(tau=float(config.tau))
     if (
         "reset" not in inspect.signature(benchmark.spiking_neuron).parameters
     ):  # adapters written for earlier versions lack it
@@ -203,7 +203,7 @@ def _hidden_neuron(benchmark: Benchmarks, size: int, config: RunConfig) -> nn.Mo
             f"the backend {config.backend!r} has no neurons with the reset {config.reset!r}. Take --reset zero, or "
             "another backend"
         )
-    return benchmark.spiking_neuron(tau=config.tau, reset=config.reset)
+    return benchmark.spiking_neuron(tau=float(config.tau), reset=config.reset)
 
 
 class HeldDropout(nn.Dropout):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -14,7 +15,9 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..._colours import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, PINK, VERMILLION
-from ..comparison.records import Record, read_delays
+from ...errors import RunError
+from ..comparison.records import MODEL, Record
+from ..comparison.trained import read_delays
 from ..variants import VARIANTS, Variant, variant_name
 from .intervals import wilson
 from .methods import Row, data_of, last_epoch, rows_of
@@ -30,10 +33,12 @@ COLOURS: dict[Variant, str] = {
     "dendritic": VERMILLION,
 }
 _STYLES = ("-", "--", ":", "-.")
+_as_written = matplotlib.rc_context({"text.parse_math": False})  # names may have a dollar sign
 _NAME_WIDTH = 34  # letters of a method's name in a line
 _MARKERS = ("o", "s", "^", "D")
 
 
+@_as_written
 def accuracy_figure(records: Sequence[Record]) -> Figure:
     """Accuracy after the last epoch: a mark for each run, by method and backend; and the chance level.
 
@@ -99,6 +104,7 @@ def _marks(axes: Axes, y: int, runs: dict[str, tuple[Record, ...]], backends: Se
         )
 
 
+@_as_written
 def learning_curves_figure(records: Sequence[Record]) -> Figure | None:
     """Validation accuracy and training loss over epochs: the mean over the runs of a method, and the range of all.
 
@@ -162,9 +168,14 @@ def _losses(records: Sequence[Record]) -> list[dict[int, float]]:
     return [{entry["epoch"]: entry["train_loss"] for entry in record["epochs"]} for record in records]
 
 
+@_as_written
 def delays_figure(record: Record, folder: Path) -> Figure:
     """Histograms of the delays of each layer, and of each recurrent connection, before and after training."""
     layers = read_delays(folder)
+    if not layers:
+        raise RunError(
+            f"{folder / MODEL}: expected the delays of a network that has some, got none. Move the folder away"
+        )
     config = record["config"]
     most, forward = config["max_delay"], 0 if config["delays"] == "none" else len(config["hidden"]) + 1
     figure = Figure(figsize=(3.4 * len(layers), 3.2), layout="constrained")

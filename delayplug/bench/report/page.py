@@ -9,10 +9,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..comparison.records import MODEL, RECORD, Record, read_example, read_record
+from ..comparison.records import MODEL, RECORD, Record, read_record
+from ..comparison.trained import read_example
 from ..config import RunConfig
 from ..serialise import to_command
 from ..variants import learns_delays
+from ..whole_files import write_whole
 from .figures import COLOURS, accuracy_figure, delays_figure, learning_curves_figure, raster_figure
 from .methods import Row, data_of, held_speakers, last_epoch, on_test_set, rows_of
 from .tables import chosen_by, computed_by, frames_of, held_header, held_of, recipe_of, split_of, summary, title_of
@@ -34,15 +36,17 @@ _PROTOCOLS = {
 def write_csv(records: Sequence[Record], path: Path) -> None:
     """Write one line per run."""
     rows = [_line(record) for record in records]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
 
 
 def _line(record: Record) -> dict[str, object]:
     """The columns of one run. last_epoch and best_on_... are accuracies on the test set; held_out_accuracy never is."""
-    config, accuracy, planted = record["config"], record["accuracy"], record.get("planted_correlation", {})
+    config = RunConfig(**record["config"]).to_json()  # with settings that were added after the record was made
+    accuracy, planted = record["accuracy"], record.get("planted_correlation", {})
     settings = ("preset", "protocol", "backend", "delays", "fan_in", "seed", "epochs")
     held_out = record["held_out"]["accuracy"] if "held_out" in record else ""
     by_speakers, tested = config["protocol"] == "speakers", on_test_set(record)
@@ -111,7 +115,7 @@ def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -
         "computed": computed_by(records),
         "versions": _versions(records),
     }
-    path.write_text(template.render(values))
+    write_whole(path, template.render(values))
 
 
 def _versions(records: Sequence[Record]) -> dict[str, str]:

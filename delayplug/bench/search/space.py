@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, shortened
 from ..config import RunConfig
 from ..settings import Setting, settings
 
@@ -16,6 +16,8 @@ _NOT_SEARCHED = frozenset({
     *("dataset", "preset", "time_unit", "seed", "fold", "held_speakers", "refit"),
     *("protocol", "validation", "validation_fraction", "validate_every"),
 })  # fmt: skip
+
+_MOST_VALUES = 1_000_000  # of a range of which all values are listed
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,11 @@ def _read(where: str, setting: Setting, value: object) -> Range | Choice:
     """Read one range or list of values."""
     wanted = "{ values = [...] }" if _is_listed(setting) else "{ low = ..., high = ... } or { values = [...] }"
     if not isinstance(value, dict) or not (value.keys() >= {"low", "high"} or value.keys() == {"values"}):
-        raise ArgumentError(where, wanted, repr(value))
+        raise ArgumentError(where, wanted, shortened(value))
     if "values" in value:
         return _read_choice(where, setting, value["values"])
     if _is_listed(setting):
-        raise ArgumentError(where, f"{wanted} with {setting.expected}", repr(value))
+        raise ArgumentError(where, f"{wanted} with {setting.expected}", shortened(value))
     if unknown := sorted(value.keys() - {"low", "high", "log", "step"}):
         raise ArgumentError(where, "the keys low, high, log, step", ", ".join(unknown))
     return _read_range(where, setting, **value)
@@ -117,12 +119,11 @@ def _is_listed(setting: Setting) -> bool:
 
 def _read_choice(where: str, setting: Setting, values: object) -> Choice:
     if not isinstance(values, list) or not values:
-        raise ArgumentError(f"{where}.values", "a list of one value or more", repr(values))
+        raise ArgumentError(f"{where}.values", "a list of one value or more", shortened(values))
     for each in values:
-        if not setting.allows(each):
-            raise ArgumentError(where, setting.expected, repr(each))
+        setting.check(each, where)
     if any(each in values[:n] for n, each in enumerate(values)):
-        raise ArgumentError(f"{where}.values", "each value once", repr(values))
+        raise ArgumentError(f"{where}.values", "each value once", shortened(values))
     return Choice(tuple(tuple(each) if isinstance(each, list) else each for each in values))
 
 
@@ -131,8 +132,7 @@ def _read_range(
 ) -> Range:
     whole = setting.type is int
     for end, value in (("low", low), ("high", high)):
-        if not setting.allows(value):
-            raise ArgumentError(f"{where}.{end}", setting.expected, repr(value))
+        setting.check(value, f"{where}.{end}")
     assert isinstance(low, int | float)
     assert isinstance(high, int | float)
     if not low < high:
@@ -142,11 +142,15 @@ def _read_range(
     if log and low <= 0:
         raise ArgumentError(f"{where}.low", "more than 0 for a logarithmic range", low)
     if step is None:
+        if whole and not log and high - low > _MOST_VALUES:
+            raise ArgumentError(where, f"at most {_MOST_VALUES:,} integers", f"{high - low:,}", "Or take log = true")
         return Range(low, high, log, None, whole)
     kinds = int if whole else (int, float)
     if isinstance(step, bool) or not isinstance(step, kinds) or not 0 < step <= high - low or log:
         expected = f"{'an integer' if whole else 'a number'} above 0 and at most high - low, and no log"
-        raise ArgumentError(f"{where}.step", expected, repr(step))
+        raise ArgumentError(f"{where}.step", expected, shortened(step))
+    if not (high - low) / step <= _MOST_VALUES:
+        raise ArgumentError(f"{where}.step", f"at most {_MOST_VALUES:,} steps", step, "Take a larger step")
     return Range(low, high, log, step, whole)
 
 

@@ -10,12 +10,12 @@ from ...errors import ArgumentError, RunError
 from ...toolkits import plugins
 from ..comparison.compare import make_runs
 from ..comparison.launch import Failed, Say, Watch
-from ..comparison.records import RECORD, Record, make_folder
+from ..comparison.records import RECORD, Record
 from ..config import RunConfig
 from ..resources import Launcher, Resources
 from ..serialise import to_toml
 from ..task import LAST
-from ..whole_files import locked, write_whole
+from ..whole_files import locked, make_folder, write_whole
 from .judging import Judge, Repetition, judge_of, survivors
 from .sampling import Tried, check_sampler, draw
 from .sweep_config import SweepConfig

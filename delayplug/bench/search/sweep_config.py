@@ -1,6 +1,5 @@
 """The configuration of a sweep, read from CONFIG.toml."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from ...errors import ArgumentError, RunError
 from ..config import SYNTHETIC, RunConfig, configure
+from ..serialise import parse_toml, unknown_setting
 from ..settings import Setting, check_settings, settings
 from ..task import usual_preset
 from .space import Space, read_space
@@ -126,17 +126,14 @@ def read_sweep(path: Path) -> SweepConfig:
     Raises:
         ArgumentError: the file does not exist or is not TOML; a key is not a setting; or a value is not allowed.
     """
-    try:
-        values: dict[str, object] = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ArgumentError("config", "a TOML file", path, str(error)) from error
+    values: dict[str, object] = parse_toml(path)
     search = values.pop("search", {})
     if not isinstance(search, dict):
         raise ArgumentError(f"search in {path}", "a table, [search]", repr(search))
     own: dict[str, Any] = {name: values.pop(name) for name in settings(SweepOptions) if name in values}
     for name, setting in settings(SweepOptions).items():
-        if name in own and not setting.allows(own[name]):
-            raise ArgumentError(f"{name} in {path}", setting.expected, repr(own[name]))
+        if name in own:
+            setting.check(own[name], f"{name} in {path}")
     space = read_space(search)
     _check_fixed(values, space, path)
     preset = str(values.pop("preset", None) or usual_preset(str(values.get("dataset", SYNTHETIC))))
@@ -150,12 +147,11 @@ def _check_fixed(values: Mapping[str, object], space: Space, path: Path) -> None
         name = min(own)
         raise ArgumentError(f"{name} in {path}", _SET_BY_THE_SWEEP[name], repr(values[name]))
     if unknown := sorted(values.keys() - known.keys()):
-        names = ", ".join(sorted({*known, *settings(SweepOptions), "search"} - _SET_BY_THE_SWEEP.keys()))
-        raise ArgumentError(f"config {path}", f"settings among {names}", ", ".join(unknown))
+        names = {*known, *settings(SweepOptions), "search"} - _SET_BY_THE_SWEEP.keys()
+        raise unknown_setting(f"config {path}", unknown, names, path)
     for name, value in values.items():
         if name in space:
             raise ArgumentError(f"{name} in {path}", "a value here or in [search], not both", repr(value))
-        if not known[name].allows(value):
-            raise ArgumentError(f"{name} in {path}", known[name].expected, repr(value))
+        known[name].check(value, f"{name} in {path}")
     if "backend" not in values and "backend" not in space:
         raise ArgumentError(f"backend in {path}", "the name of a toolkit", "none", "`delayplug backends` lists them")

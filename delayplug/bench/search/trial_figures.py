@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ from .trials import Sweep, Trial
 _COLUMNS = 4
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names may have a dollar sign
 def sweep_figure(record: Sweep) -> Figure:
     """Accuracy after the first rung against the number of the setting, and against the value of each searched field.
 

@@ -8,14 +8,21 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any, TypedDict
+from typing import Annotated, Any, Literal, cast
 
-from ...errors import RunError
-from ..typed_json import mismatch
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from ...errors import ArgumentError, RunError, shortened
+from ..config import RunConfig
+from ..schema import Count, Positive, Share, UnreadableError, mismatch, read_json
+from ..settings import settings
 from ..whole_files import write_whole
+from .space import read_space
 
 FORMAT = 1
 SWEEP = "sweep.json"
+_MOVE = "Move it away: the sweep then draws its settings again, and uses the finished runs in the folder"
 
 
 class RunResult(TypedDict):
@@ -28,10 +35,10 @@ class RunResult(TypedDict):
         folder: of the run, within the folder of the sweep.
     """
 
-    fold: int | None
-    seed: int
-    accuracy: float
-    recordings: int
+    fold: Count | None
+    seed: Count
+    accuracy: Share
+    recordings: Positive
     folder: str
 
 
@@ -48,10 +55,10 @@ class Trial(TypedDict):
         runs: the runs that judged it.
     """
 
-    number: int
+    number: Count
     values: dict[str, Any]
     baseline: bool
-    state: str
+    state: Literal["open", "stopped", "judged", "refused", "failed"]
     reason: str
     runs: list[RunResult]
 
@@ -59,7 +66,7 @@ class Trial(TypedDict):
 class Chosen(TypedDict):
     """The number of the chosen trial, and the reason in words."""
 
-    number: int
+    number: Count
     reason: str
 
 
@@ -79,7 +86,7 @@ class Sweep(TypedDict):
     config: dict[str, Any]
     versions: dict[str, str]
     judged_by: str
-    rungs: list[int]
+    rungs: Annotated[list[Positive], Field(min_length=1)]
     trials: list[Trial]
     chosen: Chosen | None
     final: list[RunResult]
@@ -96,15 +103,35 @@ def read_sweep_record(out: Path) -> Sweep | None:
     if not path.exists():
         return None
     try:
-        record: Sweep = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: expected the record of a sweep, got something unreadable: {error}") from error
+        record = read_json(path)
+    except (FileNotFoundError, UnreadableError) as error:
+        raise RunError(f"{path}: expected the record of a sweep, got something unreadable: {error}. {_MOVE}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise RunError(f"{path}: expected the record of a sweep (format {FORMAT}), got other content")
-    if wrong := mismatch(record, Sweep):
-        advice = "Move it away: the sweep then draws its settings again, and uses the finished runs in the folder"
-        raise RunError(f"{path}: expected the record of a sweep, got a damaged one: {wrong}. {advice}")
-    return record
+        raise RunError(f"{path}: expected the record of a sweep (format {FORMAT}), got other content. {_MOVE}")
+    sweep = cast(Sweep, record)
+    if wrong := mismatch(record, Sweep) or _contradiction(sweep):
+        raise RunError(f"{path}: expected the record of a sweep, got a damaged one: {wrong}. {_MOVE}")
+    return sweep
+
+
+def _contradiction(record: Sweep) -> str:
+    """The first place where parts of a record do not belong together, in words; "" if there is none."""
+    search, trials, chosen = record["config"].get("search"), record["trials"], record["chosen"]
+    if not isinstance(search, dict):
+        return "config lacks search"
+    try:
+        read_space(search)
+    except ArgumentError as error:
+        return f"config.{error}"
+    known = settings(RunConfig)
+    for n, trial in enumerate(trials):
+        if trial["number"] != n or trial["values"].keys() != search.keys():
+            return f"trials[{n}] has the number {trial['number']} and values of {shortened(list(trial['values']))}"
+        if wrong := [name for name, value in trial["values"].items() if not known[name].allows(value)]:
+            return f"trials[{n}].values.{wrong[0]} is {shortened(trial['values'][wrong[0]])}"
+    if chosen is not None and chosen["number"] >= len(trials):
+        return f"chosen.number is {chosen['number']}, of {len(trials)} trials"
+    return ""
 
 
 def write_sweep_record(out: Path, record: Sweep) -> None:

@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from ...errors import ArgumentError
 from ..resources import Resources
 from ..stopping import PARENT, adopt_rank, handle_signals
-from .checkpoints import WholeFileIO
+from .checkpoints import SealedFileIO
 
 
 def make_trainer(
@@ -40,7 +40,7 @@ def make_trainer(
         logger=False,
         enable_checkpointing=bool(callbacks),
         callbacks=[OurSignals(), *callbacks],
-        plugins=[WholeFileIO()],
+        plugins=[SealedFileIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -1,25 +1,27 @@
 """The checkpoint of a run that is not finished: one file, replaced after epochs."""
 
-import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from typing_extensions import TypedDict
 
 from ...errors import RunError
 from ..config import RunConfig
-from ..whole_files import write_whole
+from ..schema import mismatch
+from ..sealed import UnreadableTensorsError, load_sealed, save_sealed
+from .outcome import Epoch
 
 # Of the time, at most this share is spent on checkpoints: epochs on a GPU can be shorter than ten of them.
 _SHARE = 0.02
+_DELETE = "Delete it to start the run again"
 
 
 class CheckpointAfterEpochs(Checkpoint):
@@ -39,15 +41,13 @@ class CheckpointAfterEpochs(Checkpoint):
             self._started, self._took = now, time.monotonic() - now
 
 
-class WholeFileIO(TorchCheckpointIO):
-    """Lightning's way to write checkpoints, whole or not at all."""
+class SealedFileIO(TorchCheckpointIO):
+    """Lightning's way to write and read checkpoints: whole or not at all, and with a checksum of their content."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | PathLike[str], storage_options: object = None
     ) -> None:
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_whole(Path(path), buffer.getvalue())
+        save_sealed(Path(path), checkpoint)
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,32 @@ class Kept:
         return f"epoch {self.epochs + 1} of {config.all_epochs}"
 
 
+class _Progress(TypedDict):
+    """The part of a checkpoint that tells what it is of."""
+
+    config: dict[str, Any]
+    checksums: NotRequired[dict[str, str]]
+    epochs: list[Epoch]
+
+
+class _Checkpoint(TypedDict):
+    delayplug: _Progress
+
+
 def read_checkpoint(path: Path) -> Kept | None:
     """What there is to resume from; None if there is no checkpoint.
 
     Raises:
-        RunError: there is one, and it cannot be read.
+        RunError: there is one, and it cannot be read, or holds something else than what was written to it.
     """
     try:
         written = datetime.fromtimestamp(path.stat().st_mtime)
-        progress = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["delayplug"]
-        return Kept(progress["config"], progress.get("checksums"), len(progress["epochs"]), written)
+        checkpoint: _Checkpoint = load_sealed(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except Exception as error:
-        advice = "Delete it to start the run again"
-        raise RunError(f"{path}: expected a checkpoint of a run, got a damaged file ({error}). {advice}") from error
+    except (OSError, UnreadableTensorsError) as error:
+        raise RunError(f"{path}: expected a checkpoint of a run, got a damaged file ({error}). {_DELETE}") from error
+    if wrong := mismatch(checkpoint, _Checkpoint):
+        raise RunError(f"{path}: expected a checkpoint of a run, got another file: {wrong}. {_DELETE}")
+    progress = checkpoint["delayplug"]
+    return Kept(progress["config"], progress.get("checksums"), len(progress["epochs"]), written)

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 from torch import Tensor
+from typing_extensions import TypedDict
+
+from ..schema import Amount, Count, Number, Positive, Share
 
 
 class Epoch(TypedDict):
@@ -18,13 +20,13 @@ class Epoch(TypedDict):
         seconds: of training; waited: how many of these were spent waiting for data.
     """
 
-    epoch: int
-    sigma: float | None
-    train_loss: float
-    train_accuracy: float
-    valid_accuracy: float | None
-    seconds: float
-    waited: float
+    epoch: Positive
+    sigma: Amount | None
+    train_loss: Number
+    train_accuracy: Share
+    valid_accuracy: Share | None
+    seconds: Amount
+    waited: Amount
 
 
 class Inference(TypedDict):
@@ -40,9 +42,9 @@ class Inference(TypedDict):
             recurrent ones: multiply-accumulates in the first layer, whose inputs are counts; accumulates in the others.
     """
 
-    steps: list[int]
-    active: list[float]
-    operations: list[float]
+    steps: list[Count]
+    active: list[Amount]
+    operations: list[Amount]
 
 
 OnEpoch = Callable[[Epoch], object]

@@ -8,12 +8,21 @@ import pytest
 import torch
 
 from delayplug import RunError
+from delayplug.bench.comparison.collection import collect, read_collection
 from delayplug.bench.comparison.compare import compare, configurations
-from delayplug.bench.comparison.records import Record, check_comparable, read_delays, read_example, read_record
+from delayplug.bench.comparison.records import Record, check_comparable, check_record, read_record
+from delayplug.bench.comparison.trained import read_delays
 from delayplug.bench.hardware import device_name
+from delayplug.bench.leaderboard.verification import doubts
+from delayplug.bench.report.page import write_csv
+from delayplug.bench.report.record_sources import read_records
+from delayplug.bench.report.tables import table
 from delayplug.bench.resources import Resources
 from delayplug.bench.serialise import read_toml
-from tests.bench.runs import TINY, Comparison
+from tests.bench.runs import CONFIG, TINY, Comparison, record_of
+from tests.damage import broken_text, edited, is_one_line
+
+RESULTS = Path(__file__).parents[3] / "results"
 
 
 @pytest.mark.trains
@@ -82,15 +91,69 @@ def test_damaged_record(comparison: Comparison, tmp_path: Path) -> None:
             read_record(path)
 
 
-def test_damaged_model(tmp_path: Path) -> None:
-    for damage in ("missing", "empty", "other"):
-        if damage == "empty":
-            (tmp_path / "model.pt").touch()
-        if damage == "other":
-            torch.save({"weights": []}, tmp_path / "model.pt")
-        for read in (read_delays, read_example):
-            with pytest.raises(RunError, match=r"model\.pt: expected a trained network"):
-                read(tmp_path)
+def published() -> Record:
+    """A record with everything that a record can have, of data that the leaderboard knows."""
+    record = read_collection(RESULTS / "synthetic.json")[0]
+    return {**record, "held_out": {"accuracy": 0.5, "epochs": record["epochs"]}}
+
+
+def refusal(path: Path) -> RunError | None:
+    """Why a record cannot be read; None if it can, and then all can be computed with it."""
+    try:
+        records = read_records(path)
+    except RunError as error:
+        return error
+    assert table(records).row_count == 1
+    write_csv(records, path / "results.csv")
+    assert collect([path], path / "all.json")[0] == 1
+    (path / "all.json").unlink()
+    assert all("\n" not in reason for reason in doubts(records[0]))
+    return None
+
+
+def test_every_part_of_a_record_damaged(tmp_path: Path) -> None:
+    """Left out, or replaced by each kind of value: one line that names the file, or all can be computed with it."""
+    path = tmp_path / "run" / "record.json"
+    path.parent.mkdir()
+    errors: dict[str, RunError] = {}
+    for name, damaged in edited(published()):
+        path.write_text(json.dumps(damaged))
+        if (error := refusal(tmp_path)) is not None:
+            errors[name] = error
+    assert len(errors) > 600
+    assert [(name, error) for name, error in errors.items() if not is_one_line(error, str(path))] == []
+
+
+def test_every_kind_of_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    for name, content in broken_text(json.dumps(record_of(CONFIG, 0.5))):
+        path.write_bytes(content)
+        for read in (read_record, read_collection):
+            with pytest.raises(RunError) as caught:
+                read(path)
+            assert is_one_line(caught.value, str(path)), (name, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"accuracy": {}}, "accuracy lacks last epoch"),
+        ({"accuracy": {"last epoch": 1.5}}, "accuracy.last epoch should be less than or equal to 1, got 1.5"),
+        ({"config": {}}, "config lacks backend, binning, dataset, delays, epochs"),
+        ({"epochs": []}, "epochs List should have at least 1 item"),
+        ({"seconds_per_epoch": float("nan")}, "seconds_per_epoch should be a finite number, got nan"),
+        ({"machine": {"threads": None}}, "machine.threads"),
+    ],
+)
+def test_the_message_on_a_damaged_record(change: dict[str, object], wrong: str) -> None:
+    with pytest.raises(RunError, match=f"got a damaged one: {wrong}.*Move it away to make the run again"):
+        check_record({**record_of(CONFIG, 0.5), **change}, "record.json")
+
+
+def test_epochs_out_of_order() -> None:
+    record = record_of(CONFIG, 0.5)
+    with pytest.raises(RunError, match=r"its epochs are numbered \[2, 1\]"):
+        check_record({**record, "epochs": record["epochs"][::-1]}, "record.json")
 
 
 @pytest.mark.trains

@@ -55,6 +55,7 @@ def change(path: str, value: object) -> Callable[[Any], None]:
         ("config.protocol", None, "its configuration lacks protocol"),
         ("epochs.0.epoch", 100, "its last epoch is 100, its configuration asks for 150"),
         ("best_epoch", 151, "its best epoch is 151, of 150"),
+        ("config.hidden", [2**31 - 1], "its configuration: expected a network and batches that fit into memory"),
         ("data.test", 2000, "it has 2000 test recordings, SHD-R has 2264"),
         ("data.classes", ["a", "b"], "it has 2 classes, SHD-R has 20"),
         ("accuracy.last epoch", 0.9501, r"its accuracy 0.9501 (last epoch) cannot come from 2264 recordings"),

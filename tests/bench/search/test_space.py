@@ -41,6 +41,19 @@ def test_what_may_be_searched() -> None:
         ({"dropout": {"values": [0.5, 1.5]}}, "search.dropout: expected a number >= 0 and < 1, got 1.5"),
         ({"max_delay": {"low": 1.5, "high": 3}}, "search.max_delay.low: expected an integer >= 0, got 1.5"),
         ({"max_delay": {"low": 1, "high": 8, "step": 0.5}}, "search.max_delay.step: expected an integer above 0"),
+        (
+            {"max_delay": {"low": 1, "high": 10**9}},
+            "expected at most 1,000,000 integers, got 999,999,999",
+        ),
+        (
+            {"lr": {"low": 0.0, "high": 1.0, "step": 1e-300}},
+            "search.lr.step: expected at most 1,000,000 steps",
+        ),
+        (
+            {"lr": {"low": 0.0, "high": 10**400}},
+            "search.lr.high: .* got 1000.*Take at most 1e[+]30",
+        ),
+        ({"lr": {"low": float("nan"), "high": 1}}, "search.lr.low: expected a number >= 0, got nan"),
         ({"lr": {"low": 1e-2, "high": 1e-3}}, "search.lr.high: expected more than low, 0.01, got 0.001"),
         ({"lr": {"low": 0.0, "high": 1e-3, "log": True}}, "search.lr.low: expected more than 0 for a logarithmic"),
         ({"lr": {"low": 0.0, "high": 1e-3, "log": "yes"}}, "search.lr.log: expected true or false, got 'yes'"),

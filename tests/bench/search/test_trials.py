@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from delayplug import RunError
+from delayplug.bench.search.standings import conclusion, effects, standings
 from delayplug.bench.search.trials import (
     SWEEP,
     accuracy_of,
@@ -15,6 +16,7 @@ from delayplug.bench.search.trials import (
     write_sweep_record,
 )
 from tests.bench.search.sweeps import record, trial
+from tests.damage import broken_text, edited, is_one_line
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("{", "got something unreadable"),
         ("[]", "got other content"),
         (json.dumps(record(format=2)), r"the record of a sweep \(format 1\), got other content"),
-        (json.dumps(record(rungs="many")), "got a damaged one: rungs is str, expected a list. Move it away"),
+        (json.dumps(record(rungs="many")), "got a damaged one: rungs should be a valid list, got 'many'. Move it away"),
         (json.dumps(record(trials=[{"number": 1}])), "got a damaged one"),
     ],
 )
@@ -60,3 +62,36 @@ def test_accuracies() -> None:
     assert accuracy_of(three, 4) is None
     assert accuracy_of(trial(1, [])) is None
     assert runs_of(record()) == 7 + 2
+
+
+def refusal(out: Path) -> RunError | None:
+    """Why a record cannot be read; None if it can, and then it can be shown."""
+    try:
+        found = read_sweep_record(out)
+    except RunError as error:
+        return error
+    assert found is not None
+    assert standings(found).row_count == len(found["trials"])
+    assert effects(found).columns
+    assert conclusion(found)
+    return None
+
+
+def test_every_part_of_a_record_damaged(tmp_path: Path) -> None:
+    """Left out, or replaced by each kind of value: one line that names the file, or it can be shown."""
+    path, errors = tmp_path / SWEEP, dict[str, RunError]()
+    for name, damaged in edited(record()):
+        path.write_text(json.dumps(damaged))
+        if (error := refusal(tmp_path)) is not None:
+            errors[name] = error
+    assert len(errors) > 300
+    assert [(name, error) for name, error in errors.items() if not is_one_line(error, str(path))] == []
+
+
+def test_every_kind_of_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / SWEEP
+    for name, content in broken_text(json.dumps(record())):
+        path.write_bytes(content)
+        with pytest.raises(RunError) as caught:
+            read_sweep_record(tmp_path)
+        assert is_one_line(caught.value, str(path)), (name, str(caught.value))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import random
 import signal
 import subprocess
@@ -18,10 +19,12 @@ from delayplug.bench.comparison.compare import compare
 from delayplug.bench.comparison.existing import left_to_do
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.resources import Resources
+from delayplug.bench.sealed import save_sealed
 from delayplug.bench.training import checkpoints
 from delayplug.bench.training.checkpoints import CheckpointAfterEpochs, read_checkpoint
 from delayplug.bench.training.training_module import TrainingModule
-from tests.bench.runs import TINY, write_recordings
+from tests.bench.runs import CONFIG, EPOCH, TINY, put_checkpoint, write_recordings
+from tests.damage import broken_bytes, is_one_line
 
 
 def same_numbers(found: dict, expected: dict) -> None:
@@ -226,6 +229,63 @@ def test_a_checkpoint_of_another_configuration(tmp_path: Path, monkeypatch: pyte
         RunError, match=r"expected a checkpoint of a run, got a damaged file .* Delete it to start the run again"
     ):
         compare([config], tmp_path, resources=Resources("cpu"))
+
+
+def test_every_kind_of_damaged_checkpoint(tmp_path: Path) -> None:
+    """A part of it, changed bytes, other files: one line that names it and says what to do."""
+    put_checkpoint(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    good = path.read_bytes()
+    torch.save({"delayplug": 3}, tmp_path / "other.pt")
+    others = {"another file": (tmp_path / "other.pt").read_bytes(), "code": pickle.dumps(Path)}
+    for name, content in (*broken_bytes(good), *others.items()):
+        path.write_bytes(content)
+        try:
+            kept = read_checkpoint(path)
+        except RunError as error:
+            assert is_one_line(error, str(path)), name  # noqa: PT017
+            assert "Delete it to start the run again" in str(error), name  # noqa: PT017
+        else:  # bytes of the archive's directory that say nothing about its content
+            assert name.startswith(("byte", "behind", "twice")), name
+            assert kept is not None
+            assert (kept.config, kept.epochs) == (CONFIG.to_json(), 1), name
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RunError, match="directory"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": []},
+        {"epochs": [{**EPOCH, "epoch": -1}]},
+        {"epochs": [{**EPOCH, "train_loss": float("nan")}]},
+        {"config": {**CONFIG.to_json(), "lr": 1.0}},
+        {"checksums": {}},
+        {"best_state": {"weight": torch.zeros(2)}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_an_edited_checkpoint_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    put_checkpoint(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "delayplug": {**content["delayplug"], **change}}, path)
+    with pytest.raises(RunError, match=r"it has no checksum: it was edited, or is of an earlier version\)\. Delete it"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_of_the_right_checksum_that_is_not_of_a_run(tmp_path: Path) -> None:
+    negative = {"config": {}, "epochs": [{**EPOCH, "epoch": -1}]}
+    for content, wrong in (
+        ([], "it should be a valid dictionary"),
+        ({"delayplug": {"config": {}, "epochs": [{}]}}, r"delayplug.epochs\[0\] lacks epoch"),
+        ({"delayplug": negative}, r"delayplug.epochs\[0\].epoch should be greater than or equal to 1, got -1"),
+    ):
+        save_sealed(tmp_path / "checkpoint.pt", content)
+        with pytest.raises(RunError, match=f"expected a checkpoint of a run, got another file: {wrong}"):
+            read_checkpoint(tmp_path / "checkpoint.pt")
 
 
 class Clock:
