@@ -1,6 +1,13 @@
 # The public names of delayplug and where each of them is defined. `delayplug/__init__.py` reads this file, too.
 
 from .deploy.costs import Costs as Costs, costs as costs
+from .deploy.devices import (
+    Device as Device,
+    DeviceReport as DeviceReport,
+    Misfit as Misfit,
+    check_device as check_device,
+    devices as devices,
+)
 from .deploy.freeze import freeze_delays as freeze_delays
 from .deploy.summary import Change as Change, Freezing as Freezing
 from .errors import (
