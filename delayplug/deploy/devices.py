@@ -331,6 +331,7 @@ def weight_misfits(name: str, delay: DelayLayer, delayed: Delayed | None, device
     error, largest = (short - weight).abs(), float(weight.abs().max())
     number = int((error > 1e-6 * largest).sum())
     if number:
-        what = f"weights, rounded to {device.weight_bits} bits on the device; weight_bits={device.weight_bits} does so here"
+        bits = device.weight_bits
+        what = f"weights, rounded to {bits} bits on the device; weight_bits={bits} does so here"
         worst = 100 * float(error.max()) / largest
         yield Misfit(name, what, number, weight.numel(), worst, 0.0, "%", blocks=False)
