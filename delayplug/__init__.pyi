@@ -25,6 +25,7 @@ from .errors import (
     UnrollError as UnrollError,
     WiringError as WiringError,
 )
+from .exchange.connections import Projection as Projection, connections as connections
 from .exchange.netx import NetxFile as NetxFile, NetxLayer as NetxLayer, to_netx as to_netx
 from .exchange.nir.branches import nir_branches as nir_branches
 from .exchange.nir.files import from_nir as from_nir, to_nir as to_nir

@@ -19,7 +19,7 @@ extensions = [
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# The tutorials run when they are read, in a folder of their own, and an error in one of them stops the build.
+# Tutorials run when they are read, and an error in one of them stops the build.
 nb_execution_mode = "auto"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True

@@ -23,7 +23,7 @@ parameter_groups plan_delays remove_delays reset_delays restart_delays stream te
 
 SINCE = """
 Adaptation AdaptiveConstants AdaptiveParameters Benchmarks CapturedStep ChargeRule Containers CurrentRule Dynamics
-Device DeviceReport Misfit NetxFile NetxLayer check_device devices to_netx
+Device DeviceReport Misfit NetxFile NetxLayer Projection check_device connections devices to_netx
 Exchanges FusedNeurons NeuronActivity OwnWeights Pretrained Reset ResetAfter ResetBefore Streams Surrogate SurrogateForm
 adaptive_step clear_caches delay_state fused_neurons new_sequence pretrained pretrained_names run_fused select_delays
 set_delay_state
