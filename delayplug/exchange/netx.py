@@ -219,8 +219,8 @@ def _neuron(cell: Cell, is_last: bool) -> tuple[Cell, _Group]:
     if cell.threshold is not None:
         if cell.rule is not Reset.VALUE:
             raise ExchangeError(
-                f"a reset by the rule {cell.rule.value!r}: Loihi's CUBA neuron resets to zero. Train with such a reset "
-                "(snnTorch: reset_mechanism='zero', SpikingJelly: v_reset=0.0)"
+                f"a reset by the rule {cell.rule.value!r}: Loihi's CUBA neuron resets to zero in the step of the "
+                "spike. Train with neurons that do so"
             )
         if bool(cell.leak) and not Cell.close(cell.rest - cell.reset, 0.0):
             raise ExchangeError(f"a reset to {float(cell.reset):g} and a rest of {float(cell.rest):g}, which differ")
