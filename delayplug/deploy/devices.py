@@ -104,7 +104,7 @@ _DEVICES = (
         _S,
         5,
         None,
-        ("py-spinnaker2, neuron model lif: delays of up to 7 steps, weights of 4 bits and a sign",),
+        ("py-spinnaker2, neuron model lif: delays of up to 7 steps, weights of 4 bits and a sign; not read again",),
     ),
     Device(
         "fpga",
@@ -127,7 +127,7 @@ _DEVICES = (
         (
             "Merolla et al., Science 345, 2014, and its supplement: 256 axons per core; a spike carries a delay of 4 "
             "bits, 1 to 15 steps, one for each neuron",
-            "Cassidy et al., IJCNN 2013: signed weights of 9 bits, and a neuron has four different ones",
+            "Cassidy et al., IJCNN 2013: signed weights of 9 bits, and a neuron has four different ones; not read again",
         ),
     ),
     Device(

@@ -42,7 +42,7 @@ COMMANDS = {
     "bench run": "ablation accelerator backend batch-size binning compile config dataset delays devices epochs fan-in "
     "graph hidden launcher nodes out preset protocol seeds taps threads time-unit validation workers",
     "bench report": "",
-    "bench deploy": "",
+    "bench deploy": "target",
     "bench publish": "dataset files pages",
     "bench collect": "out",
     "bench leaderboard": "out",

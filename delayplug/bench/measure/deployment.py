@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..._tables import make_table, number, text
 from ...deploy.costs import Costs, costs
+from ...deploy.devices import Device, device_of
 from ...deploy.freeze import freeze_delays
 from ...deploy.summary import Freezing
 from ...errors import RunError
@@ -61,17 +62,22 @@ class Deployment:
     costs: Costs
 
 
-def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) -> dict[str, Deployment]:
-    """A finished run under each of `CONSTRAINTS`.
+def deploy(
+    folder: Path, progress: Callable[[str], object] = lambda name: None, *, target: str | None = None
+) -> dict[str, Deployment]:
+    """A finished run under each of `CONSTRAINTS`, and within the limits of a device.
 
     Args:
         folder: of the run.
         progress: called with the constraint that is measured next.
+        target: a name of `devices()`; delays that are too long for it are shortened, and weights have its bits.
 
     Raises:
+        ArgumentError: no device has this name, or the device has no such delays at all.
         RunError: there is no finished run with delays, or its data is not what it was.
         DataError: its data cannot be read.
     """
+    constraints = CONSTRAINTS | ({} if target is None else _on(device_of(target)))
     record = read_record(folder / "record.json")
     config = RunConfig(**record["config"])
     if config.delays == "none" and config.recurrent not in WITH_RECURRENT_DELAYS:
@@ -82,7 +88,7 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
     example, _ = task.test.batch(range(min(_EXAMPLE, len(task.test))))
     rows: dict[str, Deployment] = {}
     with matmul_precision(config.precision):
-        for name, constrain in CONSTRAINTS.items():
+        for name, constrain in constraints.items():
             progress(name)
             network = build_network(config, task)
             network.load_state_dict(state)
@@ -90,6 +96,11 @@ def deploy(folder: Path, progress: Callable[[str], object] = lambda name: None) 
             packed = 0 if freezing is None else freezing.packed_bytes
             rows[name] = Deployment(_accuracy(network, task, config.readout), packed, _costs(network, example))
     return rows
+
+
+def _on(device: Device) -> dict[str, Callable[[nn.Module], Freezing | None]]:
+    frozen = partial(freeze_delays, target=device, clamp=True, weight_bits=device.weight_bits)
+    return {f"on {device.name}": frozen}
 
 
 def table(name: str, rows: dict[str, Deployment], recordings: int, tested_on: str = TEST_SET) -> Table:
