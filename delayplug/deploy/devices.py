@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .._tables import make_table, number, text, to_text
 from ..errors import ArgumentError, WiringError
 from ..layers.base import DelayLayer
+from ..layers.conv import ConvDelay, Convolution
 from ..layers.taps import round_delays
 from ..surgery.delayed import Delayed, weights_of
 from ..surgery.find import named_delays
@@ -40,6 +41,9 @@ class Device:
         weight_bits: of an integer weight with its sign; None for floating-point weights.
         fan_in: the most synapses of one neuron; None where it is not one number.
         sources: where these numbers come from.
+        distinct_weights: the most different weights, except zero, that one neuron can have; None for any number.
+        convolutions: whether its software holds delays of convolutions; if not, the layer has to be written as a linear
+            one.
 
     >>> import delayplug
     >>> delayplug.devices()["loihi2"].max_delay
@@ -54,6 +58,8 @@ class Device:
     weight_bits: int | None
     fan_in: int | None
     sources: tuple[str, ...]
+    distinct_weights: int | None = None
+    convolutions: bool = True
 
 
 _S, _A = Granularity.SYNAPTIC, Granularity.AXONAL
@@ -72,6 +78,7 @@ _DEVICES = (
             "lava-dl 0.6, lava/lib/dl/netx/hdf5.py: delays above 62 are clamped, a delay per synapse in dense layers",
             "Meszaros, Knight, Timcheck, Nowotny 2025, arXiv:2510.13757: delays of each synapse on Loihi 2",
         ),
+        convolutions=False,
     ),
     Device(
         "spinnaker1",
@@ -127,8 +134,9 @@ _DEVICES = (
         (
             "Merolla et al., Science 345, 2014, and its supplement: 256 axons per core; a spike carries a delay of 4 "
             "bits, 1 to 15 steps, one for each neuron",
-            "Cassidy et al., IJCNN 2013: signed weights of 9 bits, and a neuron has four different ones; not read again",
+            "Cassidy et al., IJCNN 2013: signed weights of 9 bits, four different ones for each neuron; not read again",
         ),
+        distinct_weights=4,
     ),
     Device(
         "genn",
@@ -184,7 +192,7 @@ class Misfit:
         worst: the one that is farthest beyond, in `unit`; for weights, the largest rounding error in percent of the
             largest weight.
         allowed: what the device holds, in `unit`.
-        unit: "steps", "delays", "synapses" or "%".
+        unit: "steps", "delays", "synapses", "weights" or "%".
         blocks: whether `freeze_delays` refuses it unless `clamp=True`. Weights are rounded in every device with integer
             weights, and do not block.
         can_clamp: whether `clamp=True` mends it, at the cost of accuracy.
@@ -291,10 +299,17 @@ def misfits_of(
             f"granularity={device.granularity.value!r}"
         )
         yield Misfit(name, what, whole.numel(), whole.numel(), whole.numel(), 0, "delays")
+    if not device.convolutions and _is_convolution(delay, delayed) and granularity is Granularity.SYNAPTIC:
+        what = f"delays in the kernel of a convolution: {device.name}'s software has none, write it as a linear layer"
+        yield Misfit(name, what, whole.numel(), whole.numel(), whole.numel(), 0, "delays", blocks=False)
     fan_in = _fan_in(delay, delayed)
     if device.fan_in is not None and fan_in is not None and fan_in > device.fan_in:
         what = f"synapses of one neuron: the device has {device.fan_in}, prune or split the layer"
         yield Misfit(name, what, fan_in - device.fan_in, fan_in, fan_in, device.fan_in, "synapses")
+
+
+def _is_convolution(delay: DelayLayer, delayed: Delayed | None) -> bool:
+    return isinstance(delay, ConvDelay) or (delayed is not None and isinstance(weights_of(delayed), Convolution))
 
 
 def _granularity(delay: DelayLayer, delayed: Delayed | None) -> Granularity:
@@ -335,3 +350,9 @@ def weight_misfits(name: str, delay: DelayLayer, delayed: Delayed | None, device
         what = f"weights, rounded to {bits} bits on the device; weight_bits={bits} does so here"
         worst = 100 * float(error.max()) / largest
         yield Misfit(name, what, number, weight.numel(), worst, 0.0, "%", blocks=False)
+    if device.distinct_weights is not None:
+        each = [len(row[row != 0].unique()) for row in short.flatten()[rows.to(short.device)]]
+        beyond = sum(n > device.distinct_weights for n in each)
+        if beyond:
+            what = "neurons with more different weights than the device has for each"
+            yield Misfit(name, what, beyond, len(each), max(each), device.distinct_weights, "weights", blocks=False)

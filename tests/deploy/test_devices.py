@@ -119,8 +119,10 @@ def test_fan_in_counts_taps_and_kernels() -> None:
     (misfit, *_) = check_device(LearnableDelay(12, 6, max_delay=5, taps=3), small).misfits
     assert misfit.worst == 36
     net = nn.Sequential(nn.Conv2d(3, 4, 3), snntorch.Leaky(beta=0.8, init_hidden=True))
-    (misfit,) = check_device(delayplug.add_delays(net, max_delay=5), small).misfits
-    assert (misfit.number, misfit.of, misfit.allowed) == (7, 27, 20)
+    of_kernel, of_fan_in = check_device(delayplug.add_delays(net, max_delay=5), small).misfits
+    assert (of_fan_in.number, of_fan_in.of, of_fan_in.allowed) == (7, 27, 20)
+    assert "convolution" in of_kernel.what
+    assert not of_kernel.blocks  # the chip can have them, its software for convolutions cannot
 
 
 def test_what_weights_lose_is_told_and_blocks_nothing() -> None:
@@ -140,6 +142,15 @@ def test_weights_that_were_shortened_lose_nothing_more() -> None:
     net = delayed(max_delay=10)
     assert freeze_delays(net, target="loihi2", weight_bits=8).target.misfits == ()
     assert check_device(net, "loihi2").misfits == ()
+
+
+def test_different_weights_of_a_neuron_are_counted_where_a_device_has_few() -> None:
+    net = delayed("axonal", max_delay=10)
+    (_, misfit) = check_device(net, "truenorth").misfits
+    assert (misfit.number, misfit.of, misfit.allowed, misfit.unit) == (6, 6, 4, "weights")
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([-1.0, 0.0, 1.0]).repeat(6, 4))
+    assert check_device(net, "truenorth").misfits == ()
 
 
 @pytest.mark.parametrize(("options", "word"), [({"max_delay": 63}, "max_delay"), ({"weight_bits": 9}, "weight_bits")])
