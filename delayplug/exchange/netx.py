@@ -86,7 +86,7 @@ class NetxFile:
 
     @property
     def latency(self) -> int:
-        """By how many steps the output of the device is later than that of the model: one for each layer."""
+        """How many steps later the output of the device is than that of the model, one for each layer."""
         return len(self.layers)
 
     def __rich__(self) -> RenderableType:
