@@ -76,7 +76,7 @@ _DEVICES = (
         (
             "lava-nc 0.10, lava/proc/dense/models.py: 6 bits, 0 to 63 steps, weights of 8 bits",
             "lava-dl 0.6, lava/lib/dl/netx/hdf5.py: delays above 62 are clamped, a delay per synapse in dense layers",
-            "Meszaros, Knight, Timcheck, Nowotny 2025, arXiv:2510.13757: delays of each synapse on Loihi 2",
+            "Meszaros, Knight, Timcheck, Nowotny 2025, arXiv:2510.13757: synaptic delays on Loihi 2 (by summaries)",
         ),
         convolutions=False,
     ),
@@ -88,7 +88,7 @@ _DEVICES = (
         _S,
         16,
         None,
-        (_SPYNNAKER, "static synapses have weights of 16 bits"),
+        (_SPYNNAKER, "static synapses have weights of 16 bits; not read again"),
     ),
     Device(
         "spinnaker1-extended",
@@ -121,7 +121,7 @@ _DEVICES = (
         _S,
         8,
         None,
-        ("Chen, Tian, Wu, Ying, Wen, Liu 2025, arXiv:2511.01158: 4 bits, up to 15 steps; weights quantised to 8 bits",),
+        ("Chen, Tian, Wu, Ying, Wen, Liu 2025, arXiv:2511.01158: up to 15 steps, weights of 8 bits (by summaries)",),
     ),
     Device(
         "truenorth",
