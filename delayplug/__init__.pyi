@@ -1,6 +1,13 @@
 # The public names of delayplug and where each of them is defined. `delayplug/__init__.py` reads this file, too.
 
 from .deploy.costs import Costs as Costs, costs as costs
+from .deploy.devices import (
+    Device as Device,
+    DeviceReport as DeviceReport,
+    Misfit as Misfit,
+    check_device as check_device,
+    devices as devices,
+)
 from .deploy.freeze import freeze_delays as freeze_delays
 from .deploy.summary import Change as Change, Freezing as Freezing
 from .errors import (
@@ -18,6 +25,8 @@ from .errors import (
     UnrollError as UnrollError,
     WiringError as WiringError,
 )
+from .exchange.connections import Projection as Projection, connections as connections
+from .exchange.netx import NetxFile as NetxFile, NetxLayer as NetxLayer, to_netx as to_netx
 from .exchange.nir.branches import nir_branches as nir_branches
 from .exchange.nir.files import from_nir as from_nir, to_nir as to_nir
 from .exchange.onnx import to_onnx as to_onnx

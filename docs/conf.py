@@ -11,13 +11,22 @@ author = "the delayplug authors"
 release = version = delayplug.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # which holds myst_parser
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+
+# Tutorials run when they are read, and an error in one of them stops the build.
+nb_execution_mode = "auto"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_execution_show_tb = True
+nb_merge_streams = True
+nb_number_source_lines = False
 
 html_theme = "furo"
 html_title = "delayplug"

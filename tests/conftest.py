@@ -40,7 +40,7 @@ os.environ["DELAYPLUG_CACHE"] = _cache.name
 EXTRAS = frozenset({
     *("snntorch", "norse", "spikingjelly", "nir", "onnx", "onnxruntime", "optuna", "ray"),
     *("h5py", "jinja2", "lightning", "matplotlib", "pooch", "requests", "safetensors", "typer"),
-    *("furo", "myst_parser", "sphinx", "sphinx_copybutton", "yaml"),
+    *("furo", "myst_nb", "sphinx", "sphinx_copybutton", "yaml"),
 })  # fmt: skip
 
 # Folders and files of tests that say nothing about a device.

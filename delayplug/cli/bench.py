@@ -162,19 +162,21 @@ def report(
 @bench.command()
 def deploy(
     folder: Annotated[Path, typer.Argument(help="Folder of one finished run with delays.")],
+    target: Annotated[str | None, typer.Option(help="A device besides, such as loihi2 or spinnaker1.")] = None,
 ) -> None:
     """Measure what a run loses and saves with whole delays, few bits, few different delays, short weights.
 
     \b
-    Example:
+    Examples:
         delayplug bench deploy runs/shd-shd-spikingjelly-learned-seed0
+        delayplug bench deploy runs/shd-shd-spikingjelly-learned-seed0 --target loihi2
     """
     from ..bench.comparison.records import read_record
     from ..bench.measure.deployment import deploy as measure, table
     from ..bench.task import TEST_SET
 
     with console.status("reading") as status:
-        rows = measure(folder, status.update)
+        rows = measure(folder, status.update, target=target)
     data = read_record(folder / "record.json")["data"]
     console.print(table(folder.resolve().name, rows, data["test"], data.get("tested_on", TEST_SET)))
 

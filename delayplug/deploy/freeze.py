@@ -2,9 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import torch
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, WiringError
 from ..layers.base import DelayLayer
 from ..layers.checks import check_count, check_delays
-from ..layers.conv import ConvDelay, Convolution
-from ..layers.engines.spatial import Geometry
+from ..layers.conv import Convolution
 from ..layers.frozen import DTYPES, Frozen, can_freeze, freeze, smallest
 from ..layers.taps import round_delays
 from ..surgery.dataflow import Example
@@ -22,13 +21,16 @@ from ..surgery.delayed import Delayed, weights_of
 from ..surgery.find import named_delays
 from ..toolkits.vocabulary import Granularity
 from .costs import costs
-from .quantise import few_delays, quantised, rows_of
+from .devices import Device, DeviceReport, Misfit, device_of, misfits_of, weight_misfits
+from .quantise import few_delays, quantised, rows_of, transposed_groups
 from .summary import Change, Freezing
 
 
 def freeze_delays(
     model: nn.Module,
     *,
+    target: str | Device | None = None,
+    clamp: bool = False,
     max_delay: int | None = None,
     dtype: torch.dtype | None = None,
     step_ms: tuple[float, float] | None = None,
@@ -52,6 +54,11 @@ def freeze_delays(
 
     Args:
         model: holds `LearnableDelay`, `ConvDelay`, or layers with delays. Frozen layers are left alone.
+        target: a device, by its name in `devices()` or as a `Device`: delays are frozen within its limits, and what
+            does not fit is an error that lists it with numbers. What weights would lose in its bits is in the report;
+            they stay as they are unless `weight_bits` is given.
+        clamp: with `target`, shorten delays that are too long for the device instead; the report says how many, and by
+            how much.
         max_delay: the largest delay allowed, in steps of the frozen model: 62 takes 6 bits and leaves one code free.
             Longer delays become this long. By default, and if the layer's own is less, that of the layer.
         dtype: of the delays, `torch.uint8`, `torch.int16` or `torch.int32`; by default the smallest that holds
@@ -72,7 +79,7 @@ def freeze_delays(
     Raises:
         WiringError: there is nothing to freeze, or a layer of delays is of a class that is not delayplug's own.
         ArgumentError: an argument has a wrong type or value, a delay is NaN or out of range, or the weights of a layer
-            cannot be quantised.
+            cannot be quantised, or the model does not fit the `target`.
 
     >>> from delayplug import LearnableDelay
     >>> layer = LearnableDelay(20, 10, max_delay=24, init=2.5)
@@ -82,16 +89,20 @@ def freeze_delays(
     >>> frozen.changes[0].moved, frozen.changes[0].mean
     (200, 0.5)
     """
-    options = _Options(max_delay, dtype, step_ms, distinct, weight_bits)
+    device = None if target is None else device_of(target)
+    options = _Options(max_delay, dtype, step_ms, distinct, weight_bits, device, clamp)
     layers = list(named_delays(model))
     learned = [(name, delay) for name, delay in layers if not isinstance(delay, Frozen)]
     if not layers:
         raise WiringError("nothing to freeze: the model has no delays")
+    plans = [_plan(model, name, delay, options) for name, delay in learned]
+    report = None if device is None else DeviceReport(device, len(layers), tuple(_misfits(model, layers, options)))
+    if report is not None:
+        _refuse(report, clamp)
     before = costs(model, example)
     if not learned:
         warnings.warn("the delays of the model are frozen already; nothing was changed", stacklevel=2)
-        return Freezing(model, (), before, before)
-    plans = [_plan(model, name, delay, options) for name, delay in learned]
+        return Freezing(model, (), before, before, target=report)
     score = None if evaluate is None else float(evaluate(model))
     undo = [_apply(plan) for plan in plans]
     try:
@@ -104,7 +115,37 @@ def freeze_delays(
     changes = tuple(change for plan in plans for change in plan.changes)
     scales = {plan.name: plan.weights[2] for plan in plans if plan.weights is not None}
     packed = math.ceil(sum(plan.bits for plan in plans) / 8)
-    return Freezing(model, changes, before, after, scores, scales, packed)
+    return Freezing(model, changes, before, after, scores, scales, packed, report)
+
+
+def _misfits(model: nn.Module, layers: list[tuple[str, DelayLayer]], options: "_Options") -> Iterator[Misfit]:
+    """What the device does not hold of the layers, delays as they are after `step_ms` and an explicit `max_delay`."""
+    assert options.device is not None
+    for name, delay in layers:
+        module = model.get_submodule(name)
+        delayed = module if isinstance(module, Delayed) and module.delay is delay else None
+        whole = _in_range(name, delay).float()
+        if not isinstance(delay, Frozen):
+            whole = whole if options.step_ms is None else whole * (options.step_ms[0] / options.step_ms[1])
+            whole = round_delays(whole)
+            whole = whole if options.max_delay is None else whole.clamp(max=options.max_delay)
+        for misfit in misfits_of(name, delay, delayed, whole, options.device):
+            yield replace(misfit, can_clamp=False) if isinstance(delay, Frozen) else misfit
+        if options.weight_bits is None:
+            yield from weight_misfits(name, delay, delayed, options.device)
+
+
+def _refuse(report: DeviceReport, clamp: bool) -> None:
+    blocking = [misfit for misfit in report.misfits if misfit.blocks and not (clamp and misfit.can_clamp)]
+    if blocking:
+        advice = "Train again within these limits"
+        if all(misfit.can_clamp for misfit in blocking):
+            advice += (
+                ", or pass clamp=True: that shortens these delays, at the cost of accuracy (evaluate= measures it)"
+            )
+        shown = DeviceReport(report.device, report.layers, tuple(blocking))
+        wanted = f"a network whose delays {report.device.name} holds"
+        raise ArgumentError("target", wanted, "one that does not fit", f"{advice}\n\n{shown}")
 
 
 @dataclass(frozen=True)
@@ -114,6 +155,8 @@ class _Options:
     step_ms: tuple[float, float] | None
     distinct: int | None
     weight_bits: int | None
+    device: Device | None
+    clamp: bool
 
     def __post_init__(self) -> None:
         for name, least in {"max_delay": 0, "distinct": 1, "weight_bits": 2}.items():
@@ -121,6 +164,13 @@ class _Options:
                 check_count(name, getattr(self, name), least)
         if self.weight_bits is not None and self.weight_bits > 16:
             raise ArgumentError("weight_bits", "2 to 16", self.weight_bits)
+        if self.device is not None:
+            for name, most in {"max_delay": self.device.max_delay, "weight_bits": self.device.weight_bits}.items():
+                asked = getattr(self, name)
+                if asked is not None and most is not None and asked > most:
+                    raise ArgumentError(name, f"at most {most}, which {self.device.name} holds", asked)
+        elif self.clamp:
+            raise ArgumentError("clamp", "a target whose limits to apply", "none", "max_delay=62 shortens delays, too")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise ArgumentError("dtype", f"one of {', '.join(map(str, DTYPES))}", self.dtype)
         if self.step_ms is not None:
@@ -152,10 +202,7 @@ def _plan(model: nn.Module, name: str, delay: DelayLayer, options: _Options) -> 
         )
     module = model.get_submodule(name)
     delayed = module if isinstance(module, Delayed) and module.delay is delay else None
-    limit, delays = delay.max_delay, delay.delays.detach().clamp(0, delay.max_delay)
-    if delays.is_meta:
-        raise ArgumentError("model", "delays that have values", f"{name} on the meta device")
-    check_delays(delays, limit, f"{name}.delays".removeprefix("."))
+    limit, delays = delay.max_delay, _in_range(name, delay)
     changes = []
 
     def changed(what: str, old: Tensor, new: Tensor) -> None:
@@ -171,8 +218,9 @@ def _plan(model: nn.Module, name: str, delay: DelayLayer, options: _Options) -> 
     whole = round_delays(delays)
     changed("rounded", delays, whole)
     whole = whole.clamp(max=limit)
-    if options.max_delay is not None and options.max_delay < limit:
-        limit = options.max_delay
+    allowed = options.device.max_delay if options.max_delay is None and options.device else options.max_delay
+    if allowed is not None and allowed < limit:
+        limit = allowed
         changed(f"at most {limit} steps", whole, whole.clamp(max=limit))
         whole = whole.clamp(max=limit)
     if options.distinct is not None:
@@ -189,12 +237,21 @@ def _plan(model: nn.Module, name: str, delay: DelayLayer, options: _Options) -> 
     parameter = None if options.weight_bits is None else _weight(name, delay, delayed)
     if parameter is not None and options.weight_bits is not None:
         owner = delay if delayed is None else weights_of(delayed)
-        rows = rows_of(tuple(parameter.shape), _transposed_groups(owner))
+        rows = rows_of(tuple(parameter.shape), transposed_groups(owner))
         weight, scale = quantised(parameter, rows, options.weight_bits)
         changed(f"weights in {options.weight_bits} bits", parameter, weight)
         bits += weight.numel() * options.weight_bits + 32 * scale.numel()
         weights = (parameter, weight, scale)
     return _Plan(name, delay, delayed, whole.to(kind), limit, tuple(changes), bits, weights)
+
+
+def _in_range(name: str, delay: DelayLayer) -> Tensor:
+    """The delays of a layer, checked."""
+    delays = delay.delays.detach().clamp(0, delay.max_delay)
+    if delays.is_meta:
+        raise ArgumentError("model", "delays that have values", f"{name} on the meta device")
+    check_delays(delays, delay.max_delay, f"{name}.delays".removeprefix("."))
+    return delays
 
 
 @torch.no_grad()
@@ -220,12 +277,7 @@ def _rows(delay: DelayLayer, delayed: Delayed | None) -> Tensor:
     if delay.delays.dim() == 1:
         own = delayed is not None and delayed.delay_place.granularity is Granularity.DENDRITIC
         return torch.arange(len(delay.delays), device="cpu").unsqueeze(1 if own else 0)
-    return rows_of(tuple(delay.delays.shape), _transposed_groups(delay))
-
-
-def _transposed_groups(layer: nn.Module) -> int | None:
-    convolution = layer.geometry if isinstance(layer, ConvDelay) else layer
-    return convolution.groups if isinstance(convolution, Convolution | Geometry) and convolution.transposed else None
+    return rows_of(tuple(delay.delays.shape), transposed_groups(delay))
 
 
 def _weight(name: str, delay: DelayLayer, delayed: Delayed | None) -> nn.Parameter | None:

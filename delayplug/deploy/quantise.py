@@ -4,7 +4,10 @@ Shapes: G neurons, M values of each.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..layers.conv import ConvDelay, Convolution
+from ..layers.engines.spatial import Geometry
 
 _ELEMENTS = 1 << 19  # of the table of costs of some neurons at once
 
@@ -21,6 +24,12 @@ def rows_of(shape: tuple[int, ...], transposed_groups: int | None = None) -> Ten
         return places.flatten(1)
     by_group: Tensor = places.unflatten(0, (transposed_groups, -1))
     return by_group.movedim(2, 1).flatten(0, 1).flatten(1)
+
+
+def transposed_groups(layer: nn.Module) -> int | None:
+    """The groups of a transposed convolution, for `rows_of`; None for any other layer."""
+    convolution = layer.geometry if isinstance(layer, ConvDelay) else layer
+    return convolution.groups if isinstance(convolution, Convolution | Geometry) and convolution.transposed else None
 
 
 def few_delays(values_GM: Tensor, count: int, max_delay: int) -> Tensor:

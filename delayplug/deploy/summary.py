@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .._tables import make_table, number, text, to_text
 from .costs import Costs
+from .devices import DeviceReport
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,6 +46,7 @@ class Freezing:
         score: (before, after) of `evaluate`; None without it.
         scales: per layer with quantised weights, the scale of each output (O,): weight / scale are whole numbers.
         packed_bytes: of the delays and weights of the frozen layers, if each took no more bits than it needs.
+        target: what of the model, as it was, the device did not hold; None without one.
     """
 
     model: nn.Module
@@ -54,12 +56,14 @@ class Freezing:
     score: tuple[float, float] | None = None
     scales: dict[str, Tensor] = field(default_factory=dict)
     packed_bytes: int = 0
+    target: DeviceReport | None = None
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
 
         changes = self._changes_table() if self.changes else "No layer was frozen."
-        return Group(changes, self._totals_table())
+        tables = [] if self.target is None else [self.target]
+        return Group(*tables, changes, self._totals_table())
 
     def __str__(self) -> str:
         return to_text(self)

@@ -25,11 +25,19 @@ def network(granularity: str = "synaptic") -> nn.Sequential:
     return model.eval()
 
 
-@pytest.mark.parametrize("package", ["nir", "onnx"])
+WRITERS = {
+    "nir": ("nir", lambda folder: delayplug.to_nir(network(), dt=1e-3)),
+    "onnx": ("onnx", lambda folder: delayplug.to_onnx(network(), folder / "a.onnx")),
+    "h5py": ("netx", lambda folder: delayplug.to_netx(network(), folder / "a.net")),
+}
+
+
+@pytest.mark.parametrize("package", WRITERS)
 def test_missing_packages(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("delayplug.toolkits.plugins.is_installed", lambda name: name != package)
-    with pytest.raises(ExtraMissingError, match=rf"needs {package}\. Run: pip install 'delayplug\[{package}\]'"):
-        delayplug.to_nir(network(), dt=1e-3) if package == "nir" else delayplug.to_onnx(network(), tmp_path / "a.onnx")
+    extra, write = WRITERS[package]
+    with pytest.raises(ExtraMissingError, match=rf"needs {package}\. Run: pip install 'delayplug\[{extra}\]'"):
+        write(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -55,6 +55,35 @@ def test_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
         exec(compile("\n" * block.line + block.text, str(path), "exec"), namespace)
 
 
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", TUTORIALS, ids=name_of)
+def test_tutorials_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one epoch: `make docs` runs them as they are, and stops at an error."""
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "page"}
+    cells = list(blocks(path, r"\{code-cell\} python"))
+    assert sum("EPOCHS = 20" in cell.text for cell in cells) == 1
+    for cell in cells:
+        text = cell.text.replace("EPOCHS = 20", "EPOCHS = 1")
+        exec(compile("\n" * cell.line + text, str(path), "exec"), namespace)
+    assert namespace["accuracy"](namespace["network"]) >= 0
+
+
+def test_tutorials_run_in_full_when_the_documentation_is_built() -> None:
+    conf = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    assert "myst_nb" in conf["extensions"]
+    assert (conf["nb_execution_mode"], conf["nb_execution_raise_on_error"]) == ("auto", True)
+    assert {path.stem for path in TUTORIALS} == {"snntorch", "norse", "spikingjelly"}
+    for path in TUTORIALS:
+        assert re.match(r"---\njupytext:.*\nkernelspec:.*\n---\n", path.read_text(), flags=re.DOTALL)
+        assert f"{{nb-download}}`{path.stem}.ipynb`" in path.read_text()
+
+
 def test_every_block_has_a_language() -> None:
     for path in PAGES:
         opening = re.findall(r"^```(.*)$", path.read_text(), flags=re.MULTILINE)[::2]

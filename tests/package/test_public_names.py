@@ -23,10 +23,11 @@ parameter_groups plan_delays remove_delays reset_delays restart_delays stream te
 
 SINCE = """
 Adaptation AdaptiveConstants AdaptiveParameters Benchmarks CapturedStep ChannelDelays ChargeRule Containers
-CurrentRule DelayCallback Dynamics Exchanges FusedNeurons NeuronActivity OwnDelays OwnWeights Pretrained Reset
-ResetAfter ResetBefore Streams Surrogate SurrogateForm TimeLastDelay adaptive_step clear_caches convert_delays
-delay_state delays from_snn_delays fused_neurons never_fires new_sequence pretrained pretrained_names run_fused
-select_delays set_delay_state set_delays
+CurrentRule DelayCallback Device DeviceReport Dynamics Exchanges FusedNeurons Misfit NetxFile NetxLayer NeuronActivity
+OwnDelays OwnWeights Pretrained Projection Reset ResetAfter ResetBefore Streams Surrogate SurrogateForm TimeLastDelay
+adaptive_step check_device clear_caches connections convert_delays delay_state delays devices from_snn_delays
+fused_neurons never_fires new_sequence pretrained pretrained_names run_fused select_delays set_delay_state set_delays
+to_netx
 """
 
 ROOMS = {
@@ -42,7 +43,7 @@ COMMANDS = {
     "bench run": "ablation accelerator backend batch-size binning compile config dataset delays devices epochs fan-in "
     "graph hidden launcher nodes out preset protocol seeds taps threads time-unit validation workers",
     "bench report": "",
-    "bench deploy": "",
+    "bench deploy": "target",
     "bench publish": "dataset files pages",
     "bench collect": "out",
     "bench leaderboard": "out",

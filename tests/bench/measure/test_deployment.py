@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from delayplug import RunError
+from delayplug import ArgumentError, RunError
 from delayplug.bench.comparison.compare import compare
 from delayplug.bench.config import configure
 from delayplug.bench.measure.deployment import CONSTRAINTS, deploy, table
@@ -19,8 +19,8 @@ from delayplug.bench.resources import Resources
 def test_a_run_under_every_constraint(tmp_path: Path) -> None:
     config = configure("quick", backend="spikingjelly", epochs=3, hidden=(16,), max_delay=24)
     (record,) = compare([config], tmp_path, resources=Resources("cpu"))
-    found = deploy(tmp_path / config.name)
-    assert list(found) == list(CONSTRAINTS)
+    found = deploy(tmp_path / config.name, target="spinnaker2")
+    assert list(found) == [*CONSTRAINTS, "on spinnaker2"]
     whole, trained = found["whole steps"], found["as trained, not rounded"]
     # To the bit what `eval()` gave while the run was tested.
     assert whole.accuracy == record["accuracy"]["last epoch"]
@@ -35,6 +35,10 @@ def test_a_run_under_every_constraint(tmp_path: Path) -> None:
     assert whole.packed_bytes == synapses * 5 / 8  # 24 steps: five bits
     short = found["16 distinct, weights in 8 bits"]
     assert short.packed_bytes == synapses * 13 / 8 + 4 * 26  # and a scale for each neuron
+    # 7 steps in three bits, weights in five, and a scale for each neuron.
+    assert found["on spinnaker2"].packed_bytes == synapses * 8 / 8 + 4 * 26
+    with pytest.raises(ArgumentError, match="one of loihi2"):
+        deploy(tmp_path / config.name, target="nothing")
     assert all(0 <= row.accuracy <= 1 for row in found.values())
     console = Console(width=100)
     with console.capture() as text:
