@@ -184,7 +184,7 @@ def ready() -> list[str]:
     return [status.name for status in statuses() if status.state is Readiness.READY]
 
 
-OWN = "neurons of your own"  # stands for a backend where a model has no other neurons
+OWN = "own"  # stands for a backend where a model has no neurons but those of its user
 _ADVICE = (
     "For neurons of a class of your own pass neurons=[MyNeuron]; delayplug.LearnableDelay is a layer with delays for "
     "a network of any kind; and a plugin makes the neurons of another toolkit known (docs/adapters.md)"
