@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._extras import extra
 from ..errors import DataError
 from .choices import Binning, TimeUnit
 from .frames import Frames, packed
@@ -43,7 +44,8 @@ _Binned = Callable[[Iterable[Recordings]], Iterator[tuple[NDArray[np.integer[Any
 
 def cache_folder() -> Path:
     """DELAYPLUG_CACHE, or the user's cache folder."""
-    import pooch
+    with extra("bench", "the cache of recordings"):
+        import pooch
 
     return Path(os.environ.get(CACHE) or pooch.os_cache("delayplug"))
 

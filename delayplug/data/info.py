@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .._colours import BLUE, GREEN, VERMILLION
+from .._extras import extra
 from .._tables import make_table, number, text
 from .recordings import Recordings
+
+with extra("bench", "the picture of a folder of recordings"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from rich.table import Table

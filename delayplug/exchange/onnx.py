@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ExchangeError, ExtraMissingError
+from .._extras import extra
+from ..errors import ExchangeError
 from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
-from ..toolkits import plugins
 from .from_model import graph_of
 from .graph import Delay, Flatten, Geometry, Graph, Input, Neurons, Node, Pool, Scale, Shape, Synapses, Threshold
 
@@ -50,9 +50,8 @@ def to_onnx(
         ExchangeError: something in the model, which is named, cannot be exported.
         ExtraMissingError: the package onnx is missing.
     """
-    if not plugins.is_installed("onnx"):
-        raise ExtraMissingError("delayplug.to_onnx", "onnx", "onnx")
-    import onnx
+    with extra("onnx", "delayplug.to_onnx"):
+        import onnx
 
     onnx.save(_Writer(graph_of(model, example, outputs)).model(), str(path))
     return Path(path)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
+from ..._extras import extra
 from ..config import RunConfig
 from ..resources import Resources
 from ..task import Task, load_task
@@ -13,6 +13,9 @@ from ..training.trainer import train
 from ..whole_files import locked, remove_leftovers
 from .existing import existing
 from .records import CHECKPOINT, REFIT_CHECKPOINT, make_record, write_config, write_run
+
+with extra("bench", "the benchmark"):
+    from lightning.pytorch.utilities import rank_zero_only
 
 
 def make_run(

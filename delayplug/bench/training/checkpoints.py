@@ -9,14 +9,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from ..._extras import extra
 from ...errors import RunError
 from ..config import RunConfig
 from ..whole_files import write_whole
+
+with extra("bench", "the benchmark"):
+    import lightning
+    from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 # Of the time, at most this share is spent on checkpoints: epochs on a GPU can be shorter than ten of them.
 _SHARE = 0.02

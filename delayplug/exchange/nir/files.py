@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import ArgumentError, ExchangeError, ExtraMissingError
+from ..._extras import require
+from ...errors import ArgumentError, ExchangeError
 from ...layers.engines.convolve import Engine
 from ...layers.taps import Interpolation
 from ...surgery.dataflow import Example
@@ -126,7 +127,6 @@ def from_nir(
 
 
 def _check(function: str, dt: object) -> None:
-    if not plugins.is_installed("nir"):
-        raise ExtraMissingError(f"delayplug.{function}", "nir", "nir")
+    require("nir", "nir", f"delayplug.{function}")
     if not isinstance(dt, Real) or isinstance(dt, bool) or not math.isfinite(dt) or dt <= 0:
         raise ArgumentError("dt", "the seconds of a step, above zero", dt, "A millisecond is dt=1e-3")
