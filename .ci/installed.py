@@ -144,17 +144,17 @@ USES: list[tuple[str, Callable[[], object]]] = [
 
 def check_uses() -> None:
     for extra, use in USES:
+        error: Exception | None = None
         try:
             use()
-        except ImportError as error:
-            assert isinstance(error, delayplug.DelayplugError), repr(error)
-            needs = "bench" if extra == "ray" and not has("bench") else extra
-            assert not has(needs), repr(error)
-            assert str(error).endswith(f"Run: pip install 'delayplug[{needs}]'"), error
-        except delayplug.DataError:
-            assert has(extra)  # as far as the file that is not there
+        except (ImportError, delayplug.DataError) as caught:  # the latter: as far as the file that is not there
+            error = caught
+        needed = "bench" if extra == "ray" and not has("bench") else extra
+        if has(needed):
+            assert error is None or isinstance(error, delayplug.DataError), repr(error)
         else:
-            assert has(extra), extra
+            assert isinstance(error, delayplug.DelayplugError), (extra, repr(error))
+            assert str(error).endswith(f"Run: pip install 'delayplug[{needed}]'"), error
 
 
 def check_commands() -> None:

@@ -55,7 +55,7 @@ def metadata_of(wheel: Path) -> Message:
         return message_from_string(file.read(name).decode())
 
 
-class Failed(Exception):
+class StepError(Exception):
     """A step failed; the message is what it printed."""
 
 
@@ -73,7 +73,7 @@ class Workplace:
             list(map(str, command)), capture_output=True, text=True, cwd=self.folder, env=self.environment, check=False
         )
         if done.returncode:
-            raise Failed(f"{' '.join(map(str, command))}\n{done.stdout[-4000:]}{done.stderr[-8000:]}")
+            raise StepError(f"{' '.join(map(str, command))}\n{done.stdout[-4000:]}{done.stderr[-8000:]}")
         return done.stdout
 
     def build(self) -> Path:
@@ -94,9 +94,9 @@ class Workplace:
         (wheel,) = self.dist.glob("*.whl")
         metadata = metadata_of(wheel)
         if left := relative_targets(metadata.get_payload()):
-            raise Failed(f"the long description has links that a package index cannot follow: {', '.join(left)}")
+            raise StepError(f"the long description has links that a package index cannot follow: {', '.join(left)}")
         if not metadata.get_all("Project-URL"):
-            raise Failed("the metadata has no address of the project")
+            raise StepError("the metadata has no address of the project")
         return wheel
 
     def try_out(self, name: str, wheel: Path) -> dict[str, str]:
@@ -144,15 +144,15 @@ def main() -> None:
         workplace = Workplace(Path(folder))
         try:
             wheel = workplace.build()
-        except Failed as failure:
-            sys.exit(f"wheels: building failed\n{failure}")
+        except StepError as error:
+            sys.exit(f"wheels: building failed\n{error}")
         for name in wanted:
             print(f"wheels: {name}", file=sys.stderr, flush=True)
             try:
                 rows.append(workplace.try_out(name, wheel))
-            except Failed as failure:
+            except StepError as error:
                 failures.append(name)
-                print(f"wheels: {name} failed\n{failure}", file=sys.stderr, flush=True)
+                print(f"wheels: {name} failed\n{error}", file=sys.stderr, flush=True)
         if options.dist is not None and not failures:
             options.dist.mkdir(parents=True, exist_ok=True)
             for path in workplace.dist.iterdir():
