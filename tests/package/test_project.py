@@ -133,15 +133,21 @@ def named_targets() -> Iterator[tuple[str, str]]:
         text = path.read_text()
         for match in re.finditer(r"(?:`|\$ |run: |entry: |^)make ([a-z]+)\b", text, flags=re.MULTILINE):
             yield str(path.relative_to(ROOT)), match[1]
-    matrix = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())["jobs"]["nightly"]["strategy"][
-        "matrix"
-    ]
-    yield from ((".github/workflows/nightly.yml", entry["target"]) for entry in matrix["include"])
+    for path, job in (("nightly.yml", "nightly"), ("ci.yml", "wheel")):
+        jobs = yaml.safe_load((ROOT / ".github/workflows" / path).read_text())["jobs"]
+        matrix = jobs[job]["strategy"]["matrix"]["include"]
+        yield from ((f".github/workflows/{path}", entry["target"]) for entry in matrix)
 
 
 @pytest.mark.parametrize(("path", "target"), sorted(set(named_targets())))
 def test_make_targets_that_are_named_exist(path: str, target: str) -> None:
     assert target in targets(), path
+
+
+def test_the_public_workflows_try_every_extra_and_both_ends_of_the_versions() -> None:
+    named = set(named_targets())
+    assert {(".github/workflows/ci.yml", target) for target in ("wheel", "wheels", "oldest")} <= named
+    assert {(".github/workflows/nightly.yml", target) for target in ("newest", "wheels", "oldest")} <= named
 
 
 def test_every_target_of_the_makefile_is_phony() -> None:
