@@ -200,8 +200,8 @@ def check_commands() -> None:
         return
     if not has("dcls"):
         assert "Run: pip install 'delayplug[dcls]'" in command("speed", "--only", "layer", code=1)
-    if any(map(has, TOOLKITS)):
-        command("bench", "run", "--epochs", "1", "--delays", "learned", "--seeds", "0", "--out", "runs")
+    if toolkit := next(filter(has, TOOLKITS), None):
+        command("bench", "run", "--epochs", "1", "--delays", "learned", "--backend", toolkit, "--out", "runs")
         assert "report.html" in command("bench", "report", "runs")
     else:
         printed = command("bench", "run", code=1)
