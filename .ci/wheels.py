@@ -5,7 +5,8 @@ Usage: python .ci/wheels.py [--dist FOLDER] [NAME ...]
 A NAME is `core` or an extra of pyproject.toml; without any: all of them. FOLDER gets the two files once they have
 passed. The environments are those of the Python that runs this; each holds what the wheel's metadata asks for, and is
 removed when it has been used. `uv` makes them, and downloads a package once: UV_CACHE_DIR is where it keeps packages,
-by default a folder that is removed at the end.
+by default a folder that is removed at the end. It does not read pip's settings: where packages come from another index,
+set UV_DEFAULT_INDEX.
 """
 
 import argparse
