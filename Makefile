@@ -6,7 +6,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist l
 
 .PHONY: test bench lint types unit docs clean
 
-# Before a merge: what CI runs, except the documentation and the wheel.
+# Before a merge: what CI runs, except the documentation.
 test: lint types unit
 
 # While working: under two minutes.
@@ -27,11 +27,13 @@ fast: $(VENV)/ready
 	$(PYTEST) -m "not slow and not trains and not installs"
 
 # What CI and the night run besides.
-.PHONY: wheel nightly oldest newest
+.PHONY: wheel wheels nightly oldest newest
 
-# The built wheel in an empty environment: the core, then one extra.
-wheel:
-	PYTHON="$(PYTHON)" .ci/wheel $(DIST)
+# The built wheel in a fresh environment: the core and one extra; or the core and each extra by itself.
+# DIST=FOLDER gets sdist and wheel once they have passed.
+wheel: NAMES = core snntorch
+wheel wheels:
+	$(PYTHON) .ci/wheels.py $(if $(DIST),--dist "$(DIST)") $(NAMES)
 
 # On a machine with a GPU, in the environment of PYTHON: the tests on it, then the speed at both settings.
 .PHONY: gpu
@@ -43,7 +45,7 @@ gpu:
 
 # All extras, all tests with random examples, at both ends of the supported versions.
 nightly: export DELAYPLUG_HYPOTHESIS = nightly
-nightly: newest oldest wheel
+nightly: newest oldest wheels
 
 oldest: PIP_FLAGS = --constraint .ci/oldest.txt
 oldest newest:

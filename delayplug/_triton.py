@@ -34,7 +34,7 @@ def runs_on(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return _is_capable(device.index)
-    return device.type == "cpu" and _on_cpu.get()
+    return device.type == "cpu" and _is_interpreted()
 
 
 def half(device: torch.device) -> torch.dtype:
@@ -69,6 +69,11 @@ def constant(question: P) -> P:
     """
     question._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return question
+
+
+@constant
+def _is_interpreted() -> bool:
+    return _on_cpu.get()  # torch 2.6 cannot trace this, nor export what asks for it
 
 
 @functools.cache

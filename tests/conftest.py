@@ -39,7 +39,7 @@ os.environ["DELAYPLUG_CACHE"] = _cache.name
 
 EXTRAS = frozenset({
     *("snntorch", "norse", "spikingjelly", "nir", "onnx", "onnxruntime", "optuna", "ray"),
-    *("h5py", "jinja2", "lightning", "matplotlib", "pooch", "requests", "safetensors", "typer"),
+    *("h5py", "jinja2", "lightning", "matplotlib", "pooch", "requests", "DCLS"),
     *("furo", "myst_nb", "sphinx", "sphinx_copybutton", "yaml"),
 })  # fmt: skip
 

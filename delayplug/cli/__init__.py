@@ -10,12 +10,9 @@ import sys
 import warnings
 from typing import Annotated
 
-try:
-    import typer
-    from rich.console import Console
-    from rich.markup import escape
-except ModuleNotFoundError as error:  # the library alone needs neither
-    raise SystemExit(f"The command line needs {error.name}. Run: pip install 'delayplug[bench]'") from error
+import typer
+from rich.console import Console
+from rich.markup import escape
 
 from .._tables import make_table, text
 from ..bench.stopping import Stopped, consequence, end, end_children, follow_starter, stoppable
@@ -25,7 +22,7 @@ from .console import SpreadCommand, console
 app = typer.Typer(
     help="Learnable delays for spiking neural networks: see which toolkits are there, and compare them.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},  # of all commands: they inherit it
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench.bench, name="bench")

@@ -43,6 +43,7 @@ def speed(
     """
     import torch
 
+    from .._extras import require
     from ..bench.measure import speed as measured
     from ..bench.measure.comparisons import comparisons
     from ..toolkits import plugins
@@ -52,6 +53,8 @@ def speed(
     torch.set_float32_matmul_precision(precision)
     where = measured.check_device(device)
     chosen = measured.choose(comparisons(backend or plugins.ready(), where, against or ()), only or ())
+    if any(each.theirs.startswith("DCLS") for each in chosen):
+        require("DCLS", "dcls", "delayplug speed")
     results, failures = [], list[str]()
     console.quiet = as_json
     with progress_bars() as progress:

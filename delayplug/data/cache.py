@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._extras import extra
 from .._files import replace_file
 from ..errors import DataError, shortened
 from .choices import Binning, TimeUnit
@@ -44,7 +45,8 @@ _Binned = Callable[[Iterable[Recordings]], Iterator[tuple[NDArray[np.integer[Any
 
 def cache_folder() -> Path:
     """DELAYPLUG_CACHE, or the user's cache folder."""
-    import pooch
+    with extra("bench", "the cache of recordings"):
+        import pooch
 
     return Path(os.environ.get(CACHE) or pooch.os_cache("delayplug"))
 

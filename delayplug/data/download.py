@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from .._extras import extra
 from .._files import replace_file
 from ..errors import ArgumentError, DataError
 from .choices import DATA_SETS as DATA_SETS, DataSet as DataSet, Packing as Packing
@@ -78,6 +79,9 @@ def download(
     archives = [file for file in known if file.startswith(f"{name}_") and file.endswith(f".h5.{packing}")]
     if not archives:
         raise ArgumentError("packing", f"one in which {name} is offered: zip", repr(packing))
+    with extra("bench", "downloading"):  # before there is a folder
+        import pooch  # noqa: F401
+        import requests  # noqa: F401
     site = (url or os.environ.get(MIRROR) or SITE).rstrip("/") + "/"
     folder = Path(root) / name
     try:
@@ -106,8 +110,9 @@ def _file(folder: Path, archive: str, site: str, checksum: str, progress: Progre
 
 def fetch(url: str, path: Path, checksum: str, progress: Progress) -> None:
     """Download a file of this MD5 to `path`, through pooch; a broken connection is resumed where it broke."""
-    import pooch
-    import requests
+    with extra("bench", "downloading"):
+        import pooch
+        import requests
 
     def resumed(url: str, out: str, _: object) -> None:
         _resume(url, path.with_name(f"{path.name}.part"), path.name, progress)

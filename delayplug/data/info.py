@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .._colours import BLUE, GREEN, VERMILLION
+from .._extras import extra
 from .._files import picture_of, replace_file
 from .._tables import make_table, number, text
 from ..errors import ArgumentError, DataError, shortened
 from .recordings import Recordings
+
+with extra("bench", "the picture of a folder of recordings"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -24,6 +24,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .._extras import extra
 from ..errors import ArgumentError, DataError
 from .choices import TIME_UNITS, TimeUnit
 
@@ -229,7 +230,8 @@ def _bad(path: Path, expected: str, got: str, advice: str) -> DataError:
 @contextmanager
 def _opened(path: Path) -> Iterator[_File]:
     """The open h5py file; errors of HDF5 while it is open become DataErrors."""
-    import h5py  # here, so that frames and synthetic data do not need it
+    with extra("bench", "reading recordings"):  # here, so that frames and synthetic data do not need it
+        import h5py
 
     if not path.is_file():
         got = "a folder" if path.is_dir() else "nothing of that name"

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._extras import require
 from .._files import replace_file
-from ..errors import ExchangeError, ExtraMissingError
+from ..errors import ExchangeError
 from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
-from ..toolkits import plugins
 from .from_model import graph_of
 from .graph import Delay, Flatten, Geometry, Graph, Input, Neurons, Node, Pool, Scale, Shape, Synapses, Threshold
 
@@ -52,8 +52,7 @@ def to_onnx(
         ExtraMissingError: the package onnx is missing.
         OSError: the file cannot be written; what was there before is there still.
     """
-    if not plugins.is_installed("onnx"):
-        raise ExtraMissingError("delayplug.to_onnx", "onnx", "onnx")
+    require("onnx", "onnx", "delayplug.to_onnx")
     replace_file(Path(path), _Writer(graph_of(model, example, outputs)).model().SerializeToString())
     return Path(path)
 

@@ -3,7 +3,7 @@
 DCLS counts positions from the middle of the kernel and towards later inputs: position = K - 1 - K // 2 - delay. With an
 even K its largest position, K / 2, lies outside of its own kernel. Its widths are |SIG| plus a floor.
 
-Importing this module does not import DCLS; calling it does.
+Importing this module does not import DCLS; calling it does, and says which extra brings it.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._extras import extra
 from ..errors import ArgumentError
 from .taps import SIGMA_FLOOR, Interpolation
 
@@ -44,7 +45,8 @@ def taps(
     delays: Tensor, weights: Tensor, sigma: Tensor | None, *, max_delay: int, interpolation: Interpolation
 ) -> Tensor:
     """`delayplug.layers.taps.taps` for (O, I, N), as DCLS's own `ConstructKernel1d` computes it."""
-    from DCLS.construct.modules import ConstructKernel1d
+    with extra("dcls", "engine='dcls'"):
+        from DCLS.construct.modules import ConstructKernel1d
 
     size = max_delay + 1
     out_features, in_features, count = delays.shape
@@ -56,7 +58,8 @@ def taps(
 
 def read(module: nn.Module) -> Parts:
     """Take a `Dcls1d` of stride 1, padding 0 and groups 1 apart, or raise ArgumentError."""
-    from DCLS.construct.modules import Dcls1d
+    with extra("dcls", "LearnableDelay.from_dcls"):
+        from DCLS.construct.modules import Dcls1d
 
     if not isinstance(module, Dcls1d):
         raise ArgumentError("module", "a DCLS.construct.modules.Dcls1d", type(module).__name__)
@@ -82,7 +85,8 @@ def read(module: nn.Module) -> Parts:
 
 def build(parts: Parts, *, groups: int = 1) -> nn.Module:
     """The `Dcls1d` (stride 1, no padding) that holds `parts`."""
-    from DCLS.construct.modules import Dcls1d
+    with extra("dcls", "LearnableDelay.to_dcls"):
+        from DCLS.construct.modules import Dcls1d
 
     out_features, per_group, count = parts.weight.shape
     size = parts.max_delay + 1

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from .._extras import require
 from ..errors import ArgumentError
 from .engines.convolve import Engine
 from .taps import SIGMA_FLOOR, Interpolation, check_interpolation
@@ -67,10 +68,16 @@ def check_init(init: str | float, max_delay: int) -> None:
 
 
 def check_engine(engine: str, kind: DelayKind, advice: str = "") -> None:
-    """Raise ArgumentError unless there is such an engine for this kind of delays."""
+    """Raise ArgumentError unless there is such an engine for this kind of delays.
+
+    Raises:
+        ExtraMissingError: the engine is "dcls" and DCLS is not installed.
+    """
     engines, delays = _ENGINES[kind]
     if engine not in engines:
         raise ArgumentError("engine", f"one of {', '.join(engines)} for {delays}", repr(engine), advice)
+    if engine == "dcls":
+        require("DCLS", "dcls", "engine='dcls'")
 
 
 def check_widths(sigma: Tensor, interpolation: Interpolation, name: str) -> None:

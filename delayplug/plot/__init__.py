@@ -11,12 +11,10 @@ training, `realigned` their effect on an input; `style` is what the pictures hav
 May import: learning, surgery, layers, errors, _colours; not bench or testing.
 """
 
-from ..errors import ExtraMissingError
+from .._extras import extra
 
-try:
+with extra("bench", "delayplug.plot"):
     import matplotlib as _matplotlib  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ExtraMissingError("delayplug.plot", "matplotlib", "bench") from error
 
 from .distribution import histogram, histograms, kernel, matrix
 from .realigned import realigned

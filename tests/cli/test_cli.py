@@ -1,11 +1,15 @@
 """The command line, as a user meets it."""
 
+import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import typer
 
 import delayplug as package
+from delayplug import cli
 from tests.cli.command import delayplug
 
 
@@ -47,8 +51,45 @@ def test_backends_lists_the_three() -> None:
     assert text.count("ready") == 3
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['typer'] = None; import delayplug.cli"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert done.stderr.strip() == "The command line needs typer. Run: pip install 'delayplug[bench]'"
+def test_every_command_takes_the_short_option_for_help() -> None:
+    group = typer.main.get_command(cli.app)
+
+    def check(command: Any, names: list[str], parent: Any) -> int:
+        with command.make_context(names[-1], ["-h"], parent=parent, resilient_parsing=True) as context:
+            assert {"-h", "--help"} <= set(context.help_option_names), names
+        inner = getattr(command, "commands", {})
+        return 1 + sum(check(inner[name], [*names, name], context) for name in inner)
+
+    assert check(group, ["delayplug"], None) >= 12
+    for args in (["-h"], ["bench", "-h"], ["bench", "run", "-h"], ["backends", "-h"]):
+        done = delayplug(*args)
+        assert done.returncode == 0
+        assert done.stdout == delayplug(*args[:-1], "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("", {"backends", "bench", "data", "speed"}),
+        ("bench ", {"run", "report", "deploy", "sweep", "publish", "collect", "leaderboard"}),
+        ("bench run --launcher ", {"here", "local", "ray"}),
+        ("data download s", {"shd", "ssc"}),
+    ],
+)
+def test_the_shell_completes(typed: str, offered: set[str]) -> None:
+    words = f"delayplug {typed}"
+    environment = {
+        **os.environ,
+        "_DELAYPLUG_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    code = "import sys; sys.argv = ['delayplug']; from delayplug.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert offered <= set(done.stdout.split()), done.stdout + done.stderr
+
+
+def test_completion_can_be_installed() -> None:
+    text = delayplug("--help").stdout
+    assert "--install-completion" in text
+    assert "--show-completion" in text

@@ -133,15 +133,21 @@ def named_targets() -> Iterator[tuple[str, str]]:
         text = path.read_text()
         for match in re.finditer(r"(?:`|\$ |run: |entry: |^)make ([a-z]+)\b", text, flags=re.MULTILINE):
             yield str(path.relative_to(ROOT)), match[1]
-    matrix = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())["jobs"]["nightly"]["strategy"][
-        "matrix"
-    ]
-    yield from ((".github/workflows/nightly.yml", entry["target"]) for entry in matrix["include"])
+    for path, job in (("nightly.yml", "nightly"), ("ci.yml", "wheel")):
+        jobs = yaml.safe_load((ROOT / ".github/workflows" / path).read_text())["jobs"]
+        matrix = jobs[job]["strategy"]["matrix"]["include"]
+        yield from ((f".github/workflows/{path}", entry["target"]) for entry in matrix)
 
 
 @pytest.mark.parametrize(("path", "target"), sorted(set(named_targets())))
 def test_make_targets_that_are_named_exist(path: str, target: str) -> None:
     assert target in targets(), path
+
+
+def test_the_public_workflows_try_every_extra_and_both_ends_of_the_versions() -> None:
+    named = set(named_targets())
+    assert {(".github/workflows/ci.yml", target) for target in ("wheel", "wheels", "oldest")} <= named
+    assert {(".github/workflows/nightly.yml", target) for target in ("newest", "wheels", "oldest")} <= named
 
 
 def test_every_target_of_the_makefile_is_phony() -> None:
@@ -178,16 +184,29 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 def imported_at_once(tree: ast.AST) -> set[str]:
-    """The same for what runs when the module is imported: not inside functions, not for type checkers only."""
+    """The same for what has to be there when the module is imported.
+
+    Left out are functions, what is for type checkers only, and what says which extra is missing.
+    """
     names: set[str] = set()
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names |= imported(ast.Module([node], []))
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             names |= imported_at_once(ast.Module(node.orelse, []))
+        elif isinstance(node, ast.With) and extras_named(ast.Module([ast.Expr(node.items[0].context_expr)], [])):
+            continue
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             names |= imported_at_once(node)
     return names
+
+
+def extras_named(tree: ast.AST) -> set[str]:
+    """The extras whose absence a tree reports: `with extra("bench", what)` or `require(package, "bench", what)`."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
+    place = {"extra": 0, "require": 1}
+    named = (call.args[place[name]] for call in calls if (name := ast.unparse(call.func)) in place)
+    return {str(node.value) for node in named if isinstance(node, ast.Constant)}
 
 
 def third_party(names: set[str]) -> set[str]:
@@ -216,20 +235,55 @@ def test_every_import_is_declared() -> None:
     assert {path: names for path, names in missing.items() if names} == {}
 
 
+LIBRARY = {path: tree for path, tree in SOURCES.items() if path.is_relative_to(ROOT / "delayplug")}
+
+# Rooms with a door that says what is missing: their file behind which all others are, and the extra.
+DOORS = {"exchange/nir": ("files.py", "nir"), "plot": ("__init__.py", "bench")}
+
+
+def behind_a_door(path: Path) -> set[str]:
+    """What a file may import since the door of its room has seen to it."""
+    _, extra = DOORS.get(path.parent.relative_to(ROOT / "delayplug").as_posix(), ("", None))
+    return set() if extra is None else set(requirements(extra))
+
+
+def test_doors_name_their_extra() -> None:
+    for room, (door, extra) in DOORS.items():
+        assert extras_named(SOURCES[ROOT / "delayplug" / room / door]) == {extra}
+
+
 def test_the_core_declares_what_it_imports_at_once() -> None:
-    """All rooms but those of the extra `bench`, which say what to install."""
-    bench = {"bench", "cli", "plot", "data"}
     at_once = {
-        str(path.relative_to(ROOT)): third_party(imported_at_once(tree)) - set(requirements()) - optional(path)
-        for path, tree in SOURCES.items()
-        if path.is_relative_to(ROOT / "delayplug") and path.relative_to(ROOT / "delayplug").parts[0] not in bench
+        str(path.relative_to(ROOT)): third_party(imported_at_once(tree))
+        - set(requirements())
+        - behind_a_door(path)
+        - optional(path)
+        for path, tree in LIBRARY.items()
     }
     assert {path: names for path, names in at_once.items() if names} == {}
 
 
-def test_numpy_is_declared_if_the_library_imports_it() -> None:
-    if any("numpy" in imported_at_once(tree) for tree in SOURCES.values()):
-        assert "numpy" in requirements()
+def test_imports_of_an_extra_say_which_extra_is_missing() -> None:
+    unsaid = {}
+    for path, tree in LIBRARY.items():
+        declared = set(requirements()).union(*(requirements(extra) for extra in extras_named(tree)))
+        unsaid[path.name] = third_party(imported(tree)) - declared - behind_a_door(path) - optional(path)
+    assert {path: names for path, names in unsaid.items() if names} == {}
+
+
+def test_the_core_imports_what_it_declares() -> None:
+    used = third_party(set().union(*(imported(tree) for tree in LIBRARY.values())))
+    assert set(requirements()) <= used
+
+
+def test_extras_hold_what_they_promise() -> None:
+    """`all` brings what one computer can use; developers have everything."""
+    (everything,) = EXTRAS["all"]
+    alone = set(re.findall(r"\w+", everything)) - {"delayplug"}
+    assert alone == set(EXTRAS) - {"all", "dev", "docs", "ray", "sweep"}
+    assert "delayplug[all,docs,ray,sweep]" in EXTRAS["dev"]
+    assert "dcls" not in requirements()
+    assert "typer" in requirements()
 
 
 def test_imports_are_read_as_python_runs_them() -> None:
@@ -247,7 +301,15 @@ class Net:
 def later():
     from matplotlib import pyplot
 from . import kernels
+with extra("bench", "the report"):
+    import jinja2
+with suppress(ImportError):
+    import rich
 """
     tree = ast.parse(source)
-    assert third_party(imported_at_once(tree)) == {"numpy", "typer", "lightning"}
-    assert third_party(imported(tree)) == {"numpy", "typer", "lightning", "h5py", "matplotlib"}
+    assert extras_named(tree) == {"bench"}
+    assert extras_named(ast.parse("require('nir', 'nir', 'to_nir')")) == {"nir"}
+    assert third_party(imported_at_once(tree)) == {"numpy", "typer", "lightning", "rich"}
+    assert third_party(imported(tree)) == {
+        *("numpy", "typer", "lightning", "h5py", "matplotlib", "jinja2", "rich"),
+    }

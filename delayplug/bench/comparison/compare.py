@@ -7,7 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, BackendMissingError
 from ...toolkits import plugins
 from ..config import RunConfig, configure
 from ..resources import Launcher, Resources
@@ -44,10 +44,15 @@ def configurations(
 
     Raises:
         ArgumentError: a value is not allowed, or a fold does not exist.
-        BackendError: one of the backends cannot be used; raised before anything is trained.
+        BackendError: one of the backends cannot be used, or none works; raised before anything is trained.
         DataError: the training file is not usable, or does not name its speakers.
     """
     names = list(backends) or plugins.ready()
+    if not names:
+        known = ", ".join(f"{status.name} ({status.state})" for status in plugins.statuses()) or "none"
+        raise BackendMissingError(
+            f"backend: expected a toolkit that works, got none of {known}. `delayplug backends` says what to install"
+        )
     for name in names:
         plugins.toolkit(name)
     folds = list(folds)

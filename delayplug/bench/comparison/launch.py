@@ -15,6 +15,7 @@ from multiprocessing.connection import wait as wait_for_answers
 from pathlib import Path
 from typing import Any
 
+from ..._extras import extra
 from ...errors import ArgumentError, RunError
 from ..config import RunConfig
 from ..resources import LAUNCHERS, Launcher, Resources
@@ -55,7 +56,7 @@ class RunsFailedError(RunError):
 
 
 def check_launcher(launcher: Launcher, resources: Resources, workers: int) -> None:
-    """Raise ArgumentError for an unknown launcher, for no workers, or if Ray is not installed."""
+    """Raise ArgumentError for an unknown launcher or for no workers, ExtraMissingError if Ray is not installed."""
     if launcher not in LAUNCHERS:
         raise ArgumentError("launcher", f"one of {', '.join(LAUNCHERS)}", repr(launcher))
     if workers < 1:
@@ -64,10 +65,8 @@ def check_launcher(launcher: Launcher, resources: Resources, workers: int) -> No
         advice = "Take --launcher here for runs of several devices"
         raise ArgumentError("devices", "1 for runs side by side", resources.devices * resources.nodes, advice)
     if launcher == "ray":
-        try:
+        with extra("ray", "--launcher ray"):
             import ray  # noqa: F401
-        except ImportError as error:
-            raise ArgumentError("launcher", "Ray", "it is not installed", "pip install 'delayplug[ray]'") from error
 
 
 def launch(launcher: Launcher, folders: Folders, resources: Resources, workers: int, watch: Watch, say: Say) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
+from ..._extras import extra
 from ..config import RunConfig
 from ..hardware import within_memory
 from ..resources import Resources
@@ -14,6 +14,9 @@ from ..training.trainer import train
 from ..whole_files import locked, make_folder, remove_leftovers
 from .existing import existing
 from .records import CHECKPOINT, REFIT_CHECKPOINT, make_record, write_config, write_run
+
+with extra("bench", "the benchmark"):
+    from lightning.pytorch.utilities import rank_zero_only
 
 
 def make_run(

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from ..._extras import extra
 from ...toolkits import plugins
 from ...toolkits.capabilities import benchmarks
 from ..model.network import HeldDropout
@@ -46,7 +47,8 @@ class PaperNetwork(nn.Module):
 
 def dcls_layer(in_features: int, out_features: int, taps: int) -> nn.Module:
     """A `Dcls1d` as the paper makes it: one tap per synapse, a wide fixed sigma, positions over the whole kernel."""
-    from DCLS.construct.modules import Dcls1d
+    with extra("dcls", "the comparison with DCLS"):
+        from DCLS.construct.modules import Dcls1d
 
     layer: Any = Dcls1d(
         in_features, out_features, kernel_count=1, dilated_kernel_size=taps, bias=False, version="gauss"

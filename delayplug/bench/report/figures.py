@@ -8,13 +8,10 @@ from statistics import mean
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..._colours import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, PINK, VERMILLION
+from ..._extras import extra
 from ...errors import RunError
 from ..comparison.records import MODEL, Record
 from ..comparison.trained import read_delays
@@ -22,6 +19,12 @@ from ..variants import VARIANTS, Variant, variant_name
 from .intervals import wilson
 from .methods import Row, data_of, last_epoch, rows_of
 from .tables import held_header
+
+with extra("bench", "the report"):
+    from matplotlib.axes import Axes
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # One colour per variant, one line style per backend.
 COLOURS: dict[Variant, str] = {

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
+from ..._extras import extra
 from ..comparison.records import MODEL, RECORD, Record, read_record
 from ..comparison.trained import read_example
 from ..config import RunConfig
@@ -18,6 +17,9 @@ from ..whole_files import write_whole
 from .figures import COLOURS, accuracy_figure, delays_figure, learning_curves_figure, raster_figure
 from .methods import Row, data_of, held_speakers, last_epoch, on_test_set, rows_of
 from .tables import chosen_by, computed_by, frames_of, held_header, held_of, recipe_of, split_of, summary, title_of
+
+with extra("bench", "the report"):
+    from matplotlib.figure import Figure
 
 _PROTOCOLS = {
     "heldout": "The test set was read once, after training. The epoch called best was chosen by the accuracy on "
@@ -85,7 +87,8 @@ def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -
         folders: of the runs, with their trained networks; for runs that are in none of them no pictures are drawn.
         path: of the file.
     """
-    from jinja2 import Environment  # comes with torch
+    with extra("bench", "the report"):
+        from jinja2 import Environment
 
     text = resources.files(__package__).joinpath("page.html.jinja").read_text()
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)

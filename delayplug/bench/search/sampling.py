@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import ArgumentError, ExtraMissingError
+from ..._extras import extra
+from ...errors import ArgumentError
 from .space import Choice, Range, Space, points
 from .sweep_config import Sampler
 
@@ -52,10 +53,8 @@ def check_sampler(sampler: Sampler, space: Space) -> None:
         if size > _LARGEST_GRID:
             raise ArgumentError("sampler", f"a grid of at most {_LARGEST_GRID} points", size, "Take sampler = 'random'")
     elif sampler == "tpe":
-        try:
+        with extra("sweep", "sampler = 'tpe'"):
             import optuna  # noqa: F401
-        except ImportError as error:
-            raise ExtraMissingError("sampler = 'tpe'", "optuna", "sweep") from error
 
 
 def draw(space: Space, tried: Sequence[Tried], number: int, sampler: Sampler, seed: int) -> list[dict[str, object]]:

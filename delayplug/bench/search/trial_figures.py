@@ -5,14 +5,17 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ..._colours import BLUE, DARK, GREY, LIGHT, VERMILLION
+from ..._extras import extra
 from ..config import SYNTHETIC
 from .standings import first_accuracy, searched, shown_value
 from .trials import Sweep, Trial
+
+with extra("bench", "the report on a sweep"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _COLUMNS = 4
 

@@ -7,15 +7,17 @@ import subprocess
 import warnings
 from collections.abc import Iterator, Sequence
 
-import lightning
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies import DDPStrategy
-
+from ..._extras import extra
 from ...errors import ArgumentError
 from ..resources import Resources
 from ..stopping import PARENT, adopt_rank, handle_signals
 from .checkpoints import SealedFileIO
+
+with extra("bench", "the benchmark"):
+    import lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.strategies import DDPStrategy
 
 
 def make_trainer(

@@ -8,16 +8,19 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NotRequired
 
-import lightning
-from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from typing_extensions import TypedDict
 
+from ..._extras import extra
 from ...errors import RunError
 from ..config import RunConfig
 from ..schema import mismatch
 from ..sealed import UnreadableTensorsError, load_sealed, save_sealed
 from .outcome import Epoch
+
+with extra("bench", "the benchmark"):
+    import lightning
+    from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 # Of the time, at most this share is spent on checkpoints: epochs on a GPU can be shorter than ten of them.
 _SHARE = 0.02

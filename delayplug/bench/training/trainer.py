@@ -4,10 +4,10 @@ import copy
 import warnings
 from pathlib import Path
 
-import lightning
 import torch
 from torch import Tensor
 
+from ..._extras import extra
 from ...data import Augmented, Frames
 from ...toolkits import plugins
 from ..config import RunConfig
@@ -22,6 +22,9 @@ from .outcome import Inference, OnEpoch, Outcome
 from .peak_memory import PeakMemory
 from .resident import ResidentBatches, ResidentFrames, fits
 from .training_module import TrainingModule
+
+with extra("bench", "the benchmark"):
+    import lightning
 
 
 def train(

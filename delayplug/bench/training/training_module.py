@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 
+from ..._extras import extra
 from ...errors import RunError
 from ...learning.captured import CapturedStep
 from ...learning.schedules import ScheduleState, SigmaSchedule, parameter_groups
@@ -24,6 +22,11 @@ from .accelerators import adopt_ranks
 from .batches import Batch, seed_of
 from .outcome import Epoch, OnEpoch
 from .random_states import RandomStates, set_own_states, states_of_all
+
+with extra("bench", "the benchmark"):
+    import lightning
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 
 
 @dataclass

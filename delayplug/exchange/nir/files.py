@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import ArgumentError, ExchangeError, ExtraMissingError
+from ..._extras import require
+from ...errors import ArgumentError, ExchangeError
 from ...layers.engines.convolve import Engine
 from ...layers.taps import Interpolation
 from ...surgery.dataflow import Example
@@ -133,8 +134,7 @@ def from_nir(
 
 
 def _check_nir(function: str) -> None:
-    if not plugins.is_installed("nir"):
-        raise ExtraMissingError(f"delayplug.{function}", "nir", "nir")
+    require("nir", "nir", f"delayplug.{function}")
 
 
 def _check_dt(dt: object) -> None:

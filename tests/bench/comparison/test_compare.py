@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from delayplug import ArgumentError, RunError, UnknownBackendError
+from delayplug import ArgumentError, BackendMissingError, RunError, UnknownBackendError
 from delayplug.bench.comparison import compare as compare_module
 from delayplug.bench.comparison.compare import compare, configurations, make_runs
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.resources import Resources
+from delayplug.toolkits import plugins
 from tests.bench.runs import Comparison, write_recordings
 
 
@@ -23,6 +24,15 @@ def test_finished_runs_are_not_made_again(comparison: Comparison) -> None:
 
 def test_a_value_given_twice_makes_one_run() -> None:
     assert len(configurations("quick", backends=["norse"], delays=["none", "fixed", "none"], seeds=[1, 1])) == 2
+
+
+def test_without_any_toolkit_there_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "is_installed", lambda package: False)
+    expected = (
+        r"a toolkit that works, got none of norse \(not installed\), .*`delayplug backends` says what to install$"
+    )
+    with pytest.raises(BackendMissingError, match=expected):
+        configurations("quick")
 
 
 def test_a_run_for_each_fold(tmp_path: Path) -> None:

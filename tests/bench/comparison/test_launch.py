@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from delayplug import ArgumentError, RunError
+from delayplug import ArgumentError, ExtraMissingError, RunError
 from delayplug.bench.comparison.compare import compare, configurations
 from delayplug.bench.comparison.launch import PROGRESS, launch
 from delayplug.bench.comparison.records import CHECKPOINT
@@ -153,7 +153,7 @@ def test_impossible_launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ArgumentError, match="workers: expected at least 1, got 0"):
         launch("local", {}, Resources(), 0, lambda *_: None, print)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ArgumentError, match=r"launcher: expected Ray.*pip install 'delayplug\[ray\]'"):
+    with pytest.raises(ExtraMissingError, match=r"^--launcher ray needs ray\. Run: pip install 'delayplug\[ray\]'$"):
         launch("ray", *arguments)
 
 
