@@ -4,9 +4,8 @@ Usage: python .ci/wheels.py [--dist FOLDER] [NAME ...]
 
 A NAME is `core` or an extra of pyproject.toml; without any: all of them. FOLDER gets the two files once they have
 passed. The environments are those of the Python that runs this; each holds what the wheel's metadata asks for, and is
-removed when it has been used. `uv` makes them, and downloads a package once: UV_CACHE_DIR is where it keeps packages,
-by default a folder that is removed at the end. It does not read pip's settings: where packages come from another index,
-set UV_DEFAULT_INDEX.
+removed when it has been used. All packages come by pip, with its settings. What the core needs is installed once, and
+put into the environments of the extras as hard links: it takes minutes, and most of five gigabytes.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from zipfile import ZipFile
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / ".ci"
 NOT_FOR_USERS = {"dev", "docs"}
-TOOLS = ("build", "readme-renderer[md]", "twine", "uv")
+TOOLS = ("build", "readme-renderer[md]", "twine")
 # What of the caller's Python must not get in.
 OUTSIDE = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONWARNINGS", "CONDA_PREFIX")
 
@@ -67,7 +66,6 @@ class Workplace:
         self.folder, self.tools, self.dist = folder, folder / "tools" / "bin", folder / "dist"
         self.environment = {name: value for name, value in os.environ.items() if name not in OUTSIDE}
         self.environment |= {"PYTHONNOUSERSITE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "OMP_NUM_THREADS": "1"}
-        self.environment.setdefault("UV_CACHE_DIR", str(folder / "cache"))
 
     def run(self, *command: str | Path) -> str:
         done = subprocess.run(
@@ -100,29 +98,43 @@ class Workplace:
             raise StepError("the metadata has no address of the project")
         return wheel
 
+    def environment_of(self, name: str, wheel: Path) -> Path:
+        """A fresh environment with the wheel and one extra: its Python."""
+        home = self.folder / name
+        self.run(sys.executable, "-m", "venv", home)
+        python, core = home / "bin" / "python", self.folder / "core"
+        pip = (python, "-m", "pip", "install", "-qq", "--no-input")
+        if name == "core":
+            self.run(*pip, wheel)
+        else:
+            (ours,), (theirs,) = (list(at.glob("lib/python*/site-packages")) for at in (home, core))
+            shutil.copytree(
+                theirs, ours, copy_function=os.link, dirs_exist_ok=True, ignore=shutil.ignore_patterns("pip*")
+            )
+            self.run(*pip, "--no-deps", "--force-reinstall", wheel)  # for its command
+            self.run(*pip, f"{wheel}[{name}]")
+        return python
+
     def try_out(self, name: str, wheel: Path) -> dict[str, str]:
         """Install the wheel with one extra, use it, and return a row of the table."""
-        home = self.folder / name
-        python = home / "bin" / "python"
-        uv = self.tools / "uv"
-        self.run(uv, "venv", "-q", "--python", sys.executable, home)
         begin = time.perf_counter()
-        wanted = str(wheel) if name == "core" else f"{wheel}[{name}]"
-        self.run(uv, "pip", "install", "-q", "--python", python, wanted)
+        python = self.environment_of(name, wheel)
+        home = python.parents[1]
         installed = time.perf_counter()
-        self.run(uv, "pip", "check", "-q", "--python", python)
+        self.run(python, "-m", "pip", "check")
         times = json.loads(self.run(python, "-I", HERE / "installed.py", ROOT, name).splitlines()[-1])
         if name == "core":  # once from the sdist, as those do who install no wheels
             (sdist,) = self.dist.glob("*.tar.gz")
-            self.run(uv, "pip", "install", "-q", "--python", python, "--reinstall-package", "delayplug", sdist)
+            self.run(python, "-m", "pip", "install", "-qq", "--no-deps", "--force-reinstall", sdist)
             self.run(python, "-I", "-c", "import delayplug; delayplug.LearnableDelay(5, 3, max_delay=8)")
             self.run(home / "bin" / "delayplug", "--version")
-        packages = json.loads(self.run(uv, "pip", "list", "-q", "--python", python, "--format", "json"))
+        packages = json.loads(self.run(python, "-m", "pip", "list", "--format", "json"))
         size = sum(path.lstat().st_size for path in home.rglob("*") if path.is_file()) / 1e6
         used = time.perf_counter() - installed
         spent = (f"{installed - begin:.1f}", times["import"], times["help"], f"{used:.0f}")
         row = (name, len(packages), f"{size:,.0f}", *spent)
-        shutil.rmtree(home)
+        if name != "core":
+            shutil.rmtree(home)
         return dict(zip(COLUMNS, map(str, row), strict=True))
 
 
@@ -134,7 +146,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="environments (all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="environments (all); the core is always one of them")
     parser.add_argument("--dist", type=Path, help="folder for sdist and wheel")
     options = parser.parse_args()
     wanted = options.names or names()
@@ -147,13 +159,15 @@ def main() -> None:
             wheel = workplace.build()
         except StepError as error:
             sys.exit(f"wheels: building failed\n{error}")
-        for name in wanted:
+        for name in ("core", *(name for name in wanted if name != "core")):
             print(f"wheels: {name}", file=sys.stderr, flush=True)
             try:
                 rows.append(workplace.try_out(name, wheel))
             except StepError as error:
                 failures.append(name)
                 print(f"wheels: {name} failed\n{error}", file=sys.stderr, flush=True)
+                if name == "core":
+                    break
         if options.dist is not None and not failures:
             options.dist.mkdir(parents=True, exist_ok=True)
             for path in workplace.dist.iterdir():
