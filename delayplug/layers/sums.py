@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Numbers of the last K inputs of all samples, from which on keeping them costs more than some more operations per step.
+LEAST_WINDOW = 1 << 17
+
 
 class Ages:
     """A kernel (K, *S), by the age of the input, and in the form that a step over the last K inputs takes.
