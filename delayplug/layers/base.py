@@ -228,7 +228,7 @@ class DelayLayer(DelayParameters, ABC):
         y, history = self._with_bias(total), window[1:]
         if sums is not None:
             sums.history = history
-            if y is total:  # whoever gets the output may write to it
+            if y is total and (sums.total is total or sums.outputs is not None):  # whoever gets it may write to it
                 y = y.clone()
         return _in_precision(y, dtype), DelayState(history, kernel, made_from, tape=tape, sums=sums)
 

@@ -20,7 +20,7 @@ from .engines.events import Launch, arrivals
 from .options import KernelOptions, LearnSigma, check_engine
 from .precision import full_precision
 from .state import DelayState, window_over
-from .sums import Sums
+from .sums import LEAST_WINDOW, Sums
 from .taps import Interpolation
 
 
@@ -166,7 +166,9 @@ class LearnableDelay(DelayLayer):
 
     def _scatters(self, x: Tensor) -> bool:
         wanted = torch.is_grad_enabled() and (x.requires_grad or self.delays.requires_grad)
-        return self.out_features is not None and self.out_features <= self.in_features and wanted
+        if self.out_features is None or not wanted or x.numel() * (self.max_delay + 1) < LEAST_WINDOW:
+            return False
+        return 2 * self.out_features <= self.in_features
 
     def _scattered(self, x: Tensor, kernel: Tensor) -> Tensor:
         with full_precision(kernel.device):

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Numbers of the last K inputs of all samples, from which on keeping them costs more than some more operations per step.
+LEAST_WINDOW = 1 << 17
+
 
 class Ages:
     """A kernel (K, *S), by the age of the input, and in the form that a step over the last K inputs takes.
@@ -75,7 +78,7 @@ class Sums:
             after = Sums(given, 1)
             after.x = x.clone()
             return after
-        if not history.shape[0] or not self._is(given, x, history[-1]):
+        if not history.shape[0] or not self._is(given, x, history):
             return Sums(given, 1, silent=False)
         after = Sums(given, self.count + 1, silent=self.silent)
         after.x, after.total, after.pending = self.x, self.total, self.pending
@@ -104,14 +107,17 @@ class Sums:
         inputs = self.inputs[-history.shape[0] :] if history.shape[0] else ()
         return torch.cat((history[: history.shape[0] - len(inputs)], torch.stack(inputs))) if inputs else history
 
-    def _is(self, given: Tensor, x: Tensor, last: Tensor) -> bool:
-        if self._mode != _mode(given) or last.shape != x.shape:
+    def _is(self, given: Tensor, x: Tensor, history: Tensor) -> bool:
+        before = self._given
+        if before is None or (given is not before and given.data_ptr() != before.data_ptr()):
+            return False
+        if self._mode != _mode(given) or history.shape[1:] != x.shape:
             return False
         same = given is self._given and self._version == _version(given)
         if x.device.type != "cpu":
             return same  # comparing values would wait
         # Views of one tensor are equal; and what numpy writes into a tensor torch does not count.
-        return (same or not given.requires_grad) and torch.equal(x, last)
+        return (same or not given.requires_grad) and torch.equal(x, history[-1])
 
 
 def in_next_steps(products: Tensor, count: int) -> Tensor:

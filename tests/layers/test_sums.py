@@ -16,6 +16,14 @@ F64 = torch.float64
 D = 4
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _also_small():
+    """What is worth it for large layers alone, for those of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("delayplug.layers.linear.LEAST_WINDOW", 0)
+        yield
+
+
 def linear(inputs: int, outputs: int | None, **options):
     layer = LearnableDelay(inputs, outputs, max_delay=D, dtype=F64, **options)
     return layer, (2, inputs), None

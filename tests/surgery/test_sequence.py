@@ -46,12 +46,15 @@ def test_a_step_uses_the_parameters_of_now(change: str, grad: bool) -> None:
     torch.testing.assert_close(y, expected)
 
 
-def test_a_sequence_builds_its_kernel_once() -> None:
-    layer = LearnableDelay(3, 2, max_delay=4)
-    state = layer.initial_state(5)
-    _, first = layer.step(torch.ones(5, 3), state)
-    _, second = layer.step(torch.ones(5, 3), first)
-    assert second.kernel is first.kernel
+def test_a_sequence_builds_its_kernel_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, built = LearnableDelay(3, 2, max_delay=4), []
+    kernel = layer.kernel
+    monkeypatch.setattr(layer, "kernel", lambda weight: built.append(kernel(weight)) or built[-1])
+    for same in (True, False):
+        x, state = torch.ones(5, 3), layer.initial_state(5)
+        for _ in range(3):
+            _, state = layer.step(x if same else x.clone(), state)
+        assert len(built) == (1 if same else 2)
 
 
 def delayed_sequential() -> tuple[nn.Sequential, snntorch.Leaky]:
