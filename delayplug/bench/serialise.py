@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 from .config import RunConfig, configure
 from .settings import settings
 
@@ -26,12 +26,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     known = {setting.key: setting for setting in settings(RunConfig).values()}
     unknown = sorted(values.keys() - known.keys())
     if unknown:
-        raise ArgumentError("config", f"settings among {', '.join(sorted(known))}", ", ".join(unknown))
+        expected, hint = f"settings among {', '.join(sorted(known))}", did_you_mean(unknown[0], known)
+        raise ArgumentError(f"config {path}", expected, ", ".join(unknown), hint)
     several = {key: value if isinstance(value, list) else [value] for key, value in values.items() if known[key].plural}
     for key, value in values.items():
         for each in several.get(key, [value]):
             if not known[key].allows(each):
-                raise ArgumentError(f"{key} in {path}", known[key].expected, repr(each))
+                hint = did_you_mean(each, known[key].choices)
+                raise ArgumentError(f"{key} in {path}", known[key].expected, repr(each), hint)
     return values | several
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 
 
 class DataclassInstance(Protocol):
@@ -123,4 +123,4 @@ def check_settings(values: DataclassInstance) -> None:
     for name, setting in settings(type(values)).items():
         value = getattr(values, name)
         if not setting.allows(value):
-            raise ArgumentError(name, setting.expected, repr(value))
+            raise ArgumentError(name, setting.expected, repr(value), did_you_mean(value, setting.choices))

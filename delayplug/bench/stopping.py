@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn, Protocol
 
+from ..errors import Interruption
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PARENT = "DELAYPLUG_PARENT"  # environment variable: the process that started this one
 
@@ -47,7 +49,7 @@ class Rank(Child, Protocol):
         """Wait until it has ended; its exit code."""
 
 
-class Stopped(BaseException):
+class Stopped(Interruption):
     """The process was told to end. Not an `Exception`, and no KeyboardInterrupt: Lightning has its own way with those.
 
     Attributes:

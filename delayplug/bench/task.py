@@ -19,6 +19,7 @@ from .config import PRESET_OF_DATA, SYNTHETIC, Protocol, RunConfig
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
 _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
+_CHANNELS = 700  # of the recordings in a folder, before pooling
 _CHUNK = 1 << 26  # bytes that are hashed at a time
 # The files that a protocol reads; other protocols read all.
 _READ = {"speakers": ("train",), "validation": ("train", "valid")}
@@ -76,7 +77,33 @@ def load_task(config: RunConfig) -> Task:
         ArgumentError: the protocol does not fit this data, or a fold or a speaker is not in it.
         DataError: the folder or a file in it is not usable.
     """
-    return replace(_split(config), name=data_name(config.dataset, config.protocol))
+    task = replace(_split(config), name=data_name(config.dataset, config.protocol))
+    check_fits(config, task.train.channels, task.train.steps)
+    return task
+
+
+def check_before_reading(config: RunConfig) -> None:
+    """`check_fits`, as far as the sizes of the data are known before any of it is read."""
+    if config.dataset == SYNTHETIC:
+        check_fits(config, _SYNTHETIC_TASK.channels, _SYNTHETIC_TASK.steps)
+    else:
+        check_fits(config, _CHANNELS // config.pool, None)
+
+
+def check_fits(config: RunConfig, channels: int, steps: int | None) -> None:
+    """Raise ArgumentError for delays as long as the recordings, or for more synapses than a neuron has inputs.
+
+    Args:
+        config: of a run.
+        channels: of its data, after pooling.
+        steps: of its longest recording; None if that is not known.
+    """
+    if steps is not None and config.delays != "none" and config.max_delay >= steps:
+        expected = f"less than the {steps} steps of the recordings in {config.dataset}"
+        raise ArgumentError("max_delay", expected, config.max_delay, "What is delayed by more than that never arrives")
+    most = max((channels, *config.hidden))
+    if config.fan_in > most:
+        raise ArgumentError("fan_in", f"at most {most}, the most inputs that a neuron has", config.fan_in, "0 is all")
 
 
 def data_name(dataset: str, protocol: Protocol = "heldout") -> str:

@@ -1,7 +1,7 @@
 """Options of a command that come from the fields of a dataclass of settings, `delayplug.bench.settings`."""
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
@@ -11,7 +11,9 @@ from ..bench.settings import DataclassInstance, Setting, settings
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def with_settings(cls: type[DataclassInstance], *, in_presets: Collection[str]) -> Callable[[Command], Command]:
+def with_settings(
+    cls: type[DataclassInstance], *, in_presets: Collection[str], panels: Mapping[str, Collection[str]] | None = None
+) -> Callable[[Command], Command]:
     """A decorator: a command with `**settings` gets an option for each field of `cls`, before its own options.
 
     `settings` then holds a value for each option under the setting's key, and None for those left out.
@@ -19,18 +21,23 @@ def with_settings(cls: type[DataclassInstance], *, in_presets: Collection[str]) 
     Args:
         cls: a dataclass of settings.
         in_presets: names of the settings whose default depends on the preset.
+        panels: headings in the help, and the settings below each.
     """
+    panel_of = {name: heading for heading, names in (panels or {}).items() for name in names}
 
     def decorate(command: Command) -> Command:
         *own, _ = inspect.signature(command).parameters.values()  # without **settings, which is the last one
-        options = [_parameter(setting, setting.name in in_presets) for setting in settings(cls).values()]
+        options = [
+            _parameter(setting, setting.name in in_presets, panel_of.get(setting.name))
+            for setting in settings(cls).values()
+        ]
         vars(command)["__signature__"] = inspect.Signature([*options, *own])
         return command
 
     return decorate
 
 
-def _parameter(setting: Setting, in_presets: bool) -> inspect.Parameter:
+def _parameter(setting: Setting, in_presets: bool, panel: str | None) -> inspect.Parameter:
     """The keyword argument from which Typer makes the option."""
     flags = [setting.flag, f"--no-{setting.flag[2:]}"] if setting.type is bool else [setting.flag]
     option = typer.Option(
@@ -38,6 +45,7 @@ def _parameter(setting: Setting, in_presets: bool) -> inspect.Parameter:
         help=_help(setting, in_presets),
         min=setting.at_least,
         max=setting.at_most,
+        rich_help_panel=panel,
     )
     value: Any = setting.type
     if setting.plural or setting.is_list:

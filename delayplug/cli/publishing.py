@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from .bench import bench
-from .console import console, say
+from .console import say, warn, working
+from .usage import Command
 
 
-@bench.command()
+@bench.command(cls=Command)
 def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of one finished run.")],
     name: Annotated[str, typer.Argument(help="Name of the network: small letters, digits and hyphens.")],
@@ -29,14 +30,14 @@ def publish(
     """
     from ..models.publish import publish as make
 
-    with console.status("measuring"):
+    with working("measuring"):
         card = make(folder, name, files, pages, dataset=dataset)
     measured = f"{100 * card['stored_accuracy']:.2f} %" if "stored_accuracy" in card else "not measured"
     say(f"File: {files / name}.safetensors    Page: {pages / name}.md")
     say(f"Accuracy of the run: {100 * card['accuracy']['last epoch']:.2f} %, of the file: {measured}")
 
 
-@bench.command()
+@bench.command(cls=Command)
 def collect(
     sources: Annotated[list[Path], typer.Argument(help="Folders of runs, or files of records.")],
     out: Annotated[Path, typer.Option(help="File for the records; records that it contains already stay there.")],
@@ -55,7 +56,7 @@ def collect(
     say(f"{out}: {new} records put in, {every} in all")
 
 
-@bench.command()
+@bench.command(cls=Command)
 def leaderboard(
     sources: Annotated[
         list[Path] | None, typer.Argument(help="Files of records, or folders of them (results).")
@@ -76,7 +77,7 @@ def leaderboard(
 
     page, refused = make(sources or [Path("results")])
     for each in refused:
-        console.print(f"refused: {each}", markup=False, highlight=False, soft_wrap=True)
+        warn(f"refused: {each}")
     write_whole(out, page)
     say(f"Page: {out}")
     if refused:

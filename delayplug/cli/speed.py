@@ -8,7 +8,7 @@ import typer
 
 from ..bench.config import Precision
 from ..errors import RunError
-from .console import console, progress_bars, say
+from .console import progress_bars, say, show
 
 
 def speed(
@@ -50,7 +50,6 @@ def speed(
     where = measured.check_device(device)
     chosen = measured.choose(comparisons(backend or plugins.ready(), where, against or ()), only or ())
     results, failures = [], list[str]()
-    console.quiet = as_json
     with progress_bars() as progress:
         bar = progress.add_task("comparisons", total=len(chosen), note="")
         for comparison in progress.track(chosen, task_id=bar):
@@ -63,9 +62,9 @@ def speed(
                 measured.write(results, where, out)
         progress.update(bar, note="")
     if as_json:
-        print(json.dumps(measured.record(results, where), indent=2))
+        say(json.dumps(measured.record(results, where), indent=2))
     else:
-        console.print(measured.table(results, where))
+        show(measured.table(results, where))
         if out is not None:
             say(f"Results: {out}")
     if failures:

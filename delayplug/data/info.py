@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .._colours import BLUE, GREEN, VERMILLION
-from .._tables import make_table, number, text
+from .._tables import lines, make_table, number, text
+from ..errors import ArgumentError, did_you_mean
 from .recordings import Recordings
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 _EXAMPLES = 4
 _NAMED = 20  # speakers; more are drawn and told as a number
@@ -33,7 +36,7 @@ def table(name: str, parts: Mapping[str, Recordings]) -> Table:
         result.add_row(
             part,
             f"{len(recordings):,}",
-            f"{np.median(per_class):,.0f}\n[dim]{per_class.min():,} - {per_class.max():,}[/]",
+            lines(f"{np.median(per_class):,.0f}", f"{per_class.min():,} - {per_class.max():,}"),
             speakers,
             _range(spikes(recordings), "{:,.0f}"),
             _range(seconds(recordings), "{:.2f}"),
@@ -53,6 +56,16 @@ def seconds(recordings: Recordings) -> NDArray[np.float32]:
     some = stop > start
     lengths[some] = recordings.times[stop[some] - 1] - recordings.times[start[some]]
     return lengths
+
+
+def check_picture(path: Path) -> None:
+    """Raise ArgumentError unless a picture can have this name."""
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        expected = f"a file that ends in .{', .'.join(sorted(formats))}"
+        raise ArgumentError("plot", expected, path, did_you_mean(path.suffix[1:], formats))
+    if path.is_dir() or (path.parent.exists() and not path.parent.is_dir()):
+        raise ArgumentError("plot", "a file", f"{path}, which is a folder" if path.is_dir() else path)
 
 
 def draw(parts: Mapping[str, Recordings], path: Path) -> None:
@@ -140,6 +153,6 @@ def _caption(parts: Mapping[str, Recordings]) -> str:
     return f"{summary} Speakers in test only: {', '.join(map(str, only_test)) or 'none'}."
 
 
-def _range(values: NDArray[Any], form: str) -> str:
+def _range(values: NDArray[Any], form: str) -> Text:
     low, middle, high = np.quantile(values, (0, 0.5, 1))
-    return f"{form.format(middle)}\n[dim]{form.format(low)} - {form.format(high)}[/]"
+    return lines(form.format(middle), f"{form.format(low)} - {form.format(high)}")

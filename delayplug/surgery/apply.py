@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, WiringError
+from ..errors import ArgumentError, WiringError, did_you_mean
 from ..layers.base import DelayLayer
 from ..layers.checks import check_delays
 from ..layers.conv import Convolution, KernelDelay
@@ -167,7 +167,9 @@ def _initialise(delays: dict[str, DelayLayer], init: Init) -> None:
         return
     unknown = sorted(set(init) - set(delays))
     if unknown:
-        raise ArgumentError("init", f"names among {', '.join(delays)}", ", ".join(unknown))
+        raise ArgumentError(
+            "init", f"names among {', '.join(delays)}", ", ".join(unknown), did_you_mean(unknown[0], delays)
+        )
     for name, value in init.items():
         delay = delays[name]
         if not isinstance(value, Tensor):

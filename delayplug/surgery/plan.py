@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from ..errors import ArgumentError, WiringError
+from ..errors import ArgumentError, WiringError, choice_error
 from ..toolkits import plugins
 from ..toolkits.vocabulary import Granularity, Mode, Turns
 from . import by_example, by_structure
@@ -142,7 +142,7 @@ def _targets(network: Network, example: Example | None, request: Request) -> dic
 def checked_granularity(granularity: Granularity | str) -> Granularity:
     """The granularity of this name, or ArgumentError."""
     if granularity not in list(Granularity):
-        raise ArgumentError("granularity", f"one of {', '.join(Granularity)}", repr(granularity))
+        raise choice_error("granularity", Granularity, granularity)
     return Granularity(granularity)
 
 

@@ -1,6 +1,5 @@
 """Discovery of plugins: each is loaded under its own guard, and its failure is stored and shown."""
 
-import difflib
 import functools
 import importlib.util
 import sys
@@ -12,7 +11,7 @@ from importlib import metadata
 import pluggy
 from torch import nn
 
-from ..errors import BackendBrokenError, BackendMissingError, UnknownBackendError, WiringError
+from ..errors import BackendBrokenError, BackendMissingError, UnknownBackendError, WiringError, did_you_mean
 from . import hookspecs
 from .capabilities import check_toolkit
 from .toolkit import Backend, Toolkit
@@ -94,11 +93,9 @@ def toolkit(name: str) -> Toolkit:
     named = [plugin for plugin in plugins() if plugin.name == name]
     if not named:
         known = [plugin.name for plugin in plugins()]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownBackendError(
-            f"backend: expected one of {', '.join(known) or 'none installed'}, got {name!r}.{hint}"
-        )
+        hint = did_you_mean(name, known)
+        expected = ", ".join(known) or "none installed"
+        raise UnknownBackendError(f"backend: expected one of {expected}, got {name!r}. {hint}".rstrip())
     plugin = next((plugin for plugin in named if plugin.backend is not None), named[0])
     if plugin.backend is None:
         raise BackendBrokenError(

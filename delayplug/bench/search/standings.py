@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Literal, NamedTuple
 
-from rich.markup import escape
 from rich.table import Table
 
 from ..._tables import make_table, number, text, width_of
@@ -56,9 +55,7 @@ def standings(record: Sweep) -> Table:
     for n, trial in enumerate(shown):
         setting = ", ".join(f"{name} {cells[n]}" for name, cells in zip(names, values, strict=True))
         cells = [*([setting] if wide else []), *(cells[n] for cells in columns.values())]
-        result.add_row(
-            str(trial["number"]), *map(escape, cells), marks[n], style="bold" if marks[n] == "chosen" else None
-        )
+        result.add_row(str(trial["number"]), *cells, marks[n], style="bold" if marks[n] == "chosen" else None)
     return result
 
 
@@ -168,7 +165,7 @@ def effects(record: Sweep) -> Table:
         for n, group in enumerate(groups(record, name)):
             values = group.accuracies
             numbers = (f"{100 * mean(values):.1f}", f"{100 * max(values):.1f}") if values else ("", "")
-            result.add_row("" if n else escape(name), escape(group.name), str(len(values)), *numbers)
+            result.add_row("" if n else name, group.name, str(len(values)), *numbers)
         result.add_section()
     return result
 

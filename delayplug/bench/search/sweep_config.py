@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ...errors import ArgumentError, RunError
+from ...errors import ArgumentError, RunError, did_you_mean
 from ..config import SYNTHETIC, RunConfig, configure
 from ..settings import Setting, check_settings, settings
 from ..task import usual_preset
@@ -151,7 +151,9 @@ def _check_fixed(values: Mapping[str, object], space: Space, path: Path) -> None
         raise ArgumentError(f"{name} in {path}", _SET_BY_THE_SWEEP[name], repr(values[name]))
     if unknown := sorted(values.keys() - known.keys()):
         names = ", ".join(sorted({*known, *settings(SweepOptions), "search"} - _SET_BY_THE_SWEEP.keys()))
-        raise ArgumentError(f"config {path}", f"settings among {names}", ", ".join(unknown))
+        raise ArgumentError(
+            f"config {path}", f"settings among {names}", ", ".join(unknown), did_you_mean(unknown[0], known)
+        )
     for name, value in values.items():
         if name in space:
             raise ArgumentError(f"{name} in {path}", "a value here or in [search], not both", repr(value))

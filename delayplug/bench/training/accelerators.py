@@ -12,10 +12,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, did_you_mean
 from ..resources import Resources
 from ..stopping import PARENT, adopt_rank, handle_signals
 from .checkpoints import WholeFileIO
+
+_ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 
 def make_trainer(
@@ -90,6 +92,9 @@ def check_devices(resources: Resources) -> None:
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         expected = "devices that are there (cpu, gpu, auto, ...), as many as the launcher of the processes says"
         got = f"{resources.accelerator!r}, devices={resources.devices}, nodes={resources.nodes}"
+        hint = did_you_mean(resources.accelerator, _ACCELERATORS)
+        if resources.accelerator not in _ACCELERATORS:  # Lightning's reason names classes of its own
+            raise ArgumentError("accelerator", f"one of {', '.join(_ACCELERATORS)}", got, hint) from error
         raise ArgumentError("accelerator", expected, got, str(error)) from error
 
 

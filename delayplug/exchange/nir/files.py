@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import ArgumentError, ExchangeError, ExtraMissingError
+from ...errors import ArgumentError, ExchangeError, ExtraMissingError, choice_error
 from ...layers.engines.convolve import Engine
 from ...layers.taps import Interpolation
 from ...surgery.dataflow import Example
@@ -116,7 +116,7 @@ def from_nir(
     _check("from_nir", dt)
     toolkit = plugins.toolkit(backend)
     if integrator not in INTEGRATORS:
-        raise ArgumentError("integrator", f"one of {', '.join(map(repr, INTEGRATORS))}", integrator)
+        raise choice_error("integrator", INTEGRATORS, integrator)
     nir_graph = read.read_file(graph) if isinstance(graph, str | Path) else graph
     checked, doubts = read.to_graph(nir_graph, float(dt), integrator)
     network = GraphNetwork(checked, toolkit, interpolation=interpolation, engine=engine)
