@@ -5,6 +5,7 @@ Rich is imported when a table is made, so that importing this module costs nothi
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def make_table(
     title_justify: Literal["left", "center"] = "center",
     gap: Literal[1, 2, 3] = 2,
 ) -> Table:
-    """A table without rows; `add_row` takes one cell per column: text as it is, or what `styled` and `lines` make.
+    """A table without rows; `add_row` takes one cell per column: text as it is, or what `plain` and `lines` make.
 
     Nothing is read as rich's markup: layers, folders and plugins may have names that look like it.
 
@@ -63,15 +64,14 @@ def make_table(
     """
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     class PlainTable(Table):
         """A table whose cells are not read as markup."""
 
         def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
-            super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+            super().add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
-    heading, below = (None if plain is None else Text(plain) for plain in (title, caption))
+    heading, below = (None if line is None else plain(line) for line in (title, caption))
     padding = {1: (0, 0, 0, 0), 2: (0, 1, 0, 0), 3: (0, 1, 0, 1)}[gap]  # beside the one space that the box has itself
     return PlainTable(
         *columns,
@@ -84,18 +84,21 @@ def make_table(
     )
 
 
-def styled(cell: str, style: str) -> Text:
-    """A cell in a style of rich, such as "red" or "dim"; its text is plain."""
+def plain(line: str, style: str = "") -> Text:
+    """Text that rich prints as it is, in a style of rich's, such as "red" or "dim".
+
+    What others have written may look like rich's markup, or hold sequences that a terminal obeys: those are shown.
+    """
     from rich.text import Text
 
-    return Text(cell, style)
+    return Text(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda control: repr(control[0])[1:-1], line), style)
 
 
 def lines(first: str, below: str) -> Text:
     """A cell of two lines, of which the second one is pale."""
     from rich.text import Text
 
-    return Text.assemble(first, "\n", (below, "dim"))
+    return Text("\n").join((plain(first), plain(below, "dim")))
 
 
 def width_of(columns: Iterable[Iterable[str]], gap: int) -> int:

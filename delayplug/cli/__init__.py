@@ -11,8 +11,12 @@ May import: everything.
 import contextlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from ..bench.stopping import Stopped, consequence, end, end_children, follow_starter, stoppable
+
+if TYPE_CHECKING:
+    import typer
 
 
 def main() -> None:
@@ -24,6 +28,8 @@ def main() -> None:
             from .commands import run
 
             code = run(quiet=quiet)
+            if (why := consequence()) is not None and why[0] > 128:  # a package has caught the exception
+                end(*why)
             sys.stdout.flush()
     except Stopped as stop:
         end(stop.exit_code, str(stop))
@@ -35,6 +41,15 @@ def main() -> None:
             raise
         end(*why)
     sys.exit(code)
+
+
+def __getattr__(name: str) -> "typer.Typer":
+    """`app`, imported when it is first asked for."""
+    if name == "app":
+        from .commands import app
+
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _last_words(reason: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .._tables import make_table, styled, text
+from .._tables import make_table, plain, text
 from ..bench.stopping import end_children
 from ..errors import DelayplugError
 from . import bench, data, publishing as publishing, speed
@@ -49,7 +49,7 @@ def backends() -> None:
     table = make_table(*(text(header, wrap="anywhere") for header in ("backend", "version", "state", "plugin from")))
     colours = dict(zip(plugins.Readiness, ("green", "yellow", "red"), strict=True))
     for status in statuses:
-        state = styled(status.state, colours[status.state])
+        state = plain(status.state, colours[status.state])
         table.add_row(status.name, status.version or "-", state, status.distribution)
     show(table)
     for status in statuses:

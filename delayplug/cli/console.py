@@ -25,6 +25,8 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from .._tables import plain
+
 _WIDE = 160  # columns of tables in a file or a pipe, which cut nothing
 _PATIENCE = 3.0  # seconds after which a command that is piped says what takes so long, and says it again
 
@@ -56,7 +58,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 def say(line: str) -> None:
     """A line of a result, on stdout. The terminal breaks it, so that commands and paths in it can be copied."""
-    _console().print(Text(line), soft_wrap=True)
+    _console().print(plain(line), soft_wrap=True)
 
 
 def show(result: RenderableType) -> None:
@@ -66,19 +68,19 @@ def show(result: RenderableType) -> None:
 
 def note(line: str, bars: Progress | None = None) -> None:
     """A line on how a command proceeds, on stderr, above its bars."""
-    (_console(stderr=True) if bars is None else bars.console).print(Text(line), soft_wrap=True)
+    (_console(stderr=True) if bars is None else bars.console).print(plain(line), soft_wrap=True)
 
 
 def warn(line: str) -> None:
     """A warning, on stderr."""
-    _console(stderr=True).print(Text.assemble(("warning:", "yellow"), " ", line), soft_wrap=True)
+    _console(stderr=True).print(Text(" ").join((plain("warning:", "yellow"), plain(line))), soft_wrap=True)
 
 
 def fail(line: str) -> None:
     """An error, on stderr, even if this process is quiet otherwise."""
     console = _console(stderr=True)
     console.quiet = False
-    console.print(Text.assemble(("error:", "red"), " ", line), soft_wrap=True)
+    console.print(Text(" ").join((plain("error:", "red"), plain(line))), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -90,14 +92,14 @@ def working(text: str) -> Iterator[Update]:
     """
     console = _console(stderr=True)
     if console.is_terminal and not console.is_dumb_terminal:
-        with console.status(Text(text)) as status:
-            yield lambda text: status.update(Text(text))
+        with console.status(plain(text)) as status:
+            yield lambda text: status.update(plain(text))
         return
     now, done, began = [text], threading.Event(), time.monotonic()
 
     def report() -> None:
         while not done.wait(_PATIENCE):
-            console.print(Text(f"{now[0]} ({time.monotonic() - began:.0f} s)"), soft_wrap=True)
+            console.print(plain(f"{now[0]} ({time.monotonic() - began:.0f} s)"), soft_wrap=True)
 
     thread = threading.Thread(target=report, daemon=True, name="working")
     thread.start()

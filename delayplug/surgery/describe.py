@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .._tables import make_table, number, text, to_text
+from .._tables import make_table, number, plain, text, to_text
 from ..layers.base import DelayLayer
 from ..layers.frozen import Frozen
 from ..toolkits.vocabulary import Mode, TimeAxis
@@ -62,7 +62,6 @@ class Description:
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
-        from rich.text import Text
 
         table = make_table(
             *(text(name, wrap="anywhere") for name in ("layer", "feeds", "delays")),
@@ -88,7 +87,7 @@ class Description:
                 f"({signals.index(row.reset) + 1})",
             )
         parts: list[RenderableType] = [table] if self.rows else ["No layer has delays."]
-        parts += [Text(f"({i}) a new sequence starts with {signal}") for i, signal in enumerate(signals, 1)]
+        parts += [plain(f"({i}) a new sequence starts with {signal}") for i, signal in enumerate(signals, 1)]
         notes = [f"{row.layer}: {row.note}" for row in self.rows if row.note]
         if self.skipped:
             columns = text("layer", wrap="anywhere"), text("why")
@@ -97,7 +96,7 @@ class Description:
                 left_out.add_row(skipped.layer or "(model)", skipped.reason)
             parts.append(left_out)
         if notes:
-            parts.append(Text("\n" + "\n".join(notes)))
+            parts.append(plain("\n" + "\n".join(notes)))
         return Group(*parts)
 
     def __str__(self) -> str:

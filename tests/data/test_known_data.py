@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from delayplug.cli.commands import app
+from delayplug.cli import app
 from delayplug.data import find_splits, known_data, read_recordings
 from delayplug.data.known_data import KNOWN_DATA, KnownData, KnownPart, Recognised, md5, recognise
 from tests.recordings import recorded

@@ -15,9 +15,9 @@ import pytest
 import typer
 
 import delayplug
+from delayplug import cli
 from delayplug.bench.search.sampling import draw
 from delayplug.bench.search.sweep_config import read_sweep
-from delayplug.cli.commands import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -87,7 +87,7 @@ def check_command(command: list[str]) -> str:
     if command[0] in ("torchrun", "srun"):  # whatever starts it
         command = command[command.index("delayplug") :]
     if command[0] == "delayplug":
-        group, words = typer.main.get_command(app), command[1:]
+        group, words = typer.main.get_command(cli.app), command[1:]
         while hasattr(group, "commands"):
             group, words = group.commands[words[0]], words[1:]
         group.make_context(command[-len(words) - 1], words)

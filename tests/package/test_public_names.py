@@ -11,7 +11,6 @@ import typer
 
 import delayplug
 from delayplug import cli
-from delayplug.cli.commands import app
 
 IN_0_1 = """
 ArgumentError Backend BackendBrokenError BackendError BackendMissingError Cell Change Connection ConvDelay Costs
@@ -69,7 +68,7 @@ def test_names_of_rooms_that_are_imported_by_themselves(room: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_and_their_options(command: str) -> None:
-    there = typer.main.get_command(app)
+    there = typer.main.get_command(cli.app)
     for word in command.split():
         there = there.commands[word]
     options = {name.removeprefix("--") for parameter in there.params for name in parameter.opts if name[:2] == "--"}

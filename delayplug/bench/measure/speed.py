@@ -18,7 +18,7 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-from ..._tables import lines, make_table, number, styled, text
+from ..._tables import lines, make_table, number, plain, text
 from ...errors import ArgumentError, did_you_mean
 from ..hardware import device_name
 from ..training.peak_memory import PeakMemory
@@ -249,14 +249,14 @@ def _ratio_met(r: Result) -> bool | None:
 
 
 def _coloured(cell: str, met: bool | None) -> Text:
-    return styled(cell, "" if met is None else "green" if met else "red")
+    return plain(cell, "" if met is None else "green" if met else "red")
 
 
 def _targets(r: Result, precision: str, device: torch.device) -> Text:
     """What is to be reached: the ratio, and on a GPU the time."""
     work, targets = r.comparison, list[Text]()
     if work.target is not None:
-        targets.append(styled(f"{'<=' if work.is_cost else '>='} {work.target:g}", ""))
+        targets.append(plain(f"{'<=' if work.is_cost else '>='} {work.target:g}", ""))
     limit = work.limits_ms.get(precision)
     if limit is not None and device.type == "cuda":
         targets.append(_coloured(f"<= {limit:g} ms", 1000 * r.seconds[0] <= limit))
@@ -264,7 +264,7 @@ def _targets(r: Result, precision: str, device: torch.device) -> Text:
         targets.append(_coloured(f"<= {work.memory_limit_mb:g} MB", r.memory[0] <= work.memory_limit_mb))
     if work.memory_share is not None and len(r.memory) == 2:
         targets.append(_coloured(f"<= {work.memory_share:g} of MB", r.memory[0] <= work.memory_share * r.memory[1]))
-    return styled("\n", "").join(targets)
+    return plain("\n", "").join(targets)
 
 
 def _name(device: torch.device) -> str:
