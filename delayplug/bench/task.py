@@ -14,7 +14,7 @@ from ..data.cache import cached_md5
 from ..data.known_data import recognise
 from ..data.splits import hold_out_speakers, speaker_folds
 from ..data.synthetic import TimingTask
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, did_you_mean
 from .config import PRESET_OF_DATA, SYNTHETIC, Protocol, RunConfig
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
@@ -118,7 +118,7 @@ def data_name(dataset: str, protocol: Protocol = "heldout") -> str:
     """
     if dataset == SYNTHETIC:
         return ""
-    files = {part: path for part, path in find_splits(dataset).items() if _reads(protocol, part)}
+    files = {part: path for part, path in _files(dataset).items() if _reads(protocol, part)}
     known = recognise(files, {part: cached_md5(path) for part, path in files.items()}).data
     return "" if known is None else known.name
 
@@ -266,9 +266,15 @@ def _read(config: RunConfig) -> dict[str, Frames]:
         name: cached_frames(
             path, step_ms=config.step_ms, pool=config.pool, binning=config.binning, time_unit=config.time_unit
         )
-        for name, path in find_splits(Path(config.dataset)).items()
+        for name, path in _files(config.dataset).items()
         if _reads(config.protocol, name)
     }
+
+
+def _files(dataset: str) -> dict[str, Path]:
+    if not Path(dataset).exists() and (hint := did_you_mean(dataset, [SYNTHETIC])):
+        raise ArgumentError("dataset", "'synthetic' or a folder", repr(dataset), hint)
+    return find_splits(Path(dataset))
 
 
 def _reads(protocol: Protocol, part: str) -> bool:

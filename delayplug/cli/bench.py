@@ -14,7 +14,7 @@ from ..bench.stopping import advise, let_all_go
 from ..bench.variants import learns_delays, variant_name
 from . import sweep
 from .console import be_quiet, note, progress_bars, say, show, working
-from .options import with_settings
+from .options import check_folder, with_settings
 from .usage import Command, Group
 
 if TYPE_CHECKING:
@@ -76,18 +76,23 @@ def run(
     advise(lambda: "run again to go on")
     from ..bench.comparison.compare import ABLATION, compare, configurations
     from ..bench.comparison.existing import left_to_do
+    from ..bench.comparison.launch import check_launcher
     from ..bench.comparison.run import is_first
     from ..bench.report.figures import delays_figure, learning_curves_figure
     from ..bench.report.tables import table
     from ..bench.serialise import read_toml
     from ..bench.task import usual_preset
+    from ..bench.training.accelerators import check_devices
 
+    resources = Resources(accelerator, devices, nodes, threads, graph)
+    check_devices(resources)
+    check_launcher(launcher, resources, workers)
+    check_folder(out)
     # Options go before the file, and the file before the preset.
     values = ({} if config is None else read_toml(config)) | (ABLATION if ablation else {})
     values |= {name: value for name, value in settings.items() if value is not None}
     preset = values.pop("preset", None) or usual_preset(values.get("dataset", SYNTHETIC))
     configs = configurations(preset, **values)
-    resources = Resources(accelerator, devices, nodes, threads, graph)
     be_quiet(not is_first())
     if is_first():
         advise(lambda: left_to_do(configs, out))

@@ -113,6 +113,8 @@ def working(text: str) -> Iterator[Update]:
 def progress_bars(*columns: ProgressColumn) -> Progress:
     """Bars on stderr with these columns behind each; by default counts, times, and the field `note` of its task.
 
+    Where stderr is no terminal, nothing is drawn.
+
     Where a terminal is too narrow, names and notes take several lines, and numbers and times stay whole.
     """
     console = _console(stderr=True)
@@ -127,7 +129,7 @@ def progress_bars(*columns: ProgressColumn) -> Progress:
     )
     bar = BarColumn(bar_width=24 if console.width >= 100 else 8 if console.width >= 60 else 4)
     label = TextColumn("{task.description}", markup=False, table_column=name)
-    return Progress(label, bar, *columns, console=console)
+    return Progress(label, bar, *columns, console=console, disable=not console.is_terminal or console.quiet)
 
 
 def prepare_streams() -> None:

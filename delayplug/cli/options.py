@@ -1,14 +1,32 @@
 """Options of a command that come from the fields of a dataclass of settings, `delayplug.bench.settings`."""
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from ..bench.settings import DataclassInstance, Setting, settings
+from ..errors import RunError
 
 Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def check_folder(out: Path) -> None:
+    """Raise RunError unless a folder can be made or written to; nothing is made before the work begins."""
+    there = next((path for path in (out, *out.parents) if path.exists()), Path())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "cannot be written to" if there.is_dir() else "is a file"
+        raise RunError(f"out: expected a folder that can be written to, got {out}: {there} {reason}")
+
+
+def check_file(out: Path) -> None:
+    """Raise RunError unless a file can be written, perhaps into a folder that is still to be made."""
+    if out.is_dir():
+        raise RunError(f"out: expected a file, got the folder {out}")
+    check_folder(out.parent)
 
 
 def with_settings(

@@ -7,6 +7,7 @@ import typer
 
 from .bench import bench
 from .console import say, warn, working
+from .options import check_file, check_folder
 from .usage import Command
 
 
@@ -30,6 +31,8 @@ def publish(
     """
     from ..models.publish import publish as make
 
+    check_folder(files)
+    check_folder(pages)
     with working("measuring"):
         card = make(folder, name, files, pages, dataset=dataset)
     measured = f"{100 * card['stored_accuracy']:.2f} %" if "stored_accuracy" in card else "not measured"
@@ -52,6 +55,7 @@ def collect(
     """
     from ..bench.comparison.collection import collect as put
 
+    check_file(out)
     new, every = put(sources, out)
     say(f"{out}: {new} records put in, {every} in all")
 
@@ -75,6 +79,7 @@ def leaderboard(
     from ..bench.leaderboard.board import leaderboard as make
     from ..bench.whole_files import write_whole
 
+    check_file(out)
     page, refused = make(sources or [Path("results")])
     for each in refused:
         warn(f"refused: {each}")

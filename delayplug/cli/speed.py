@@ -9,6 +9,7 @@ import typer
 from ..bench.config import Precision
 from ..errors import RunError
 from .console import progress_bars, say, show
+from .options import check_file
 
 
 def speed(
@@ -44,6 +45,8 @@ def speed(
     from ..bench.measure.comparisons import comparisons
     from ..toolkits import plugins
 
+    if out is not None:
+        check_file(out)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)

@@ -13,6 +13,7 @@ from ..bench.config import RunConfig
 from ..bench.resources import Launcher, Resources
 from ..bench.stopping import advise, let_all_go
 from .console import note, progress_bars, say, show, working
+from .options import check_folder
 
 if TYPE_CHECKING:
     from ..bench.comparison.launch import Watch
@@ -51,10 +52,13 @@ def sweep(
     advise(lambda: "run again to go on")
     from ..bench.search.sweep import Execution, left_to_do, sweep as search
     from ..bench.search.sweep_config import read_sweep
+    from ..bench.training.accelerators import check_devices
 
     wanted = read_sweep(config)
-    advise(lambda: left_to_do(out))
     resources = Resources(accelerator, threads=threads, graph=graph)
+    check_devices(resources)
+    check_folder(out)
+    advise(lambda: left_to_do(out))
     with _progress(wanted) as (watch, plan, bars):
         execution = Execution(watch, lambda line: note(line, bars), plan, resources, launcher, workers)
         record = search(
