@@ -45,11 +45,11 @@ def test_help_is_readable(command: str, columns: int, tmp_path: Path) -> None:
     code, shown = in_terminal(*command.split(), "--help", columns=columns, cwd=tmp_path)
     assert code == 0
     assert "…" not in shown
-    assert "..." not in re.sub(r"(?:TEXT|N|X|PATH|ARGS\]|sources\}?) ?\.\.\.", "", shown)
     examples = [line for line in shown.splitlines() if line.startswith("      delayplug")]
     assert all(len(line) <= columns for line in shown.splitlines() if line not in examples)
-    described = [line for line in shown.splitlines() if re.match(r"  --?\w", line)]
-    assert all(re.match(r"  (.{1,26}  .{10,}|\S.{26,})", line) for line in described)
+    indents = [len(line) - len(line.lstrip()) for line in shown.splitlines()]
+    assert max(indents) <= 30  # 50 columns are left for the texts
+    assert not re.search(r"\w\.\.\.$", shown, flags=re.MULTILINE)  # cut
 
 
 def test_the_settings_of_a_run_stand_under_headings(tmp_path: Path) -> None:
