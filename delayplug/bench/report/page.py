@@ -97,6 +97,22 @@ def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
     first, config, rows = records[0], records[0]["config"], rows_of(records)
     cells = [summary(row, rows) for row in rows]
+    columns = {key for cell in cells for key, value in cell.items() if value}
+    held, tested = held_header(records), any(map(on_test_set, records))
+    labels_of_percentages = [f"held-out {held.split(' ')[1]} %", "test set %"]
+    # Of the columns of the table, in their order; none where a cell speaks for itself.
+    labels = [
+        *("", "", "runs", ""),
+        *([labels_of_percentages[0]] if "held" in columns else []),
+        *(["over the recipe"] if "held_gain" in columns else []),
+        *([labels_of_percentages[1]] if tested else []),
+        *(["over the recipe"] if "gain" in columns else []),
+        *(["95 % interval"] if tested else []),
+        *([f"{best} %"] if (best := chosen_by(records)) else []),
+        *("parameters", "spikes per neuron"),
+        *(["planted delays r"] if "planted" in columns else []),
+        *("s per epoch", "waiting for data", "peak MB"),
+    ]
     values = {
         **first,  # config, data and machine
         "name": data_of(first),
@@ -107,8 +123,8 @@ def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -
         "chance": 100 / len(first["data"]["classes"]),
         "best": chosen_by(records),
         "rows": cells,
-        "columns": {key for cell in cells for key, value in cell.items() if value},
-        "held": held_header(records),
+        "columns": columns,
+        "held": held,
         "recipe": recipe_of(records),
         "tested": [record for record in records if on_test_set(record)],
         "frames": frames_of(records),
@@ -116,6 +132,8 @@ def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -
         "accuracies": _pictures(partial(accuracy_figure, records)),
         "curves": _pictures(partial(learning_curves_figure, records)),
         "narrow": _NARROW,
+        "labels": labels,
+        "percentages": labels_of_percentages,
         "runs": list(filter(None, (_run(row, folders) for row in rows))),
         "commands": [to_command(RunConfig(**record["config"])) for record in records],
         "computed": computed_by(records),
