@@ -1,6 +1,6 @@
 """The command line: `delayplug backends`, `bench`, `data` and `speed`.
 
-Read `commands.app` first: a command imports what it needs when it runs, so that `--help` answers at once. `usage` is
+Read `commands.run` first: a command imports what it needs when it runs, so that `--help` answers at once. `usage` is
 how commands take arguments and explain them; `options` makes the options of a command from the fields of a
 configuration; `console` is what commands print with. This file imports no other package, so that Ctrl-C while those are
 imported ends the command like any other.

@@ -56,7 +56,7 @@ def backends() -> None:
         if status.reason:  # outside of the table, so that a command in it can be copied
             say(f"{status.name}: {status.reason}")
     if not statuses:
-        say("No plugin is installed. Run: pip install 'delayplug[snntorch]'")
+        say("No plugin is installed. Run: pip install 'delayplug[all]'")
 
 
 def run(*, quiet: bool = False) -> int:
