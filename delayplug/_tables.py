@@ -101,6 +101,15 @@ def lines(first: str, below: str) -> Text:
     return Text("\n").join((plain(first), plain(below, "dim")))
 
 
+def counted(number: int, what: str) -> str:
+    """A number and what it counts, in the plural unless it is one.
+
+    >>> counted(1, "layer"), counted(2000, "class")
+    ('1 layer', '2,000 classes')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
+
+
 def width_of(columns: Iterable[Iterable[str]], gap: int) -> int:
     """How many characters of a terminal a table of `make_table` takes whose columns hold these headings and cells.
 

@@ -7,7 +7,9 @@ that.
 
 import contextlib
 import os
+import re
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ from rich.text import Text
 from .._tables import plain
 
 _WIDE = 160  # columns of tables in a file or a pipe, which cut nothing
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _PATIENCE = 3.0  # seconds after which a command that is piped says what takes so long, and says it again
 
 Update = Callable[[str], None]
@@ -56,9 +59,34 @@ def _console(*, stderr: bool = False) -> Console:
     return console
 
 
+def _print(console: Console, line: str, before: Text | None = None) -> None:
+    """Print a line, which a terminal that is too narrow gets in several, with paths and commands in one piece."""
+    if console.is_terminal:
+        width = console.width - (len(before) if before else 0)
+        line = "\n".join(_wrapped(each, width) for each in line.splitlines())
+    console.print(plain(line) if before is None else before + plain(line), soft_wrap=True)
+
+
+def _wrapped(line: str, width: int) -> str:
+    """A line broken between words, but not inside of a command.
+
+    >>> print(_wrapped("norse needs the package 'norse'. Run: pip install 'delayplug[norse]'", 30))
+    norse needs the package
+    'norse'. Run:
+    pip install 'delayplug[norse]'
+    """
+    whole = re.sub(r"(?:pip install|delayplug (?:bench|data|backends|speed))\b.*", _unbroken, line)
+    pieces = textwrap.wrap(whole, max(width, 20), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(pieces).replace(_NO_BREAK, " ")
+
+
+def _unbroken(command: re.Match[str]) -> str:
+    return command[0].replace(" ", _NO_BREAK)
+
+
 def say(line: str) -> None:
-    """A line of a result, on stdout. The terminal breaks it, so that commands and paths in it can be copied."""
-    _console().print(plain(line), soft_wrap=True)
+    """A line of a result, on stdout."""
+    _print(_console(), line)
 
 
 def show(result: RenderableType) -> None:
@@ -68,19 +96,19 @@ def show(result: RenderableType) -> None:
 
 def note(line: str, bars: Progress | None = None) -> None:
     """A line on how a command proceeds, on stderr, above its bars."""
-    (_console(stderr=True) if bars is None else bars.console).print(plain(line), soft_wrap=True)
+    _print(_console(stderr=True) if bars is None else bars.console, line)
 
 
 def warn(line: str) -> None:
     """A warning, on stderr."""
-    _console(stderr=True).print(Text(" ").join((plain("warning:", "yellow"), plain(line))), soft_wrap=True)
+    _print(_console(stderr=True), line, plain("warning:", "yellow") + " ")
 
 
 def fail(line: str) -> None:
     """An error, on stderr, even if this process is quiet otherwise."""
     console = _console(stderr=True)
     console.quiet = False
-    console.print(Text(" ").join((plain("error:", "red"), plain(line))), soft_wrap=True)
+    _print(console, line, plain("error:", "red") + " ")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .._tables import counted
 from .bench import bench
 from .console import say, warn, working
 from .options import check_file, check_folder
@@ -57,7 +58,7 @@ def collect(
 
     check_file(out)
     new, every = put(sources, out)
-    say(f"{out}: {new} records put in, {every} in all")
+    say(f"{out}: {counted(new, 'record')} put in, {every} in all")
 
 
 @bench.command(cls=Command)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .._colours import BLUE, GREEN, VERMILLION
-from .._tables import lines, make_table, number, text
+from .._tables import counted, lines, make_table, number, text
 from ..errors import ArgumentError, did_you_mean
 from .recordings import Recordings
 
@@ -143,7 +143,7 @@ def _examples(recordings: Recordings) -> list[int]:
 def _caption(parts: Mapping[str, Recordings]) -> str:
     first = next(iter(parts.values()))
     used = len(np.unique(np.concatenate([r.units for r in parts.values()])))
-    summary = f"{len(first.classes)} classes, {first.channels} channels ({used} used). Medians, and the range below."
+    summary = f"{counted(len(first.classes), 'class')}, {counted(first.channels, 'channel')} ({used} used). Medians, and the range below."
     speakers = {part: set(r.speakers.tolist()) for part, r in parts.items() if r.speakers is not None}
     if len(speakers) < len(parts) or "train" not in parts or "test" not in parts:
         return summary

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .._tables import make_table, number, plain, text, to_text
+from .._tables import counted, make_table, number, plain, text, to_text
 from ..layers.base import DelayLayer
 from ..layers.frozen import Frozen
 from ..toolkits.vocabulary import Mode, TimeAxis
@@ -68,7 +68,8 @@ class Description:
             *(number(name) for name in ("range", "mean", "limit", "sigma", "number")),
             text("runs"),
             number("starts", wrap=True),
-            title=f"{len(self.rows)} layers with delays, {sum(row.parameters for row in self.rows):,} parameters",
+            title=f"{counted(len(self.rows), 'layer')} with delays, "
+            f"{counted(sum(row.parameters for row in self.rows), 'parameter')}",
             title_justify="left",
             gap=3,
         )

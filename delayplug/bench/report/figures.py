@@ -139,9 +139,11 @@ def learning_curves_figure(records: Sequence[Record], *, narrow: bool = False) -
     for axes in (accuracy, loss):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        *accuracy.get_legend_handles_labels(), loc=f"outside {'lower' if narrow else 'right'} center", frameon=False
-    )
+    handles, labels = accuracy.get_legend_handles_labels()
+    if narrow:
+        figure.legend(handles, labels, loc="outside lower center", frameon=False)
+    else:
+        figure.legend(handles, labels, loc="outside right center", frameon=False)
     presets = sorted({record["config"]["preset"] for record in records})
     figure.suptitle(f"{data_of(records[0])}, preset {' and '.join(presets)}")
     return figure

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from rich.table import Table
 
-from ..._tables import make_table, number, text, width_of
+from ..._tables import counted, make_table, number, text, width_of
 from ..config import SYNTHETIC
 from ..report.intervals import half_difference, half_interval
 from .trials import RunResult, Sweep, Trial, accuracy_of
@@ -49,7 +49,7 @@ def standings(record: Sweep) -> Table:
         *map(number, columns),
         text("", wrap="never"),
         gap=gap,
-        title=f"{Path(str(record['config'].get('dataset', SYNTHETIC))).name}: {len(trials)} settings tried",
+        title=f"{Path(str(record['config'].get('dataset', SYNTHETIC))).name}: {counted(len(trials), 'setting')} tried",
         caption=f"Accuracy on {record['judged_by']}; the test set was not read.{left_out}",
     )
     for n, trial in enumerate(shown):
