@@ -143,7 +143,8 @@ def _examples(recordings: Recordings) -> list[int]:
 def _caption(parts: Mapping[str, Recordings]) -> str:
     first = next(iter(parts.values()))
     used = len(np.unique(np.concatenate([r.units for r in parts.values()])))
-    summary = f"{counted(len(first.classes), 'class')}, {counted(first.channels, 'channel')} ({used} used). Medians, and the range below."
+    sizes = f"{counted(len(first.classes), 'class')}, {counted(first.channels, 'channel')} ({used} used)"
+    summary = f"{sizes}. Medians, and the range below."
     speakers = {part: set(r.speakers.tolist()) for part, r in parts.items() if r.speakers is not None}
     if len(speakers) < len(parts) or "train" not in parts or "test" not in parts:
         return summary
