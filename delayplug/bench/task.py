@@ -15,7 +15,7 @@ from ..data.known_data import recognise
 from ..data.splits import hold_out_speakers, speaker_folds
 from ..data.synthetic import TimingTask
 from ..errors import ArgumentError, DataError, did_you_mean
-from .config import PRESET_OF_DATA, SYNTHETIC, Protocol, RunConfig
+from .config import PRESET_OF_DATA, SYNTHETIC, Protocol, RunConfig, configure
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
 _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
@@ -91,14 +91,15 @@ def check_before_reading(config: RunConfig) -> None:
 
 
 def check_fits(config: RunConfig, channels: int, steps: int | None) -> None:
-    """Raise ArgumentError for delays as long as the recordings, or for more synapses than a neuron has inputs.
+    """Raise ArgumentError where delays as long as the recordings, or more synapses than inputs, are asked for.
 
     Args:
         config: of a run.
         channels: of its data, after pooling.
         steps: of its longest recording; None if that is not known.
     """
-    if steps is not None and config.delays != "none" and config.max_delay >= steps:
+    asked = config.max_delay != configure(config.preset).max_delay  # not merely the preset's, for other data
+    if steps is not None and asked and config.delays != "none" and config.max_delay >= steps:
         expected = f"less than the {steps} steps of the recordings in {config.dataset}"
         raise ArgumentError("max_delay", expected, config.max_delay, "What is delayed by more than that never arrives")
     most = max((channels, *config.hidden))
