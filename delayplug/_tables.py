@@ -5,13 +5,15 @@ Rich is imported when a table is made, so that importing this module costs nothi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import re
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.console import RenderableType
     from rich.table import Column, Table
+    from rich.text import Text
 
 
 def text(header: str, *, wrap: Literal["words", "anywhere", "never"] = "words", min_width: int | None = None) -> Column:
@@ -48,35 +50,64 @@ def make_table(
     caption: str | None = None,
     title_justify: Literal["left", "center"] = "center",
     gap: Literal[1, 2, 3] = 2,
-    borders: bool = False,
 ) -> Table:
-    """A table without rows; `add_row` takes one string per column, in which rich's markup counts.
+    """A table without rows; `add_row` takes one cell per column: text as it is, or what `plain` and `lines` make.
+
+    Nothing is read as rich's markup: layers, folders and plugins may have names that look like it.
 
     Args:
         columns: from `text` and `number`.
-        title: above the table; plain text, and so is the caption below it.
+        title: above the table.
         caption: None for no such text.
         title_justify: where the title stands.
         gap: spaces between two columns.
-        borders: draw lines around all cells, not only below the headings.
     """
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    title, caption = (None if plain is None else escape(plain) for plain in (title, caption))
-    if borders:
-        return Table(*columns, title=title, caption=caption, title_justify=title_justify)
+    class PlainTable(Table):
+        """A table whose cells are not read as markup."""
+
+        def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+            super().add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+    heading, below = (None if line is None else plain(line) for line in (title, caption))
     padding = {1: (0, 0, 0, 0), 2: (0, 1, 0, 0), 3: (0, 1, 0, 1)}[gap]  # beside the one space that the box has itself
-    return Table(
+    return PlainTable(
         *columns,
-        title=title,
-        caption=caption,
+        title=heading,
+        caption=below,
         title_justify=title_justify,
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=padding,
     )
+
+
+def plain(line: str, style: str = "") -> Text:
+    """Text that rich prints as it is, in a style of rich's, such as "red" or "dim".
+
+    What others have written may look like rich's markup, or hold sequences that a terminal obeys: those are shown.
+    """
+    from rich.text import Text
+
+    return Text(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda control: repr(control[0])[1:-1], line), style)
+
+
+def lines(first: str, below: str) -> Text:
+    """A cell of two lines, of which the second one is pale."""
+    from rich.text import Text
+
+    return Text("\n").join((plain(first), plain(below, "dim")))
+
+
+def counted(number: int, what: str) -> str:
+    """A number and what it counts, in the plural unless it is one.
+
+    >>> counted(1, "layer"), counted(2000, "class")
+    ('1 layer', '2,000 classes')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
 
 
 def width_of(columns: Iterable[Iterable[str]], gap: int) -> int:

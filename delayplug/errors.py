@@ -13,8 +13,12 @@ DelayplugError
 |-- ExchangeError (ValueError)            another format does not support a network or a graph
 |-- DataError (ValueError)                a file or folder of recordings is unusable
 `-- RunError                              a folder of runs cannot take this run
+
+Interruption (BaseException)              the process is told to end; only commands raise it
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 _LONGEST = 100  # characters of a value in a message
@@ -45,6 +49,25 @@ class ArgumentError(DelayplugError, ValueError):
         text = f"{name}: expected {expected}, got {got}"
         super().__init__(f"{text}. {advice}" if advice else text)
         self.name = name
+
+
+def choice_error(name: str, choices: Iterable[object], got: object, advice: str = "") -> ArgumentError:
+    """The error for an argument that is none of its choices, with a suggestion where one of them is spelt alike.
+
+    >>> raise choice_error("engine", ("auto", "fft", "direct"), "ftt")
+    Traceback (most recent call last):
+    delayplug.errors.ArgumentError: engine: expected one of auto, fft, direct, got 'ftt'. Did you mean 'fft'?
+    """
+    known = [str(choice) for choice in choices]
+    hints = " ".join(filter(None, (did_you_mean(got, known), advice)))
+    return ArgumentError(name, f"one of {', '.join(known)}", repr(got), hints)
+
+
+def did_you_mean(got: object, choices: Iterable[str]) -> str:
+    """`Did you mean ...?` where a name is spelt almost like one of the choices, else an empty string."""
+    lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(got.lower(), lower, n=1) if isinstance(got, str) else []
+    return f"Did you mean {lower[close[0]]!r}?" if close else ""
 
 
 class BackendError(DelayplugError):
@@ -100,3 +123,7 @@ class DataError(DelayplugError, ValueError):
 
 class RunError(DelayplugError):
     """A folder of runs holds something else than this run."""
+
+
+class Interruption(BaseException):
+    """The user, or the system, ends the process: `except Exception` and the guards around plugins let it through."""

@@ -6,7 +6,8 @@ import pytest
 
 from delayplug import ArgumentError, DelayplugError, ExtraMissingError, errors
 
-CLASSES = [value for value in vars(errors).values() if getattr(value, "__module__", "") == errors.__name__]
+OWN = [value for value in vars(errors).values() if getattr(value, "__module__", "") == errors.__name__]
+CLASSES = [value for value in OWN if isinstance(value, type) and issubclass(value, Exception)]
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)

@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Group
 
-from delayplug._tables import make_table, number, text, to_text, width_of
+from delayplug._tables import lines, make_table, number, text, to_text, width_of
 
 
 def test_text_is_left_and_numbers_are_right() -> None:
@@ -42,10 +42,13 @@ def test_gap_is_that_between_columns(gap) -> None:
     assert to_text(table).splitlines()[-1] == " x" + gap * " " + "y"
 
 
-def test_borders_are_around_all_cells() -> None:
-    table = make_table(text("a"), borders=True)
-    table.add_row("x")
-    assert to_text(table).splitlines() == ["┏━━━┓", "┃ a ┃", "┡━━━┩", "│ x │", "└───┘"]
+def test_cells_titles_and_captions_are_no_markup() -> None:
+    table = make_table(text("a"), title="t[/x] :smile:", caption="pip install 'delayplug[norse]'")
+    table.add_row("[red]x[/red] \x1b[2J")
+    table.add_row(lines("one[0]", "two[/]"))
+    shown = to_text(table)
+    for part in ("t[/x] :smile:", "'delayplug[norse]'", "[red]x[/red] \\x1b[2J", "one[0]", "two[/]"):
+        assert part in shown
 
 
 def test_title_can_stand_left() -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from ..data import Binning, HoldOut, TimeUnit
-from ..errors import ArgumentError, RunError
+from ..errors import ArgumentError, RunError, did_you_mean
 from .settings import Setting, check_settings
 from .variants import PER_SYNAPSE, Variant, variant_name
 
@@ -54,6 +54,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 64,
         "sigma_until": 0.25,
     },
+}
+# The headings under which the help of a command lists the fields.
+PANELS: dict[str, tuple[str, ...]] = {
+    "What is compared": ("dataset", "backend", "delays", "seed", "preset"),
+    "Network": (
+        *("hidden", "max_delay", "taps", "fan_in", "recurrent", "reset", "tau"),
+        *("neuron", "neuron_lr", "adaptation", "readout"),
+    ),
+    "Training": (
+        *("dropout", "lr", "delay_lr", "weight_decay", "epochs", "batch_size", "sigma_until"),
+        *("validate_every", "precision", "compile"),
+    ),
+    "Data": ("step_ms", "pool", "binning", "time_unit", "window_ms"),
+    "Augmentation": ("time_mask", "channel_mask", "cutmix", "channel_shift", "blend", "thin", "time_scale"),
+    "Protocol": ("protocol", "validation", "validation_fraction", "fold", "held_speakers", "refit"),
 }
 # The default presets of known data sets; see `delayplug.data.known_data`.
 PRESET_OF_DATA = {"SHD": "shd", "SHD-R": "shd", "SSC": "ssc", "SC10": "sc10"}
@@ -147,19 +162,17 @@ class RunConfig:
     window_ms: Annotated[
         float, Setting("Milliseconds of each recording that are used, from its first event on; 0: all.", at_least=0)
     ] = 0.0
-    time_mask: Annotated[int, Setting("Augmentation: most steps blanked in a row; 0: none.", at_least=0)] = 0
-    channel_mask: Annotated[int, Setting("Augmentation: most channels blanked in a row; 0: none.", at_least=0)] = 0
+    time_mask: Annotated[int, Setting("Most steps blanked in a row; 0: none.", at_least=0)] = 0
+    channel_mask: Annotated[int, Setting("Most channels blanked in a row; 0: none.", at_least=0)] = 0
     cutmix: Annotated[
         float,
-        Setting("Augmentation: probability that a piece of another recording is mixed in.", at_least=0, at_most=1),
+        Setting("Probability that a piece of another recording is mixed in.", at_least=0, at_most=1),
     ] = 0.0
-    channel_shift: Annotated[
-        int, Setting("Augmentation: largest shift of a recording up or down, in channels.", at_least=0)
-    ] = 0
+    channel_shift: Annotated[int, Setting("Largest shift of a recording up or down, in channels.", at_least=0)] = 0
     blend: Annotated[
         float,
         Setting(
-            "Augmentation: probability that a recording is blended, half and half, with another one of its class.",
+            "Probability that a recording is blended, half and half, with another one of its class.",
             at_least=0,
             at_most=1,
         ),
@@ -167,16 +180,14 @@ class RunConfig:
     thin: Annotated[
         float,
         Setting(
-            "Augmentation: largest share of a recording's cells (channel and step) that are set to zero.",
+            "Largest share of a recording's cells (channel and step) that are set to zero.",
             at_least=0,
             below=1,
         ),
     ] = 0.0
     time_scale: Annotated[
         float,
-        Setting(
-            "Augmentation: largest share by which a recording is stretched or compressed in time.", at_least=0, below=1
-        ),
+        Setting("Largest share by which a recording is stretched or compressed in time.", at_least=0, below=1),
     ] = 0.0
     protocol: Annotated[
         Protocol,
@@ -297,8 +308,8 @@ def configure(preset: str, **changes: Any) -> RunConfig:
     Raises:
         ArgumentError: no such preset or field, or a value that is not allowed.
     """
-    unknown = changes.keys() - {field.name for field in fields(RunConfig)}
-    if unknown:
-        raise ArgumentError("changes", "fields of RunConfig", ", ".join(sorted(unknown)))
+    names = [field.name for field in fields(RunConfig)]
+    if unknown := sorted(changes.keys() - set(names)):
+        raise ArgumentError("changes", "fields of RunConfig", ", ".join(unknown), did_you_mean(unknown[0], names))
     base = RunConfig(preset=preset, **PRESETS.get(preset, {}))
     return replace(base, **{name: value for name, value in changes.items() if value is not None})

@@ -1,6 +1,5 @@
 """A run's configuration as a TOML file and as a command; both make the run again."""
 
-import difflib
 import json
 import shlex
 import tomllib
@@ -8,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 from .config import RunConfig, configure
 from .settings import settings
 
@@ -59,10 +58,8 @@ def unknown_setting(where: str, unknown: Sequence[str], known: Iterable[str], pa
         path: the file.
     """
     names = sorted(known)
-    similar = difflib.get_close_matches(unknown[0], names, 1)
-    advice = f"Did you mean {similar[0]}?" if similar else ""
     got = f"{', '.join(unknown[:_SHOWN])} in {path}"
-    return ArgumentError(where, f"settings among {', '.join(names)}", got, advice)
+    return ArgumentError(where, f"settings among {', '.join(names)}", got, did_you_mean(unknown[0], names))
 
 
 def to_toml(config: RunConfig) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
-from ..errors import ArgumentError, shortened
+from ..errors import ArgumentError, did_you_mean, shortened
 
 
 class DataclassInstance(Protocol):
@@ -102,7 +102,9 @@ class Setting:
     def _advice(self, value: object) -> str:
         """A bound that every setting has, and that a value which is not allowed exceeds; "" if it is something else."""
         each = value if self.is_list and isinstance(value, list | tuple) else [value]
-        if self.type is str and not self.choices and all(isinstance(one, str) for one in each):
+        if self.choices:
+            return next(filter(None, (did_you_mean(one, self.choices) for one in each)), "")
+        if self.type is str and all(isinstance(one, str) for one in each):
             return "Names have no control characters, and are in UTF-8"
         numbers = all(isinstance(one, int | float) for one in each) and self.type in (int, float)
         return f"Take at most {self._largest:g}" if numbers and any(map(self._is_too_large, each)) else ""

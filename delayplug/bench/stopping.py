@@ -10,14 +10,19 @@ A process that was started by another (`follow`) leaves Ctrl-C to that one, and 
 Imports no torch: commands use it before anything else.
 """
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
 from typing import NoReturn, Protocol
+
+from ..errors import Interruption
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PARENT = "DELAYPLUG_PARENT"  # environment variable: the process that started this one
@@ -47,7 +52,7 @@ class Rank(Child, Protocol):
         """Wait until it has ended; its exit code."""
 
 
-class Stopped(BaseException):
+class Stopped(Interruption):
     """The process was told to end. Not an `Exception`, and no KeyboardInterrupt: Lightning has its own way with those.
 
     Attributes:
@@ -105,11 +110,16 @@ def stoppable(last_words: Callable[[str], object]) -> Iterator[None]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    hook, sys.unraisablehook = sys.unraisablehook, _raise_again
+    finder = _StopsImports()
+    sys.meta_path.insert(0, finder)
     threading.Thread(target=_watch, args=(reader,), daemon=True, name="signals").start()
     handle_signals()
     try:
         yield
     finally:
+        sys.unraisablehook = hook
+        sys.meta_path.remove(finder)
         if _state.told is None:  # else the thread must see that the process does end
             signal.set_wakeup_fd(previous)
             os.close(writer)
@@ -131,6 +141,26 @@ def _raise(number: int, frame: object) -> None:
     if not _state.blocks and not _state.raised:
         _state.raised = True
         raise Stopped(_state.told)
+
+
+def _raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Raise `Stopped` a moment later, where it was raised in a callback of Python's own, which swallows it."""
+    if not isinstance(unraisable.exc_value, Stopped):
+        sys.__unraisablehook__(unraisable)
+        return
+    _state.raised = False
+    timer = threading.Timer(_SAME / 10, _thread.interrupt_main, (unraisable.exc_value.signal,))
+    timer.daemon = True
+    timer.start()
+
+
+class _StopsImports(MetaPathFinder):
+    """Raises `Stopped` again at the next import, where a package has caught it: some guard their imports like that."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        """Find nothing."""
+        if _state.raised and _state.told is not None and threading.current_thread() is threading.main_thread():
+            raise Stopped(_state.told)
 
 
 @contextlib.contextmanager

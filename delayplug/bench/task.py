@@ -14,11 +14,12 @@ from ..data.cache import cached_md5
 from ..data.known_data import recognise
 from ..data.splits import hold_out_speakers, speaker_folds
 from ..data.synthetic import TimingTask
-from ..errors import ArgumentError, DataError, shortened
-from .config import PRESET_OF_DATA, SYNTHETIC, Protocol, RunConfig
+from ..errors import ArgumentError, DataError, did_you_mean, shortened
+from .config import PRESET_OF_DATA, SYNTHETIC, Protocol, RunConfig, configure
 
 _SYNTHETIC_SIZES = (1000, 300, 1000)  # train, validation, test
 _SYNTHETIC_TASK = TimingTask(jitter=0.3, distractors=2)
+_CHANNELS = 700  # of the recordings in a folder, before pooling
 _CHUNK = 1 << 26  # bytes that are hashed at a time
 # The files that a protocol reads; other protocols read all.
 _READ = {"speakers": ("train",), "validation": ("train", "valid")}
@@ -76,7 +77,34 @@ def load_task(config: RunConfig) -> Task:
         ArgumentError: the protocol does not fit this data, or a fold or a speaker is not in it.
         DataError: the folder or a file in it is not usable.
     """
-    return replace(_split(config), name=data_name(config.dataset, config.protocol))
+    task = replace(_split(config), name=data_name(config.dataset, config.protocol))
+    check_fits(config, task.train.channels, task.train.steps)
+    return task
+
+
+def check_before_reading(config: RunConfig) -> None:
+    """`check_fits`, as far as the sizes of the data are known before any of it is read."""
+    if config.dataset == SYNTHETIC:
+        check_fits(config, _SYNTHETIC_TASK.channels, _SYNTHETIC_TASK.steps)
+    else:
+        check_fits(config, _CHANNELS // config.pool, None)
+
+
+def check_fits(config: RunConfig, channels: int, steps: int | None) -> None:
+    """Raise ArgumentError where delays as long as the recordings, or more synapses than inputs, are asked for.
+
+    Args:
+        config: of a run.
+        channels: of its data, after pooling.
+        steps: of its longest recording; None if that is not known.
+    """
+    asked = config.max_delay != configure(config.preset).max_delay  # not merely the preset's, for other data
+    if steps is not None and asked and config.delays != "none" and config.max_delay >= steps:
+        expected = f"less than the {steps} steps of the recordings in {config.dataset}"
+        raise ArgumentError("max_delay", expected, config.max_delay, "What is delayed by more than that never arrives")
+    most = max((channels, *config.hidden))
+    if config.fan_in > most:
+        raise ArgumentError("fan_in", f"at most {most}, the most inputs that a neuron has", config.fan_in, "0 is all")
 
 
 def data_name(dataset: str, protocol: Protocol = "heldout") -> str:
@@ -91,7 +119,7 @@ def data_name(dataset: str, protocol: Protocol = "heldout") -> str:
     """
     if dataset == SYNTHETIC:
         return ""
-    files = {part: path for part, path in find_splits(dataset).items() if _reads(protocol, part)}
+    files = {part: path for part, path in _files(dataset).items() if _reads(protocol, part)}
     known = recognise(files, {part: cached_md5(path) for part, path in files.items()}).data
     return "" if known is None else known.name
 
@@ -249,9 +277,15 @@ def _read(config: RunConfig) -> dict[str, Frames]:
         name: cached_frames(
             path, step_ms=config.step_ms, pool=config.pool, binning=config.binning, time_unit=config.time_unit
         )
-        for name, path in find_splits(Path(config.dataset)).items()
+        for name, path in _files(config.dataset).items()
         if _reads(config.protocol, name)
     }
+
+
+def _files(dataset: str) -> dict[str, Path]:
+    if not Path(dataset).exists() and (hint := did_you_mean(dataset, [SYNTHETIC])):
+        raise ArgumentError("dataset", "'synthetic' or a folder", repr(dataset), hint)
+    return find_splits(Path(dataset))
 
 
 def _reads(protocol: Protocol, part: str) -> bool:

@@ -1,91 +1,60 @@
 """The command line: `delayplug backends`, `bench`, `data` and `speed`.
 
-Read `bench.run` first: a command imports what it needs when it runs, so that `--help` answers at once. `options` makes
-the options of a command from the fields of a configuration; `console` is what commands print with.
+Read `commands.run` first: a command imports what it needs when it runs, so that `--help` answers at once. `usage` is
+how commands take arguments and explain them; `options` makes the options of a command from the fields of a
+configuration; `console` is what commands print with. This file imports no other package, so that Ctrl-C while those are
+imported ends the command like any other.
 
 May import: everything.
 """
 
+import contextlib
+import os
 import sys
-import warnings
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
-from rich.markup import escape
-
-from .._tables import make_table, text
 from ..bench.stopping import Stopped, consequence, end, end_children, follow_starter, stoppable
-from . import bench, data, publishing as publishing, speed
-from .console import SpreadCommand, console
 
-app = typer.Typer(
-    help="Learnable delays for spiking neural networks: see which toolkits are there, and compare them.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["--help", "-h"]},  # of all commands: they inherit it
-    pretty_exceptions_enable=False,
-)
-app.add_typer(bench.bench, name="bench")
-app.command(cls=SpreadCommand)(speed.speed)
-app.add_typer(data.data, name="data")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from delayplug import __version__
-
-        console.print(f"delayplug {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
-) -> None:
-    """Options of all commands."""
-
-
-@app.command()
-def backends() -> None:
-    """Show the backends that are installed, their versions, and why one does not work."""
-    from delayplug.toolkits import plugins
-
-    headers = ("backend", "version", "state", "plugin from", "reason")
-    table = make_table(*(text(header, wrap="anywhere") for header in headers), borders=True)
-    colours = dict(zip(plugins.Readiness, ("green", "yellow", "red"), strict=True))
-    for status in plugins.statuses():
-        state = f"[{colours[status.state]}]{status.state}[/]"
-        cells = (escape(cell) for cell in (status.name, status.version or "-", status.distribution, status.reason))
-        name, version, distribution, reason = cells
-        table.add_row(name, version, state, distribution, reason)
-    console.print(table)
+if TYPE_CHECKING:
+    import typer
 
 
 def main() -> None:
-    """Run the command line. Errors of delayplug are printed as one line; Ctrl-C and SIGTERM end with 130 and 143."""
-    from delayplug.errors import DelayplugError
-
-    console.quiet = follow_starter()
-    warnings.filterwarnings("ignore", message=".*torch.jit.*")  # Norse's own use of it, not the user's concern
+    """Run the command line. What a user can mend is an error of one line; Ctrl-C and SIGTERM end with 130 and 143."""
+    quiet = follow_starter()
+    code = 1
     try:
-        with stoppable(_last_words):
-            app()
+        with stoppable(lambda _: None if quiet else _last_words(_)):
+            from .commands import run
+
+            code = run(quiet=quiet)
+            if (why := consequence()) is not None and why[0] > 128:  # a package has caught the exception
+                end(*why)
+            sys.stdout.flush()
     except Stopped as stop:
         end(stop.exit_code, str(stop))
-    except DelayplugError as error:
-        end_children()
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+    except BrokenPipeError:  # whoever read it has read enough: `delayplug ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception:
         end_children()
         if (why := consequence()) is None:
             raise
         end(*why)
+    sys.exit(code)
+
+
+def __getattr__(name: str) -> "typer.Typer":
+    """`app`, imported when it is first asked for."""
+    if name == "app":
+        from .commands import app
+
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _last_words(reason: str) -> None:
-    if console.quiet:  # another process of the run speaks
-        return
-    if console.is_terminal:
-        console.show_cursor()  # bars hide it
-    Console(stderr=True).print(escape(reason), highlight=False, soft_wrap=True)
+    """Without rich, whose import may be what was interrupted."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h")  # the cursor: bars hide it
+    with contextlib.suppress(UnicodeError):
+        print(reason, file=sys.stderr)

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import TaskID
+from rich.progress import Progress, TaskID
 
 from .._files import picture_of
-from ..bench.config import PRESETS, SYNTHETIC, RunConfig
+from ..bench.config import PANELS, PRESETS, SYNTHETIC, RunConfig
 from ..bench.resources import Launcher, Resources
 from ..bench.stopping import advise, let_all_go
 from ..bench.variants import learns_delays, variant_name
 from . import sweep
-from .console import SpreadCommand, console, progress_bars, say
-from .options import with_settings
+from .console import be_quiet, note, progress_bars, say, show, working
+from .options import check_folder, with_settings
+from .usage import Command, Group
 
 if TYPE_CHECKING:
     from ..bench.comparison.launch import Watch
@@ -35,16 +36,17 @@ def _process(help: str, *, min: int | None = None) -> Any:
 
 
 bench = typer.Typer(
+    cls=Group,
     help="Train the paper's network under one or more toolkits, report, deploy.",
     no_args_is_help=True,
 )
 
 
-@bench.command(cls=SpreadCommand)
-@with_settings(RunConfig, in_presets={name for preset in PRESETS.values() for name in preset})
+@bench.command(cls=Command)
+@with_settings(RunConfig, in_presets={name for preset in PRESETS.values() for name in preset}, panels=PANELS)
 def run(
     *,
-    ablation: Annotated[bool, typer.Option("--ablation", help=_ABLATION)] = False,
+    ablation: Annotated[bool, typer.Option("--ablation", help=_ABLATION, rich_help_panel="What is compared")] = False,
     accelerator: Annotated[str, _process("cpu, gpu or auto, as Lightning takes it.")] = "auto",
     devices: Annotated[int, _process("Of each run, on each node.", min=1)] = 1,
     nodes: Annotated[int, _process("Computers of each run.", min=1)] = 1,
@@ -52,15 +54,14 @@ def run(
     workers: Annotated[int, _process("Processes of --launcher local.", min=1)] = 2,
     threads: Annotated[int | None, _process("Of torch, for each run (its own choice).", min=1)] = None,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help=_GRAPH, rich_help_panel=_HOW)] = True,
-    config: Annotated[Path | None, typer.Option(help=_CONFIG)] = None,
+    config: Annotated[Path | None, typer.Option(help=_CONFIG, rich_help_panel="What is compared")] = None,
     out: Annotated[Path, _process(_OUT)] = Path("runs"),
     **settings: Any,
 ) -> None:
     """Train the paper's network under one or more toolkits and compare them.
 
     Without options: all installed toolkits, with no, fixed and learned delays, on a small task made on the fly whose
-    classes differ only in the timing of their spikes. --backend, --delays, --fan-in, --hidden, --seeds and --folds take
-    several values.
+    classes differ only in the timing of their spikes. An option with dots takes several values.
 
     \b
     Examples:
@@ -76,30 +77,35 @@ def run(
     advise(lambda: "run again to go on")
     from ..bench.comparison.compare import ABLATION, compare, configurations
     from ..bench.comparison.existing import left_to_do
+    from ..bench.comparison.launch import check_launcher
     from ..bench.comparison.run import is_first
     from ..bench.report.figures import delays_figure, learning_curves_figure
     from ..bench.report.tables import table
     from ..bench.serialise import read_toml
     from ..bench.task import usual_preset
+    from ..bench.training.accelerators import check_devices
     from ..bench.whole_files import write_whole
 
+    resources = Resources(accelerator, devices, nodes, threads, graph)
+    check_devices(resources)
+    check_launcher(launcher, resources, workers)
+    check_folder(out)
     # Options go before the file, and the file before the preset.
     values = ({} if config is None else read_toml(config)) | (ABLATION if ablation else {})
     values |= {name: value for name, value in settings.items() if value is not None}
     preset = values.pop("preset", None) or usual_preset(values.get("dataset", SYNTHETIC))
     configs = configurations(preset, **values)
-    resources = Resources(accelerator, devices, nodes, threads, graph)
-    console.quiet = not is_first()
+    be_quiet(not is_first())
     if is_first():
         advise(lambda: left_to_do(configs, out))
-    with _progress(len(configs)) as watch:
+    with _progress(len(configs)) as (watch, bars):
         how: Any = {"resources": resources, "launcher": launcher, "workers": workers}
-        records = compare(configs, out, watch=watch, say=say, **how)
+        records = compare(configs, out, watch=watch, say=lambda line: note(line, bars), **how)
     let_all_go()
     if not is_first():
         return
-    console.print(table(records))
-    with console.status("drawing"):
+    show(table(records))
+    with working("drawing"):
         curves = learning_curves_figure(records)
         plots = {} if curves is None else {out / "learning_curves.png": curves}
         for run_config, record in zip(configs, records, strict=True):
@@ -112,10 +118,10 @@ def run(
     say(f"Next: delayplug bench report {out}")
 
 
-bench.command("sweep")(sweep.sweep)
+bench.command("sweep", cls=Command)(sweep.sweep)
 
 
-@bench.command()
+@bench.command(cls=Command)
 def report(
     sources: Annotated[
         list[Path], typer.Argument(help="Folders of runs or of a sweep, as --out made them; and files.")
@@ -147,19 +153,19 @@ def report(
     make_folder(out)
     sources, sweeps = with_runs_of_sweeps(sources)
     for each, found in sweeps.items():
-        sweep.show(found, each)
+        sweep.report_on(found, each)
     if not sources:  # a sweep that has just begun
         return
     records = read_records(*sources)
     folders = [source for source in sources if source.is_dir()]
-    console.print(table(records))
-    with console.status("drawing"):
+    show(table(records))
+    with working("drawing"):
         write_csv(records, out / "results.csv")
         write_page(records, folders, out / "report.html")
     say(f"Page: {out / 'report.html'}    Numbers: {out / 'results.csv'}")
 
 
-@bench.command()
+@bench.command(cls=Command)
 def deploy(
     folder: Annotated[Path, typer.Argument(help="Folder of one finished run with delays.")],
     target: Annotated[str | None, typer.Option(help="A device besides, such as loihi2 or spinnaker1.")] = None,
@@ -175,14 +181,14 @@ def deploy(
     from ..bench.measure.deployment import deploy as measure, table
     from ..bench.task import TEST_SET
 
-    with console.status("reading") as status:
-        rows = measure(folder, status.update, target=target)
+    with working("reading") as update:
+        rows = measure(folder, update, target=target)
     data = read_record(folder / "record.json")["data"]
-    console.print(table(folder.resolve().name, rows, data["test"], data.get("tested_on", TEST_SET)))
+    show(table(folder.resolve().name, rows, data["test"], data.get("tested_on", TEST_SET)))
 
 
 @contextlib.contextmanager
-def _progress(runs: int) -> "Iterator[Watch]":
+def _progress(runs: int) -> "Iterator[tuple[Watch, Progress]]":
     """Two bars: runs of the comparison, epochs of the current one."""
     with progress_bars() as progress:
         total = progress.add_task("runs", total=runs, note="")
@@ -203,5 +209,5 @@ def _progress(runs: int) -> "Iterator[Watch]":
                 progress.update(bars[config], completed=entry["epoch"], note=note)
             progress.update(total, completed=sum(progress.tasks[bar].finished for bar in bars.values()))
 
-        yield watch
+        yield watch, progress
         progress.update(total, completed=runs)

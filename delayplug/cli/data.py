@@ -4,19 +4,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import DownloadColumn, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
 from ..bench.stopping import advise
 from ..data.choices import DataSet, Packing, TimeUnit
-from .console import console, progress_bars, say
+from .console import progress_bars, say, show, warn, working
+from .usage import Command, Group
 
 _TIME_UNIT = "Of the times in the files: s, ms or us; check: seconds, refused where they look like ms or us."
 
-data = typer.Typer(help="Get recordings of spikes, and look at them.", no_args_is_help=True)
+data = typer.Typer(cls=Group, help="Get recordings of spikes, and look at them.", no_args_is_help=True)
 
 
-@data.command()
+@data.command(cls=Command)
 def download(
     name: Annotated[DataSet, typer.Argument(help="Heidelberg digits, or speech commands.")],
     root: Annotated[Path, typer.Option(help="Folder of all data sets.")] = Path("data"),
@@ -47,14 +47,14 @@ def download(
     say(f"{name}: {folder}    Next: delayplug data info {folder}")
 
 
-@data.command()
+@data.command(cls=Command)
 def info(
     folder: Annotated[Path, typer.Argument(help="With *_train, *_test (and *_valid) in SHD's layout.")],
-    plot: Annotated[Path | None, typer.Option(help="Picture of it (FOLDER's name, here).")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, into a picture such as shd.png.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Channels of the recordings.")] = 700,
     time_unit: Annotated[TimeUnit, typer.Option(help=_TIME_UNIT)] = "check",
 ) -> None:
-    """Describe a folder of recordings, and draw it: examples, lengths, rates, speakers.
+    """Describe a folder of recordings; with --plot draw it, too: examples, lengths, rates, speakers.
 
     Known data sets are recognised by the checksums of their files and shown with their licence. A warning follows if
     the name of a file and its checksum do not agree.
@@ -65,27 +65,33 @@ def info(
         delayplug data info data/ssc --plot ssc.png
     """
     from ..data import find_splits, read_recordings
-    from ..data.info import check_parts, draw, table
+    from ..data.info import check_parts, check_picture, draw, table
     from ..data.known_data import md5, recognise
 
-    with console.status("reading"):
-        files = find_splits(folder)
-        parts = {name: read_recordings(path, channels=channels, time_unit=time_unit) for name, path in files.items()}
+    files = find_splits(folder)
+    if plot is not None:
+        check_picture(plot)
+    with working("reading") as update:
+        parts, checksums = {}, {}
+        for name, path in files.items():
+            update(f"reading {path.name}")
+            parts[name] = read_recordings(path, channels=channels, time_unit=time_unit)
+            checksums[name] = md5(path)
         check_parts(parts)
-        known = recognise(files, {name: md5(path) for name, path in files.items()})
+        known = recognise(files, checksums)
     name = folder.resolve().name
-    console.print(table(name if known.data is None else f"{known.data.name} ({name})", parts))
+    show(table(name if known.data is None else f"{known.data.name} ({name})", parts))
     if known.data is not None:
-        console.print(known.data.describe(), markup=False, highlight=False)
+        say(known.data.describe())
     for warning in known.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
-    picture = plot or Path(f"{folder.resolve().name}.png")
-    with console.status("drawing"):
-        draw(parts, picture)
-    say(f"Picture: {picture}")
+        warn(warning)
+    if plot is not None:
+        with working("drawing"):
+            draw(parts, plot)
+        say(f"Picture: {plot}")
 
 
-@data.command()
+@data.command(cls=Command)
 def speed(
     folder: Annotated[Path, typer.Argument(help="With *_train, *_test (and *_valid) in SHD's layout.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 256,
@@ -103,13 +109,13 @@ def speed(
     """
     from ..bench.measure.loading import measure_loading, table
 
-    with console.status("reading") as status:
+    with working("reading") as update:
         parts = measure_loading(
             folder,
             batch_size=batch_size,
             step_ms=step_ms,
             pool=pool,
             time_unit=time_unit,
-            progress=status.update,
+            progress=update,
         )
-    console.print(table(folder.resolve().name, parts, batch_size))
+    show(table(folder.resolve().name, parts, batch_size))

@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from .._tables import counted
 from .bench import bench
-from .console import console, say
+from .console import say, warn, working
+from .options import check_file, check_folder
+from .usage import Command
 
 
-@bench.command()
+@bench.command(cls=Command)
 def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of one finished run.")],
     name: Annotated[str, typer.Argument(help="Name of the network: small letters, digits and hyphens.")],
@@ -29,14 +32,16 @@ def publish(
     """
     from ..models.publish import publish as make
 
-    with console.status("measuring"):
+    check_folder(files)
+    check_folder(pages)
+    with working("measuring"):
         card = make(folder, name, files, pages, dataset=dataset)
     measured = f"{100 * card['stored_accuracy']:.2f} %" if "stored_accuracy" in card else "not measured"
     say(f"File: {files / name}.safetensors    Page: {pages / name}.md")
     say(f"Accuracy of the run: {100 * card['accuracy']['last epoch']:.2f} %, of the file: {measured}")
 
 
-@bench.command()
+@bench.command(cls=Command)
 def collect(
     sources: Annotated[list[Path], typer.Argument(help="Folders of runs, or files of records.")],
     out: Annotated[Path, typer.Option(help="File for the records; records that it contains already stay there.")],
@@ -51,11 +56,12 @@ def collect(
     """
     from ..bench.comparison.collection import collect as put
 
+    check_file(out)
     new, every = put(sources, out)
-    say(f"{out}: {new} records put in, {every} in all")
+    say(f"{out}: {counted(new, 'record')} put in, {every} in all")
 
 
-@bench.command()
+@bench.command(cls=Command)
 def leaderboard(
     sources: Annotated[
         list[Path] | None, typer.Argument(help="Files of records, or folders of them (results).")
@@ -74,9 +80,10 @@ def leaderboard(
     from ..bench.leaderboard.board import leaderboard as make
     from ..bench.whole_files import write_whole
 
+    check_file(out)
     page, refused = make(sources or [Path("results")])
     for each in refused:
-        console.print(f"refused: {each}", markup=False, highlight=False, soft_wrap=True)
+        warn(f"refused: {each}")
     write_whole(out, page)
     say(f"Page: {out}")
     if refused:

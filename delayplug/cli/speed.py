@@ -9,7 +9,8 @@ import typer
 from ..bench.config import Precision
 from ..bench.resources import MOST_THREADS
 from ..errors import RunError
-from .console import console, progress_bars, say
+from .console import progress_bars, say, show
+from .options import check_file
 
 
 def speed(
@@ -48,6 +49,8 @@ def speed(
     from ..bench.measure.comparisons import comparisons
     from ..toolkits import plugins
 
+    if out is not None:
+        check_file(out)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
@@ -56,7 +59,6 @@ def speed(
     if any(each.theirs.startswith("DCLS") for each in chosen):
         require("DCLS", "dcls", "delayplug speed")
     results, failures = [], list[str]()
-    console.quiet = as_json
     with progress_bars() as progress:
         bar = progress.add_task("comparisons", total=len(chosen), note="")
         for comparison in progress.track(chosen, task_id=bar):
@@ -69,9 +71,9 @@ def speed(
                 measured.write(results, where, out)
         progress.update(bar, note="")
     if as_json:
-        print(json.dumps(measured.record(results, where), indent=2))
+        say(json.dumps(measured.record(results, where), indent=2))
     else:
-        console.print(measured.table(results, where))
+        show(measured.table(results, where))
         if out is not None:
             say(f"Results: {out}")
     if failures:

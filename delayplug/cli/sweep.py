@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import TaskID
+from rich.progress import Progress, TaskID
 
 from .._files import picture_of
 from ..bench.config import RunConfig
 from ..bench.resources import Launcher, Resources
 from ..bench.stopping import advise, let_all_go
-from .console import console, progress_bars, say
+from .console import note, progress_bars, say, show, working
+from .options import check_folder
 
 if TYPE_CHECKING:
     from ..bench.comparison.launch import Watch
@@ -52,12 +53,15 @@ def sweep(
     advise(lambda: "run again to go on")
     from ..bench.search.sweep import Execution, left_to_do, sweep as search
     from ..bench.search.sweep_config import read_sweep
+    from ..bench.training.accelerators import check_devices
 
     wanted = read_sweep(config)
-    advise(lambda: left_to_do(out))
     resources = Resources(accelerator, threads=threads, graph=graph)
-    with _progress(wanted) as (watch, plan):
-        execution = Execution(watch, say, plan, resources, launcher, workers)
+    check_devices(resources)
+    check_folder(out)
+    advise(lambda: left_to_do(out))
+    with _progress(wanted) as (watch, plan, bars):
+        execution = Execution(watch, lambda line: note(line, bars), plan, resources, launcher, workers)
         record = search(
             wanted,
             out,
@@ -65,18 +69,18 @@ def sweep(
             execution=execution,
         )
     let_all_go()
-    show(record, out)
+    report_on(record, out)
 
 
-def show(record: "Sweep", out: Path) -> None:
+def report_on(record: "Sweep", out: Path) -> None:
     """Print the results of a sweep, and draw its picture."""
     from ..bench.search.standings import conclusion, effects, standings
     from ..bench.search.trial_figures import sweep_figure
     from ..bench.whole_files import write_whole
 
-    console.print(standings(record))
-    console.print(effects(record))
-    with console.status("drawing"):
+    show(standings(record))
+    show(effects(record))
+    with working("drawing"):
         write_whole(out / PICTURE, picture_of(sweep_figure(record), out / PICTURE))
     for line in conclusion(record):
         say(line)
@@ -84,7 +88,7 @@ def show(record: "Sweep", out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], None]]]":
+def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], None], Progress]]":
     """A progress bar for each running run, labelled with its setting, and one that counts the finished runs."""
     from ..bench.report.methods import setting_text
 
@@ -111,5 +115,5 @@ def _progress(config: "SweepConfig") -> "Iterator[tuple[Watch, Callable[[int], N
                 progress.remove_task(bars.pop(run))
                 progress.update(total, completed=len(done))
 
-        yield watch, plan
+        yield watch, plan, progress
         progress.update(total, total=len(done))  # fewer than planned if settings could not be trained

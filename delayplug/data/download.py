@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 from .._extras import extra
 from .._files import replace_file
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, choice_error
 from .choices import DATA_SETS as DATA_SETS, DataSet as DataSet, Packing as Packing
 from .known_data import DOWNLOADED, KNOWN_DATA, downloaded, md5
 
@@ -74,7 +74,7 @@ def download(
         DataError: the site cannot be reached, a checksum is wrong, or a file cannot be written.
     """
     if name not in DATA_SETS:
-        raise ArgumentError("name", " or ".join(map(repr, DATA_SETS)), repr(name))
+        raise choice_error("name", DATA_SETS, name)
     known = CHECKSUMS if checksums is None else checksums
     archives = [file for file in known if file.startswith(f"{name}_") and file.endswith(f".h5.{packing}")]
     if not archives:

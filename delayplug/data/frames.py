@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, choice_error
 from .choices import BINNINGS, Binning
 from .recordings import Recordings
 
@@ -215,7 +215,7 @@ def packed(
     if not step_ms > 0 or not math.isfinite(step_ms):
         raise ArgumentError("step_ms", "a finite number of milliseconds > 0", step_ms)
     if binning not in BINNINGS:
-        raise ArgumentError("binning", " or ".join(map(repr, BINNINGS)), repr(binning))
+        raise choice_error("binning", BINNINGS, binning)
     if steps is not None and (not isinstance(steps, Integral) or steps < 1):
         raise ArgumentError("steps", "an integer >= 1, or None for the longest recording", steps)
     for recordings in parts:

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from .._colours import BLUE, GREEN, VERMILLION
 from .._extras import extra
 from .._files import picture_of, replace_file
-from .._tables import make_table, number, text
-from ..errors import ArgumentError, DataError, shortened
+from .._tables import counted, lines, make_table, number, text
+from ..errors import ArgumentError, DataError, did_you_mean, shortened
 from .recordings import Recordings
 
 with extra("bench", "the picture of a folder of recordings"):
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import FigureCanvasBase
     from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 _EXAMPLES = 4
 _NAMED = 20  # speakers; more are drawn and told as a number
@@ -53,7 +55,7 @@ def table(name: str, parts: Mapping[str, Recordings]) -> Table:
         result.add_row(
             part,
             f"{len(recordings):,}",
-            f"{np.median(per_class):,.0f}\n[dim]{per_class.min():,} - {per_class.max():,}[/]",
+            lines(f"{np.median(per_class):,.0f}", f"{per_class.min():,} - {per_class.max():,}"),
             speakers,
             _range(spikes(recordings), "{:,.0f}"),
             _range(seconds(recordings), "{:.2f}"),
@@ -73,6 +75,16 @@ def seconds(recordings: Recordings) -> NDArray[np.float32]:
     some = stop > start
     lengths[some] = recordings.times[stop[some] - 1] - recordings.times[start[some]]
     return lengths
+
+
+def check_picture(path: Path) -> None:
+    """Raise ArgumentError unless a picture can have this name."""
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        expected = f"a file that ends in .{', .'.join(sorted(formats))}"
+        raise ArgumentError("plot", expected, path, did_you_mean(path.suffix[1:], formats))
+    if path.is_dir() or (path.parent.exists() and not path.parent.is_dir()):
+        raise ArgumentError("plot", "a file", f"{path}, which is a folder" if path.is_dir() else path)
 
 
 @matplotlib.rc_context({"text.parse_math": False})  # names may have a dollar sign
@@ -164,7 +176,8 @@ def _examples(recordings: Recordings) -> list[int]:
 def _caption(parts: Mapping[str, Recordings]) -> str:
     first = next(iter(parts.values()))
     used = len(np.unique(np.concatenate([r.units for r in parts.values()])))
-    summary = f"{len(first.classes)} classes, {first.channels} channels ({used} used). Medians, and the range below."
+    sizes = f"{counted(len(first.classes), 'class')}, {counted(first.channels, 'channel')} ({used} used)"
+    summary = f"{sizes}. Medians, and the range below."
     speakers = {part: set(r.speakers.tolist()) for part, r in parts.items() if r.speakers is not None}
     if len(speakers) < len(parts) or "train" not in parts or "test" not in parts:
         return summary
@@ -174,6 +187,6 @@ def _caption(parts: Mapping[str, Recordings]) -> str:
     return f"{summary} Speakers in test only: {', '.join(map(str, only_test)) or 'none'}."
 
 
-def _range(values: NDArray[Any], form: str) -> str:
+def _range(values: NDArray[Any], form: str) -> Text:
     low, middle, high = np.quantile(values, (0, 0.5, 1))
-    return f"{form.format(middle)}\n[dim]{form.format(low)} - {form.format(high)}[/]"
+    return lines(form.format(middle), f"{form.format(low)} - {form.format(high)}")

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._extras import extra
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, choice_error, did_you_mean
 from .choices import TIME_UNITS, TimeUnit
 
 _AGAIN = "Download or copy the file again."
@@ -96,7 +96,8 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing of that name"
-        raise _bad(folder, "a folder with *_train.h5 and *_test.h5 (or .h5.gz)", got, "Check the path.")
+        advice = _sibling(folder) or "Check the path."
+        raise _bad(folder, "a folder with *_train.h5 and *_test.h5 (or .h5.gz)", got, advice)
     files: dict[str, Path] = {}
     names: dict[str, str] = {}
     for split in ("train", "valid", "test"):
@@ -117,6 +118,15 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, Path]:
         got = ", ".join(path.name for path in files.values())
         raise _bad(folder, "the splits of one data set", got, "Give each data set its own folder.")
     return files
+
+
+def _sibling(folder: Path) -> str:
+    """The suggestion of a folder beside one that does not exist, of almost the same name; "" if there is none."""
+    try:
+        names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    except OSError:
+        return ""
+    return did_you_mean(folder.name, names)
 
 
 def read_recordings(path: str | os.PathLike[str], *, channels: int = 700, time_unit: TimeUnit = "check") -> Recordings:
@@ -171,7 +181,7 @@ def stream_recordings(
     if not isinstance(channels, Integral) or not 1 <= channels <= 1 << 16:
         raise ArgumentError("channels", "an integer in 1..65536", channels)
     if time_unit not in TIME_UNITS:
-        raise ArgumentError("time_unit", f"one of {', '.join(TIME_UNITS)}", time_unit)
+        raise choice_error("time_unit", TIME_UNITS, time_unit)
     path, number = Path(path), at_once or _AT_ONCE
     with _opened(path) as file:
         # The whole layout first, since it takes no time, and reading the events does.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, choice_error
 from .choices import HOLD_OUTS, HoldOut
 
 _Integers = NDArray[np.integer[Any]]
@@ -47,7 +47,7 @@ def hold_out(
     if not 0 < fraction < 1:
         raise ArgumentError("fraction", "a number between 0 and 1, both excluded", fraction)
     if by not in HOLD_OUTS:
-        raise ArgumentError("by", " or ".join(map(repr, HOLD_OUTS)), repr(by))
+        raise choice_error("by", HOLD_OUTS, by)
     if not isinstance(seed, Integral) or seed < 0:
         raise ArgumentError("seed", "an integer >= 0", seed)
 

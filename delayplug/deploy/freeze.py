@@ -10,7 +10,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, WiringError
+from ..errors import ArgumentError, WiringError, choice_error
 from ..layers.base import DelayLayer
 from ..layers.checks import check_count, check_delays
 from ..layers.conv import Convolution
@@ -172,7 +172,7 @@ class _Options:
         elif self.clamp:
             raise ArgumentError("clamp", "a target whose limits to apply", "none", "max_delay=62 shortens delays, too")
         if self.dtype is not None and self.dtype not in DTYPES:
-            raise ArgumentError("dtype", f"one of {', '.join(map(str, DTYPES))}", self.dtype)
+            raise choice_error("dtype", DTYPES, self.dtype)
         if self.step_ms is not None:
             pair = isinstance(self.step_ms, tuple | list) and len(self.step_ms) == 2
             if not pair or not all(isinstance(v, Real) and 0 < v < math.inf for v in self.step_ms):

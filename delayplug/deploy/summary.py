@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from .._tables import make_table, number, text, to_text
+from .._tables import counted, make_table, number, text, to_text
 from .costs import Costs
 from .devices import DeviceReport
 
@@ -73,7 +73,7 @@ class Freezing:
             text("layer", wrap="anywhere"),
             text("change"),
             *(number(name) for name in ("moved", "of", "mean", "largest")),
-            title=f"{len({change.layer for change in self.changes})} layers with frozen delays",
+            title=f"{counted(len({change.layer for change in self.changes}), 'layer')} with frozen delays",
             title_justify="left",
             gap=3,
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._extras import extra
-from ..errors import ArgumentError
+from ..errors import ArgumentError, choice_error
 from .taps import SIGMA_FLOOR, Interpolation
 
 VERSIONS: dict[Interpolation, str] = {"gauss": "gauss", "triangle": "max", "linear": "v1"}
@@ -66,7 +66,7 @@ def read(module: nn.Module) -> Parts:
     dcls: Any = module
     known: dict[str, Interpolation] = {version: name for name, version in VERSIONS.items()}
     if dcls.version not in known:
-        raise ArgumentError("module.version", f"one of {', '.join(known)}", repr(dcls.version))
+        raise choice_error("module.version", known, dcls.version)
     for name, wanted in {"stride": (1,), "padding": (0,), "groups": 1}.items():
         if getattr(dcls, name) != wanted:
             raise ArgumentError(f"module.{name}", str(wanted), getattr(dcls, name))

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from .._extras import require
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 from .engines.convolve import Engine
 from .taps import SIGMA_FLOOR, Interpolation, check_interpolation
 
@@ -42,7 +42,8 @@ class KernelOptions:
     def __post_init__(self) -> None:
         check_interpolation(self.interpolation)
         if not isinstance(self.learn_sigma, bool) and self.learn_sigma != "layer":
-            raise ArgumentError("learn_sigma", "False, True (one per delay) or 'layer' (one)", repr(self.learn_sigma))
+            expected, hint = "False, True (one per delay) or 'layer' (one)", did_you_mean(self.learn_sigma, ["layer"])
+            raise ArgumentError("learn_sigma", expected, repr(self.learn_sigma), hint)
         if self.interpolation != "linear":
             _check_width(self.sigma, self.interpolation)
         elif self.sigma is not None:
@@ -62,7 +63,7 @@ def check_init(init: str | float, max_delay: int) -> None:
     """Raise ArgumentError unless it is "uniform" or a delay in the range."""
     if isinstance(init, str):
         if init != "uniform":
-            raise ArgumentError("init", "'uniform' or a delay in steps", repr(init))
+            raise ArgumentError("init", "'uniform' or a delay in steps", repr(init), did_you_mean(init, ["uniform"]))
     elif not isinstance(init, Real) or isinstance(init, bool) or not 0 <= init <= max_delay:
         raise ArgumentError("init", f"a delay between 0 and max_delay={max_delay} steps", init)
 
@@ -75,7 +76,8 @@ def check_engine(engine: str, kind: DelayKind, advice: str = "") -> None:
     """
     engines, delays = _ENGINES[kind]
     if engine not in engines:
-        raise ArgumentError("engine", f"one of {', '.join(engines)} for {delays}", repr(engine), advice)
+        hint = " ".join(filter(None, (did_you_mean(engine, engines), advice)))
+        raise ArgumentError("engine", f"one of {', '.join(engines)} for {delays}", repr(engine), hint)
     if engine == "dcls":
         require("DCLS", "dcls", "engine='dcls'")
 

@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, choice_error
 from .autograd import gradients, is_transformed, needs_graph
 from .construct import can_construct, construct, construct_backward, construct_whole
 from .engines.scratch import Scratch
@@ -87,7 +87,7 @@ def integer_taps(delays: Tensor, weights: Tensor | None, *, max_delay: int) -> T
 def check_interpolation(interpolation: str) -> None:
     """Raise ArgumentError unless there is such an interpolation."""
     if interpolation not in INTERPOLATIONS:
-        raise ArgumentError("interpolation", f"one of {', '.join(INTERPOLATIONS)}", repr(interpolation))
+        raise choice_error("interpolation", INTERPOLATIONS, interpolation)
 
 
 def round_delays(delays: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, choice_error, did_you_mean
 from ..layers.checks import check_count
 from ..surgery.find import all_delays
 
@@ -64,7 +64,8 @@ class DelayHistory:
         if isinstance(follow, Mapping):
             unknown = sorted(set(follow) - set(self._layers))
             if unknown:
-                raise ArgumentError("follow", f"names among {', '.join(self._layers)}", ", ".join(unknown))
+                hint = did_you_mean(unknown[0], self._layers)
+                raise ArgumentError("follow", f"names among {', '.join(self._layers)}", ", ".join(unknown), hint)
             chosen = {name: [tuple(index) for index in follow.get(name, ())] for name in self._layers}
         else:
             check_count("follow", follow, 0)
@@ -100,7 +101,7 @@ class DelayHistory:
 
     def _known(self, layer: str) -> str:
         if layer not in self._layers:
-            raise ArgumentError("layer", f"one of {', '.join(map(repr, self._layers))}", repr(layer))
+            raise choice_error("layer", self._layers, layer)
         return layer
 
     def state_dict(self) -> HistoryState:

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, choice_error
 from ..layers.base import DelayLayer
 from ..layers.linear import LearnableDelay
 from ..layers.taps import taps
@@ -51,7 +51,7 @@ def delay_penalty(
     """
     for name, value, allowed in (("kind", kind, get_args(Kind)), ("per", per, get_args(Per))):
         if value not in allowed:
-            raise ArgumentError(name, f"one of {', '.join(allowed)}", repr(value))
+            raise choice_error(name, allowed, value)
     if not 1 <= reach < math.inf:
         raise ArgumentError("reach", "a number of steps >= 1", reach)
     by_name = strengths(model) if weighted else {}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .._tables import make_table, number, text, to_text
-from ..errors import ArgumentError
+from ..errors import ArgumentError, choice_error
 from ..layers.base import DelayLayer
 from ..layers.checks import check_count
 from ..surgery.find import buffer_cells, inputs, learned_delays, strengths
@@ -98,7 +98,7 @@ class DelayPruning:
         if not 0 <= begin < end <= 1:
             raise ArgumentError("begin, end", "fractions of the epochs with 0 <= begin < end <= 1", f"{begin}, {end}")
         if granularity not in get_args(Unit):
-            raise ArgumentError("granularity", f"one of {', '.join(get_args(Unit))}", repr(granularity))
+            raise choice_error("granularity", get_args(Unit), granularity)
         self._model, self._layers = model, dict(learned_delays(model))
         self.fraction, self.epoch = fraction, 0
         self.granularity: Unit = granularity

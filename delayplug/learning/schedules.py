@@ -7,7 +7,7 @@ from typing import Any, Literal, NoReturn, TypedDict, get_args
 import torch
 from torch import nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, choice_error
 from ..layers.base import DelayLayer
 from ..layers.checks import check_count
 from ..layers.taps import SIGMA_FLOOR
@@ -67,7 +67,7 @@ class SigmaSchedule:
         if not 0 < until <= 1:
             raise ArgumentError("until", "a fraction between 0 (excluded) and 1", until)
         if shape not in get_args(Shape):
-            raise ArgumentError("shape", f"one of {', '.join(get_args(Shape))}", repr(shape))
+            raise choice_error("shape", get_args(Shape), shape)
         self._layers = [layer for layer in _delays(model) if anneals(layer)]
         if not self._layers:
             expected = "a model with delays whose sigma is a buffer"

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..bench.config import RunConfig
 from ..bench.model.network import DelayNetwork, class_scores
 from ..data import Frames, Recordings, bin_recordings
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, did_you_mean
 from ..toolkits import plugins
 from .card import Card
 from .network_file import SUFFIX, read_card, read_network
@@ -162,5 +162,7 @@ def _file(name: str) -> Path:
             raise DataError(f"{name}: expected the file of a trained network, got none. Check the path")
         return Path(name)
     if name not in (names := pretrained_names()):
-        raise ArgumentError("name", f"one of {', '.join(names)}, or a file *{SUFFIX}", repr(name))
+        raise ArgumentError(
+            "name", f"one of {', '.join(names)}, or a file *{SUFFIX}", repr(name), did_you_mean(name, names)
+        )
     return networks_folder() / f"{name}{SUFFIX}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .._tables import make_table, number, text, to_text
+from .._tables import counted, make_table, number, plain, text, to_text
 from ..layers.base import DelayLayer
 from ..layers.frozen import Frozen
 from ..toolkits.vocabulary import Mode, TimeAxis
@@ -68,7 +68,8 @@ class Description:
             *(number(name) for name in ("range", "mean", "limit", "sigma", "number")),
             text("runs"),
             number("starts", wrap=True),
-            title=f"{len(self.rows)} layers with delays, {sum(row.parameters for row in self.rows):,} parameters",
+            title=f"{counted(len(self.rows), 'layer')} with delays, "
+            f"{counted(sum(row.parameters for row in self.rows), 'parameter')}",
             title_justify="left",
             gap=3,
         )
@@ -87,7 +88,7 @@ class Description:
                 f"({signals.index(row.reset) + 1})",
             )
         parts: list[RenderableType] = [table] if self.rows else ["No layer has delays."]
-        parts += [f"({i}) a new sequence starts with {signal}" for i, signal in enumerate(signals, 1)]
+        parts += [plain(f"({i}) a new sequence starts with {signal}") for i, signal in enumerate(signals, 1)]
         notes = [f"{row.layer}: {row.note}" for row in self.rows if row.note]
         if self.skipped:
             columns = text("layer", wrap="anywhere"), text("why")
@@ -96,7 +97,7 @@ class Description:
                 left_out.add_row(skipped.layer or "(model)", skipped.reason)
             parts.append(left_out)
         if notes:
-            parts.append("\n" + "\n".join(notes))
+            parts.append(plain("\n" + "\n".join(notes)))
         return Group(*parts)
 
     def __str__(self) -> str:

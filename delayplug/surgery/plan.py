@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, WiringError
+from ..errors import ArgumentError, WiringError, choice_error
 from ..toolkits import plugins
 from ..toolkits.own import Neurons
 from ..toolkits.toolkit import Toolkit
@@ -198,7 +198,7 @@ def _wiring(
 def checked_granularity(granularity: Granularity | str) -> Granularity:
     """The granularity of this name, or ArgumentError."""
     if granularity not in list(Granularity):
-        raise ArgumentError("granularity", f"one of {', '.join(Granularity)}", repr(granularity))
+        raise choice_error("granularity", Granularity, granularity)
     return Granularity(granularity)
 
 

@@ -4,14 +4,13 @@ Reasons that follow from the layer and from what the user asked for are here, an
 it feeds. Which neuron that is, `by_structure` and `by_example` tell.
 """
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from ..errors import ArgumentError, WiringError
+from ..errors import ArgumentError, WiringError, did_you_mean
 from ..toolkits.capabilities import streams
 from ..toolkits.vocabulary import Granularity, Mode, TimeAxis, TimeInside, Turns
 from .delayed import Delayed
@@ -118,8 +117,7 @@ def _checked_names(network: Network, names: list[str]) -> frozenset[str]:
     known = [*_candidates(network)]
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            advice = f"Did you mean {close[0]!r}?" if close else "plan_delays(model) lists them"
+            advice = did_you_mean(name, known) or "plan_delays(model) lists them"
             raise ArgumentError("filter_fn", f"names among {', '.join(known) or 'no layers'}", repr(name), advice)
     return frozenset(names)
 

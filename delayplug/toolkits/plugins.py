@@ -1,6 +1,5 @@
-"""Discovery of plugins: each is loaded under its own guard, and its failure is stored and shown."""
+"""The toolkits that plugins speak for: by name, by the neurons of a model, and which of them work."""
 
-import difflib
 import functools
 import importlib.util
 import sys
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 
-import pluggy
 from torch import nn
 
 from ..errors import (
@@ -19,24 +17,11 @@ from ..errors import (
     BackendMissingError,
     UnknownBackendError,
     WiringError,
+    did_you_mean,
 )
-from . import hookspecs
-from .capabilities import check_toolkit
+from .discovery import Plugin, PluginFailed, claims, guarded, plugins, told
 from .own import Modes, Neurons, OwnNeurons, checked_neurons
 from .toolkit import Backend, Toolkit
-
-# What a stranger's code may raise without taking others down; whoever presses Ctrl-C means all of it.
-_PLUGIN_ERRORS = (Exception, SystemExit)
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """An entry point, and the backend it gave or the reason why there is none."""
-
-    name: str
-    distribution: str
-    backend: Backend | None = None
-    error: Exception | SystemExit | None = None
 
 
 class Readiness(StrEnum):
@@ -59,38 +44,6 @@ class Status:
 
 
 @functools.cache
-def plugins() -> tuple[Plugin, ...]:
-    """All plugins, loaded once, in the order of their names."""
-    loaded: list[Plugin] = []
-    manager = pluggy.PluginManager(hookspecs.GROUP)
-    manager.add_hookspecs(hookspecs)
-    for entry in sorted(metadata.entry_points(group=hookspecs.GROUP), key=lambda entry: entry.name):
-        distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
-        try:
-            backend = _load(manager, entry)
-            rivals = [p.distribution for p in loaded if p.backend is not None and p.backend.name == backend.name]
-            if rivals:
-                raise ValueError(f"the name {backend.name!r} is taken by {rivals[0]}")
-        except _PLUGIN_ERRORS as error:
-            loaded.append(Plugin(entry.name, distribution, error=error))
-        else:
-            loaded.append(Plugin(backend.name, distribution, backend))
-    return tuple(loaded)
-
-
-def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Backend:
-    module = entry.load()
-    manager.register(module, name=entry.name)
-    others = [plugin for plugin in manager.get_plugins() if plugin is not module]
-    results = manager.subset_hook_caller("delayplug_backend", others)()
-    if len(results) != 1 or not isinstance(results[0], Backend):
-        raise TypeError(
-            f"{entry.value} must implement delayplug_backend() returning one delayplug.Backend, got {results}"
-        )
-    return results[0]
-
-
-@functools.cache
 def toolkit(name: str) -> Toolkit:
     """The toolkit of a backend, imported.
 
@@ -102,44 +55,43 @@ def toolkit(name: str) -> Toolkit:
     named = [plugin for plugin in plugins() if plugin.name == name]
     if not named:
         known = [plugin.name for plugin in plugins()]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownBackendError(
-            f"backend: expected one of {', '.join(known) or 'none installed'}, got {name!r}.{hint}"
-        )
+        hint = did_you_mean(name, known)
+        expected = ", ".join(known) or "none installed"
+        raise UnknownBackendError(f"backend: expected one of {expected}, got {name!r}. {hint}".rstrip())
     plugin = next((plugin for plugin in named if plugin.backend is not None), named[0])
-    if plugin.backend is None:
-        raise BackendBrokenError(
-            f"the plugin {name!r} of {plugin.distribution} does not load: {plugin.error!r}"
-        ) from plugin.error
-    return _import(plugin.backend, plugin.distribution)
+    return _import(plugin)
 
 
-def _import(backend: Backend, distribution: str) -> Toolkit:
+def _import(plugin: Plugin) -> Toolkit:
+    """The toolkit of a plugin, or an error as `toolkit` raises."""
+    backend = plugin.backend
+    if backend is None:
+        assert plugin.error is not None
+        raise BackendBrokenError(f"{plugin.label} does not load: {told(plugin.error)}") from plugin.error
     if not is_installed(backend.package):
         raise BackendMissingError(
             f"{backend.name} needs the package {backend.package!r}, which is not installed. "
             f"Run: pip install '{install_target(backend)}'"
         )
-    try:
-        return check_toolkit(backend.toolkit())
-    except _PLUGIN_ERRORS as error:
-        plugin = f"the plugin {backend.name!r} of {distribution}"
-        raise BackendBrokenError(f"{backend.package} is installed, but {plugin} cannot load it: {error!r}") from error
+    if isinstance(plugin.toolkit, Toolkit):
+        return plugin.toolkit
+    raise BackendBrokenError(
+        f"{backend.package} is installed, but {plugin.label} cannot load it: {told(plugin.toolkit)}"
+    ) from plugin.toolkit
 
 
 def is_installed(package: str) -> bool:
     """Whether a package is installed, without importing it."""
-    return package in sys.modules or importlib.util.find_spec(package) is not None
+    top = package.partition(".")[0]  # the rest can be found only by importing this
+    return top in sys.modules or importlib.util.find_spec(top) is not None
 
 
 def version(package: str) -> str:
     """The version of the distribution that a package, by its import name, comes from; "" if there is none."""
     top = package.partition(".")[0]
-    distributions = _distributions().get(top, (top,))
     try:
-        return metadata.version(distributions[0])
-    except metadata.PackageNotFoundError:
+        return metadata.version(_distributions().get(top, (top,))[0])
+    except Exception:  # no such distribution, or one with damaged metadata
         return ""
 
 
@@ -166,17 +118,21 @@ def statuses() -> Iterator[Status]:
         number = version(plugin.backend.package) if plugin.backend else ""
         state, reason = Readiness.READY, ""
         try:
-            if plugin.backend is None:
-                assert plugin.error is not None
-                raise plugin.error
-            _import(plugin.backend, plugin.distribution)
+            _import(plugin)
         except BackendMissingError as error:
             state, reason = Readiness.NOT_INSTALLED, str(error)
-        except SystemExit as error:
-            state, reason = Readiness.BROKEN, repr(error)  # its text is a bare number
-        except Exception as error:
-            state, reason = Readiness.BROKEN, str(error) or repr(error)
+        except BackendBrokenError as error:
+            cause = error.__cause__
+            state, reason = Readiness.BROKEN, str(error) if cause is None else _in_a_line(cause)
         yield Status(plugin.name, number, plugin.distribution, state, reason)
+
+
+def _in_a_line(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text and isinstance(error, Exception) else told(error)
 
 
 def ready() -> list[str]:
@@ -214,10 +170,8 @@ def toolkit_with(modules: Iterable[nn.Module], neurons: Neurons, backend: str | 
     modes = {**(stored.modes if stored is not None else {}), **modes}
     if backend is not None:
         return backend, _beside(modes, toolkit(backend), modules)
-    counts, broken = _counts(modules)
+    counts, _ = _counts(modules)  # one that is broken does not stand in the way of classes that are named
     owners = [name for name, count in counts.items() if count]
-    if broken and not owners:
-        raise broken[0]
     if len(owners) > 1:
         raise WiringError(f"the model has neurons of {' and '.join(owners)}: name one with backend=")
     return (owners[0], _beside(modes, toolkit(owners[0]), modules)) if owners else (OWN, OwnNeurons(modes, None))
@@ -298,8 +252,8 @@ def _count_neurons(plugin: Plugin, modules: list[nn.Module]) -> int:
     """How many of the modules are neurons of a plugin's toolkit, or BackendBrokenError if it fails to say so."""
     asked = toolkit(plugin.name)
     try:
-        return sum(bool(asked.is_neuron(module)) for module in modules)
-    except _PLUGIN_ERRORS as error:
+        return guarded(lambda: sum(claims(asked, module) for module in modules))
+    except PluginFailed as failed:
         raise BackendBrokenError(
-            f"the plugin {plugin.name!r} of {plugin.distribution} cannot tell whether a module is its neuron: {error!r}"
-        ) from error
+            f"{plugin.label} cannot tell whether a module is its neuron: {failed}"
+        ) from failed.reason

@@ -17,7 +17,14 @@ from delayplug.bench.report.page import write_csv, write_page
 from delayplug.bench.report.record_sources import read_records
 from delayplug.bench.report.tables import table
 from delayplug.bench.resources import Resources
-from delayplug.bench.task import data_checksums, data_name, load_task, number_of_folds, usual_preset
+from delayplug.bench.task import (
+    check_before_reading,
+    data_checksums,
+    data_name,
+    load_task,
+    number_of_folds,
+    usual_preset,
+)
 from delayplug.data import known_data
 from delayplug.data.known_data import KnownData, KnownPart, md5
 from tests.bench.runs import write_recordings
@@ -205,3 +212,17 @@ def test_files_that_nothing_can_be_learned_from(tmp_path: Path) -> None:
             file["labels"] = np.zeros(40, np.uint16)
     with pytest.raises(DataError, match=r"expected two classes or more, got \('0',\)"):
         load_task(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_delay": 50}, "max_delay: expected less than the 50 steps"),
+        ({"fan_in": 65}, "fan_in: expected at most 64"),
+        ({"dataset": "some folder", "fan_in": 141}, "fan_in: expected at most 140"),
+    ],
+)
+def test_delays_and_synapses_that_cannot_be_are_refused_before_anything_is_read(changes, words) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        check_before_reading(configure("quick", **changes))
+    check_before_reading(configure("quick", delays="none", max_delay=50))

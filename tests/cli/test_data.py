@@ -71,4 +71,18 @@ def test_folders_whose_names_look_like_markup(tmp_path: Path) -> None:
     done = delayplug("data", "info", folder.name, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert folder.name in done.stdout.splitlines()[0]
-    assert f"Picture: {folder.name}.png" in done.stdout
+    assert "Picture" not in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]  # no picture that nobody asked for
+    done = delayplug("data", "info", folder.name, "--plot", "[x].png", cwd=tmp_path)
+    assert "Picture: [x].png" in done.stdout
+    assert (tmp_path / "[x].png").exists()
+
+
+def test_a_picture_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x_train.h5").write_text("not read")
+    (tmp_path / "x_test.h5").write_text("not read")
+    for name in ("p.xyz", "p.pn", "p"):
+        done = delayplug("data", "info", str(tmp_path), "--plot", name, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: plot: expected a file that ends in ")
+        assert len(done.stderr.splitlines()) == 1

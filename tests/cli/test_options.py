@@ -15,8 +15,8 @@ from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.serialise import to_command
 from delayplug.bench.settings import Setting, settings
 from delayplug.cli import bench
-from delayplug.cli.console import SpreadCommand
 from delayplug.cli.options import with_settings
+from delayplug.cli.usage import Command
 from tests.cli.command import delayplug
 
 
@@ -36,7 +36,7 @@ def baked(*args: str) -> tuple[int, str, dict[str, Any]]:
     """Exit code, output, and the settings that the command was called with."""
     app, seen = typer.Typer(), {}
 
-    @app.command(cls=SpreadCommand)
+    @app.command(cls=Command)
     @with_settings(Baking, in_presets={"minutes"})
     def bake(*, times: Annotated[int, typer.Option()] = 1, **settings: Any) -> None:
         seen.update(settings, times=times)

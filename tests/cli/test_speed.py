@@ -7,7 +7,6 @@ import pytest
 
 from delayplug.bench.measure import speed as measured
 from delayplug.bench.measure.speed import Comparison, Result
-from delayplug.cli.console import console
 from delayplug.cli.speed import speed
 from delayplug.errors import RunError
 from tests.cli.command import delayplug
@@ -40,7 +39,6 @@ def test_what_fails_does_not_keep_the_others_from_being_measured(
         return Result(comparison, (1.0, 2.0), 2.0, (2.0, 2.0))
 
     monkeypatch.setattr(measured, "measure", measure)
-    monkeypatch.setattr(console, "quiet", False)
     out = tmp_path / "speed.json"
     with pytest.raises(RunError, match="layer 140 -> 256, 25 taps: RuntimeError: out of memory"):
         speed(only=["layer"], backend=["norse"], rounds=3, seconds=0, threads=None, device="cpu",

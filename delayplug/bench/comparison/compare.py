@@ -11,7 +11,7 @@ from ...errors import ArgumentError, BackendMissingError
 from ...toolkits import plugins
 from ..config import RunConfig, configure
 from ..resources import Launcher, Resources
-from ..task import FILES, load_task, number_of_folds
+from ..task import FILES, check_before_reading, load_task, number_of_folds
 from ..training.accelerators import check_devices
 from ..variants import Variant
 from ..whole_files import make_folder
@@ -66,7 +66,10 @@ def configurations(
         configure(preset, backend=backend, delays=kind, fan_in=inputs, seed=seed, fold=fold, **changes)
         for seed, fold, backend, inputs, kind in runs
     )
-    return list(dict.fromkeys(configs))  # a value that was given twice makes one run
+    chosen = list(dict.fromkeys(configs))  # a value that was given twice makes one run
+    for config in chosen:
+        check_before_reading(config)
+    return chosen
 
 
 def compare(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._extras import extra
-from ...errors import ArgumentError, RunError
+from ...errors import ArgumentError, RunError, choice_error
 from ..config import RunConfig
 from ..resources import LAUNCHERS, Launcher, Resources
 from ..stopping import handle_signals
@@ -58,7 +58,7 @@ class RunsFailedError(RunError):
 def check_launcher(launcher: Launcher, resources: Resources, workers: int) -> None:
     """Raise ArgumentError for an unknown launcher or for no workers, ExtraMissingError if Ray is not installed."""
     if launcher not in LAUNCHERS:
-        raise ArgumentError("launcher", f"one of {', '.join(LAUNCHERS)}", repr(launcher))
+        raise choice_error("launcher", LAUNCHERS, launcher)
     if workers < 1:
         raise ArgumentError("workers", "at least 1", workers)
     if resources.devices * resources.nodes > 1 and launcher == "local":

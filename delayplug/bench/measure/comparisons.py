@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data import Frames
+from ...errors import choice_error
 from ...layers.engines.convolve import Engine
 from ...layers.linear import LearnableDelay
 from ...learning.captured import CapturedStep
@@ -49,6 +50,9 @@ def comparisons(backends: Sequence[str], device: torch.device, against: Sequence
     on_gpu = device.type == "cuda"
     result = [*_layers(on_gpu), *_networks(backends, on_gpu)]
     result += [*_engines(), *_long_sequences(backends), *_epochs(backends)] if on_gpu else [*_on_cpu(backends)]
+    for name in against:
+        if name != "sparx":
+            raise choice_error("against", ["sparx"], name)
     for backend in backends if "sparx" in against else ():
         name = f"training step, {backend}, against sparx"
         make = partial(_against_sparx, backend=backend)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
-from ..._tables import make_table, number, text
-from ...errors import ArgumentError
+from ..._tables import lines, make_table, number, plain, text
+from ...errors import ArgumentError, did_you_mean
 from ..hardware import device_name
 from ..training.peak_memory import PeakMemory
 from ..whole_files import make_folder, write_whole
@@ -178,10 +179,13 @@ def _peak(comparison: Comparison, side: str, device: torch.device, threads: int,
 
 def choose(available: Sequence[Comparison], parts: Sequence[str]) -> list[Comparison]:
     """The comparisons whose names have one of these parts; all if there are none."""
-    chosen = [each for each in available if not parts or any(part.lower() in each.name.lower() for part in parts)]
-    if not chosen:
-        raise ArgumentError("only", f"parts of {'; '.join(each.name for each in available)}", ", ".join(parts))
-    return chosen
+    names = [each.name.lower() for each in available]
+    for part in parts:
+        if not any(part.lower() in name for name in names):
+            words = {word.strip(",") for name in names for word in name.split()}
+            hint = did_you_mean(part, words)
+            raise ArgumentError("only", f"parts of {'; '.join(each.name for each in available)}", repr(part), hint)
+    return [each for each in available if not parts or any(part.lower() in each.name.lower() for part in parts)]
 
 
 def record(results: Sequence[Result], device: torch.device) -> dict[str, object]:
@@ -222,7 +226,7 @@ def table(results: Sequence[Result], device: torch.device) -> Table:
             _pair(f"{100 * each.busy:.0f}" for each in r.activity),
         )
         result.add_row(
-            f"{work.name}\n[dim]{names}[/]",
+            lines(work.name, names),
             *(f"{1000 * seconds:,.{1 if seconds > 0.01 else 2}f}" for seconds in r.seconds),
             *[""] * (2 - len(r.seconds)),
             "" if r.ratio is None else _coloured(f"{r.ratio:.2f}", _ratio_met(r)),
@@ -245,23 +249,23 @@ def _ratio_met(r: Result) -> bool | None:
     return r.ratio <= target if r.comparison.is_cost else r.ratio >= target
 
 
-def _coloured(cell: str, met: bool | None) -> str:
-    return cell if met is None else f"[{'green' if met else 'red'}]{cell}[/]"
+def _coloured(cell: str, met: bool | None) -> Text:
+    return plain(cell, "" if met is None else "green" if met else "red")
 
 
-def _targets(r: Result, precision: str, device: torch.device) -> str:
+def _targets(r: Result, precision: str, device: torch.device) -> Text:
     """What is to be reached: the ratio, and on a GPU the time."""
-    work, lines = r.comparison, []
+    work, targets = r.comparison, list[Text]()
     if work.target is not None:
-        lines.append(f"{'<=' if work.is_cost else '>='} {work.target:g}")
+        targets.append(plain(f"{'<=' if work.is_cost else '>='} {work.target:g}", ""))
     limit = work.limits_ms.get(precision)
     if limit is not None and device.type == "cuda":
-        lines.append(_coloured(f"<= {limit:g} ms", 1000 * r.seconds[0] <= limit))
+        targets.append(_coloured(f"<= {limit:g} ms", 1000 * r.seconds[0] <= limit))
     if work.memory_limit_mb is not None and r.memory:
-        lines.append(_coloured(f"<= {work.memory_limit_mb:g} MB", r.memory[0] <= work.memory_limit_mb))
+        targets.append(_coloured(f"<= {work.memory_limit_mb:g} MB", r.memory[0] <= work.memory_limit_mb))
     if work.memory_share is not None and len(r.memory) == 2:
-        lines.append(_coloured(f"<= {work.memory_share:g} of MB", r.memory[0] <= work.memory_share * r.memory[1]))
-    return "\n".join(lines)
+        targets.append(_coloured(f"<= {work.memory_share:g} of MB", r.memory[0] <= work.memory_share * r.memory[1]))
+    return plain("\n", "").join(targets)
 
 
 def _name(device: torch.device) -> str:
@@ -274,5 +278,6 @@ def check_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ArgumentError("device", "one that is there, such as cpu or cuda", repr(name)) from error
+        hint = did_you_mean(name, ("cpu", "cuda", "mps", "xpu"))
+        raise ArgumentError("device", "one that is there, such as cpu or cuda", repr(name), hint) from error
     return device

@@ -38,15 +38,16 @@ COLOURS: dict[Variant, str] = {
 _STYLES = ("-", "--", ":", "-.")
 _as_written = matplotlib.rc_context({"text.parse_math": False})  # names may have a dollar sign
 _NAME_WIDTH = 34  # letters of a method's name in a line
+_PHONE = 4.2  # inches; on a phone a text has about the size of the others there
 _MARKERS = ("o", "s", "^", "D")
 
 
 @_as_written
-def accuracy_figure(records: Sequence[Record]) -> Figure:
+def accuracy_figure(records: Sequence[Record], *, narrow: bool = False) -> Figure:
     """Accuracy after the last epoch: a mark for each run, by method and backend; and the chance level.
 
     Runs on held-out speakers and runs on the test set have one panel each. The bar behind the marks of a method is the
-    interval of their mean for the sampling of the recordings tested on (95 %, Wilson).
+    interval of their mean for the sampling of the recordings tested on (95 %, Wilson). `narrow` is for phones.
     """
     backends, rows = _backends(records), rows_of(records)
     names = list(dict.fromkeys(row.name for row in sorted(rows, key=_by_kind)))
@@ -55,11 +56,13 @@ def accuracy_figure(records: Sequence[Record]) -> Figure:
         "accuracy on the test set (%)": [row for row in rows if row.tested],
     }
     panels = {title: shown for title, shown in panels.items() if shown}
-    texts = list(map(_wrapped, names))
+    texts = [_wrapped(name, _NAME_WIDTH // 2 if narrow else _NAME_WIDTH) for name in names]
     lines = sum(max(2, 1 + text.count("\n")) for text in texts)
-    figure = Figure(figsize=(7.5 if len(panels) == 1 else 11, 0.21 * lines + 1.3), layout="constrained")
+    rows_below = len(panels) if narrow else 1
+    width = _PHONE if narrow else 7.5 if len(panels) == 1 else 11
+    figure = Figure(figsize=(width, rows_below * (0.21 * lines + 0.9) + 0.4), layout="constrained")
     chance = 100 / len(records[0]["data"]["classes"])
-    panes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    panes = figure.subplots(rows_below, len(panels) // rows_below, sharey=True, squeeze=False).ravel()
     for axes, (title, shown) in zip(panes, panels.items(), strict=True):
         for y, name in enumerate(names):
             named = [row for row in shown if row.name == name]
@@ -75,12 +78,12 @@ def accuracy_figure(records: Sequence[Record]) -> Figure:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(left=False)
     marks = [Line2D([], [], linestyle="", color=DARK, marker=_MARKERS[n % 4]) for n in range(len(backends))]
-    figure.legend(marks, backends, loc="outside upper center", ncols=len(backends), frameon=False)
+    figure.legend(marks, backends, loc="outside upper center", ncols=2 if narrow else len(backends), frameon=False)
     return figure
 
 
-def _wrapped(name: str) -> str:
-    return "\n".join(textwrap.wrap(name, _NAME_WIDTH))
+def _wrapped(name: str, width: int = _NAME_WIDTH) -> str:
+    return "\n".join(textwrap.wrap(name, width))
 
 
 def _by_kind(row: Row) -> tuple[object, ...]:
@@ -108,7 +111,7 @@ def _marks(axes: Axes, y: int, runs: dict[str, tuple[Record, ...]], backends: Se
 
 
 @_as_written
-def learning_curves_figure(records: Sequence[Record]) -> Figure | None:
+def learning_curves_figure(records: Sequence[Record], *, narrow: bool = False) -> Figure | None:
     """Validation accuracy and training loss over epochs: the mean over the runs of a method, and the range of all.
 
     The runs are those on the test set, where a method has some. None if the records have no epochs.
@@ -117,8 +120,9 @@ def learning_curves_figure(records: Sequence[Record]) -> Figure | None:
     if not rows:
         return None
     backends = _backends(records)
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    accuracy, loss = figure.subplots(1, 2)
+    entries = sum(1 + _wrapped(f"{row.name}, {row.backend}").count("\n") for row in rows)
+    figure = Figure(figsize=(_PHONE, 6 + 0.22 * entries) if narrow else (10, 4), layout="constrained")
+    accuracy, loss = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
     kinds = Counter[tuple[str, str, int]]()
     for row in rows:
         kinds[row.backend, row.delays, row.fan_in] += 1
@@ -144,7 +148,11 @@ def learning_curves_figure(records: Sequence[Record]) -> Figure | None:
     for axes in (accuracy, loss):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right center", frameon=False)
+    handles, labels = accuracy.get_legend_handles_labels()
+    if narrow:
+        figure.legend(handles, labels, loc="outside lower center", frameon=False)
+    else:
+        figure.legend(handles, labels, loc="outside right center", frameon=False)
     presets = sorted({record["config"]["preset"] for record in records})
     figure.suptitle(f"{data_of(records[0])}, preset {' and '.join(presets)}")
     return figure
@@ -172,7 +180,7 @@ def _losses(records: Sequence[Record]) -> list[dict[int, float]]:
 
 
 @_as_written
-def delays_figure(record: Record, folder: Path) -> Figure:
+def delays_figure(record: Record, folder: Path, *, narrow: bool = False) -> Figure:
     """Histograms of the delays of each layer, and of each recurrent connection, before and after training."""
     layers = read_delays(folder)
     if not layers:
@@ -181,8 +189,9 @@ def delays_figure(record: Record, folder: Path) -> Figure:
         )
     config = record["config"]
     most, forward = config["max_delay"], 0 if config["delays"] == "none" else len(config["hidden"]) + 1
-    figure = Figure(figsize=(3.4 * len(layers), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(layers), squeeze=False)[0]
+    size = (_PHONE, 2.4 * len(layers) + 0.8) if narrow else (3.4 * len(layers), 3.2)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(*((len(layers), 1) if narrow else (1, len(layers))), squeeze=False).ravel()
     for n, (axes, (before, after)) in enumerate(zip(panels, layers, strict=True)):
         bins = [k - 0.5 for k in range(most + 2)]
         was, now = (values[~values.isnan()].numpy() for values in (before, after))  # NaN: no synapse
@@ -199,9 +208,9 @@ def delays_figure(record: Record, folder: Path) -> Figure:
     return figure
 
 
-def raster_figure(example: Sequence[Tensor]) -> Figure:
+def raster_figure(example: Sequence[Tensor], *, narrow: bool = False) -> Figure:
     """One recording: its input events, and the spikes of each hidden layer below it."""
-    figure = Figure(figsize=(8, 1.6 * len(example) + 0.4), layout="constrained")
+    figure = Figure(figsize=(_PHONE if narrow else 8, 1.6 * len(example) + 0.4), layout="constrained")
     panels = figure.subplots(len(example), 1, sharex=True, squeeze=False)[:, 0]
     for n, (axes, events) in enumerate(zip(panels, example, strict=True)):
         time, channel = events

@@ -4,8 +4,10 @@ import base64
 import csv
 import io
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from ..._extras import extra
 from ..comparison.records import MODEL, RECORD, Record, read_record
@@ -21,6 +23,7 @@ from .tables import chosen_by, computed_by, frames_of, held_header, held_of, rec
 with extra("bench", "the report"):
     from matplotlib.figure import Figure
 
+_NARROW = "720px"  # screens of less show each row of the table as a card
 _PROTOCOLS = {
     "heldout": "The test set was read once, after training. The epoch called best was chosen by the accuracy on "
     "recordings that were not trained on: {split}.",
@@ -33,6 +36,13 @@ _PROTOCOLS = {
     "chosen.",
     "held": "The test set was not read, and no epoch was chosen: networks were tested after the last epoch on {held}.",
 }
+
+
+class Pictures(NamedTuple):
+    """A chart in two layouts, as sources of an <img>: for screens, and for phones."""
+
+    wide: str
+    narrow: str
 
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
@@ -94,7 +104,22 @@ def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
     first, config, rows = records[0], records[0]["config"], rows_of(records)
     cells = [summary(row, rows) for row in rows]
-    curves = learning_curves_figure(records)
+    columns = {key for cell in cells for key, value in cell.items() if value}
+    held, tested = held_header(records), any(map(on_test_set, records))
+    labels_of_percentages = [f"held-out {held.split(' ')[1]} %", "test set %"]
+    # Of the columns of the table, in their order; none where a cell speaks for itself.
+    labels = [
+        *("", "", "runs", ""),
+        *([labels_of_percentages[0]] if "held" in columns else []),
+        *(["over the recipe"] if "held_gain" in columns else []),
+        *([labels_of_percentages[1]] if tested else []),
+        *(["over the recipe"] if "gain" in columns else []),
+        *(["95 % interval"] if tested else []),
+        *([f"{best} %"] if (best := chosen_by(records)) else []),
+        *("parameters", "spikes per neuron"),
+        *(["planted delays r"] if "planted" in columns else []),
+        *("s per epoch", "waiting for data", "peak MB"),
+    ]
     values = {
         **first,  # config, data and machine
         "name": data_of(first),
@@ -105,14 +130,17 @@ def write_page(records: Sequence[Record], folders: Sequence[Path], path: Path) -
         "chance": 100 / len(first["data"]["classes"]),
         "best": chosen_by(records),
         "rows": cells,
-        "columns": {key for cell in cells for key, value in cell.items() if value},
-        "held": held_header(records),
+        "columns": columns,
+        "held": held,
         "recipe": recipe_of(records),
         "tested": [record for record in records if on_test_set(record)],
         "frames": frames_of(records),
         "protocols": _protocols(records),
-        "accuracies": _picture(accuracy_figure(records)),
-        "curves": "" if curves is None else _picture(curves),
+        "accuracies": _pictures(partial(accuracy_figure, records)),
+        "curves": _pictures(partial(learning_curves_figure, records)),
+        "narrow": _NARROW,
+        "labels": labels,
+        "percentages": labels_of_percentages,
         "runs": list(filter(None, (_run(row, folders) for row in rows))),
         "commands": [to_command(RunConfig(**record["config"])) for record in records],
         "computed": computed_by(records),
@@ -156,17 +184,29 @@ def _folder_of(record: Record, folders: Sequence[Path]) -> Path | None:
     return next((each for each in complete if read_record(each / RECORD)["config"] == record["config"]), None)
 
 
-def _run(row: Row, folders: Sequence[Path]) -> dict[str, str] | None:
+def _run(row: Row, folders: Sequence[Path]) -> dict[str, str | Pictures | None] | None:
     """The pictures of the first run of a method; None if its network is in none of the folders."""
     record = row.records[0]
     config, folder = RunConfig(**record["config"]), _folder_of(record, folders)
     if folder is None:
         return None
+    learns = learns_delays(config.delays, config.recurrent)
     return {
         "name": f"{config.backend}, {row.name}",
-        "raster": _picture(raster_figure(read_example(folder))),
-        "delays": _picture(delays_figure(record, folder)) if learns_delays(config.delays, config.recurrent) else "",
+        "raster": _pictures(partial(raster_figure, read_example(folder))),
+        "delays": _pictures(partial(delays_figure, record, folder)) if learns else None,
     }
+
+
+class _Chart(Protocol):
+    def __call__(self, *, narrow: bool) -> Figure | None:
+        """The chart for a screen, or for a phone."""
+
+
+def _pictures(chart: _Chart) -> Pictures | None:
+    """A chart for both; None if there is nothing to draw."""
+    wide, narrow = (chart(narrow=each) for each in (False, True))
+    return None if wide is None or narrow is None else Pictures(_picture(wide), _picture(narrow))
 
 
 def _picture(figure: Figure) -> str:

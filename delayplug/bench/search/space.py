@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ...errors import ArgumentError, shortened
+from ...errors import ArgumentError, did_you_mean, shortened
 from ..config import RunConfig
 from ..settings import Setting, settings
 
@@ -109,7 +109,9 @@ def _read(where: str, setting: Setting, value: object) -> Range | Choice:
     if _is_listed(setting):
         raise ArgumentError(where, f"{wanted} with {setting.expected}", shortened(value))
     if unknown := sorted(value.keys() - {"low", "high", "log", "step"}):
-        raise ArgumentError(where, "the keys low, high, log, step", ", ".join(unknown))
+        keys = ("low", "high", "log", "step")
+        hint = did_you_mean(unknown[0], keys)
+        raise ArgumentError(where, f"the keys {', '.join(keys)}", ", ".join(unknown), hint)
     return _read_range(where, setting, **value)
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Literal, NamedTuple
 
-from rich.markup import escape
 from rich.table import Table
 
-from ..._tables import make_table, number, text, width_of
+from ..._tables import counted, make_table, number, text, width_of
 from ..config import SYNTHETIC
 from ..report.intervals import half_difference, half_interval
 from .trials import RunResult, Sweep, Trial, accuracy_of
@@ -50,15 +49,13 @@ def standings(record: Sweep) -> Table:
         *map(number, columns),
         text("", wrap="never"),
         gap=gap,
-        title=f"{Path(str(record['config'].get('dataset', SYNTHETIC))).name}: {len(trials)} settings tried",
+        title=f"{Path(str(record['config'].get('dataset', SYNTHETIC))).name}: {counted(len(trials), 'setting')} tried",
         caption=f"Accuracy on {record['judged_by']}; the test set was not read.{left_out}",
     )
     for n, trial in enumerate(shown):
         setting = ", ".join(f"{name} {cells[n]}" for name, cells in zip(names, values, strict=True))
         cells = [*([setting] if wide else []), *(cells[n] for cells in columns.values())]
-        result.add_row(
-            str(trial["number"]), *map(escape, cells), marks[n], style="bold" if marks[n] == "chosen" else None
-        )
+        result.add_row(str(trial["number"]), *cells, marks[n], style="bold" if marks[n] == "chosen" else None)
     return result
 
 
@@ -168,7 +165,7 @@ def effects(record: Sweep) -> Table:
         for n, group in enumerate(groups(record, name)):
             values = group.accuracies
             numbers = (f"{100 * mean(values):.1f}", f"{100 * max(values):.1f}") if values else ("", "")
-            result.add_row("" if n else escape(name), escape(group.name), str(len(values)), *numbers)
+            result.add_row("" if n else name, group.name, str(len(values)), *numbers)
         result.add_section()
     return result
 

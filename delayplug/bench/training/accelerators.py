@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from ..._extras import extra
-from ...errors import ArgumentError
+from ...errors import ArgumentError, did_you_mean
 from ..resources import Resources
 from ..stopping import PARENT, adopt_rank, handle_signals
 from .checkpoints import SealedFileIO
@@ -18,6 +18,8 @@ with extra("bench", "the benchmark"):
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.strategies import DDPStrategy
+
+_ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 
 def make_trainer(
@@ -92,6 +94,9 @@ def check_devices(resources: Resources) -> None:
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         expected = "devices that are there (cpu, gpu, auto, ...), as many as the launcher of the processes says"
         got = f"{resources.accelerator!r}, devices={resources.devices}, nodes={resources.nodes}"
+        hint = did_you_mean(resources.accelerator, _ACCELERATORS)
+        if resources.accelerator not in _ACCELERATORS:  # Lightning's reason names classes of its own
+            raise ArgumentError("accelerator", f"one of {', '.join(_ACCELERATORS)}", got, hint) from error
         raise ArgumentError("accelerator", expected, got, str(error)) from error
 
 

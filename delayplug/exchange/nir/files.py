@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from ..._extras import require
-from ...errors import ArgumentError, ExchangeError
+from ...errors import ArgumentError, ExchangeError, choice_error
 from ...layers.engines.convolve import Engine
 from ...layers.taps import Interpolation
 from ...surgery.dataflow import Example
@@ -124,7 +124,7 @@ def from_nir(
         _check_dt(dt)
     toolkit = plugins.toolkit(backend)
     if integrator not in INTEGRATORS:
-        raise ArgumentError("integrator", f"one of {', '.join(map(repr, INTEGRATORS))}", integrator)
+        raise choice_error("integrator", INTEGRATORS, integrator)
     nir_graph = read.read_file(graph) if isinstance(graph, str | Path) else graph
     checked, doubts = read.to_graph(nir_graph, _seconds_of_a_step(nir_graph, dt), integrator)
     network = GraphNetwork(checked, toolkit, interpolation=interpolation, engine=engine)
