@@ -79,8 +79,6 @@ def reasons_to_refuse(program: Program) -> set[str]:
     start, form = program.network.start, program.network.form
     if start in ("put", "filled") or (start in ("constant", "one constant", "buffer", "computed") and form == STEP):
         found.add("start value of the user's, by step")
-    if KINDS[program.network.kind].toolkit == "own" and start not in ("none", "reset"):
-        found.add("start value of a neuron that no toolkit knows")
     if not KINDS[program.network.kind].held and program.network.between in ("norm", "scale"):
         found.add("something between layer and neuron")  # what a layer computed cannot be replaced
     if program.checkpoint:

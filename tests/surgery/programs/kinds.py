@@ -23,10 +23,7 @@ THRESHOLD = 0.77  # no sum of the weights, which are multiples of 1/8
 
 @dataclass(frozen=True)
 class Kind:
-    """`state`: (values, zeros) to a state whose membrane has these values; `names`: of the state on the module.
-
-    Those of the toolkit "own" are no toolkit's: their classes are named to `add_delays`.
-    """
+    """`state`: (values, zeros) to a state whose membrane has these values; `names`: of the state on the module."""
 
     toolkit: str
     make: Callable[[int], nn.Module]
@@ -124,47 +121,6 @@ class DictCell(SNNCell):
         return spikes, {"v": v * (1 - spikes), "w": 0.7 * w + 0.2 * spikes}
 
 
-class Own(nn.Module):
-    """A neuron of no toolkit: the state comes in and goes out."""
-
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Any:
-        v, w = (torch.zeros_like(x), torch.zeros_like(x)) if state is None else state
-        v = 0.9 * v + x - w
-        spikes = atan()(v - THRESHOLD)
-        return spikes, (v * (1 - spikes), 0.7 * w + 0.2 * spikes)
-
-
-class OwnLayer(Own):
-    """The same over a sequence."""
-
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Any:
-        out = []
-        for x_t in x:
-            spikes, state = super().forward(x_t, state)
-            out.append(spikes)
-        return torch.stack(out), state
-
-
-class OwnHeld(nn.Module):
-    """A neuron of no toolkit that keeps its state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.v: Tensor | None = None
-        self.w: Tensor | None = None
-
-    def reset_mem(self) -> None:
-        self.v = self.w = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        fresh = self.v is None or self.v.shape != x.shape
-        spikes, (self.v, self.w) = Own.forward(self, x, None if fresh else (self.v, self.w))
-        return spikes
-
-
-OWN = (Own, OwnLayer, OwnHeld)
-
-
 class OwnState(NamedTuple):
     v: Tensor
     inner: LIFBoxFeedForwardState
@@ -251,11 +207,6 @@ for _cell, _params, _state in (
         "norse", lambda h, c=_cell, p=_params: c(p=_parameters(p)), _state, starts=("none", *_VALUES)
     )
 KINDS |= {
-    "own passed": Kind("own", lambda h: Own(), lambda v, z: (v, z), starts=("none", *_VALUES), keywords=("state",)),
-    "own layer": Kind(
-        "own", lambda h: OwnLayer(), lambda v, z: (v, z), starts=("none", *_VALUES), keywords=("state",), sequence=True
-    ),
-    "own held": Kind("own", lambda h: OwnHeld(), None, ("v", "w"), starts=("reset", "put", "filled")),
     "norse LIFRefracCell": Kind(
         "norse",
         lambda h: norse.LIFRefracCell(),

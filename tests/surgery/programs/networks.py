@@ -11,7 +11,7 @@ from spikingjelly.activation_based import base, functional, layer
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from .kinds import KINDS, OWN, Kind, call
+from .kinds import KINDS, Kind, call
 from .program import ENCODE, FORWARD, FUNCTIONAL, LOOP, OUTER, PAIR, SEQUENTIAL, TWO, Network
 
 FEATURES = 5
@@ -267,7 +267,7 @@ def weighted(spec: Network) -> list[str]:
 def neurons_of(net: nn.Module, kind: Kind) -> list[nn.Module]:
     if kind.toolkit == "spikingjelly":
         return [m for m in net.modules() if isinstance(m, base.MemoryModule)]
-    return [m for m in net.modules() if isinstance(m, (snntorch.SpikingNeuron, *OWN))]
+    return [m for m in net.modules() if isinstance(m, snntorch.SpikingNeuron)]
 
 
 def held(net: nn.Module, kind: Kind) -> list[Any]:

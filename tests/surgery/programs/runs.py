@@ -13,7 +13,6 @@ from delayplug import SequenceError
 
 from . import networks
 from .drive import Driver, Stream, UnavailableError
-from .kinds import OWN
 from .networks import MAX_DELAY, Outer, tensors, weighted
 from .oracle import History, Queues, detached, joined, pending, select
 from .program import FUNCTIONAL, SEQUENTIAL, Begin, Program, Run
@@ -152,15 +151,10 @@ class Delayed(Driver):
             interpolation="linear",
             granularity="axonal" if self.kind.own_weights else "synaptic",
             example=self.example() if spec.example else None,
-            neurons=self._own_neurons(target),
         )
         names = [name for name, _ in delayplug.named_delays(self.nets[0])]
         if names != weighted(spec):
             raise AssertionError(f"delays at {names}, not at {weighted(spec)}")
-
-    def _own_neurons(self, net: nn.Module) -> dict[type[nn.Module], str]:
-        mode = "sequence" if self.kind.sequence else "step"
-        return {type(module): mode for module in net.modules() if isinstance(module, OWN)}
 
     def with_state(self, module: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         if self.program.checkpoint and torch.is_grad_enabled():
