@@ -14,9 +14,9 @@ from norse.torch import (
     LIFCell,
     LIFParameters,
     LIFRecurrentCell,
+    Lift,
     LILinearCell,
     LSNNRecurrentCell,
-    Lift,
     SequentialState,
 )
 from torch import Tensor, nn

@@ -230,7 +230,7 @@ class LSTM(nn.Module):
         out = []
         for step in range(x.shape[0]):
             spk, syn, mem = self.slstm1(x[step], syn, mem)
-            spk1, mem1 = self.lif1(self.fc1(spk), mem1)
+            _, mem1 = self.lif1(self.fc1(spk), mem1)
             out.append(mem1)
         return torch.stack(out)
 
