@@ -7,7 +7,6 @@ from typing import Any, Literal
 import norse.torch as norse
 import torch
 from norse.torch.functional.reset import reset_subtract, reset_value
-from norse.torch.functional.threshold import threshold
 from norse.torch.module.coba_lif import CobaLIFCell
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
@@ -17,7 +16,6 @@ from delayplug import (
     Cell,
     ChargeRule,
     Containers,
-    CurrentRule,
     Dynamics,
     ExchangeError,
     Exchanges,
@@ -39,7 +37,8 @@ from delayplug import (
 
 from .adaptive import AdaptiveLIFCell, AdaptiveLIFParameters, adaptive_lif_step
 from .arctan import Arctan
-from .dynamics import RESETS, detached, dynamics as dynamics_of, known_surrogate, output, starts_by_itself
+from .cells import DIFFERENT, GainBoxCell, GainCell, gained_dynamics
+from .dynamics import detached, dynamics as dynamics_of, output, starts_by_itself
 
 _READOUT = (norse.LI, norse.LICell, norse.LIBoxCell, norse.LILinearCell)
 _BOXES = (norse.LIFBoxCell, norse.LIBoxCell)
@@ -131,7 +130,7 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
             raise ExchangeError(
                 "expected a neuron that NIR can describe, got an adaptive neuron (adLIF): train with --neuron lif"
             )
-        own = (_ArctanCell, _GainBoxCell, _GainCell, *_DIFFERENT.values())
+        own = (_ArctanCell, GainBoxCell, GainCell, *DIFFERENT.values())
         if type(neuron) not in (*_BOXES, *_CURRENTS, *_INTEGRATORS, *own):
             raise ExchangeError("of Norse's neurons, only LIF, LI and IAF are supported")
         p: Any = neuron.p
@@ -178,9 +177,9 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
             cell.needs(f"Norse's {kind}Cell", "a reset to a value", cell.rule is Reset.VALUE or kind == "LIFBox")
         parameters = getattr(norse, f"{kind}Parameters")(**numbers)
         if leaks and cell.threshold is not None and not Cell.close(cell.gain, cell.leak):
-            return (_GainBoxCell if box else _GainCell)(parameters, cell.gain.float())
+            return (GainBoxCell if box else GainCell)(parameters, cell.gain.float())
         differ = any(isinstance(value, Tensor) and value.dim() for value in parameters)
-        neuron: nn.Module = (_DIFFERENT[kind] if differ else getattr(norse, f"{kind}Cell"))(parameters, dt=1.0)
+        neuron: nn.Module = (DIFFERENT[kind] if differ else getattr(norse, f"{kind}Cell"))(parameters, dt=1.0)
         return neuron
 
     def gains(self, cell: Cell) -> tuple[Tensor, ...]:
@@ -192,8 +191,8 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         """LIF, LI and IAF, with and without a current, as cells and as layers, and `AdaptiveLIFCell`."""
         if type(neuron) is _ArctanCell:
             return _arctan_dynamics(neuron)
-        if type(neuron) in (_GainBoxCell, _GainCell):
-            return _gained_dynamics(neuron)
+        if type(neuron) in (GainBoxCell, GainCell):
+            return gained_dynamics(neuron)
         return dynamics_of(neuron)
 
     def fused_output(self, neuron: nn.Module, activity: NeuronActivity) -> Any:
@@ -255,100 +254,6 @@ def _adaptive_step(neuron: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, An
     assert isinstance(neuron, AdaptiveLIFCell)
     spikes, after = adaptive_lif_step(x, state[0], neuron.p, constants=state[1])
     return spikes, (after, state[1])
-
-
-class _Moving(nn.Module):
-    """Mixin of a cell whose constants differ among its neurons: they move with it to another device.
-
-    Norse's parameters are plain tensors, which stay where they are; single numbers may.
-    """
-
-    p: Any
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_Moving":
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        differ = (isinstance(value, Tensor) and value.dim() > 0 for value in self.p)
-        self.p = type(self.p)(*(fn(v).to(v.dtype) if d else v for d, v in zip(differ, self.p, strict=True)))
-        return self
-
-
-class _LIFCell(_Moving, norse.LIFCell):  # type: ignore[misc]
-    """With a current."""
-
-
-class _LIFBoxCell(_Moving, norse.LIFBoxCell):  # type: ignore[misc]
-    """Without a current."""
-
-
-class _LICell(_Moving, norse.LICell):  # type: ignore[misc]
-    """A readout with a current."""
-
-
-class _LIBoxCell(_Moving, norse.LIBoxCell):  # type: ignore[misc]
-    """A readout without a current."""
-
-
-class _IAFCell(_Moving, norse.IAFCell):  # type: ignore[misc]
-    """Without a leak."""
-
-
-_DIFFERENT = {"LIF": _LIFCell, "LIFBox": _LIFBoxCell, "LI": _LICell, "LIBox": _LIBoxCell, "IAF": _IAFCell}
-
-
-class _Gained(_Moving):
-    """Mixin of a cell that adds its input, or its current, times `gain`, and not times its leak.
-
-    Scaling the input instead would round it, and a membrane that comes to the threshold exactly would miss it.
-    """
-
-    gain: Tensor
-    state_fallback: Any
-
-    def __init__(self, p: Any, gain: Tensor) -> None:
-        super().__init__(p, dt=1.0)
-        self.register_buffer("gain", gain, persistent=False)
-
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        p, state = self.p, self.state_fallback(x) if state is None else state
-        has_current = isinstance(state, norse.LIFFeedForwardState)
-        current = state.i + x if has_current else x
-        v = state.v + p.tau_mem_inv * (p.v_leak - state.v) + self.gain * current
-        spikes = threshold(v - p.v_th, p.method, p.alpha)
-        if not has_current:
-            return spikes, norse.LIFBoxFeedForwardState(v=p.reset_method(spikes, v, p.v_reset, p.v_th))
-        v = (1 - spikes) * v + spikes * p.v_reset
-        return spikes, norse.LIFFeedForwardState(v=v, i=current - p.tau_syn_inv * current)
-
-
-class _GainBoxCell(_Gained, norse.LIFBoxCell):  # type: ignore[misc]
-    """Without a current."""
-
-
-class _GainCell(_Gained, norse.LIFCell):  # type: ignore[misc]
-    """With a current."""
-
-
-def _gained_dynamics(neuron: Any) -> Dynamics | None:
-    p, has_current = neuron.p, type(neuron) is _GainCell
-    surrogate = known_surrogate(p.method, p.alpha)
-    after = ResetAfter.VALUE if has_current else RESETS.get(p.reset_method)
-    if surrogate is None or after is None or not starts_by_itself(neuron):
-        return None
-    return Dynamics(
-        charge=ChargeRule.LEAK_AND_GAIN,
-        leak=p.tau_mem_inv,
-        rest=p.v_leak,
-        gain=neuron.gain,
-        current=CurrentRule.JUMP if has_current else CurrentRule.NONE,
-        synapse=-p.tau_syn_inv if has_current else 0.0,
-        threshold=p.v_th,
-        after=after,
-        reset=p.v_reset if after is ResetAfter.VALUE else 0.0,
-        surrogate=surrogate,
-        start=detached(p.v_leak),
-        shows_membrane=True,
-        shows_current=has_current,
-    )
 
 
 class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
