@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from ..errors import ArgumentError, DataError, did_you_mean, shortened
 from .recordings import Recordings
 
 with extra("bench", "the picture of a folder of recordings"):
+    import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import FigureCanvasBase
     from matplotlib.figure import Figure

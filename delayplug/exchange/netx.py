@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from .._extras import require
 from .._tables import make_table, number, text, to_text
-from ..errors import ExchangeError, ExtraMissingError
+from ..errors import ExchangeError
 from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
-from ..toolkits import plugins
 from .chain import Stage, stages_of
 from .from_model import graph_of
 
@@ -137,8 +137,7 @@ def to_netx(
         ExchangeError: something in the model, which is named, has no counterpart on the device. Nothing was written.
         ExtraMissingError: the package h5py is missing.
     """
-    if not plugins.is_installed("h5py"):
-        raise ExtraMissingError("delayplug.to_netx", "h5py", "netx")
+    require("h5py", "netx", "delayplug.to_netx")
     path = Path(path)
     made = []
     stages = stages_of(graph_of(model, example, outputs))

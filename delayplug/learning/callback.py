@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import ExtraMissingError
+from .._extras import extra
+from ..errors import 
 from ..layers.base import DelayLayer
 from ..surgery.find import all_delays
 from .schedules import ScheduleState, Shape, SigmaSchedule, anneals
@@ -131,10 +132,8 @@ _made: dict[type[DelayCallback], type[DelayCallback]] = {}
 
 def _with_hooks(kind: type[DelayCallback]) -> type[DelayCallback]:
     """The class that is Lightning's, too: a trainer calls many hooks, of which those are here that do something."""
-    try:
+    with extra("bench", "delayplug.DelayCallback"):
         from lightning.pytorch.callbacks import Callback
-    except ImportError as error:
-        raise ExtraMissingError("delayplug.DelayCallback", "lightning", "bench") from error
     if issubclass(kind, Callback):
         return kind
     if kind not in _made:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-import matplotlib
 import numpy as np
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from .methods import Row, data_of, last_epoch, rows_of
 from .tables import held_header
 
 with extra("bench", "the report"):
+    import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure

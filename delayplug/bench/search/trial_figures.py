@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
 from ..._colours import BLUE, DARK, GREY, LIGHT, VERMILLION
@@ -13,6 +12,7 @@ from .standings import first_accuracy, searched, shown_value
 from .trials import Sweep, Trial
 
 with extra("bench", "the report on a sweep"):
+    import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
