@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .._extras import extra
-from ..errors import 
 from ..layers.base import DelayLayer
 from ..surgery.find import all_delays
 from .schedules import ScheduleState, Shape, SigmaSchedule, anneals
