@@ -83,7 +83,7 @@ def trace(
     """
     tracer = _Tracer()
     # Kernels of neurons would be operations that nobody else knows.
-    with preserved(model), fused_neurons(False), ExitStack() as stack:
+    with preserved(model), ExitStack() as stack:
         for name, module in model.named_modules():
             if any(module.children()):
                 tracer.enclose(stack, name, module)
@@ -251,7 +251,7 @@ class Tracer(TorchDispatchMode):
     def drive(self, model: nn.Module, example: Example, failure: type[DelayplugError]) -> None:
         """Run the model on the example while active; raises `failure` if it does not run."""
         try:
-            with self:
+            with fused_neurons(False), self:  # a kernel would hide what a neuron does
                 drive(model, example)
         except DelayplugError:
             raise
