@@ -107,7 +107,8 @@ class Laws(SequenceLaws, CapabilityLaws):
             layer: Any = plain.get_submodule(name)
             weights = layer.get_submodule(containers(toolkit).lifted(layer))  # "": the layer itself
             if toolkit.is_neuron(layer):
-                shift_cell(layer, delays, own_weights(toolkit).input_weights(layer))
+                whole = toolkit.mode(layer) is Mode.SEQUENCE
+                shift_cell(layer, delays, own_weights(toolkit).input_weights(layer), takes_sequences=whole)
             else:
                 shift_inputs(layer, weights, delays, granularity, network.sees_of(name), batch=x.shape[1])
         got = network.run(net, x)

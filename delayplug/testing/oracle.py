@@ -74,13 +74,14 @@ def shift_inputs(
     layer.register_forward_hook(hook)
 
 
-def shift_cell(cell: nn.Module, delays: Tensor, weight: str = "") -> None:
-    """The same for the input (B, C, ...) of a neuron that steps and weighs it itself.
+def shift_cell(cell: nn.Module, delays: Tensor, weight: str = "", *, takes_sequences: bool = False) -> None:
+    """The same for the input of a neuron that weighs it itself.
 
     Args:
-        cell: the neuron.
+        cell: the neuron; its input is a step (B, C, ...).
         delays: whole steps, one for each channel of its input or for each of its synapses.
         weight: name of the weights (O, I) of these synapses.
+        takes_sequences: its input is a sequence (T, B, C, ...).
     """
     past: list[Tensor] = []
     if delays.dim() == 3:  # the cell gets more inputs: those of each age, to which it has the synapses of that delay
@@ -88,9 +89,12 @@ def shift_cell(cell: nn.Module, delays: Tensor, weight: str = "") -> None:
         parts = [own.detach() * (delays.squeeze(-1) == age) for age in range(MAX_DELAY + 1)]
         setattr(cell, weight, nn.Parameter(torch.cat(parts, 1)))
 
+    def delayed(x: Tensor) -> Tensor:
+        by_age = _by_age(past, x)
+        return torch.cat(by_age, -1) if delays.dim() == 3 else _of_channels(by_age, delays, space=x.dim() - 2)
+
     def hook(module: nn.Module, args: Any) -> Any:
-        by_age = _by_age(past, args[0])
-        x = torch.cat(by_age, -1) if delays.dim() == 3 else _of_channels(by_age, delays, space=args[0].dim() - 2)
+        x = torch.stack([delayed(x_t) for x_t in args[0]]) if takes_sequences else delayed(args[0])
         return (x, *args[1:])
 
     cell.register_forward_pre_hook(hook)

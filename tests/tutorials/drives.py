@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import delayplug
+
 Pick = Callable[[Any], Tensor]
 
 
@@ -40,3 +42,9 @@ def passed(net: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         y, state = net(x_t, state)
         out.append(y)
     return torch.stack(out), state
+
+
+def unrolled_constant(net: nn.Module, x: Tensor) -> Tensor:
+    """`unroll` for a network that gets the first step of x, as often as x has steps."""
+    out: Tensor = delayplug.unroll(net, x[0], steps=len(x))
+    return out

@@ -81,6 +81,7 @@ def times(tutorial: Tutorial, attempt: Attempt, rounds: int = 5) -> Times:
         "plain": lambda: network.run(plain, x),
         "delayed": lambda: network.run(delayed, x),
     }
+    network.run(delayed, x)  # which tells some networks how many steps there are
     refusal = ""
     unrolled = tutorial.unrolled
     if unrolled is not None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from delayplug.testing import Network
 
-from .drives import louder, passed
+from .drives import louder, passed, unrolled_constant
 from .tutorial import Attempt, Tutorial
 
 _IMAGE = (1, 28, 28)
@@ -234,6 +234,7 @@ TUTORIALS = (
         Network("MNIST", lambda: louder(Images(), 3), _IMAGE, ("conv1", "conv2", "fc1"), _images),
         steps=32,
         batch=8,
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "CIFAR-10",
@@ -248,6 +249,7 @@ TUTORIALS = (
         ),
         steps=32,
         batch=4,
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "memory",
@@ -266,6 +268,7 @@ TUTORIALS = (
         steps=40,
         batch=1,
         more=(_AXONAL,),
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "speech commands",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from delayplug.testing import Network
 
-from .drives import constant, held, louder
+from .drives import constant, held, louder, unrolled_constant
 from .tutorial import Tutorial
 
 _IMAGE = (1, 28, 28)
@@ -272,6 +272,7 @@ TUTORIALS = (
         Network("constant image", lambda: louder(ConstantInput()), (784,), _FC, _images),
         steps=25,
         batch=128,
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "convolutions",
@@ -280,6 +281,7 @@ TUTORIALS = (
         Network("convolutions", lambda: louder(image_convolutions()), _IMAGE, ("0", "3", "7"), _hidden_constant),
         steps=50,
         batch=8,
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "events",
@@ -304,6 +306,7 @@ TUTORIALS = (
         Network("recurrent classification", lambda: louder(RecurrentImages()), (784,), _FC, _images),
         steps=25,
         batch=64,
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "population code",
@@ -312,6 +315,7 @@ TUTORIALS = (
         Network("population code", lambda: louder(population()), (784,), ("0", "2"), _hidden_constant),
         steps=25,
         batch=64,
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "autoencoder",
@@ -327,6 +331,7 @@ TUTORIALS = (
         steps=5,
         batch=8,
         max_delay=2,
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "StateLeaky",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from delayplug.testing import Network
 
-from .drives import held, louder
+from .drives import held, louder, unrolled_constant
 from .tutorial import Attempt, Tutorial
 
 _ATAN = surrogate.ATan()
@@ -300,6 +300,7 @@ TUTORIALS = (
         steps=16,
         batch=128,
         max_delay=5,
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "actor and critic",
@@ -309,6 +310,7 @@ TUTORIALS = (
         steps=16,
         batch=4,
         max_delay=5,
+        unrolled=unrolled_constant,
     ),
     Tutorial(
         "SEW ResNet",
