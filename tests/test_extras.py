@@ -126,7 +126,8 @@ def test_commands_work_or_name_the_extra(tmp_path: Path) -> None:
     done = in_the_core(COMMANDS, json.dumps([*works, *needs_bench]), cwd=tmp_path)
     for line in works:
         code, printed, said = done[line]
-        assert (code, said) == (0, ""), line
+        waits = [said_line for said_line in said.splitlines() if not said_line.startswith("importing the toolkits")]
+        assert (code, waits) == (0, []), line
         assert printed, line
     for line in needs_bench:
         code, _, said = done[line]

@@ -266,7 +266,7 @@ class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
         parameters = norse.LIFBoxParameters(
             tau_mem_inv=torch.tensor(1 / tau),  # per step: dt = 1
             v_th=torch.tensor(threshold),
-            alpha=torch.tensor(alpha),
+            alpha=torch.tensor(alpha, device="cpu"),  # read as a number: no device is waited for
             reset_method=reset_method,
         )
         super().__init__(parameters, dt=1.0)

@@ -33,6 +33,10 @@ class Ages:
         self.kernel, self.taps, self.requires_grad = kernel, kernel.unbind(0), kernel.requires_grad
         self._joined: Tensor | None = None
 
+    def detach(self) -> "Ages":
+        """The same kernel without its graph, as for a tensor."""
+        return Ages(self.kernel.detach())
+
     def joined(self, join: Callable[[Tensor], Tensor]) -> Tensor:
         """The form of all ages together, made at the first call."""
         if self._joined is None:
@@ -91,6 +95,10 @@ class Sums:
         after = Sums(self._given, self.count, silent=self.silent)
         after.x, after._version, after._mode, after.history = self.x, self._version, self._mode, history
         return after
+
+    def detach(self) -> "Sums":
+        """Itself, for whoever detaches the parts of a state one by one: they belong to the history that is detached."""
+        return self
 
     def with_new_kernel(self) -> "Sums":
         """The same for a kernel that has changed on the way: what the old one gave is not part of the output."""

@@ -52,12 +52,13 @@ class OnePass(TorchFunctionMode):
         # By function and arguments, which are held, so that no other tensor can get their identity.
         self._made: dict[tuple[object, ...], tuple[Any, Any]] = {}
         self._of_steps: dict[int, Tensor] = {}
+        self._is_inside = False  # of a module that runs once, where everything is computed
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "") == "__get__":
+        if self._is_inside or getattr(func, "__name__", "") == "__get__":
             return func(*args, **kwargs)
         if func in (torch.stack, torch.cat) and (joined := self._joined(func, *args, **kwargs)) is not None:
             return joined
@@ -89,8 +90,11 @@ class OnePass(TorchFunctionMode):
             if name in self._calls:
                 self._calls[name] += 1
             if not first:
-                with torch._C.DisableTorchFunction():
+                self._is_inside = True
+                try:
                     first.append((x, forward(x, *state, **more)))
+                finally:
+                    self._is_inside = False
                 self._keep(first[0][1])
                 return first[0][1]
             of, out = first[0]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .vocabulary import Mode
@@ -110,6 +109,6 @@ def never_fires(owner: object, name: str) -> bool:
     For `Toolkit.is_spiking`: such a neuron is a readout. False if there is no such attribute, or no number in it.
     """
     threshold = getattr(owner, name, None)
-    if not isinstance(threshold, Tensor | Real):
-        return False
-    return bool((torch.as_tensor(threshold) >= _NEVER).all())
+    if isinstance(threshold, Tensor):
+        return bool((threshold >= _NEVER).all())
+    return isinstance(threshold, Real) and threshold >= _NEVER  # without torch: a step on a GPU may ask

@@ -208,7 +208,7 @@ def test_a_folder_that_cannot_be_written_to(site: Site) -> None:
 
 
 def test_no_such_data_set(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="name: expected 'shd' or 'ssc', got 'mnist'"):
+    with pytest.raises(ArgumentError, match="name: expected one of shd, ssc, got 'mnist'"):
         download("mnist", tmp_path)
     with pytest.raises(ArgumentError, match="packing: expected one in which ssc is offered: zip, got 'gz'"):
         download("ssc", tmp_path, packing="gz")

@@ -183,7 +183,7 @@ def test_unknown_speakers_stay_unknown():
         ({"pool": 0}, "pool: expected an integer >= 1 that divides the 60 channels, got 0"),
         ({"pool": 7}, "pool"),
         ({"pool": 2.0}, "pool"),
-        ({"binning": "even"}, "binning: expected 'grid' or 'events', got 'even'"),
+        ({"binning": "even"}, "binning: expected one of grid, events, got 'even'"),
         ({"steps": 0}, "steps: expected an integer >= 1"),
         ({"steps": 2.5}, "steps"),
     ],

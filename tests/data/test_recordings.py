@@ -302,7 +302,7 @@ def test_seconds_that_are_taken_for_something_smaller_are_noticed(write):
 
 
 def test_units_of_time_are_these(write):
-    with pytest.raises(ArgumentError, match="time_unit: expected one of check, s, ms, us, got ns"):
+    with pytest.raises(ArgumentError, match="time_unit: expected one of check, s, ms, us, got 'ns'"):
         read_recordings(write(), time_unit="ns")
 
 

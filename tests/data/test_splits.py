@@ -114,7 +114,7 @@ ARGUMENTS = {
     "fraction 0": ({"fraction": 0}, "fraction: expected a number between 0 and 1"),
     "fraction 1": ({"fraction": 1.0}, "fraction"),
     "fraction nan": ({"fraction": float("nan")}, "fraction"),
-    "by": ({"by": "class"}, "by: expected 'auto' or 'speaker' or 'stratified', got 'class'"),
+    "by": ({"by": "class"}, "by: expected one of auto, speaker, stratified, got 'class'"),
     "seed": ({"seed": -1}, "seed: expected an integer >= 0"),
     "seed none": ({"seed": None}, "seed"),
     "labels of two dimensions": ({"labels": [[0, 1]]}, "labels: expected integers"),

@@ -67,9 +67,9 @@ def test_a_bias_beside_dendritic_delays_is_the_bias_of_the_layer() -> None:
     delayplug.add_delays(net, granularity="dendritic", max_delay=5).eval()
     (stage,) = stages_of(graph_of(net, None, None))
     assert stage.bias is not None
-    torch.testing.assert_close(stage.bias, net[0].bias.detach())
+    torch.testing.assert_close(stage.bias, net[0].bias.detach().cpu())
     assert stage.delays is not None
-    assert torch.equal(stage.delays[:, 0], net[0].delay.delays.detach().round().long())
+    assert torch.equal(stage.delays[:, 0], net[0].delay.delays.detach().cpu().round().long())
 
 
 def test_what_is_no_chain_is_refused_by_name() -> None:

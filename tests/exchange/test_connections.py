@@ -35,7 +35,7 @@ def test_each_synapse_once_with_its_weight_and_delay(granularity: str) -> None:
         assert weight == float(net[0].weight[o, i])
         assert delay == pytest.approx((float(whole[place]) + 1) * 0.5)
     assert first.bias is not None
-    np.testing.assert_allclose(first.bias, net[0].bias.detach())
+    np.testing.assert_allclose(first.bias, net[0].bias.detach().cpu())
     assert second.bias is None
     assert float(first.cell.leak) == pytest.approx(0.1)
 

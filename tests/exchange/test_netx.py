@@ -138,7 +138,7 @@ def test_layout(tmp_path: Path) -> None:
     assert (first["type"], first["neuron"]["type"]) == ("dense", "CUBA")
     assert (int(first["inFeatures"]), int(first["outFeatures"]), first["shape"].tolist()) == (12, 20, [20])
     assert first["weight"].shape == first["delay"].shape == (20, 12)
-    np.testing.assert_array_equal(first["delay"], net[0].delay.delays.detach().round().squeeze(-1))
+    np.testing.assert_array_equal(first["delay"], net[0].delay.delays.detach().cpu().round().squeeze(-1))
     assert set(first["neuron"]) >= {"iDecay", "vDecay", "vThMant", "refDelay"}
     assert int(first["neuron"]["iDecay"]) == 4096  # no current
     assert int(second["neuron"]["vDecay"]) == 512
@@ -152,7 +152,7 @@ def test_rounding_is_told_and_within_half_a_step(tmp_path: Path) -> None:
     net = delayplug.add_delays(two(leaky(), leaky()), max_delay=20).eval()
     file = to_netx(net, tmp_path / "net.net")
     for made, name, stored in zip(file.layers, ("0", "2"), layers_of(file.path), strict=True):
-        weight = net.get_submodule(name).weight.detach().numpy()
+        weight = net.get_submodule(name).weight.detach().cpu().numpy()
         error = np.abs(stored["weight"] / made.scale - weight).max() / np.abs(weight).max()
         assert made.weight_error == pytest.approx(100 * error, rel=1e-3)
         assert 0 < error <= 1 / 200
@@ -175,7 +175,9 @@ def test_biases_are_written_with_a_warning(tmp_path: Path) -> None:
         file = to_netx(net, tmp_path / "net.net")
     assert len(file.notes) == 2
     stored = layers_of(file.path)[0]["bias"]
-    np.testing.assert_allclose(stored / file.layers[0].scale, net[0].bias.detach(), atol=0.6 / file.layers[0].scale)
+    np.testing.assert_allclose(
+        stored / file.layers[0].scale, net[0].bias.detach().cpu(), atol=0.6 / file.layers[0].scale
+    )
 
 
 def test_convolutions_without_delays(tmp_path: Path) -> None:

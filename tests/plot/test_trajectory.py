@@ -33,6 +33,6 @@ def test_trajectory_of_several_layers_wants_a_name() -> None:
     history = DelayHistory(networks()["snntorch"])
     with pytest.raises(ArgumentError, match="layer: expected one of '0', '2', got None"):
         plot.trajectory(history)
-    with pytest.raises(ArgumentError, match="layer: expected one of '0', '2', got 'fc9'"):
+    with pytest.raises(ArgumentError, match="layer: expected one of 0, 2, got 'fc9'"):
         plot.trajectory(history, "fc9")
     assert plot.trajectory(history, "2").get_title() == "2"

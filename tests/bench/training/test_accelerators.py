@@ -19,7 +19,7 @@ def test_devices_must_agree_with_who_started_the_processes(monkeypatch: pytest.M
 
 
 def test_unknown_accelerators() -> None:
-    with pytest.raises(ArgumentError, match=r"accelerator: expected devices that are there .* got 'abacus'"):
+    with pytest.raises(ArgumentError, match=r"accelerator: expected one of auto, cpu, .* got 'abacus'"):
         check_devices(Resources("abacus"))
 
 
