@@ -12,6 +12,7 @@ from ..config import SYNTHETIC, RunConfig
 from ..hardware import within_memory
 from ..known_frames import KNOWN_FRAMES, KnownFrames, known_frames
 from ..model.network import DelayNetwork
+from ..model.synapses import without_masks
 from .consistency import unlike_accuracies, unlike_costs, unlike_recordings
 
 _NEEDED = ("python", "torch", "delayplug")
@@ -117,5 +118,5 @@ def _size(config: RunConfig, channels: int, classes: int) -> Size:
     network = DelayNetwork((channels, *config.hidden, classes), plugins.toolkit(config.backend), config).eval()
     parameters = network.trainable()
     if network.delays_now():
-        freeze_delays(network)
+        freeze_delays(without_masks(network))
     return Size(parameters, costs(network).state_bytes)

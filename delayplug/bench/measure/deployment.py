@@ -22,6 +22,7 @@ from ..comparison.trained import load_trained, read_model
 from ..config import Readout, RunConfig
 from ..hardware import matmul_precision, within_memory
 from ..model.network import DelayNetwork, class_scores
+from ..model.synapses import without_masks
 from ..task import TEST_SET, Task, load_task
 from ..training.batches import evaluation_loader
 from ..training.trainer import build_network
@@ -93,7 +94,7 @@ def deploy(
             progress(name)
             network = build_network(config, task)
             load_trained(network, state, folder / MODEL)
-            freezing = constrain(network.eval())
+            freezing = constrain(without_masks(network.eval()))
             packed = 0 if freezing is None else freezing.packed_bytes
             rows[name] = Deployment(_accuracy(network, task, config.readout), packed, _costs(network, example))
     return rows

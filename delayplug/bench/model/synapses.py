@@ -177,3 +177,14 @@ def draw_delays(layer: LearnableDelay, whole: bool = False) -> LearnableDelay:
     if whole:
         layer.delays.copy_((layer.delays + 0.5).floor()).requires_grad_(False)
     return layer
+
+
+def without_masks(network: nn.Module) -> nn.Module:
+    """The same network with weights that are zero where there is no synapse, and no mask that keeps them so.
+
+    To freeze it: what a layer with a parametrization computes is not known there.
+    """
+    for module in network.modules():
+        if isinstance(module, LearnableDelay) and parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    return network

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from delayplug import LearnableDelay, parameter_groups
+from delayplug import LearnableDelay, freeze_delays, parameter_groups
 from delayplug.bench.config import RunConfig, configure
 from delayplug.bench.model.network import DelayNetwork
-from delayplug.bench.model.synapses import Synapses
+from delayplug.bench.model.synapses import Synapses, without_masks
 from delayplug.bench.resources import Resources
 from delayplug.bench.task import load_task
 from delayplug.bench.training.trainer import train
@@ -165,3 +165,16 @@ def test_weights_computed_anew_are_never_stale() -> None:
         for factor in (2.0, 3.0, 4.0):
             scale.factor = factor
             torch.testing.assert_close(layer(x), factor * plain, rtol=1e-4, atol=1e-4)
+
+
+def test_sparse_networks_can_be_frozen_without_their_masks() -> None:
+    torch.manual_seed(0)
+    config = RunConfig(delays="learned", fan_in=3, max_delay=5)
+    network, x = (
+        DelayNetwork((9, 8, 3), toolkit("spikingjelly"), config).eval(),
+        torch.randint(0, 3, (12, 4, 9)).float(),
+    )
+    expected = network(x)
+    assert without_masks(network) is network
+    freeze_delays(network)
+    torch.testing.assert_close(network(x), expected)
