@@ -211,7 +211,9 @@ class Norse(Toolkit, Containers, OwnWeights, Exchanges, Benchmarks, FusedNeurons
         )
 
     def readout_neuron(self, *, tau: float) -> nn.Module:
-        neuron: nn.Module = norse.LIBoxCell(norse.LIBoxParameters(tau_mem_inv=torch.tensor(1 / tau)), dt=1.0)
+        neuron: nn.Module = norse.LIBoxCell(
+            norse.LIBoxParameters(tau_mem_inv=torch.tensor(1 / tau, device="cpu")), dt=1.0
+        )
         return neuron
 
     def run(self, neuron: nn.Module, x: Tensor) -> Tensor:
@@ -264,9 +266,9 @@ class _ArctanCell(norse.LIFBoxCell):  # type: ignore[misc]
 
     def __init__(self, tau: float, threshold: float, alpha: float, reset_method: Callable[..., Tensor]) -> None:
         parameters = norse.LIFBoxParameters(
-            tau_mem_inv=torch.tensor(1 / tau),  # per step: dt = 1
-            v_th=torch.tensor(threshold),
-            alpha=torch.tensor(alpha, device="cpu"),  # read as a number: no device is waited for
+            tau_mem_inv=torch.tensor(1 / tau, device="cpu"),  # per step: dt = 1. Numbers: no device is waited for
+            v_th=torch.tensor(threshold, device="cpu"),
+            alpha=torch.tensor(alpha, device="cpu"),
             reset_method=reset_method,
         )
         super().__init__(parameters, dt=1.0)

@@ -84,7 +84,7 @@ def spikes() -> Tensor:
 
 @torch.no_grad()
 def model_spikes(net: nn.Module, x: Tensor) -> np.ndarray:
-    return delayplug.unroll(net, x)[:, 0].numpy()
+    return delayplug.unroll(net, x)[:, 0].cpu().numpy()
 
 
 def delayed(kind: str, granularity: str = "synaptic", max_delay: int = 20) -> nn.Module:
@@ -98,7 +98,7 @@ def test_the_device_fires_as_the_model_one_step_later_for_each_layer(
 ) -> None:
     net, x = delayed(kind, granularity), spikes()
     file = to_netx(net, tmp_path / "net.net")
-    expected, got = model_spikes(net, x), run(file.path, x[:, 0].numpy())
+    expected, got = model_spikes(net, x), run(file.path, x[:, 0].cpu().numpy())
     assert file.latency == 2
     assert all(made.weight_error < 1e-3 for made in file.layers)
     assert expected.sum() > 10
@@ -124,11 +124,11 @@ LAVA = os.environ.get("DELAYPLUG_LAVA", "")  # an interpreter that has lava-dl
 def test_lava_reads_the_file_and_fires_as_the_reader_here(kind: str, tmp_path: Path) -> None:
     net, x = delayed(kind), spikes()
     path = to_netx(net, tmp_path / "net.net").path
-    np.save(tmp_path / "in.npy", x[:, 0].numpy())
+    np.save(tmp_path / "in.npy", x[:, 0].cpu().numpy())
     command = [LAVA, str(HERE / "run_in_lava.py"), str(path), str(tmp_path / "in.npy"), str(tmp_path / "out.npy")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run(command, check=True, env=environment, capture_output=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), run(path, x[:, 0].numpy()))
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), run(path, x[:, 0].cpu().numpy()))
 
 
 def test_layout(tmp_path: Path) -> None:

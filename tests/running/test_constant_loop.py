@@ -139,7 +139,7 @@ def test_equal_to_a_loop_around_the_model(delayed: bool) -> None:
 
 class Summed(Tutorial):
     def forward(self, x: Tensor) -> Tensor:
-        mem1, total = self.lif1.init_leaky(), torch.zeros(12)
+        mem1, total = self.lif1.init_leaky(), torch.zeros(12, device=x.device)
         for _ in range(T):
             spk1, mem1 = self.lif1(self.fc1(x), mem1)
             total = total + spk1
@@ -148,7 +148,7 @@ class Summed(Tutorial):
 
 class Fed(Tutorial):
     def forward(self, x: Tensor) -> Tensor:
-        mem1, spk1, spikes = self.lif1.init_leaky(), torch.zeros(12), []
+        mem1, spk1, spikes = self.lif1.init_leaky(), torch.zeros(12, device=x.device), []
         for _ in range(T):
             spk1, mem1 = self.lif1(self.fc1(x) + 0.1 * spk1, mem1)
             spikes.append(spk1)
