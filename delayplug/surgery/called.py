@@ -3,7 +3,7 @@
 import itertools
 import threading
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -104,12 +104,13 @@ class ModelWatch:
         self.memories: list[FollowsCalls] = []
         self.plans: list[object] = []  # by which the delays were made: for `describe_delays`
         self.steps_needed = 0  # a shorter sequence is to be warned of; 0 if that is known or was said
+        self.warn_of_short_sequence: Callable[[nn.Module, int, int], None] | None = None  # with steps and stack level
         self.length = 0  # of the sequence after the last call, in steps, while it is not known how many all have
         self.sees_ends = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(
-            {"sees_ends": False, "steps_needed": 0, "length": 0, **state}
+            {"sees_ends": False, "steps_needed": 0, "warn_of_short_sequence": None, "length": 0, **state}
         )  # delayplug 0.1 had no hook at the end of a call
 
     @eager
@@ -139,9 +140,8 @@ class ModelWatch:
         """After two calls that leave sequences of the same length each call is one; warn if that is a short one."""
         before, self.length = self.length, max(memory.length_after(call.serial) for memory in self.memories)
         if self.length == before > 1:
-            from .fits import warn_of_short_sequence  # which needs this module
-
-            warn_of_short_sequence(model, self.length, stacklevel=8)
+            if self.warn_of_short_sequence is not None:
+                self.warn_of_short_sequence(model, self.length, 8)
             self.steps_needed = 0  # how long sequences are is known now
 
     def attach(self, model: nn.Module) -> None:
