@@ -10,6 +10,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def path_to_write(path: "str | Path") -> Path:
+    """The path of a file to be written, or OSError: its folder does not exist, or it is a folder itself."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} cannot be written: it is a folder")
+    return path
+
+
 def replace_file(path: Path, content: bytes | str) -> None:
     """Write a file: another one in the same folder, which then replaces it.
 

@@ -6,6 +6,9 @@ Rich is imported when a table is made, so that importing this module costs nothi
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -119,19 +122,39 @@ def width_of(columns: Iterable[Iterable[str]], gap: int) -> int:
     return sum(widths) + gap * (len(widths) - 1) + 2
 
 
-def to_text(renderable: RenderableType, width: int = 120) -> str:
+def terminal_width() -> int | None:
+    """How many characters a line of the terminal has; None if standard output is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
+def wrapped(line: str, width: int | None) -> str:
+    """A line broken between words, what follows further to the right than its beginning; as it is without a width."""
+    if width is None or len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(
+        line.strip(),
+        max(width, 40),
+        initial_indent=indent,
+        subsequent_indent=f"{indent}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def to_text(renderable: RenderableType, width: int | None = None) -> str:
     """What rich prints for a table, a group of them, or anything else that it can print, without colours.
 
     Args:
         renderable: an object with `__rich__` among others.
-        width: of the terminal, in characters.
+        width: in characters; by default that of the terminal, if standard output is one, and at most 120.
 
     Returns:
         Lines without spaces behind them, and without empty lines before the first and after the last.
     """
     from rich.console import Console
 
-    console = Console(width=width, color_system=None)
+    console = Console(width=width or min(terminal_width() or 120, 120), color_system=None)
     with console.capture() as capture:
         console.print(renderable)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from delayplug._files import picture_of, replace_file
+from delayplug._files import path_to_write, picture_of, replace_file
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
@@ -38,3 +38,11 @@ def test_pictures_by_the_end_of_their_name() -> None:
     assert b"<svg" in picture_of(figure, Path("a.SVG"))
     with pytest.raises(ValueError, match="xyz"):
         picture_of(figure, Path("a.xyz"))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert path_to_write(str(tmp_path / "file")) == tmp_path / "file"
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        path_to_write(tmp_path / "missing" / "file")
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        path_to_write(tmp_path)

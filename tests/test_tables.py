@@ -91,3 +91,30 @@ def test_import_loads_nothing() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_the_terminal_sets_the_width(monkeypatch):
+    import io
+    import sys
+
+    from delayplug._tables import terminal_width, wrapped
+
+    table = make_table(text("why"))
+    table.add_row("words " * 30)
+    assert terminal_width() is None
+    assert max(map(len, to_text(table).splitlines())) > 80
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "80")
+    assert terminal_width() == 80
+    assert max(map(len, to_text(table).splitlines())) <= 80
+    line = "      " + "a new sequence " * 8
+    assert wrapped(line, None) == wrapped(line, 200) == line
+    first, *others = wrapped(line, 80).splitlines()
+    assert first.startswith("      a new")
+    assert others
+    assert all(other.startswith(" " * 10) and len(other) <= 80 for other in others)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from .._extras import require
+from .._files import path_to_write
 from .._tables import make_table, number, text, to_text
 from ..errors import ExchangeError
 from ..neurons.cell import Cell, Reset
@@ -136,9 +137,10 @@ def to_netx(
     Raises:
         ExchangeError: something in the model, which is named, has no counterpart on the device. Nothing was written.
         ExtraMissingError: the package h5py is missing.
+        OSError: the file cannot be written; what was there before is there still.
     """
     require("h5py", "netx", "delayplug.to_netx")
-    path = Path(path)
+    path = path_to_write(path)
     made = []
     stages = stages_of(graph_of(model, example, outputs))
     for stage in stages:

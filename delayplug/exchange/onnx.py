@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .._extras import require
-from .._files import replace_file
+from .._files import path_to_write, replace_file
 from ..errors import ExchangeError
 from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
@@ -53,8 +53,9 @@ def to_onnx(
         OSError: the file cannot be written; what was there before is there still.
     """
     require("onnx", "onnx", "delayplug.to_onnx")
-    replace_file(Path(path), _Writer(graph_of(model, example, outputs)).model().SerializeToString())
-    return Path(path)
+    path = path_to_write(path)
+    replace_file(path, _Writer(graph_of(model, example, outputs)).model().SerializeToString())
+    return path
 
 
 class _Writer:

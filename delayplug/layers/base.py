@@ -366,11 +366,14 @@ class DelayLayer(DelayParameters, ABC):
         With `spikes`, bool and integers stay as they are, and so does half precision that `_takes_half`.
         """
         self._check_input(x, leading)
-        if x.dtype != self.dtype and x.is_floating_point() and x.dtype not in HALF:
-            expected = f"dtype {self.dtype}, half precision, bool or integers"
+        dtype = self.dtype
+        if x.dtype == dtype:
+            return x, dtype
+        if x.is_floating_point() and x.dtype not in HALF:
+            expected = f"dtype {dtype}, half precision, bool or integers"
             raise ArgumentError("x", expected, x.dtype, "Convert the input or the layer with .to(dtype)")
         keep = spikes and (not x.is_floating_point() or (x.dtype in HALF and self._takes_half(x)))
-        return x if keep else x.to(self.dtype), x.dtype
+        return x if keep else x.to(dtype), x.dtype
 
 
 def _in_precision(y: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,8 @@ computed. `torch.stack` of what the passes have collected is then what the first
 Shapes: T steps, B batch.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,6 +40,26 @@ def calls_of_neurons(network: Network, x: Tensor) -> int:
         except Exception:
             return 0
     return len(calls)
+
+
+@contextmanager
+def shape_explained(network: Network, x: Tensor) -> Iterator[None]:
+    """Within the block, an error says that `steps` or the batch is missing in `unroll(model, x)`, if that shows."""
+    try:
+        yield
+    except Exception as error:
+        calls = calls_of_neurons(network, x[:1])
+        if calls > 1 and calls not in x.shape[1:]:  # where it is, the model can loop over that dimension
+            raise UnrollError(
+                f"the model runs {calls} steps on one input: pass their number, unroll(model, x, steps={calls}), with "
+                "the input (B, ...) that every step has"
+            ) from error
+        if x.dim() == 2:
+            raise UnrollError(
+                f"{error}. x is a sequence (T, B, ...), and got {tuple(x.shape)}: one sample (T, ...) is "
+                "x.unsqueeze(1); an input (B, ...) that every step has needs steps="
+            ) from error
+        raise
 
 
 class OnePass(TorchFunctionMode):

@@ -32,7 +32,7 @@ from ..toolkits import plugins
 from ..toolkits.capabilities import FusedNeurons, dynamics, streams
 from ..toolkits.states import tensors_in
 from ..toolkits.vocabulary import Mode, TimeInside, Turns
-from .constant_loop import OnePass, calls_of_neurons
+from .constant_loop import OnePass, calls_of_neurons, shape_explained
 from .fingerprint import fingerprint
 from .loop import Continuing, Forward, call, from_fresh_state, has_loop, over_time, step_by_step
 from .selfcheck import agree, longest_delay
@@ -95,11 +95,11 @@ def unroll(model: nn.Module, x: Tensor, *, steps: int | None = None, check: bool
     _check_layers(network)
     own_forward = any(not network.in_order(module) for module in _containers(network))
     if not own_forward:
-        with compiled_loops(compile):
+        with shape_explained(network, x), compiled_loops(compile):
             return _unrolled(network, x, loops=False)
     known, key = _looked_at.setdefault(model, {}), _key(network, x, check)
     is_known = key in known
-    with time_must_come_first(network, x, UnrollError):
+    with shape_explained(network, x), time_must_come_first(network, x, UnrollError):
         loops = known[key] if is_known else _looked(network, x, check)
         with compiled_loops(compile):
             out = _unrolled(network, x, loops)

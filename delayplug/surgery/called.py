@@ -3,7 +3,7 @@
 import itertools
 import threading
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -89,6 +89,10 @@ class FollowsCalls(Protocol):
         """The calls of the model, as the memory sees them."""
         ...
 
+    def length_after(self, call: int) -> int:
+        """How many steps the present sequence has after the call of the model with this serial; 0 if that ran none."""
+        ...
+
     def interrupted(self) -> None:
         """A call has ended with an error."""
 
@@ -100,11 +104,13 @@ class ModelWatch:
         self.memories: list[FollowsCalls] = []
         self.plans: list[object] = []  # by which the delays were made: for `describe_delays`
         self.steps_needed = 0  # a shorter sequence is to be warned of; 0 if that is known or was said
+        self.warn_of_short_sequence: Callable[[nn.Module, int, int], None] | None = None  # with steps and stack level
+        self.length = 0  # of the sequence after the last call, in steps, while it is not known how many all have
         self.sees_ends = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(
-            {"sees_ends": False, "steps_needed": 0, **state}
+            {"sees_ends": False, "steps_needed": 0, "warn_of_short_sequence": None, "length": 0, **state}
         )  # delayplug 0.1 had no hook at the end of a call
 
     @eager
@@ -121,11 +127,22 @@ class ModelWatch:
     @eager
     def ends(self, model: nn.Module, args: tuple[object, ...], output: object) -> None:
         """Forward hook, called after an error, too: then there is no output."""
+        call = None
         for memory in self.memories:
             if output is None:
                 memory.interrupted()
             if memory.calls.stack:
-                memory.calls.stack.pop()
+                call = memory.calls.stack.pop()
+        if self.steps_needed and call is not None:
+            self._compare_lengths(model, call)
+
+    def _compare_lengths(self, model: nn.Module, call: Call) -> None:
+        """After two calls that leave sequences of the same length each call is one; warn if that is a short one."""
+        before, self.length = self.length, max(memory.length_after(call.serial) for memory in self.memories)
+        if self.length == before > 1:
+            if self.warn_of_short_sequence is not None:
+                self.warn_of_short_sequence(model, self.length, 8)
+            self.steps_needed = 0  # how long sequences are is known now
 
     def attach(self, model: nn.Module) -> None:
         """Watch the calls of a model."""

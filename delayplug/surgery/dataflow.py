@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ..errors import ArgumentError, DelayplugError, WiringError
 from ..neurons.fused import fused_neurons
 from ..toolkits.states import tensors_in
+from .called import ModelWatch, watch_of
 from .delayed import Delayed
 
 _NEURON = "neuron:"  # what comes from a neuron is marked with this and its name, what comes from a layer with its name
@@ -149,6 +150,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
     values = [tensor.detach().clone() for tensor in tensors]
     grads = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
     memories = [(m.delay_memory, m.delay_memory.snapshot()) for m in modules if isinstance(m, Delayed)]
+    watch = watch_of(model) or ModelWatch()
+    steps_needed, watch.steps_needed = watch.steps_needed, 0  # the lengths of our own sequences tell nothing
     devices = list({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
@@ -160,6 +163,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
                 _refill(attributes[name], content)
         for memory, snapshot in memories:
             memory.restore(snapshot)
+        watch.steps_needed = steps_needed
         with torch.no_grad():
             for tensor, value in zip(tensors, values, strict=True):
                 # A state may have been freed or resized in place; then the object is not a buffer any more.

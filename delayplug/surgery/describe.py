@@ -64,16 +64,14 @@ class Description:
         from rich.console import Group
 
         table = make_table(
-            *(text(name, wrap="anywhere") for name in ("layer", "feeds", "delays")),
-            *(number(name) for name in ("range", "mean", "limit", "sigma", "number")),
-            text("runs"),
-            number("starts", wrap=True),
+            *(text(name, wrap="anywhere") for name in ("layer", "feeds")),
+            text("delays", wrap="never"),
+            *(number(name) for name in ("range", "mean", "limit", "sigma", "number", "note")),
             title=f"{counted(len(self.rows), 'layer')} with delays, "
             f"{counted(sum(row.parameters for row in self.rows), 'parameter')}",
             title_justify="left",
-            gap=3,
         )
-        signals = list(dict.fromkeys(row.reset for row in self.rows))
+        runs = list(dict.fromkeys((row.runs, row.reset) for row in self.rows))
         for row in self.rows:
             table.add_row(
                 row.layer or "(model)",
@@ -84,20 +82,19 @@ class Description:
                 str(row.max_delay),
                 "-" if row.sigma is None else f"{row.sigma:.2f}",
                 f"{row.parameters:,}",
-                row.runs,
-                f"({signals.index(row.reset) + 1})",
+                f"({runs.index((row.runs, row.reset)) + 1})",
             )
         parts: list[RenderableType] = [table] if self.rows else ["No layer has delays."]
-        parts += [plain(f"({i}) a new sequence starts with {signal}") for i, signal in enumerate(signals, 1)]
+        parts += [plain(f"({i}) {how}; a new sequence starts with {signal}") for i, (how, signal) in enumerate(runs, 1)]
         notes = [f"{row.layer}: {row.note}" for row in self.rows if row.note]
         if self.skipped:
             columns = text("layer", wrap="anywhere"), text("why")
-            left_out = make_table(*columns, title="\nleft out", title_justify="left", gap=3)
+            left_out = make_table(*columns, title="\nleft out", title_justify="left")
             for skipped in self.skipped:
                 left_out.add_row(skipped.layer or "(model)", skipped.reason)
             parts.append(left_out)
         if notes:
-            parts.append(plain("\n" + "\n".join(notes)))
+            parts.append(plain("\n".join(notes)))
         return Group(*parts)
 
     def __str__(self) -> str:

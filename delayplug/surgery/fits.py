@@ -64,7 +64,8 @@ def warn_if_too_long(
 def warn_of_short_example(model: nn.Module, plan: Plan, stacklevel: int) -> None:
     """Warn if the sequence of a plan's example is too short for the delays that the model has now.
 
-    If the example was none, or a single step, the model remembers to warn when it runs on a sequence.
+    If the example was none, or a single step, the model remembers to warn when it runs on a sequence: `unroll` does,
+    and so does the second of two calls that run a sequence each.
     """
     connections, limits = _all_delays(model)
     watch = watch_of(model)
@@ -72,6 +73,7 @@ def warn_of_short_example(model: nn.Module, plan: Plan, stacklevel: int) -> None
         warn_if_too_long(connections, limits, plan.steps, "the sequence of the example", stacklevel + 1)
     elif watch is not None:
         watch.steps_needed = steps_needed(connections, limits)
+        watch.warn_of_short_sequence = warn_of_short_sequence
 
 
 def warn_of_short_sequence(model: nn.Module, steps: int, stacklevel: int) -> None:

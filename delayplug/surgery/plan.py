@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
+from .._tables import counted, terminal_width, wrapped
 from ..errors import ArgumentError, WiringError, choice_error
 from ..toolkits import plugins
 from ..toolkits.own import Neurons
@@ -83,13 +84,14 @@ class Plan:
     steps: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        lines = [f"{len(self.connections)} connections can have delays ({self.backend})"]
+        lines = [f"{counted(len(self.connections), 'connection')} can have delays ({self.backend})"]
         for c in self.connections:
             lines.append(f"  {c.layer} -> {c.neuron}: {c.granularity}, {c.in_features} -> {c.out_features}, {c.mode}")
             lines.append(f"      a new sequence: {c.reset}")
             lines += [f"      {c.note}"] if c.note else []
         lines += [f"  {s.layer} is left out: {s.reason}" for s in self.skipped]
-        return "\n".join(lines)
+        width = terminal_width()
+        return "\n".join(wrapped(line, width) for line in lines)
 
 
 def plan_delays(

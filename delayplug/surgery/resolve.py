@@ -35,7 +35,7 @@ class Snapshot(NamedTuple):
     state: DelayState | None = None  # of the delay while it is carried
     attributes: Attributes | None = None  # of the neuron before its first call
     empty: Memories | None = None  # the state before a call for which the layer delivered nothing
-    length: int = 0  # of the present sequence, in calls of the layer
+    length: int = 0  # of the present sequence, in steps
     single: int = 0  # sequences in a row that had one step
     held: int = 0  # tensors of the state that the last call left on the neuron, where its toolkit does not name them
     missed: int = 0  # times in a row that the layer ran and the neuron did not

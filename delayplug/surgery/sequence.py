@@ -63,6 +63,10 @@ class Memory(Copyable):
         """Whether the layer has delivered what the neuron has not taken."""
         return self._now.offer is not None
 
+    def length_after(self, call: int) -> int:
+        """How many steps the present sequence has after the call of the model with this serial; 0 if that ran none."""
+        return self._now.length if self._now.call == call else 0
+
     @contextmanager
     def carry(self, state: DelayState | None) -> Iterator[None]:
         """Within the block somebody else, such as a stream, carries the state: the delay goes on from this one.
@@ -346,7 +350,7 @@ class Memory(Copyable):
         self._note(made, record)
         offer.opened = False
         holds = any(isinstance(value, Tensor) and value.numel() for value in held)
-        length, single = self._lengths(offer) if offer.taken == 1 or done else (now.length, now.single)
+        length, single = self._lengths(offer) if done else (now.length, now.single)
         self._now = now._replace(
             last=record,
             left=tuple(tensor.detach() for tensor in made),
@@ -367,12 +371,12 @@ class Memory(Copyable):
             )
 
     def _lengths(self, offer: Offer) -> tuple[int, int]:
-        """Of the present sequence in calls, and how many in a row were of one step: then no delay delivers anything."""
+        """Of the present sequence in steps, and how many in a row were of one step: then no delay delivers anything."""
         now = self._now
         if offer.start.record is not None and offer.start.record.state is not None:
-            return now.length + 1, now.single
+            return now.length + offer.steps, now.single
         is_step = self.turns is Turns.TOGETHER and self.mode() is Mode.STEP
-        return 1, now.single + 1 if now.length == 1 and is_step else 0
+        return offer.steps, now.single + 1 if now.length == 1 and is_step else 0
 
     def see_fold(self, container: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """A hook of models that delayplug 0.1 saved: that of the link."""

@@ -165,7 +165,7 @@ def toolkit_with(modules: Iterable[nn.Module], neurons: Neurons, backend: str | 
             found = ", ".join(sorted({type(module).__name__ for module in modules}))
             raise ArgumentError("neurons", f"classes of modules in the model ({found})", kind.__name__)
     if not modes:
-        return toolkit_of(modules) if backend is None else (backend, toolkit(backend))
+        return toolkit_of(modules) if backend is None else (backend, _with_neurons(toolkit(backend), backend, modules))
     stored = _own_of(modules)
     modes = {**(stored.modes if stored is not None else {}), **modes}
     if backend is not None:
@@ -175,6 +175,17 @@ def toolkit_with(modules: Iterable[nn.Module], neurons: Neurons, backend: str | 
     if len(owners) > 1:
         raise WiringError(f"the model has neurons of {' and '.join(owners)}: name one with backend=")
     return (owners[0], _beside(modes, toolkit(owners[0]), modules)) if owners else (OWN, OwnNeurons(modes, None))
+
+
+def _with_neurons(base: Toolkit, backend: str, modules: list[nn.Module]) -> Toolkit:
+    """A toolkit that its user named, or WiringError if all neurons are those of others."""
+    if _own_of(modules) is None and not any(map(base.is_neuron, modules)):
+        others = [name for name, count in _counts(modules)[0].items() if count]
+        if others:
+            raise WiringError(
+                f"the model has no neurons of {backend}, but of {' and '.join(others)}: leave backend= out, or name it"
+            )
+    return base
 
 
 def _beside(modes: Modes, base: Toolkit, modules: list[nn.Module]) -> Toolkit:

@@ -160,3 +160,9 @@ def test_delays_between_steps_are_refused(tmp_path: Path) -> None:
     model = delayed(make("snntorch"), round_in_eval=False)
     with pytest.raises(ExchangeError, match=r"0 \(Linear\).*round_in_eval=True"):
         to_onnx(model, tmp_path / "net.onnx")
+
+
+def test_a_missing_folder_is_named_before_anything_is_computed(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(4, 3), snn.Leaky(beta=0.9, init_hidden=True, reset_mechanism="zero"))
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        to_onnx(net, tmp_path / "missing" / "network.onnx")

@@ -201,3 +201,28 @@ def test_what_is_not_a_number_of_its_steps() -> None:
         unroll(net, x, steps=0)
     with pytest.raises(UnrollError, match="steps="):
         unroll(net, x.expand(T, B, 6), check=False)
+
+
+def test_a_missing_number_of_steps_is_named() -> None:
+    """Images (B, ...) without `steps`: so far an inner layer complained about a shape."""
+    net, _ = build("tutorial", delayed=True)
+    images = torch.rand(5, 6)
+    with pytest.raises(UnrollError, match=r"unroll\(model, x, steps=9\)"):
+        unroll(net, images)
+    assert unroll(net, images, steps=9)[0].shape == (9, 5, 4)
+
+
+@pytest.mark.parametrize("own_forward", [True, False])
+def test_a_missing_batch_is_named(own_forward: bool) -> None:
+    class Own(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            for module in self:
+                x = module(x)
+            return x
+
+    net = (Own if own_forward else nn.Sequential)(nn.Linear(6, 4), snntorch.Leaky(beta=0.9, init_hidden=True))
+    add_delays(net, 3, example=torch.rand(2, 6))
+    x = torch.rand(8, 6)
+    with pytest.raises(UnrollError, match=r"one sample \(T, ...\) is x.unsqueeze\(1\)"):
+        unroll(net, x)
+    assert unroll(net, x.unsqueeze(1)).shape == (8, 1, 4)

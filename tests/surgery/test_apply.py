@@ -43,7 +43,7 @@ ARGUMENTS = {
     "init nan tensor": ({"init": {"fc1": torch.full((H, F, 1), torch.nan)}}, ArgumentError, r"init\['fc1'\]"),
     "init mapped number": ({"init": {"fc1": 99}}, ArgumentError, "init"),
     "backend": ({"backend": "snntorhc"}, UnknownBackendError, "Did you mean 'snntorch'"),
-    "backend of others": ({"backend": "norse"}, WiringError, "nothing to delay"),
+    "backend of others": ({"backend": "norse"}, WiringError, "no neurons of norse, but of snntorch"),
     "filter": ({"filter_fn": lambda module, name: False}, WiringError, "fc1: filter_fn leaves it out"),
     "example": ({"example": "x"}, ArgumentError, "example"),
 }

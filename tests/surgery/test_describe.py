@@ -62,3 +62,17 @@ def test_a_plan_that_failed_is_not_described():
     with pytest.raises(WiringError, match="put back"):
         add_delays(net, MAX_DELAY, example=sequence())
     assert delayplug.describe_delays(net) == before
+
+
+def test_a_description_and_a_plan_fit_into_80_columns(monkeypatch):
+    net = nn.Sequential(layer.Linear(784, 100), neuron.IFNode(), layer.Linear(100, 10), neuron.IFNode())
+    functional.set_step_mode(net, "m")
+    monkeypatch.setattr("delayplug._tables.terminal_width", lambda: 80)
+    monkeypatch.setattr("delayplug.surgery.plan.terminal_width", lambda: 80)
+    plan = str(delayplug.plan_delays(net, filter_fn=["0"]))
+    assert plan.startswith("1 connection can")
+    add_delays(net, 100, filter_fn=["0"])
+    for printed in (plan, str(describe_delays(net))):
+        assert max(map(len, printed.splitlines())) <= 80
+    row = next(line for line in str(describe_delays(net)).splitlines() if "78,400" in line and "synaptic" in line)
+    assert row.split()[:3] == ["0", "1", "synaptic"]

@@ -150,3 +150,74 @@ def test_a_model_that_calls_its_layers_in_a_circle() -> None:
 
     plan = plan_delays(Circle(), X, recurrent=True)
     assert {c.layer: c.behind for c in plan.connections} == {"a": (), "b": ("a",)}
+
+
+def constant(steps: int) -> nn.Module:
+    class Tutorial(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.lif1 = nn.Linear(6, 5), snntorch.Leaky(beta=0.9)
+            self.fc2, self.lif2 = nn.Linear(5, 4), snntorch.Leaky(beta=0.9)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+            out = []
+            for _ in range(steps):
+                spikes, mem1 = self.lif1(self.fc1(x), mem1)
+                spikes, mem2 = self.lif2(self.fc2(spikes), mem2)
+                out.append(spikes)
+            return torch.stack(out)
+
+    return Tutorial()
+
+
+def test_without_an_example_the_second_call_of_a_model_with_a_loop_warns() -> None:
+    net = add_delays(constant(25), 24)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(4):
+            net(torch.rand(2, 6))
+    (warning,) = caught
+    assert "add up to 48 steps, and the sequence has 25" in str(warning.message)
+    assert "max_delay=12 fits" in str(warning.message)
+
+
+def test_whole_sequences_that_are_short_warn_at_the_second_call() -> None:
+    net = nn.Sequential(layer.Linear(6, 5), neuron.IFNode(), layer.Linear(5, 4), neuron.IFNode())
+    functional.set_step_mode(net, "m")
+    add_delays(net, 2)
+
+    def run(net: nn.Module) -> None:
+        for _ in range(3):
+            net(torch.rand(4, 2, 6))
+            functional.reset_net(net)
+
+    (text,) = warned(run, net)
+    assert "the sequence has 4" in text
+
+
+def test_no_false_alarm() -> None:
+    def parts(net: nn.Module) -> None:  # of one sequence
+        for _ in range(5):
+            net(torch.rand(4, 2, 6))
+
+    net = nn.Sequential(layer.Linear(6, 5), neuron.IFNode())
+    functional.set_step_mode(net, "m")
+    assert not warned(parts, add_delays(net, 8))
+
+    def steps(net: nn.Module) -> None:
+        for _ in range(2):
+            functional.reset_net(net)
+            for _ in range(5):
+                net(torch.rand(2, 6))
+
+    functional.set_step_mode(net, "s")
+    assert not warned(steps, net)
+    long = add_delays(constant(49), 24)
+    assert not warned(lambda net: [net(torch.rand(2, 6)) for _ in range(3)], long)
+
+    def checked(net: nn.Module) -> None:  # which runs a part of the sequence more than once
+        for _ in range(3):
+            unroll(net, torch.rand(2, 6), steps=60)
+
+    assert not warned(checked, add_delays(constant(60), 24))

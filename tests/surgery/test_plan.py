@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:snntorch")
 
 
 PRINTED = """\
-1 connections can have delays (norse)
+1 connection can have delays (norse)
   0 -> 1: synaptic, 5 -> 6, step
       a new sequence: a call without the state that was returned
   2 is left out: it feeds 3 (LICell), a readout; name it in filter_fn=[...] to delay it"""

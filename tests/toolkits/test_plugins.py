@@ -344,3 +344,15 @@ def test_a_model_of_one_toolkit_loads_no_other():
         "print(sorted({'snntorch', 'spikingjelly', 'lightning'} & set(sys.modules)))"
     )
     assert fresh(code) == "[]"
+
+
+@all_toolkits
+def test_a_backend_without_neurons_in_the_model_is_named():
+    import snntorch
+
+    from delayplug import plan_delays
+
+    net = nn.Sequential(nn.Linear(4, 3), snntorch.Leaky(beta=0.9, init_hidden=True))
+    with pytest.raises(WiringError, match="no neurons of norse, but of snntorch: leave backend= out"):
+        plan_delays(net, backend="norse")
+    assert plan_delays(net, backend="snntorch").connections
