@@ -10,7 +10,7 @@ from ..toolkits.vocabulary import Mode, TimeAxis, Turns
 from .beside import beside_delays
 from .dataflow import Call, Flow
 from .inventory import Network
-from .verdict import BY_NAME, Request, Skipped, Target, accepts
+from .verdict import BY_NAME, IN_A_ROW, Request, Skipped, Target, accepts
 
 _AMBIGUOUS = "its time cannot be told from its batch: pass an example with different numbers of steps and samples"
 
@@ -58,7 +58,7 @@ def _target(network: Network, graph: "_Graph", name: str, request: Request) -> T
             return Skipped(name, "no neuron follows it", by_rule=True)
         after = [layer for layer in graph.layers_after(name) if layer not in network.recurrent]
         if name not in request.by_name and after:
-            follows = f"another weight layer follows before any neuron: {', '.join(after)}; {BY_NAME}"
+            follows = f"another weight layer follows before any neuron: {', '.join(after)}; {IN_A_ROW}"
             return Skipped(name, follows, by_rule=True)
     shared = graph.neurons_by_call(name, last)
     if len(shared) > 1:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..toolkits.vocabulary import TimeAxis, TimeInside, Turns
 from .inventory import Network
-from .verdict import ASK, BY_NAME, Request, Skipped, Target, accepts
+from .verdict import ASK, IN_A_ROW, Request, Skipped, Target, accepts
 
 
 def targets(network: Network, request: Request) -> dict[str, Target | Skipped]:
@@ -66,7 +66,7 @@ def _read_scope(
         if kind == "L":
             for layer in () if name in network.recurrent else pending:
                 if layer not in request.by_name:
-                    follows = f"another weight layer, {name}, follows before any neuron; {BY_NAME}"
+                    follows = f"another weight layer, {name}, follows before any neuron; {IN_A_ROW}"
                     yield layer, Skipped(layer, follows, by_rule=True)
             pending = [*pending, name]
         elif kind == "?":

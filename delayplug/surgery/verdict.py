@@ -20,6 +20,7 @@ Filter = Callable[[nn.Module, str], bool] | str | Iterable[str]
 
 ASK = "pass example= (an input, or a function that drives the model)"
 BY_NAME = "name it in filter_fn=[...] to delay it"
+IN_A_ROW = f"{BY_NAME}, or pass neurons=[...] if a neuron of a class of your own is between them"
 HAS_DELAYS = "it has delays already"
 FILTERED = "filter_fn leaves it out"
 
