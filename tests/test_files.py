@@ -38,3 +38,10 @@ def test_pictures_by_the_end_of_their_name() -> None:
     assert b"<svg" in picture_of(figure, Path("a.SVG"))
     with pytest.raises(ValueError, match="xyz"):
         picture_of(figure, Path("a.xyz"))
+
+
+def test_a_name_in_letters_that_no_font_has(recwarn: pytest.WarningsRecorder) -> None:
+    figure = Figure(figsize=(1, 1))
+    figure.suptitle("\N{GRINNING FACE}")
+    picture_of(figure, Path("a.png"), dpi=20)
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]

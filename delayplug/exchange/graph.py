@@ -241,8 +241,8 @@ class Graph:
             reached[name] = _largest(node, fed)
             if reached[name] > torch.finfo(torch.float32).max:
                 raise ExchangeError(
-                    f"{name}: its sums of weighted spikes may be {reached[name]:.3g}, beyond what float32 has: make the "
-                    "weights or the gain smaller"
+                    f"{name}: its sums of weighted spikes may be {reached[name]:.3g}, beyond what float32 has: make "
+                    "the weights or the gain smaller"
                 )
             if isinstance(node, Neurons) and node.cell.threshold is not None:
                 reached[name] = 1.0
