@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,5 +45,7 @@ def picture_of(figure: "Figure", path: Path, dpi: int = 150) -> bytes:
         ValueError: matplotlib does not know that format; the message lists those that it knows.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:].lower() or "png", dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names of others: a box stands for it
+        figure.savefig(buffer, format=path.suffix[1:].lower() or "png", dpi=dpi)
     return buffer.getvalue()

@@ -46,3 +46,10 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         path_to_write(tmp_path / "missing" / "file")
     with pytest.raises(IsADirectoryError, match="it is a folder"):
         path_to_write(tmp_path)
+
+
+def test_a_name_in_letters_that_no_font_has(recwarn: pytest.WarningsRecorder) -> None:
+    figure = Figure(figsize=(1, 1))
+    figure.suptitle("\N{GRINNING FACE}")
+    picture_of(figure, Path("a.png"), dpi=20)
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]

@@ -141,8 +141,8 @@ def _step_histogram(axes: Axes, values: NDArray[Any], part: str) -> None:
 
 
 def draw_speakers(axes: Axes, parts: Mapping[str, Recordings]) -> None:
-    known = {name: r.speakers for name, r in parts.items() if r.speakers is not None}
     """Recordings of each speaker; many are sorted by part and number, without their names."""
+    known = {name: r.speakers for name, r in parts.items() if r.speakers is not None}
     axes.set_xlabel("speaker")
     axes.set_title("recordings", fontsize=10)
     if not known:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._extras import extra
+from .._tables import counted
 from ..errors import ArgumentError, DataError, choice_error, did_you_mean
 from .choices import TIME_UNITS, TimeUnit
 
@@ -202,9 +203,11 @@ def stream_recordings(
 def _classes(file: _File, labels: NDArray[np.int64], path: Path) -> tuple[str, ...]:
     names = _dataset(file, "extra/keys", path)[:] if "extra/keys" in file else None
     if names is None:  # at most as many as SHD's uint16 labels can tell apart; a damaged label may be anything
-        classes = tuple(map(str, range(min(int(labels.max()), 65535) + 1)))
+        classes = tuple(map(str, range(min(max(int(labels.max()), 0), 65535) + 1)))
     else:
         classes = tuple(k.decode(errors="backslashreplace") if isinstance(k, bytes) else str(k) for k in names)
+        if not classes:
+            raise _bad(path, "the names of the classes in extra/keys", "none", _LAYOUT)
     _check_labels(labels, classes, path)
     return classes
 
@@ -387,4 +390,4 @@ def _check_labels(labels: NDArray[np.int64], classes: tuple[str, ...], path: Pat
         n = int(bad.argmax())
         got = f"label {labels[n]} in recording {n}"
         advice = f"{_AGAIN} If its labels are right, extra/keys must name all classes."
-        raise _bad(path, f"labels of the {len(classes)} classes, 0..{len(classes) - 1}", got, advice)
+        raise _bad(path, f"labels of {counted(len(classes), 'class')}, 0..{len(classes) - 1}", got, advice)

@@ -233,6 +233,20 @@ class Graph:
                 if isinstance(value, Tensor) and not bool(value.float().isfinite().all()):
                     raise ExchangeError(f"{name}: its {word} is beyond what float32 has, {float(value.abs().max()):g}")
 
+    def check_sums(self) -> None:
+        """Raise ExchangeError for a node whose sums of weighted spikes may be beyond what float32 has."""
+        reached: dict[str, float] = {}
+        for name, node, sources in self.walk():
+            fed = sum(reached[source] for source in sources) if sources else 1.0
+            reached[name] = _largest(node, fed)
+            if reached[name] > torch.finfo(torch.float32).max:
+                raise ExchangeError(
+                    f"{name}: its sums of weighted spikes may be {reached[name]:.3g}, beyond what float32 has: make "
+                    "the weights or the gain smaller"
+                )
+            if isinstance(node, Neurons) and node.cell.threshold is not None:
+                reached[name] = 1.0
+
     def simplified(self) -> "Graph":
         """The same graph with scales in front of neurons made part of their gain."""
         graph = Graph(dict(self.nodes), list(self.edges))
@@ -247,6 +261,23 @@ class Graph:
                 graph.remove([name])
                 graph.edges += [(source, after[0]) for source in before]
         return graph
+
+
+def _largest(node: Node, fed: float) -> float:
+    """The largest size of what a node computes in a step from inputs of a size, without what it remembers."""
+    match node:
+        case Synapses():
+            total = node.weight.double().abs().flatten(1).sum(1) * fed
+            return float((total if node.bias is None else total + node.bias.double().abs()).max())
+        case Scale():
+            return float(node.factor.double().abs().max()) * fed
+        case Neurons():
+            return float(node.cell.gain.double().abs().max()) * fed
+        case Pool(kind="sum"):
+            return math.prod(node.kernel) * fed
+        case Threshold():
+            return 1.0
+    return fed
 
 
 def unused(name: str, is_used: Callable[[str], bool]) -> str:

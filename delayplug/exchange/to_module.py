@@ -57,6 +57,7 @@ class GraphNetwork(Continuing):
         graph.check_range()
         self.shape = next(node.shape for node in graph.nodes.values() if isinstance(node, Input))
         graph.shapes()
+        graph.check_sums()
         self.toolkit = toolkit
         self.parts = nn.ModuleDict()
         self.steps: list[tuple[str, str, list[str]]] = []  # (name of the node, key of its part or "", sources)

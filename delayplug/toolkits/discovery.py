@@ -72,6 +72,8 @@ class Plugin:
 
 def _toolkit(backend: Backend) -> Toolkit:
     """The toolkit of a backend that has answered a first question, or any error."""
+    if not callable(backend.toolkit):
+        raise TypeError(f"Backend.toolkit: expected a function, got {backend.toolkit!r}")
     toolkit = check_toolkit(backend.toolkit())
     claims(toolkit, nn.Identity())
     return toolkit
@@ -188,6 +190,4 @@ def _checked(backend: Backend) -> Backend:
             raise TypeError(f"Backend.{field}: expected a name, got {value!r}")
     if not all(part.isidentifier() for part in backend.package.split(".")):
         raise TypeError(f"Backend.package: expected the import name of a package, got {backend.package!r}")
-    if not callable(backend.toolkit):
-        raise TypeError(f"Backend.toolkit: expected a function, got {backend.toolkit!r}")
     return backend

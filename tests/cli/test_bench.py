@@ -148,10 +148,10 @@ def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
     done = delayplug(*args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     name = checkpoint.parent.name
-    assert f"{name} goes on from epoch {epochs + 1} of 4: {epochs} of 4 epochs are trained and skipped" in done.stdout
+    assert f"{name} goes on from epoch {epochs + 1} of 4: {epochs} of 4 epochs are trained and skipped" in done.stderr
     record = json.loads((checkpoint.parent / "record.json").read_text())
     assert [entry["epoch"] for entry in record["epochs"]] == [1, 2, 3, 4]
-    assert "1 of 1 runs are finished already and skipped" in delayplug(*args, cwd=tmp_path).stdout
+    assert "1 of 1 run is finished already and skipped" in delayplug(*args, cwd=tmp_path).stderr
 
 
 def test_report_on_several_folders_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,10 @@ sys.argv = ["delayplug", "backends"]
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped by Ctrl-C\n")
+    assert (done.returncode, done.stdout) == (130, "")
+    *proceeds, last = done.stderr.splitlines()
+    assert last == "stopped by Ctrl-C"
+    assert all(line.startswith("importing the toolkits (") for line in proceeds)  # on a slow machine
 
 
 @pytest.mark.slow

@@ -84,7 +84,15 @@ BAD_CONTENTS = {
         "got 65536 in recording 0, event 2",
     ),
     "unit negative": ({"units": [[0, -1, 2, 3], [], [7]], "unit_type": "i2"}, "got -1 in recording 0, event 1"),
-    "label negative": ({"labels": np.array([0, -1, -2])}, "got label -1 in recording 1"),
+    "label negative": ({"labels": np.array([0, -1, -2])}, "labels of 2 classes, 0..1, got label -1 in recording 1"),
+    "label negative, no names": (
+        {"labels": np.array([-1, -1, -1]), "keys": None},
+        "labels of 1 class, 0..0, got label -1",
+    ),
+    "names of no classes": (
+        {"keys": np.array([], h5py.string_dtype())},
+        "the classes in extra/keys, got none",
+    ),
     "label beyond the names": ({"labels": np.array([0, 1, 2])}, r"0..1, got label 2 in recording 2"),
     "label absurd, no names": ({"labels": np.array([0, 1, 10**12]), "keys": None}, "got label 1000000000000 in recor"),
     "labels not integers": ({"labels": np.array([0.5, 1, 1])}, "expected integers in labels, got float64"),

@@ -126,6 +126,16 @@ def test_numbers_that_float32_does_not_have() -> None:
         graph.check_range()
 
 
+def test_sums_that_float32_does_not_have() -> None:
+    large = torch.tensor(1e30, dtype=torch.float64)
+    chain((1,), Scale(large), cell(gain=large / 1e29), Scale(large), cell()).check_sums()  # of spikes again
+    with pytest.raises(ExchangeError, match=r"2: its sums of weighted spikes may be 1e\+60, beyond"):
+        chain((1,), Scale(large), cell(gain=large)).check_sums()
+    many = Synapses(torch.full((2, 4), 3e38), torch.zeros(2))
+    with pytest.raises(ExchangeError, match=r"1: its sums of weighted spikes may be 1.2e\+39, beyond"):
+        chain((4,), many, cell()).check_sums()
+
+
 def test_what_is_zeros_and_ones() -> None:
     pool = Pool("max", (1, 1), (1, 1), (0, 0))
     graph = chain((2,), cell(), Delay(torch.tensor([0, 1]), 1), pool, Flatten(), Synapses(torch.ones(2, 2)), cell())

@@ -40,6 +40,7 @@ BROKEN = {
     "unhashable": (GOOD.format(changes="package = []"), "Backend.package: expected a name, got []"),
     "no_name": (GOOD.format(changes="package = 'a/b'"), "expected the import name of a package, got 'a/b'"),
     "not_called": (GOOD.format(changes="toolkit = None"), "Backend.toolkit: expected a function, got None"),
+    "absent": (GOOD.format(changes="toolkit, package = None, 'not_there'"), "Run: pip install 'their-dist'"),
     "raises": (GOOD.format(changes=f"{CLASS}raise OSError('so')"), "OSError: so"),
     "quits": (GOOD.format(changes=f"{CLASS}sys.exit()"), "SystemExit()"),
     "vague": (GOOD.format(changes=f"{CLASS}return 'no'"), "expected True or False, got 'no'"),

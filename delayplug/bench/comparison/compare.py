@@ -15,7 +15,7 @@ from ..task import FILES, check_before_reading, load_task, number_of_folds
 from ..training.accelerators import check_devices
 from ..variants import Variant
 from ..whole_files import make_folder
-from .existing import DataChecksums, existing, resuming
+from .existing import DataChecksums, are_finished, existing, resuming
 from .launch import Failed, RunsFailedError, Say, Watch, check_launcher, launch
 from .records import RECORD, Record, check_comparable, read_record
 from .run import is_first, make_run
@@ -141,7 +141,7 @@ def make_runs(
     for folder in dict.fromkeys(folders.values()):
         make_folder(folder)
     if len(missing) < len(folders):
-        say(f"{len(folders) - len(missing)} of {len(folders)} runs are finished already and skipped")
+        say(f"{are_finished(len(folders) - len(missing), len(folders))} already and skipped")
     failures: dict[RunConfig, BaseException] = {}
     if launcher == "here":
         for _, group in groupby(missing, attrgetter(*FILES, *_SPLIT)):

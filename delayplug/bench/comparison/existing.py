@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
+from ..._tables import counted
 from ...errors import RunError
 from ..config import SYNTHETIC, RunConfig
 from ..task import FILES, data_checksums
@@ -111,10 +112,19 @@ def resuming(config: RunConfig, kept: Kept) -> str:
     return f"{config.name} goes on from {kept.next_step(config)}: {skipped} (checkpoint of {written})"
 
 
+def are_finished(done: int, runs: int) -> str:
+    """How many runs are finished, in words.
+
+    >>> are_finished(1, 3)
+    '1 of 3 runs is finished'
+    """
+    return f"{done:,} of {counted(runs, 'run')} {'is' if done == 1 else 'are'} finished"
+
+
 def left_to_do(configs: Sequence[RunConfig], out: Path) -> str:
     """How to go on with a comparison that was stopped, in words."""
     missing = [c for c in configs if not ((out / c.name / RECORD).exists() and (out / c.name / MODEL).exists())]
-    finished = f"{len(configs) - len(missing)} of {len(configs)} runs are finished"
+    finished = are_finished(len(configs) - len(missing), len(configs))
     if not missing:
         return f"run again to see the results; {finished}"
     kept = {config: read_kept(out / config.name) for config in missing}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._extras import extra
+from ..._tables import counted
 from ...errors import ArgumentError, RunError, choice_error
 from ..config import RunConfig
 from ..resources import LAUNCHERS, Launcher, Resources
@@ -51,7 +52,8 @@ class RunsFailedError(RunError):
 
     def __init__(self, failures: Failures, number: int) -> None:
         what = "; ".join(f"{config.name}: {type(error).__name__}: {error}" for config, error in failures.items())
-        super().__init__(f"{len(failures)} of {number} runs failed, the others are done. {what}")
+        others = ", the others are done" if len(failures) < number else ""
+        super().__init__(f"{len(failures):,} of {counted(number, 'run')} failed{others}. {what}")
         self.failures = failures
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 from pathlib import Path
 
+import torch
 from pydantic import InstanceOf
 from torch import Tensor, nn
 from typing_extensions import TypedDict
@@ -13,6 +14,8 @@ from ..schema import mismatch
 from ..sealed import UnreadableTensorsError, load_tensors
 from .records import MODEL, RECORD, read_record
 
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 _MOVE = "Move the folder away to make the run again"
 
 
@@ -54,9 +57,12 @@ def read_model(folder: Path) -> Model:
 def _unusable(model: Model) -> str:
     """What is wrong with the tensors of a file, in words; "" if nothing is."""
     delays, example = model["delays"], model["example"]
+    tensors = {f"state.{name}": tensor for name, tensor in model["state"].items()}
+    tensors |= {f"delays.{when}[{n}]": tensor for when, of in delays.items() for n, tensor in enumerate(of)}
+    for name, tensor in {**tensors, **{f"example[{n}]": tensor for n, tensor in enumerate(example)}}.items():
+        if not _is_plain(tensor):
+            return f"{name} is {tensor.dtype} on {tensor.device}, {tensor.layout}"
     for name, tensor in model["state"].items():
-        if tensor.is_meta or tensor.is_sparse or tensor.is_complex():
-            return f"state.{name} is {tensor.dtype} on {tensor.device}"
         if bool(tensor.isnan().any()):
             return f"state.{name} is not a number everywhere"
     if delays.keys() != {"before", "after"}:
@@ -65,9 +71,23 @@ def _unusable(model: Model) -> str:
     same = len(delays["before"]) == len(delays["after"]) and all(b.shape == a.shape for b, a in pairs)
     if not same or any(not (t.numel() and t.is_floating_point()) or bool(t.isinf().any()) for t in delays["after"]):
         return "delays before and after training are not those of the same layers"
-    if not example or any(each.dim() != 2 or len(each) != 2 or each.is_floating_point() for each in example):
+    if not example or not all(map(_are_events, example)):
         return "example is not (time, channel) of events"
     return ""
+
+
+def _are_events(tensor: Tensor) -> bool:
+    """Whether a tensor is (2, E) positions, which fit into a picture."""
+    if tensor.dim() != 2 or len(tensor) != 2 or tensor.is_floating_point():
+        return False
+    return not tensor.numel() or (int(tensor.min()) >= 0 and int(tensor.max()) < 2**31)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds real numbers, each in its place: not one that is sparse, quantised, or without content."""
+    if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+        return False
+    return tensor.dtype in _FLOATS + _INTEGERS
 
 
 def load_trained(network: nn.Module, state: dict[str, Tensor], where: Path) -> None:

@@ -105,6 +105,15 @@ def _on(device: Device) -> dict[str, Callable[[nn.Module], Freezing | None]]:
     return {f"on {device.name}": frozen}
 
 
+def _kilobytes(size: float) -> str:
+    """A number of bytes in kilobytes, with two digits at least.
+
+    >>> _kilobytes(449), _kilobytes(1_200_000)
+    ('0.45', '1,200')
+    """
+    return f"{size / 1000:,.{2 if size < 1000 else 1 if size < 10_000 else 0}f}"
+
+
 def table(name: str, rows: dict[str, Deployment], recordings: int, tested_on: str = TEST_SET) -> Table:
     """One row per constraint, with the accuracy on so many recordings; `tested_on` says in words which these are."""
     which = "test recordings" if tested_on == TEST_SET else f"recordings of {tested_on}"
@@ -113,15 +122,15 @@ def table(name: str, rows: dict[str, Deployment], recordings: int, tested_on: st
         text("delays", wrap="never"),
         *map(number, headers),
         title=name,
-        caption=f"Accuracy on {recordings} {which}. Packed: delays, and shortened weights, to the bit. "
+        caption=f"Accuracy on {recordings:,} {which}. Packed: delays, and shortened weights, to the bit. "
         "Operations: multiply-adds per step; events: those whose input is not zero.",
     )
     for constraint, row in rows.items():
         result.add_row(
             constraint,
             f"{100 * row.accuracy:.1f}",
-            f"{row.costs.state_bytes / 1000:,.0f}",
-            f"{row.packed_bytes / 1000:,.0f}" if row.packed_bytes else "",
+            _kilobytes(row.costs.state_bytes),
+            _kilobytes(row.packed_bytes) if row.packed_bytes else "",
             f"{row.costs.operations:,.0f}",
             f"{row.costs.events:,.0f}",
         )

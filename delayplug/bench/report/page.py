@@ -179,7 +179,8 @@ def _network(record: Record) -> tuple[object, ...]:
 
 def _folder_of(record: Record, folders: Sequence[Path]) -> Path | None:
     """The folder of a run with its network; runs in different folders may have the same name."""
-    candidates = (folder / RunConfig(**record["config"]).name for folder in folders)
+    name = RunConfig(**record["config"]).name
+    candidates = (each for folder in folders for each in (folder / name, folder))  # of many runs, or of this one
     complete = (each for each in candidates if (each / RECORD).exists() and (each / MODEL).exists())
     return next((each for each in complete if read_record(each / RECORD)["config"] == record["config"]), None)
 

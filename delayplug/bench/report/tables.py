@@ -6,7 +6,7 @@ from statistics import mean
 
 from rich.table import Table
 
-from ..._tables import make_table, number, text, width_of
+from ..._tables import counted, make_table, number, text, width_of
 from ..comparison.records import Record
 from ..config import SYNTHETIC
 from ..task import LAST, NOTHING_CHOSEN
@@ -127,9 +127,9 @@ def title_of(records: Sequence[Record]) -> str:
     epochs = sorted({record["config"]["epochs"] for record in records})
     shared = ", ".join(setting_text(*each) for each in shared_settings(records) if each[0] != "epochs")
     return (
-        f"{data_of(first)}: {len(first['data']['classes'])} classes, preset {' and '.join(presets)}"
+        f"{data_of(first)}: {counted(len(first['data']['classes']), 'class')}, preset {' and '.join(presets)}"
         f"{f' with {shared}' if shared else ''}, {' or '.join(map(str, epochs))} epoch{'' if epochs == [1] else 's'}, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}"
+        f"{counted(seeds, 'seed')}"
     )
 
 
@@ -142,7 +142,7 @@ def notes_of(records: Sequence[Record], *, gains: bool) -> list[str]:
         refit = any(record["config"].get("refit") for record in tested)
         retrained = "; then trained on all training recordings, and tested" if refit else ""
         split = f"{split_of(tested)}{retrained}"
-        notes.append(f"Test accuracy on {tested[0]['data']['test']} recordings; validation: {split}.")
+        notes.append(f"Test accuracy on {counted(tested[0]['data']['test'], 'recording')}; validation: {split}.")
     if held:
         which = f"{held_header(records).capitalize()}: {held_of(held)}"
         notes.append(f"{which}; no epoch was chosen.")
@@ -174,7 +174,7 @@ def held_of(records: Sequence[Record]) -> str:
     """Which recordings are tested on in place of the test set, in words."""
     if groups := sorted({held_speakers(record) for record in records} - {()}):
         each = ", ".join("(" + ", ".join(map(str, group)) + ")" for group in groups)
-        return f"{len(groups)} group{'s' if len(groups) > 1 else ''} of training speakers, {each}"
+        return f"{counted(len(groups), 'group')} of training speakers, {each}"
     # the protocol "validation" says of its split that nothing is held out beside what is tested on
     return "; or ".join(sorted({record["data"]["split"].removeprefix(NOTHING_CHOSEN) for record in records}))
 

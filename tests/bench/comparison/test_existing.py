@@ -73,9 +73,9 @@ def test_how_to_go_on(tmp_path: Path) -> None:
     put_record(tmp_path / configs[0].name)
     (tmp_path / configs[0].name / "model.pt").touch()
     put_checkpoint(tmp_path / configs[2].name)
-    middle = f"run again to go on from epoch 2 of 3 ({tmp_path / configs[2].name}); 1 of 3 runs are finished"
+    middle = f"run again to go on from epoch 2 of 3 ({tmp_path / configs[2].name}); 1 of 3 runs is finished"
     assert left_to_do(configs, tmp_path) == middle
-    assert left_to_do(configs[:1], tmp_path) == "run again to see the results; 1 of 1 runs are finished"
+    assert left_to_do(configs[:1], tmp_path) == "run again to see the results; 1 of 1 run is finished"
     kept = Kept(CONFIG.to_json(), CHECKSUMS, 2, datetime(2026, 1, 2, 3, 4, 5))
     assert resuming(CONFIG, kept) == (
         "d-shd-spikingjelly-learned-seed0 goes on from epoch 3 of 3: 2 of 3 epochs are trained and skipped "
@@ -124,7 +124,7 @@ def test_the_same_words_for_other_data(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.chdir(tmp_path / "a")
     (record,) = make()
-    assert (make(), said) == ([record], ["1 of 1 runs are finished already and skipped"])
+    assert (make(), said) == ([record], ["1 of 1 run is finished already and skipped"])
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     monkeypatch.chdir(tmp_path / "b")
     monkeypatch.setattr(comparing, "make_run", lambda *_, **__: pytest.fail("it was made"))

@@ -88,6 +88,11 @@ NAN = torch.full((2, 3), float("nan"))
         ({"state": {"weight": NAN}}, "state.weight is not a number everywhere"),
         ({"state": {"weight": torch.ones(2).to("meta")}}, "state.weight is torch.float32 on meta"),
         ({"state": {"weight": torch.eye(2).to_sparse()}}, "state.weight is torch.float32"),
+        ({"state": {"weight": torch.zeros(2).to(torch.float8_e5m2)}}, "state.weight is torch.float8_e5m2"),
+        ({"delays": {"before": [NAN], "after": [NAN.to("meta")]}}, r"delays.after\[0\] is torch.float32 on meta"),
+        ({"delays": {"before": [NAN * 1j], "after": [NAN]}}, r"delays.before\[0\] is torch.complex64"),
+        ({"example": [torch.zeros(2, 3, dtype=torch.int64).to_sparse()]}, r"example\[0\] is torch.int64"),
+        ({"example": [torch.full((2, 3), -1)]}, r"example is not \(time, channel\) of events"),
         ({"delays": {}}, "delays has nothing"),
         (
             {"delays": {"before": [], "after": [NAN]}},

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from delayplug.bench.config import RunConfig
 from delayplug.bench.report.page import write_csv, write_page
 from delayplug.bench.report.record_sources import read_records
 from tests.bench.runs import Comparison, folds_and_refits
@@ -79,4 +80,7 @@ def test_pictures_are_of_the_run_itself(comparison: Comparison, tmp_path: Path) 
     write_page(other, [out], tmp_path / "report.html")
     assert "What the networks do" not in (tmp_path / "report.html").read_text()
     write_page(other[:2] + records[2:], [tmp_path, out], tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text().count("Input and hidden spikes") == 1
+    folder = out / RunConfig(**records[0]["config"]).name
+    write_page(records[:1], [folder], tmp_path / "report.html")  # the folder of one run
     assert (tmp_path / "report.html").read_text().count("Input and hidden spikes") == 1

@@ -27,7 +27,7 @@ def test_table_of_folds_and_refits() -> None:
     assert ["learned,", "tau", "2,", "78.0", "+3.0", "95.0", "+2.0", "1,000", "0.50"] in lines
     words = " ".join(text.split())
     assert "d: 2 classes, preset shd, 150 epochs, 2 seeds" in words
-    assert "Test accuracy on 2264 recordings; validation: training recordings held out, all of the speakers" in words
+    assert "Test accuracy on 2,264 recordings; validation: training recordings held out, all of the speakers" in words
     assert "then trained on all training recordings, and tested" in words
     assert "Held-out speakers: 2 groups of training speakers, (0, 1), (2, 3); no epoch was chosen" in words
     assert "gain in points over learned delays with the preset's values (the paper's recipe), by pairs of runs" in words
