@@ -133,7 +133,7 @@ def plan_delays(
     """
     check_model(model)
     granularity = checked_granularity(granularity)
-    backend, toolkit = plugins.toolkit_with(model.modules(), neurons, backend)
+    found, toolkit = plugins.toolkit_with(model.modules(), neurons, backend)
     toolkit = with_modes(toolkit, model, example)
     network = Network(model, toolkit)
     request = Request(network, filter_fn, granularity, recurrent)
@@ -151,7 +151,19 @@ def plan_delays(
     delayed = {c.layer for c in layers} | {n for n, m in network.modules.items() if isinstance(m, Delayed)}
     connections = tuple(replace(c, behind=_behind(c.layer, sources, delayed)) for c in layers)
     request.check(skipped)
-    return Plan(backend, connections, (*skipped, *weights_outside_layers(network)), toolkit, steps)
+    if not connections and skipped and all(layer.at_readout for layer in skipped):
+        # There is nothing else that could have been asked for.
+        names = [layer.layer for layer in skipped]
+        return plan_delays(
+            model,
+            example,
+            granularity=granularity,
+            filter_fn=names,
+            recurrent=recurrent,
+            backend=backend,
+            neurons=neurons,
+        )
+    return Plan(found, connections, (*skipped, *weights_outside_layers(network)), toolkit, steps)
 
 
 def _behind(layer: str, sources: Mapping[str, frozenset[str]], delayed: Set[str]) -> tuple[str, ...]:

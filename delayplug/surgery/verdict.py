@@ -34,11 +34,13 @@ class Skipped:
         reason: why, and what to do about it, as text.
         by_rule: it is left out by default, such as a shortcut or the layer in front of a readout, or as the user asked
             for; else `add_delays` warns.
+        at_readout: it could have delays, and is left out only since it is in front of a readout.
     """
 
     layer: str
     reason: str
     by_rule: bool = field(default=False, compare=False)
+    at_readout: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def against_own_input(network: Network, name: str, request: Request) -> Skipped 
         return Skipped(name, HAS_DELAYS, by_rule=True)
     more = beyond_own_input(network, neuron, request)
     if network.is_readout(name) and name not in request.by_name:
-        return Skipped(name, f"{kind}, a readout{more}; {BY_NAME}", by_rule=True)
+        return Skipped(name, f"{kind}, a readout{more}; {BY_NAME}", by_rule=True, at_readout=True)
     weighs = network.own_weights.input_weights(neuron)
     if request.granularity is Granularity.DENDRITIC or (request.granularity is Granularity.SYNAPTIC and not weighs):
         possible = "'synaptic' or 'axonal'" if weighs else "'axonal'"
@@ -225,7 +227,7 @@ def accepts(network: Network, layer: str, target: Target, request: Request) -> T
         follows = "another layer of weights before any neuron"
         return Skipped(layer, f"it feeds {target.neuron} ({kind}), {follows}; {BY_NAME}", by_rule=True)
     if network.is_readout(target.neuron):
-        return Skipped(layer, f"it feeds {target.neuron} ({kind}), a readout; {BY_NAME}", by_rule=True)
+        return Skipped(layer, f"it feeds {target.neuron} ({kind}), a readout; {BY_NAME}", by_rule=True, at_readout=True)
     return target
 
 

@@ -170,3 +170,19 @@ def test_neurons_that_are_tried_stay_as_they_were() -> None:
     assert not called
     assert torch.equal(torch.get_rng_state(), seed)
     assert not gives_membrane(toolkit, neuron.LIFNode())
+
+
+@pytest.mark.parametrize("by_example", [False, True])
+def test_where_there_is_nothing_else_it_gets_the_delays(by_example: bool) -> None:
+    """Whoever asks for delays in a network of one layer means that layer."""
+    net = nn.Sequential(nn.Linear(F, H), neuron.NonSpikingLIFNode())
+    functional.set_step_mode(net, "m")
+    add_delays(net, 2, example=drive if by_example else None)
+    assert [name for name, _ in named_delays(net)] == ["0"]
+
+
+def test_but_not_where_another_layer_may_be_meant() -> None:
+    net = nn.Sequential(nn.Linear(F, H), nn.Linear(H, H), neuron.NonSpikingLIFNode())
+    plan = plan_delays(net)
+    assert not plan.connections
+    assert "a readout" in reasons(plan)["1"]

@@ -71,19 +71,15 @@ def test_a_readout_is_left_out_unless_its_layer_is_named(by_example):
             None,
             "another layer of weights",
         ),
-        (lambda: norse.SequentialState(nn.Linear(F, H), norse.LICell()), None, "readout"),
         (
             lambda: nn.Sequential(nn.Linear(F, H), rnn.SpikingGRU(H, H, 1)),
             torch.ones(T, B, F),
             "another layer of weights",
         ),
-        (lambda: nn.Sequential(nn.Linear(F, H), neuron.NonSpikingLIFNode(tau=2.0)), None, "readout"),
-        (lambda: nn.Sequential(nn.Linear(F, H), neuron.LIFNode(v_threshold=float("inf"))), None, "readout"),
-        (lambda: nn.Sequential(nn.Linear(F, H), neuron.LIFNode(v_threshold=1e9)), None, "readout"),
         (lambda: nn.Sequential(leaky(), nn.Linear(F, H)), None, "no neuron follows"),
         (lambda: nn.Sequential(nn.Linear(F, F), nn.Linear(F, H), leaky())[::1], None, "another weight layer"),
     ],
-    ids=["lif-recurrent", "li", "gru", "non-spiking", "infinite-threshold", "huge-threshold", "last", "two-in-a-row"],
+    ids=["lif-recurrent", "gru", "last", "two-in-a-row"],
 )
 def test_refused(make, x, reason, by_example):
     x = torch.ones(B, F) if x is None else x
