@@ -1,5 +1,6 @@
 """Without the packages that read and write files, the error says what to install; and frozen layers are exported."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ WRITERS = {
 
 @pytest.mark.parametrize("package", WRITERS)
 def test_missing_packages(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("delayplug.toolkits.plugins.is_installed", lambda name: name != package)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == package else find(name, *of))
     extra, write = WRITERS[package]
     with pytest.raises(ExtraMissingError, match=rf"needs {package}\. Run: pip install 'delayplug\[{extra}\]'"):
         write(tmp_path)
