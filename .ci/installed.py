@@ -24,7 +24,8 @@ TOOLKITS = ("snntorch", "norse", "spikingjelly")
 # The package that tells whether an extra is here.
 PACKAGES = {
     **{toolkit: toolkit for toolkit in TOOLKITS},
-    **{"nir": "nir", "onnx": "onnxruntime", "bench": "lightning", "dcls": "DCLS", "ray": "ray", "sweep": "optuna"},
+    **{"nir": "nir", "netx": "h5py", "onnx": "onnxruntime", "bench": "lightning", "dcls": "DCLS", "ray": "ray"},
+    "sweep": "optuna",
 }
 # What `pip install 'delayplug[NAME]'` brings.
 PROMISED = {
@@ -109,6 +110,11 @@ def use_nir() -> None:
     delayplug.to_nir(network(), example=torch.zeros(5, 1, 20), dt=1e-3)
 
 
+def use_netx() -> None:
+    file = delayplug.to_netx(network(), "net.net", example=torch.zeros(5, 1, 20))
+    assert file.path.is_file()
+
+
 def use_onnx() -> None:
     path = delayplug.to_onnx(network(), "net.onnx", example=torch.zeros(5, 1, 20))
     import onnxruntime
@@ -146,6 +152,7 @@ def use_ray() -> None:
 USES: list[tuple[Callable[[], object], dict[str, str], type[Exception] | None]] = [
     (use_dcls, {"DCLS": "dcls"}, None),
     (use_nir, {"nir": "nir"}, None if any(map(has, TOOLKITS)) else delayplug.WiringError),
+    (use_netx, {"h5py": "netx"}, None if any(map(has, TOOLKITS)) else delayplug.WiringError),
     (use_onnx, {"onnx": "onnx"}, None if any(map(has, TOOLKITS)) else delayplug.WiringError),
     (use_plot, {"matplotlib": "bench"}, None),
     (use_data, {"h5py": "bench"}, delayplug.DataError),

@@ -101,18 +101,17 @@ class Workplace:
     def environment_of(self, name: str, wheel: Path) -> Path:
         """A fresh environment with the wheel and one extra: its Python."""
         home = self.folder / name
-        self.run(sys.executable, "-m", "venv", home)
         python, core = home / "bin" / "python", self.folder / "core"
-        pip = (python, "-m", "pip", "install", "-qq", "--no-input")
         if name == "core":
-            self.run(*pip, wheel)
-        else:
+            self.run(sys.executable, "-m", "venv", home)
+        else:  # pip, too, is one of the packages that are linked
+            self.run(sys.executable, "-m", "venv", "--without-pip", home)
             (ours,), (theirs,) = (list(at.glob("lib/python*/site-packages")) for at in (home, core))
-            shutil.copytree(
-                theirs, ours, copy_function=os.link, dirs_exist_ok=True, ignore=shutil.ignore_patterns("pip*")
-            )
+            shutil.copytree(theirs, ours, copy_function=os.link, dirs_exist_ok=True)
+        pip = (python, "-m", "pip", "install", "-qq", "--no-input")
+        self.run(*pip, wheel if name == "core" else f"{wheel}[{name}]")
+        if name != "core":
             self.run(*pip, "--no-deps", "--force-reinstall", wheel)  # for its command
-            self.run(*pip, f"{wheel}[{name}]")
         return python
 
     def try_out(self, name: str, wheel: Path) -> dict[str, str]:

@@ -133,7 +133,7 @@ _DEVICES = (
         256,
         (
             "Merolla et al., Science 345, 2014, and its supplement: 256 axons per core; a spike carries a delay of 4 "
-            "bits, 1 to 15 steps, one for each neuron",
+            "bits, 1 to 15 steps, one for each neuron; not read again",
             "Cassidy et al., IJCNN 2013: signed weights of 9 bits, four different ones for each neuron; not read again",
         ),
         distinct_weights=4,

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from .._extras import require
 from .._files import path_to_write
-from .._tables import make_table, number, text, to_text
+from .._tables import counted, make_table, number, text, to_text
 from ..errors import ExchangeError
 from ..neurons.cell import Cell, Reset
 from ..surgery.dataflow import Example
@@ -281,10 +281,11 @@ def _bias(stage: Stage, cell: Cell, scale: float) -> tuple[Tensor | None, list[s
     bias = (stage.bias.double() * cell.gain * scale).round().long()
     if int(bias.abs().max()) > _BIAS:
         raise ExchangeError(f"a bias of {int(bias.abs().max())} in units of the weights: Loihi holds up to {_BIAS}")
+    later = counted(stage.number + 1, "step")
     note = (
-        f"{stage.name}: biases act from the first step on, and input arrives {stage.number + 1} steps later. Read the "
-        "file with Network(net_config=..., reset_interval=n, reset_offset=1), n the steps of one sample with its "
-        "delays, or train with bias=False"
+        f"{stage.name}: biases act from the first step on, and input arrives {later} later. Read the file with "
+        "Network(net_config=..., reset_interval=n, reset_offset=1), n the steps of one sample with its delays, or "
+        "train with bias=False"
     )
     return bias, [note]
 

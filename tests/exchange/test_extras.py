@@ -36,7 +36,7 @@ WRITERS = {
 @pytest.mark.parametrize("package", WRITERS)
 def test_missing_packages(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else find(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == package else find(name, *of))
     extra, write = WRITERS[package]
     with pytest.raises(ExtraMissingError, match=rf"needs {package}\. Run: pip install 'delayplug\[{extra}\]'"):
         write(tmp_path)

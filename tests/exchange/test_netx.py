@@ -173,6 +173,8 @@ def test_biases_are_written_with_a_warning(tmp_path: Path) -> None:
     net = jelly(neuron.IFNode(), neuron.IFNode(), bias=True)
     with pytest.warns(UserWarning, match="reset_offset=1"):
         file = to_netx(net, tmp_path / "net.net")
+    assert "input arrives 1 step later" in file.notes[0]
+    assert "input arrives 2 steps later" in file.notes[1]
     assert len(file.notes) == 2
     stored = layers_of(file.path)[0]["bias"]
     np.testing.assert_allclose(

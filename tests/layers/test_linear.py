@@ -401,7 +401,7 @@ def test_initialisation():
 
 
 @pytest.mark.real("torch.export")
-@pytest.mark.parametrize("engine", ["fft", "direct"])
+@pytest.mark.parametrize("engine", ["fft", "direct", "auto"])
 def test_export(engine):
     layer = LearnableDelay(4, 3, max_delay=5, engine=engine).eval()
     x = torch.randn(19, 2, 4)  # a length that no other test has cached

@@ -111,15 +111,30 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line.removeprefix("$ "), comments=True) for line in lines if line.startswith("$ ")]
 
 
+def check_words(words: list[str]) -> None:
+    """Fails unless delayplug has these subcommands and options."""
+    command, name, above = typer.main.get_command(cli.app), "delayplug", None
+    while True:
+        context = command.make_context(name, [], parent=above, resilient_parsing=True)
+        if not words or words[0] not in getattr(command, "commands", ()):
+            break
+        name, *words = words
+        command, above = command.commands[name], context
+    # Options of the groups (help, version, completion) end the program, and one changes a file of the user: not run.
+    options = {option for parameter in command.get_params(context) for option in parameter.opts}
+    if hasattr(command, "commands") or words in (["-h"], ["--help"]):
+        assert len(words) == 1, words
+        assert words[0] in options, words
+    else:
+        command.make_context(name, words, parent=above)
+
+
 def check_command(command: list[str]) -> str:
     """The program that a command runs; fails unless it exists and takes these arguments."""
     if command[0] in ("torchrun", "srun"):  # whatever starts it
         command = command[command.index("delayplug") :]
     if command[0] == "delayplug":
-        group, words = typer.main.get_command(cli.app), command[1:]
-        while hasattr(group, "commands"):
-            group, words = group.commands[words[0]], words[1:]
-        group.make_context(command[-len(words) - 1], words)
+        check_words(command[1:])
     elif command[0] == "make":
         assert re.search(rf"^{command[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), command
     elif command[:2] == ["pip", "install"]:
@@ -144,7 +159,11 @@ def test_commands_of_every_kind_are_checked() -> None:
     assert seen >= {"delayplug", "make", "pip", "python", "srun", "torchrun"}
 
 
-@pytest.mark.parametrize("wrong", ["delayplug bench run --tea", "make tea", "pip install delayplug[tea]", "tea now"])
+WRONG = ["bench run --tea", "--tea", "bench tea", "tea -h"]
+OTHER = ["make tea", "pip install delayplug[tea]", "tea now"]
+
+
+@pytest.mark.parametrize("wrong", [*(f"delayplug {words}" for words in WRONG), *OTHER])
 def test_a_wrong_command_is_noticed(wrong: str) -> None:
     with pytest.raises(Exception, match="tea"):
         check_command(shlex.split(wrong))

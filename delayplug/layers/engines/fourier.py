@@ -27,7 +27,7 @@ from torch import Tensor
 from ..autograd import gradients, is_transformed, needs_graph
 from .direct import direct
 from .scratch import Scratch
-from .transforms import COPY, Size, Transform, analysis, cheapest, synthesis
+from .transforms import COPY, Size, Transform, analysis, cheapest, least, synthesis
 
 _LONGEST = 4096  # transform
 _PRODUCT_ROWS = 256  # of each product, from the samples of one piece: enough for a CPU to run at speed
@@ -96,7 +96,7 @@ def blocks(shape: Shape) -> tuple[Blocks, float]:
         for part in {shape.taps, min(shape.taps, length)}
         if length + part <= _LONGEST or length <= 32
     ]
-    return min(ways, key=lambda way: way[1])
+    return least(ways, lambda way: way[1])
 
 
 def cut(shape: Shape, length: int, part: int) -> tuple[Blocks, float]:
@@ -306,7 +306,8 @@ class _Windows:
 
     def _matrix(self, x_TMN: Tensor) -> Tensor:
         """(T, M N) in the dtype of the taps, without a copy if it is one in memory."""
-        if x_TMN.dtype == self._scratch.like.dtype and x_TMN[0].is_contiguous():
+        # A compiler finds the copies itself, and that of PyTorch 2.6 takes no question of this kind in a backward pass.
+        if x_TMN.dtype == self._scratch.like.dtype and (torch.compiler.is_compiling() or x_TMN[0].is_contiguous()):
             return x_TMN.flatten(1)
         return self._scratch("time", *x_TMN.shape).copy_(x_TMN).flatten(1)
 
@@ -336,7 +337,8 @@ class _Work:
             self.groups = _slices(cut.size.groups, _GPU_ELEMENTS / group)
             self.samples = _slices(batch, _GPU_ELEMENTS / (2 * cut.size.total * blocks * max(inputs, outputs)))
         if in_place and (outputs <= inputs or len(self.samples) == 1):
-            x_room = y_room = _Room("x and y", *(max(both) for both in zip(x_room[1:], y_room[1:], strict=True)))
+            windows, columns = max(x_room.windows, y_room.windows), max(x_room.columns, y_room.columns)
+            x_room = y_room = _Room("x and y", windows, columns)
         analysed = (analysis(cut.size, length, *kind) for length in (cut.length, cut.part))
         self.x = _Windows(x_room, self._scratch, next(analysed), cut.count, cut.length, cut.length)
         taps_room = _Room("taps", cut.parts, outputs * inputs)

@@ -17,6 +17,7 @@ import torch
 from ..._triton import constant
 from .fourier import Shape, blocks
 from .spectral import cost as spectral_cost
+from .transforms import least
 
 Kind = Literal["cpu", "h100", "a100", "consumer"]
 
@@ -62,7 +63,7 @@ def _kind_of_gpu(index: int | None) -> Kind:
 @functools.lru_cache(maxsize=256)
 def cheapest(engines: tuple[str, ...], shape: Shape, kind: Kind, exact: bool, setting: str) -> str:
     """The engine that costs least; arguments as for `cost`."""
-    return min(engines, key=lambda engine: cost(engine, shape, kind, exact=exact, setting=setting))
+    return least(engines, lambda engine: cost(engine, shape, kind, exact=exact, setting=setting))
 
 
 def cost(engine: str, shape: Shape, kind: Kind, *, exact: bool = False, setting: str = "highest") -> float:

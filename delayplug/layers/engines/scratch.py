@@ -19,7 +19,9 @@ class Scratch:
     """
 
     def __init__(self, like: Tensor) -> None:
-        self.like, self._buffers, self._borrowed = like, dict[str, Tensor](), list[Tensor]()
+        self.like = like
+        self._buffers: dict[str, Tensor] = {}  # not dict[...](), which torch.export of PyTorch 2.6 does not take
+        self._borrowed: list[Tensor] = []
         # Not what stands in for a tensor while a model is traced.
         plain = type(like) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
         self._reuses = plain and like.device.type == "cpu"

@@ -23,6 +23,7 @@ from ..._triton import half, operator
 from ..autograd import gradients, is_transformed, needs_graph
 from ..precision import parts
 from .fourier import Shape, shape_of
+from .transforms import least
 from .windows import Windows, add_up, add_up_pairs, as_integers, has_kernels, pieces, slices, smooth, spectra
 
 # Bytes of the spectra of all outputs, and of a slice of the inputs or of the taps in a forward and a backward pass.
@@ -65,7 +66,7 @@ def plan(shape: Shape, parts: int = 2) -> tuple[Plan, float]:
     """The cheapest number of windows, and its cost in seconds."""
     longest = max(32, shape.steps_in // 64)
     ways = [_cut(shape, count, parts) for count in range(1, max(1, shape.steps_in // longest) + 1)]
-    return min(ways, key=lambda way: way[1])
+    return least(ways, lambda way: way[1])
 
 
 def _cut(shape: Shape, count: int, parts: int) -> tuple[Plan, float]:

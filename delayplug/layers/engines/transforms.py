@@ -22,12 +22,15 @@ Shapes: N columns, whatever they are; a / 2 groups of 3 m rows.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from .caches import ByteCache
 from .scratch import clear_spare
+
+_T = TypeVar("_T")
 
 # Costs in products: copying an element, and starting on a row of a product.
 COPY = 20
@@ -71,13 +74,20 @@ class Size:
         return 1.25 * self.groups * self.rows * (steps + _START)
 
 
+def least(items: Iterable[_T], cost: Callable[[_T], float]) -> _T:
+    """The first of those that cost least: min(items, key=cost), which torch.export of PyTorch 2.6 does not take."""
+    first, *others = items
+    best, lowest = first, cost(first)
+    for item in others:
+        if (costs := cost(item)) < lowest:
+            best, lowest = item, costs
+    return best
+
+
 def cheapest(steps: int, cost: Callable[[Size], float]) -> Size:
     """The size with room for so many steps that costs least."""
-    best, *sizes = (Size(folds, 2 * -(-steps // (2 * folds))) for folds in (2, 4, 8, 16, 32))
-    for size in sizes:  # torch.export of torch 2.6 takes no min(..., key=...)
-        if size.length >= _SHORTEST and cost(size) < cost(best):
-            best = size
-    return best
+    first, *others = (Size(folds, 2 * -(-steps // (2 * folds))) for folds in (2, 4, 8, 16, 32))
+    return least([first, *(size for size in others if size.length >= _SHORTEST)], cost)
 
 
 @dataclass(frozen=True)

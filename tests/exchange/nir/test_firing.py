@@ -169,6 +169,6 @@ def test_pools_add() -> None:
 def test_another_word() -> None:
     with (
         warnings.catch_warnings(),
-        pytest.raises(ArgumentError, match="integrator: expected one of per second, per step"),
+        pytest.raises(ArgumentError, match="integrator: expected one of per second, per step, got 'euler'"),
     ):
         from_nir(integrator(1.0), backend="norse", dt=1e-3, integrator="euler")  # type: ignore[arg-type]
