@@ -111,4 +111,4 @@ def never_fires(owner: object, name: str) -> bool:
     threshold = getattr(owner, name, None)
     if isinstance(threshold, Tensor):
         return bool((threshold >= _NEVER).all())
-    return isinstance(threshold, Real) and threshold >= _NEVER  # without torch: a step on a GPU may ask
+    return isinstance(threshold, Real) and float(threshold) >= _NEVER  # without torch: a step on a GPU may ask
