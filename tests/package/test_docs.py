@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from matplotlib import pyplot
 
 import delayplug
 from delayplug import cli
@@ -68,9 +69,12 @@ def test_tutorials_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     namespace = {"__name__": "page"}
     cells = list(blocks(path, r"\{code-cell\} python"))
     assert sum("EPOCHS = 20" in cell.text for cell in cells) == 1
-    for cell in cells:
-        text = cell.text.replace("EPOCHS = 20", "EPOCHS = 1")
-        exec(compile("\n" * cell.line + text, str(path), "exec"), namespace)
+    try:
+        for cell in cells:
+            text = cell.text.replace("EPOCHS = 20", "EPOCHS = 1")
+            exec(compile("\n" * cell.line + text, str(path), "exec"), namespace)
+    finally:
+        pyplot.close("all")
     assert namespace["accuracy"](namespace["network"]) >= 0
 
 

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from delayplug.cli import main
-from delayplug.cli.console import console
+from delayplug.cli.console import be_quiet
 from tests.bench.runs import TINY, Comparison, put_checkpoint, write_recordings
 
 RUN = "synthetic-quick-spikingjelly-learned-seed0"
@@ -48,7 +48,7 @@ def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         return lines[0]
 
     yield ends
-    console.quiet = False
+    be_quiet(False)
 
 
 @pytest.fixture
