@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from ..errors import shortened
 
@@ -16,6 +17,18 @@ Positive = Annotated[int, Field(ge=1, le=_MOST)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e300, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=-1e300, le=1e300, allow_inf_nan=False)]
+
+
+class Split(TypedDict):
+    """What a record and a card have in common about the data: recordings per part, their shape, classes, the split."""
+
+    train: Positive
+    valid: Count
+    test: Positive
+    steps: Positive
+    channels: Positive
+    classes: Annotated[list[str], Field(min_length=1)]
+    split: str
 
 
 class UnreadableError(Exception):

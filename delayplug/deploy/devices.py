@@ -6,7 +6,6 @@ whose shortest delay is one step add that step to every layer, so that what they
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .._tables import make_table, number, text, to_text
-from ..errors import ArgumentError, WiringError
+from ..errors import ArgumentError, WiringError, did_you_mean
 from ..layers.base import DelayLayer
 from ..layers.conv import ConvDelay, Convolution
 from ..layers.taps import round_delays
@@ -175,8 +174,7 @@ def device_of(target: str | Device) -> Device:
         return target
     known = devices()
     if not isinstance(target, str) or target not in known:
-        nearest = difflib.get_close_matches(str(target).lower(), known, 1)
-        advice = f"Did you mean {nearest[0]!r}?" if nearest else "A Device of your own can be passed, too"
+        advice = did_you_mean(target, known) or "A Device of your own can be passed, too"
         raise ArgumentError("target", f"one of {', '.join(known)}", repr(target), advice)
     return known[target]
 

@@ -1,16 +1,15 @@
 """The description (model card) of a trained network, which its file contains. Imports no torch."""
 
-from typing import Annotated, Any, NotRequired
+from typing import Any, NotRequired
 
-from pydantic import Field
 from typing_extensions import TypedDict
 
-from ..bench.schema import Amount, Count, Positive, Share
+from ..bench.schema import Amount, Count, Share, Split
 
 CARD_FORMAT = 1
 
 
-class CardData(TypedDict):
+class CardData(Split):
     """The data that a network was trained on.
 
     Keys:
@@ -23,13 +22,6 @@ class CardData(TypedDict):
     """
 
     name: str
-    train: Positive
-    valid: Count
-    test: Positive
-    steps: Positive
-    channels: Positive
-    classes: Annotated[list[str], Field(min_length=1)]
-    split: str
     checksums: dict[str, str]
 
 

@@ -21,25 +21,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import UnrollError
-from ..surgery.dataflow import preserved
 from ..surgery.inventory import Network
-from .loop import Forward, from_fresh_state
+from .loop import Forward, calls_of_neurons
 
 # What loops over the collected values do to each of them, as to stack them by `torch.cat`.
 _VIEWS = (torch.unsqueeze, Tensor.unsqueeze)
-
-
-def calls_of_neurons(network: Network, x: Tensor) -> int:
-    """How often a call of the model with the input of one step (B, ...) runs its first neuron; 0 if it fails."""
-    calls = list[None]()
-    hook = next(iter(network.neurons.values())).register_forward_pre_hook(lambda *_: calls.append(None))
-    with hook, preserved(network.model), torch.no_grad():
-        network.model.eval()
-        try:
-            from_fresh_state(network, lambda: network.model(x))
-        except Exception:
-            return 0
-    return len(calls)
 
 
 @contextmanager
@@ -48,7 +34,7 @@ def shape_explained(network: Network, x: Tensor) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        calls = calls_of_neurons(network, x[:1])
+        calls = calls_of_neurons(network, x[:1]) or 0
         if calls > 1 and calls not in x.shape[1:]:  # where it is, the model can loop over that dimension
             raise UnrollError(
                 f"the model runs {calls} steps on one input: pass their number, unroll(model, x, steps={calls}), with "

@@ -88,17 +88,21 @@ def from_fresh_state(network: Network, run: Callable[[], Result]) -> Result:
 
 def has_loop(network: Network, x: Tensor) -> bool:
     """Whether the forward of a model loops over a sequence x (T, B, ...): then its neurons run once for each step."""
-    steps, calls = 0, list[int]()  # of the sequence; at each call of a neuron, how many these are
-    hook = next(iter(network.neurons.values())).register_forward_pre_hook(lambda *_: calls.append(steps))
+    once, twice = (calls_of_neurons(network, x[:1, :1].expand(steps, *x[0, :1].shape)) for steps in (1, 2))
+    return once is not None and twice == 2 * once
+
+
+def calls_of_neurons(network: Network, x: Tensor) -> int | None:
+    """How often a call of the model in evaluation runs its first neuron; None if it does not run on x."""
+    calls = list[None]()
+    hook = next(iter(network.neurons.values())).register_forward_pre_hook(lambda *_: calls.append(None))
     with hook, preserved(network.model), torch.no_grad():
         network.model.eval()
-        for steps in (1, 2):
-            part = x[:1, :1].expand(steps, *x[0, :1].shape)
-            try:
-                from_fresh_state(network, functools.partial(network.model, part))
-            except Exception:
-                return False  # it cannot take a sequence
-    return calls.count(2) == 2 * calls.count(1)
+        try:
+            from_fresh_state(network, lambda: network.model(x))
+        except Exception:
+            return None
+    return len(calls)
 
 
 # -------------------------------------------------------------------------------------------------- a neuron

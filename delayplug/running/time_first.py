@@ -3,17 +3,14 @@
 Shapes: T steps, B batch.
 """
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import DelayplugError
-from ..surgery.dataflow import preserved
 from ..surgery.inventory import Network
-from .loop import from_fresh_state
+from .loop import calls_of_neurons
 
 _FEW = (3, 4, 5, 6, 7, 8)
 
@@ -42,7 +39,6 @@ def time_must_come_first(network: Network, x: Tensor, failure: type[DelayplugErr
         ) from error
 
 
-@torch.no_grad()
 def _loops_over(network: Network, x: Tensor) -> int | None:
     """1 or -1, the dimension of its input over which the forward of a model loops; None if that cannot be told."""
     layouts = [(x, x.shape[1], 1), (x, x.shape[-1], -1)]
@@ -52,18 +48,6 @@ def _loops_over(network: Network, x: Tensor) -> int | None:
         layouts += [(part.transpose(0, 1), few, 1), (part.movedim(0, -1), few, -1)]
     for layout, steps, dimension in layouts:
         others = [size for size in layout.shape if size == steps]
-        if len(others) == 1 and steps > 1 and _calls(network, layout) == steps:
+        if len(others) == 1 and steps > 1 and calls_of_neurons(network, layout) == steps:
             return dimension
     return None
-
-
-def _calls(network: Network, x: Tensor) -> int:
-    """How often a neuron is called for an input; 0 if the model does not run on it."""
-    calls = list[nn.Module]()
-    hook = next(iter(network.neurons.values())).register_forward_pre_hook(lambda neuron, _: calls.append(neuron))
-    try:
-        with hook, preserved(network.model):
-            from_fresh_state(network, functools.partial(network.model, x))
-    except Exception:
-        return 0
-    return len(calls)

@@ -32,9 +32,9 @@ from ..toolkits import plugins
 from ..toolkits.capabilities import FusedNeurons, dynamics, streams
 from ..toolkits.states import tensors_in
 from ..toolkits.vocabulary import Mode, TimeInside, Turns
-from .constant_loop import OnePass, calls_of_neurons, shape_explained
+from .constant_loop import OnePass, shape_explained
 from .fingerprint import fingerprint
-from .loop import Continuing, Forward, call, from_fresh_state, has_loop, over_time, step_by_step
+from .loop import Continuing, Forward, call, calls_of_neurons, from_fresh_state, has_loop, over_time, step_by_step
 from .selfcheck import agree, longest_delay
 from .time_first import time_must_come_first
 
@@ -122,7 +122,7 @@ def _constant(model: nn.Module, x: Tensor, steps: int, *, check: bool, compile: 
     if is_known:
         loops = known[key]
     else:
-        calls = calls_of_neurons(network, x[:1])
+        calls = calls_of_neurons(network, x[:1]) or 0
         if calls > 1 and calls != steps:
             raise UnrollError(f"the loop of the model has {calls} steps over this input, and steps={steps}")
         loops = calls == steps > 1

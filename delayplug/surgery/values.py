@@ -4,7 +4,6 @@ Shapes: S that of a layer's delays without the dimension for taps: (O, I) of a l
 convolution, (C,) per channel.
 """
 
-import difflib
 import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, WiringError
+from ..errors import ArgumentError, WiringError, did_you_mean
 from ..layers.base import DelayLayer
 from ..layers.checks import HALF, check_delays
 from ..layers.frozen import Frozen
@@ -172,9 +171,7 @@ def by_layer(
     for key in values:
         if not isinstance(key, str) or not (key in layers or fnmatch.filter(layers, key)):
             reason = (left_out or {}).get(key) if isinstance(key, str) else None
-            close = difflib.get_close_matches(str(key), layers, n=1)
-            advice = f"Did you mean {close[0]!r}?" if close else ""
-            advice = f"{key} gets no delays: {reason}" if reason else advice
+            advice = f"{key} gets no delays: {reason}" if reason else did_you_mean(key, layers)
             raise ArgumentError(argument, f"names among {', '.join(layers)}", key, advice)
     chosen: dict[str, tuple[str, Value]] = {}
     for name in layers:

@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 from ...errors import ArgumentError, RunError, shortened
 from ...toolkits import plugins
 from ..config import RunConfig
-from ..schema import Amount, Count, Number, Positive, Share, UnreadableError, mismatch, read_json
+from ..schema import Amount, Count, Number, Share, Split, UnreadableError, mismatch, read_json
 from ..serialise import to_toml
 from ..stopping import uninterrupted
 from ..task import FILES, LAST, Task
@@ -46,7 +46,7 @@ _IN_ALL = frozenset({
 _PACKAGES = ("delayplug", "torch", "lightning", "dcls", "numpy")  # and that of the backend
 
 
-class Data(TypedDict):
+class Data(Split):
     """The data of a run: numbers of recordings, shape of the frames, names of the classes, and the split in words.
 
     Its checksums are those of `Task`; records of early versions have none. `test` is the number of recordings
@@ -55,13 +55,6 @@ class Data(TypedDict):
     present if the data set is known by its files.
     """
 
-    train: Positive
-    valid: Count
-    test: Positive
-    steps: Positive
-    channels: Positive
-    classes: Annotated[list[str], Field(min_length=1)]
-    split: str
     checksums: NotRequired[dict[str, str]]
     tested_on: NotRequired[str]
     held_speakers: NotRequired[list[int]]
